@@ -1,0 +1,36 @@
+//! sluice takes remote-write from pairs of Prometheus, lets exactly one copy of each sample through, and forwards it.
+//!
+//! The modules stand in reading order, from what is fixed to what is built of it; a module names only modules above it in this
+//! list's layers (`tests/tidy.rs` checks that).
+#![doc = include_str!("ARCHITECTURE.md")]
+
+// L0: the ground: text, sockets, numbers, time.
+pub mod admission;
+pub mod clock;
+pub mod config;
+pub mod serve;
+pub mod telemetry;
+
+// L1: the words.
+pub mod model;
+
+// L2: pure: bytes <-> model, and what passes.
+pub mod dedup;
+pub mod wire;
+
+// L3: one Raft group as a value, and the disk below it.
+pub mod shard;
+pub mod store;
+
+// L4: threads that drive the shards.
+pub mod node;
+
+// L5: in and out.
+pub mod api;
+pub mod console;
+pub mod forward;
+pub mod ingest;
+
+// L6: what builds and starts it all.
+pub mod app;
+pub mod cli;
