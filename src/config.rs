@@ -24,7 +24,7 @@ use crate::config::read::Section;
 use crate::config::sinks::Sink;
 
 /// What one file says, with every default filled in.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Name of this sluice towards the outside: Kafka's transactional ids, headers of rows.
     pub name: String,
@@ -44,6 +44,10 @@ pub struct Config {
     pub log: Log,
     /// What the process says about itself.
     pub logging: Logging,
+    /// The text it was read from: kept as the cluster's settings.
+    pub text: String,
+    /// On which line every key stands, for problems that are found later.
+    lines: Vec<(String, usize)>,
 }
 
 /// The replicated log on disk.
@@ -121,8 +125,26 @@ impl Config {
         let problems = Problems::default();
         let config = read(&Node::root(&tree, &problems).section());
         match (config, problems.take()) {
-            (Some(config), problems) if problems.is_empty() => Ok(config),
+            (Some(mut config), problems) if problems.is_empty() => {
+                config.text = text.to_string();
+                lines(&tree, String::new(), &mut config.lines);
+                Ok(config)
+            }
             (_, problems) => Err(problems),
+        }
+    }
+
+    /// The line of a key such as `sinks[0].kafka.topic`; where it is not written, of the nearest section around it.
+    pub fn line_of(&self, key: &str) -> usize {
+        let mut key = key;
+        loop {
+            if let Some((_, line)) = self.lines.iter().find(|(known, _)| known == key) {
+                return *line;
+            }
+            match key.rfind(['.', '[']) {
+                Some(end) => key = &key[..end],
+                None => return 0,
+            }
         }
     }
 
@@ -138,6 +160,8 @@ impl Config {
             sinks: Vec::new(),
             log: Log::default(),
             logging: Logging { level: Level::Warn, format: Format::Text },
+            text: String::new(),
+            lines: Vec::new(),
         }
     }
 
@@ -175,7 +199,28 @@ fn read(top: &Section<'_>) -> Option<Config> {
     }
     top.finish();
     let shards = u16::try_from(shards).unwrap_or(SHARDS_DEFAULT);
-    Some(Config { name, listen, data_dir: data_dir?, shards, groups, limits, sinks, log, logging })
+    Some(Config { name, listen, data_dir: data_dir?, shards, groups, limits, sinks, log, logging, text: String::new(), lines: Vec::new() })
+}
+
+fn lines(tree: &tree::Tree, key: String, out: &mut Vec<(String, usize)>) {
+    match &tree.value {
+        tree::Value::Pairs(pairs) => {
+            for (name, value) in pairs {
+                let tree::Value::Scalar(word) = &name.value else { continue };
+                let below = if key.is_empty() { word.clone() } else { format!("{key}.{word}") };
+                out.push((below.clone(), name.line));
+                lines(value, below, out);
+            }
+        }
+        tree::Value::List(items) => {
+            for (index, item) in items.iter().enumerate() {
+                let below = format!("{key}[{index}]");
+                out.push((below.clone(), item.line));
+                lines(item, below, out);
+            }
+        }
+        tree::Value::Scalar(_) | tree::Value::Empty => {}
+    }
 }
 
 fn directory(text: &str) -> Result<PathBuf, read::Refusal> {

@@ -43,6 +43,14 @@ pub struct Kafka {
     pub create_topic: Option<CreateTopic>,
     /// How messages are packed.
     pub compression: Compression,
+    /// Most rows of a message of `rows`.
+    pub rows_per_message: Option<u64>,
+    /// Most bytes of such a message.
+    pub bytes_per_message: Option<u64>,
+    /// A transaction ends when it holds so many bytes,
+    pub transaction_bytes: Option<u64>,
+    /// or is so old.
+    pub transaction_age: Option<Duration>,
     /// Further settings of librdkafka, as `security.protocol: SASL_SSL`.
     pub properties: Vec<(String, String)>,
 }
@@ -61,8 +69,8 @@ pub enum Format {
 /// With what promise rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// Once for readers with `read_committed`.
-    Transactional,
+    /// In transactions: once for readers with `read_committed`.
+    ExactlyOnce,
     /// May repeat the last fraction of a second after a crash.
     AtLeastOnce,
 }
@@ -126,6 +134,40 @@ impl Default for Budget {
     }
 }
 
+impl Format {
+    /// The word in the file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Format::Rows => "rows",
+            Format::Row => "row",
+            Format::Adapter => "adapter",
+        }
+    }
+}
+
+impl Delivery {
+    /// The word in the file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Delivery::ExactlyOnce => "exactly_once",
+            Delivery::AtLeastOnce => "at_least_once",
+        }
+    }
+}
+
+impl Compression {
+    /// The word in the file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Compression::None => "none",
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+            Compression::Gzip => "gzip",
+            Compression::Snappy => "snappy",
+        }
+    }
+}
+
 impl Kafka {
     /// A topic with everything else at its default.
     pub fn new(brokers: Vec<String>, topic: &str) -> Kafka {
@@ -133,10 +175,14 @@ impl Kafka {
             brokers,
             topic: topic.into(),
             format: Format::Rows,
-            delivery: Delivery::Transactional,
+            delivery: Delivery::ExactlyOnce,
             columns: ["job", "instance", "namespace", "cluster"].map(String::from).to_vec(),
             create_topic: None,
             compression: Compression::Lz4,
+            rows_per_message: None,
+            bytes_per_message: None,
+            transaction_bytes: None,
+            transaction_age: None,
             properties: Vec::new(),
         }
     }
@@ -188,7 +234,7 @@ fn read_kafka(section: &Section<'_>) -> Option<Kafka> {
     let mut kafka = Kafka::new(brokers.unwrap_or_default(), &topic.clone().unwrap_or_default());
     let formats = values::one_of(&[("rows", Format::Rows), ("row", Format::Row), ("adapter", Format::Adapter)]);
     kafka.format = section.or("format", kafka.format, formats);
-    let deliveries = values::one_of(&[("transactional", Delivery::Transactional), ("at_least_once", Delivery::AtLeastOnce)]);
+    let deliveries = values::one_of(&[("exactly_once", Delivery::ExactlyOnce), ("at_least_once", Delivery::AtLeastOnce)]);
     kafka.delivery = section.or("delivery", kafka.delivery, deliveries);
     if let Some(node) = section.get("columns") {
         kafka.columns = read_columns(&node);
@@ -207,6 +253,10 @@ fn read_kafka(section: &Section<'_>) -> Option<Kafka> {
         ("snappy", Compression::Snappy),
     ]);
     kafka.compression = section.or("compression", kafka.compression, compressions);
+    kafka.rows_per_message = section.opt("rows_per_message", values::number(1..=100_000));
+    kafka.bytes_per_message = section.opt("bytes_per_message", values::size_in(1 << 10..=1 << 20));
+    kafka.transaction_bytes = section.opt("transaction_bytes", values::size_in(1 << 10..=32 << 20));
+    kafka.transaction_age = section.opt("transaction_age", values::duration_in(Duration::from_millis(10)..=Duration::from_secs(10)));
     kafka.properties = section.below("properties").map(|section| read_properties(&section)).unwrap_or_default();
     section.finish();
     topic.map(|_| kafka)
@@ -226,25 +276,9 @@ fn read_columns(node: &Node<'_>) -> Vec<String> {
     columns
 }
 
-/// What sluice sets itself; another value would break the promise of the sink.
-const OURS: &[(&str, &str)] = &[
-    ("bootstrap.servers", "write it as `brokers`"),
-    ("metadata.broker.list", "write it as `brokers`"),
-    ("transactional.id", "sluice names it after itself, the sink and the shard"),
-    ("enable.idempotence", "choose `delivery` instead"),
-    ("acks", "a row counts as delivered when all in-sync replicas have it"),
-    ("request.required.acks", "a row counts as delivered when all in-sync replicas have it"),
-    ("compression.codec", "write it as `compression`"),
-    ("compression.type", "write it as `compression`"),
-    ("partitioner", "rows go to partitions by their series"),
-];
-
 fn read_properties(section: &Section<'_>) -> Vec<(String, String)> {
     let mut properties = Vec::new();
     for (name, node) in section.pairs() {
-        if let Some((_, why)) = OURS.iter().find(|(ours, _)| *ours == name) {
-            node.complain("is set by sluice", *why);
-        }
         if let Some(value) = node.text() {
             properties.push((name.to_string(), value.to_string()));
         }
