@@ -180,11 +180,7 @@ impl<'b> Reader<'b> {
     }
 
     /// A repeated scalar, packed or not, as `key` says: `each` reads one.
-    pub(crate) fn repeated(
-        &mut self,
-        key: u32,
-        mut each: impl FnMut(&mut Reader<'b>) -> Result<(), Malformed>,
-    ) -> Result<(), Malformed> {
+    pub(crate) fn repeated(&mut self, key: u32, mut each: impl FnMut(&mut Reader<'b>) -> Result<(), Malformed>) -> Result<(), Malformed> {
         if key & 7 != LENGTH {
             return each(self);
         }

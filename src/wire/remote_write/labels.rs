@@ -346,11 +346,8 @@ impl<'b> Pass<'_, 'b> {
     pub(super) fn finish(&mut self, mut found: Found<'b>) {
         let scratch = &mut *self.scratch;
         let of_messages = scratch.messages.used > 0;
-        let (sorted, empty) = if of_messages {
-            (scratch.messages.sorted, scratch.messages.empty)
-        } else {
-            (scratch.pairs.sorted, scratch.pairs.empty)
-        };
+        let (sorted, empty) =
+            if of_messages { (scratch.messages.sorted, scratch.messages.empty) } else { (scratch.pairs.sorted, scratch.pairs.empty) };
         let (labels, fault) = if of_messages { scratch.messages.finish(self.strip) } else { scratch.pairs.finish(self.strip) };
         found.blame(fault);
         self.totals.empty_values += empty;
