@@ -126,6 +126,10 @@ fn hints_make_it_quicker_but_prove_nothing() {
     story.detector.hint("g", "a", Hint::Closed);
     story.run(120, &[habit("a"), habit("b")]);
     assert_eq!(story.proposals, [], "it went on sending");
+    story.run(60, &[Habit { on: false, ..habit("a") }, habit("b")]);
+    assert_eq!(story.first(0).1.reason, "silent", "and so the hint was forgotten");
+    story.run(600, &[habit("a"), habit("b")]);
+    story.proposals.clear();
     story.detector.hint("g", "a", Hint::Closed);
     let since = story.now;
     story.run(60, &[Habit { on: false, ..habit("a") }, habit("b")]);

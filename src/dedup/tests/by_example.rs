@@ -151,6 +151,7 @@ fn a_ninth_name_is_refused_until_a_silent_one_is_forgotten() {
 fn a_forgotten_replicas_number_means_nothing_to_its_successor() {
     let mut play = Play::new();
     play.both(0..5);
+    play.float("a", T + 60_000, 2, T + 60_000);
     // a stops; the series is taken from b.
     let then = T + 5 * 15_000;
     for scrape in 0..6 {
@@ -160,7 +161,12 @@ fn a_forgotten_replicas_number_means_nothing_to_its_successor() {
     play.tick(then + 200_000);
     let last = then + SILENT + 300_000;
     play.float("b", last, 1, last);
+    // Series 2 was a's last of all; its newest sample is nobody's from now on.
     assert!(play.group.forget_replica("a", last));
+    let close = then - 15_000 + 1000;
+    assert_eq!(play.float("c", last, 2, close), []);
+    assert_eq!(play.tick(last + 70_000), [], "a second after a's, and not by the same replica");
+    let last = last + 70_000;
     // c gets a's number. It is neither the leader nor where the series is taken from.
     assert_eq!(play.float("c", last + 1000, 1, last + 20_000), []);
     assert_eq!(play.switch("b", "c", last + 2000), SwitchOutcome::Done(2));
@@ -201,6 +207,20 @@ fn a_switch_is_measured() {
     play.float("a", from + 60_000, 1, from + 60_000);
     play.tick(from + 120_000);
     assert_eq!(play.group.history().next_back().unwrap().filled, 1);
+}
+
+#[test]
+fn the_splice_before_a_slow_switch_is_measured_too() {
+    let mut play = Play::new();
+    play.both(0..10);
+    let from = T + 9 * 15_000;
+    for scrape in 1..6 {
+        play.float("b", from + 5000 + scrape * 15_000, 1, from + 5000 + scrape * 15_000);
+    }
+    play.tick(from + 120_000);
+    play.switch("a", "b", from + 120_000);
+    let record = play.group.history().next_back().unwrap();
+    assert_eq!((record.gap, record.spliced, record.wide), (20_000, 1, 0));
 }
 
 #[test]
