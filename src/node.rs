@@ -18,7 +18,7 @@ use crate::node::view::Progress;
 use crate::shard::command::Command;
 use crate::shard::command::DeadLetter;
 use crate::shard::emission::Emission;
-use crate::shard::standin::Body;
+use crate::wire::body::Body;
 
 /// Why a read failed. Any of these is a defect of the disk: the node is about to end.
 #[derive(Debug, thiserror::Error)]
