@@ -69,6 +69,11 @@ impl<T> Chunks<T> {
         &mut self.chunks[number as usize / CHUNK][number as usize % CHUNK]
     }
 
+    /// Memory held, bytes.
+    pub fn bytes(&self) -> usize {
+        self.chunks.iter().map(Vec::capacity).sum::<usize>() * size_of::<T>()
+    }
+
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.chunks.iter_mut().flatten()
     }
@@ -229,6 +234,12 @@ impl Rows {
         self.slab.len() - self.free.len()
     }
 
+    /// Memory held, bytes, what few series need left out: rows, index (4 bytes and a control byte a bucket), older holes, free slots.
+    pub fn bytes(&self) -> usize {
+        let buckets = (self.index.capacity() * 8 / 7).next_power_of_two();
+        self.slab.bytes() + buckets * 5 + self.holes.bytes() + self.free.capacity() * 4
+    }
+
     /// The series' slot; `guess` is tried first.
     #[inline]
     pub fn find(&self, series: u64, guess: u32) -> Option<u32> {
@@ -318,6 +329,12 @@ impl Rows {
     /// Free slots, the one used next last.
     pub fn free(&self) -> &[u32] {
         &self.free
+    }
+
+    /// Before `restore`: so many rows come. Makes room at once instead of step by step.
+    pub fn expect(&mut self, rows: usize) {
+        let slab = &self.slab;
+        self.index.reserve(rows, |&slot| slab.get(slot).series);
     }
 
     /// From an image: the next slot, with its row or without one.

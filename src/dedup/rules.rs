@@ -206,19 +206,19 @@ impl Group {
         self.queues.list[queue.1].push(self.now + cover, place.entry, sample);
     }
 
-    /// Judges samples that waited. `own`: since their replica leads now.
+    /// Judges samples that waited, all of one replica. `own`: since it leads now.
     pub(super) fn settle_all(&mut self, ripe: &Ripe, own: bool, counts: &mut Counts, out: &mut Judged) {
-        let believed = self.replicas.all_believed(self.now);
+        let Some(&(_, replica, _)) = ripe.samples.first() else { return };
+        let believed = self.replicas.believed(replica, self.now);
+        let before = *counts;
         for &(run, replica, sample) in &ripe.samples {
             let place = Place { entry: run.entry, item: sample.item(), slot: sample.slot, replica, time: sample.time };
-            let before = *counts;
-            let believed = believed[usize::from(replica).min(believed.len() - 1)];
             if sample.stale() { self.settle_marker(place, believed, counts, out) } else { self.settle(place, believed, own, counts, out) }
-            if let Some(replica) = self.replicas.get_mut(replica) {
-                replica.emitted += counts.emitted - before.emitted;
-                replica.filled += counts.filled - before.filled;
-                replica.covered += counts.covered - before.covered;
-            }
+        }
+        if let Some(replica) = self.replicas.get_mut(replica) {
+            replica.emitted += counts.emitted - before.emitted;
+            replica.filled += counts.filled - before.filled;
+            replica.covered += counts.covered - before.covered;
         }
     }
 
