@@ -31,7 +31,6 @@ use crate::forward::kafka::book::Book;
 pub use crate::forward::kafka::client::Identity;
 use crate::forward::kafka::client::Link;
 use crate::forward::kafka::client::Refusal;
-use crate::forward::kafka::outlet::Encoder;
 use crate::forward::kafka::outlet::Outlet;
 use crate::forward::kafka::outlet::Unsent;
 use crate::forward::pack::Note;
@@ -40,7 +39,6 @@ use crate::forward::settings::Delivery;
 use crate::forward::settings::KafkaSettings;
 use crate::forward::source::Cursor;
 use crate::forward::source::Dead;
-use crate::forward::source::Emission;
 use crate::forward::source::Source;
 use crate::forward::source::SourceError;
 use crate::forward::tap::Tap;
@@ -48,6 +46,7 @@ use crate::forward::trouble;
 use crate::forward::trouble::Trouble;
 use crate::forward::view::Phase;
 use crate::forward::view::Report;
+use crate::shard::emission::Emission;
 
 /// Samples read from the log at once: an emission holds at most 10,000.
 const SAMPLES_A_READ: usize = 20_000;
@@ -275,7 +274,7 @@ impl Worker {
     }
 
     /// Emissions after this one.
-    fn read(&self, after: u64) -> Result<Vec<Emission>, End> {
+    fn read(&self, after: u64) -> Result<Vec<Arc<Emission>>, End> {
         self.source.emissions(after, SAMPLES_A_READ).map_err(log_end)
     }
 
@@ -348,7 +347,7 @@ impl Worker {
     }
 
     /// Once a second: the cursor, the figures. An end, if the session is over.
-    fn look_after(&mut self, link: &Arc<Link>, book: &mut Book) -> Result<(), End> {
+    fn look_after(&mut self, link: &Link, book: &mut Book) -> Result<(), End> {
         if self.control.stopping() {
             return Err(End::Stopped);
         }
@@ -367,7 +366,7 @@ impl Worker {
     }
 
     /// The view's figures, once a second.
-    fn look(&mut self, epoch: u64, position: u64, link: Option<&Arc<Link>>) {
+    fn look(&mut self, epoch: u64, position: u64, link: Option<&Link>) {
         let now = clock::now();
         if self.looked.is_some_and(|last| now.saturating_duration_since(last) < LOOK_AFTER) {
             return;

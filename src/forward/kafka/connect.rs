@@ -224,7 +224,7 @@ impl Worker {
     }
 
     /// Partitions as of now; `None` if the brokers do not say.
-    pub(super) fn partitions_now(&self, link: &Arc<Link>) -> Option<usize> {
+    pub(super) fn partitions_now(&self, link: &Link) -> Option<usize> {
         let metadata = link.producer.client().fetch_metadata(Some(&self.settings.topic), Duration::from_secs(2)).ok()?;
         metadata.topics().first().map(|topic| topic.partitions().len()).filter(|count| *count > 0)
     }
