@@ -22,6 +22,9 @@ use super::rows::Rows;
 use crate::model::Item;
 use crate::model::Kind;
 
+/// A time that no clock shows, 285,000 years away, ms: no sum of times within it overflows.
+const FAR: u64 = 1 << 53;
+
 /// A group of replicas: its table, what waits, who leads. Changed by entries only.
 #[derive(Debug)]
 pub struct Group {
@@ -225,7 +228,7 @@ impl Group {
     /// Forgets a replica that has been silent for an hour, does not lead, and of which nothing waits; so its place is free for another
     /// name. Says whether it did.
     pub fn forget_replica(&mut self, replica: &str, at: i64) -> bool {
-        self.now = self.now.max(at);
+        self.now = self.now.max(at.min(FAR as i64));
         let Some(number) = self.replicas.find(replica) else { return false };
         let silent = self.replicas.get(number).is_some_and(|replica| self.now - replica.last_seen >= SILENT);
         if !silent || number == self.leader || !self.queues.forget(number) {
@@ -305,6 +308,11 @@ impl Group {
         self.rows.len()
     }
 
+    /// Memory held for its series and what waits, bytes: this node's, no part of the state.
+    pub fn memory_bytes(&self) -> usize {
+        self.rows.bytes() + self.queues.bytes()
+    }
+
     /// Holes known beyond the newest of each series.
     pub fn older_holes(&self) -> usize {
         self.rows.holes.len()
@@ -326,7 +334,7 @@ impl Group {
     }
 
     fn join(&mut self, name: &str, at: i64) -> Option<u8> {
-        let number = self.replicas.join(name, self.now.max(at))?;
+        let number = self.replicas.join(name, self.now.max(at.min(FAR as i64)))?;
         if self.leader == NOBODY {
             self.leader = number;
         }
@@ -358,7 +366,7 @@ impl Group {
 
     /// Moves the group's time and judges what is due.
     fn ripen(&mut self, at: i64, counts: &mut Counts, out: &mut Judged) {
-        self.now = self.now.max(at);
+        self.now = self.now.max(at.min(FAR as i64));
         let mut ripe = std::mem::take(&mut self.ripe);
         while self.queues.take_due(self.now, &mut ripe) {
             self.settle_all(&ripe, false, counts, out);
@@ -400,9 +408,8 @@ impl Group {
         }
     }
 
-    /// Struck at the door, beyond what a reference can name, or a time that no clock shows (285,000 years away; so no sum overflows).
+    /// Struck at the door, beyond what a reference can name, or a time that no clock shows.
     pub(super) fn refused(number: usize, item: &Item) -> bool {
-        const FAR: u64 = 1 << 53;
         item.refused || number >= 1 << 31 || item.time.unsigned_abs() > FAR
     }
 }

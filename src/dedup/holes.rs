@@ -96,6 +96,11 @@ impl Holes {
         self.nodes.len() - self.free.len()
     }
 
+    /// Memory held, bytes.
+    pub fn bytes(&self) -> usize {
+        self.nodes.bytes() + self.free.capacity() * 4
+    }
+
     /// Whether a sample at `time` would lie in a hole, half an interval from both its edges at least.
     pub fn has_room(&self, row: &Row, time: i64, interval: i64) -> bool {
         let fits = |end: i64, len: u32| {

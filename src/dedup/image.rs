@@ -151,7 +151,10 @@ impl Group {
 
     fn read_rows(&mut self, from: &mut Reader<'_>) -> Read<()> {
         let mut before = 0_i64;
-        for _ in 0..from.length(1)? {
+        let slots = from.length(1)?;
+        // A row with a series takes 18 bytes at least.
+        self.rows.expect(slots.min(from.bytes.len() as u64 / 18) as usize);
+        for _ in 0..slots {
             if !from.flag()? {
                 // A free slot.
                 self.rows.restore(None).map_err(|_| ImageError::Damaged("a free slot"))?;

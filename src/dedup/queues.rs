@@ -82,7 +82,7 @@ impl Queue {
     }
 }
 
-/// A run that is being judged: whose, and its samples in a buffer that is used again.
+/// Samples that are being judged, all of one replica, in a buffer that is used again.
 #[derive(Debug, Default)]
 pub(super) struct Ripe {
     pub samples: Vec<(Run, u8, Waiting)>,
@@ -98,6 +98,12 @@ impl Queues {
     /// Samples that wait.
     pub fn len(&self) -> u64 {
         self.list.iter().map(|queue| queue.samples.len() as u64).sum()
+    }
+
+    /// Memory held, bytes.
+    pub fn bytes(&self) -> usize {
+        let held = |queue: &Queue| queue.samples.capacity() * size_of::<Waiting>() + queue.runs.capacity() * size_of::<Run>();
+        self.list.iter().map(held).sum()
     }
 
     /// The queue of a replica and a class; made if there is none.
@@ -131,7 +137,7 @@ impl Queues {
         true
     }
 
-    /// Takes all that wait of one entry, in order of due times.
+    /// Takes all that wait of one entry (so of one replica), in order of due times.
     pub fn take_entry(&mut self, entry: u64, into: &mut Ripe) {
         into.samples.clear();
         for queue in &mut self.list {

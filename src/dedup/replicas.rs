@@ -1,7 +1,6 @@
 //! The replicas of a group: at most eight names, what each has shown, and how far ahead a time may be to be believed.
 
 use super::rows::NEVER;
-use super::rows::NOBODY;
 
 /// Names a group may have. A ninth is refused, loudly: more than that is a name that changes, not a copy.
 pub const REPLICAS: usize = 8;
@@ -59,16 +58,8 @@ impl Replicas {
 
     pub fn join(&mut self, name: &str, now: i64) -> Option<u8> {
         let number = self.all.iter().position(Option::is_none)?;
-        self.all[number] = Some(Replica {
-            name: name.to_owned(),
-            lag: 0,
-            last_seen: now,
-            received: 0,
-            emitted: 0,
-            filled: 0,
-            covered: 0,
-            newest: NEVER,
-        });
+        self.all[number] =
+            Some(Replica { name: name.to_owned(), lag: 0, last_seen: now, received: 0, emitted: 0, filled: 0, covered: 0, newest: NEVER });
         Some(number as u8)
     }
 
@@ -93,10 +84,5 @@ impl Replicas {
         let others = self.all.iter().enumerate().filter(|&(other, _)| other != usize::from(number));
         let shown = others.filter_map(|(_, replica)| replica.as_ref()).map(|replica| replica.newest);
         shown.fold(now, i64::max) + AHEAD
-    }
-
-    /// `believed` for each number, `NOBODY` last.
-    pub fn all_believed(&self, now: i64) -> [i64; REPLICAS + 1] {
-        std::array::from_fn(|number| self.believed(if number == REPLICAS { NOBODY } else { number as u8 }, now))
     }
 }

@@ -69,6 +69,11 @@ impl<T> Chunks<T> {
         &mut self.chunks[number as usize / CHUNK][number as usize % CHUNK]
     }
 
+    /// Memory held, bytes.
+    pub fn bytes(&self) -> usize {
+        self.chunks.iter().map(Vec::capacity).sum::<usize>() * size_of::<T>()
+    }
+
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.chunks.iter_mut().flatten()
     }
@@ -197,7 +202,7 @@ impl Row {
     fn settle_on(&mut self, interval: u32) {
         self.interval = interval;
         self.odd = 0;
-        self.bits &= (1 << ODD_SHIFT) - 1 & !GUESS;
+        self.bits &= ((1 << ODD_SHIFT) - 1) & !GUESS;
     }
 
     /// Flags and progress as they stand in an image.
@@ -227,6 +232,12 @@ impl Rows {
     /// Series known.
     pub fn len(&self) -> usize {
         self.slab.len() - self.free.len()
+    }
+
+    /// Memory held, bytes, what few series need left out: rows, index (4 bytes and a control byte a bucket), older holes, free slots.
+    pub fn bytes(&self) -> usize {
+        let buckets = (self.index.capacity() * 8 / 7).next_power_of_two();
+        self.slab.bytes() + buckets * 5 + self.holes.bytes() + self.free.capacity() * 4
     }
 
     /// The series' slot; `guess` is tried first.
@@ -318,6 +329,12 @@ impl Rows {
     /// Free slots, the one used next last.
     pub fn free(&self) -> &[u32] {
         &self.free
+    }
+
+    /// Before `restore`: so many rows come. Makes room at once instead of step by step.
+    pub fn expect(&mut self, rows: usize) {
+        let slab = &self.slab;
+        self.index.reserve(rows, |&slot| slab.get(slot).series);
     }
 
     /// From an image: the next slot, with its row or without one.

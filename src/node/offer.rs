@@ -4,9 +4,9 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 use crate::model::ShardId;
-use crate::shard::standin::Body;
-use crate::shard::standin::Packing;
-use crate::shard::standin::Protocol;
+use crate::wire::body::Body;
+use crate::wire::pack::Packing;
+use crate::wire::remote_write::Protocol;
 
 /// One replica's samples of one group, digested, to be committed.
 pub struct Offer {
