@@ -16,6 +16,8 @@ pub trait Target: Send + Sync + 'static {
     fn group(&self, name: &str) -> Option<ShardId>;
     /// Gives a group a shard.
     fn assign(&self, name: &str) -> impl Future<Output = Result<ShardId, ProposeError>> + Send;
+    /// How many groups there are; asked only when a new one comes.
+    fn known_groups(&self) -> usize;
     /// The settings that offers must name.
     fn settings_version(&self) -> u64;
     /// The seed of series hashes.
@@ -33,6 +35,10 @@ impl Target for Handle {
 
     async fn assign(&self, name: &str) -> Result<ShardId, ProposeError> {
         Handle::assign(self, name).await
+    }
+
+    fn known_groups(&self) -> usize {
+        self.groups().len()
     }
 
     fn settings_version(&self) -> u64 {
