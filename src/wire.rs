@@ -15,3 +15,12 @@ pub mod measure;
 pub mod pack;
 mod proto;
 pub mod remote_write;
+
+#[cfg(test)]
+mod captured_tests;
+#[cfg(test)]
+mod differential_tests;
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod reference;

@@ -86,7 +86,8 @@ pub struct Histogram {
     pub start: i64,
     /// Bits of the upper bounds of custom buckets, without +Inf.
     pub custom_values: Vec<u64>,
-    overfull: bool,
+    /// The message held more than [`ELEMENTS_MAX`] of something, and the rest was not kept.
+    pub overfull: bool,
 }
 
 impl Default for Histogram {

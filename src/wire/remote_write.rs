@@ -257,6 +257,9 @@ pub struct Walker {
     seed: u64,
     scratch: labels::Scratch<'static>,
     histogram: Histogram,
+    /// The most scratch memory that a request has taken; tests of hostile input read it.
+    #[cfg(test)]
+    pub(crate) peak_bytes: usize,
 }
 
 impl Walker {
@@ -299,7 +302,16 @@ impl Walker {
             Protocol::V2 => v2::walk(&mut pass, raw),
         };
         let totals = pass.totals;
+        #[cfg(test)]
+        {
+            self.peak_bytes = self.peak_bytes.max(scratch.bytes());
+        }
         self.scratch = scratch.recycle();
         outcome.map(|()| totals)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.scratch.bytes()
     }
 }

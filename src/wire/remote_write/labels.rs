@@ -162,6 +162,15 @@ impl Scratch<'_> {
             exemplars: recycle(self.exemplars),
         }
     }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        fn of<T>(list: &Vec<T>) -> usize {
+            list.capacity() * size_of::<T>()
+        }
+        let labels = of(&self.messages.places) + of(&self.messages.list) + of(&self.pairs.places) + of(&self.pairs.list);
+        labels + of(&self.symbols) + of(&self.references) + of(&self.points) + of(&self.histograms) + of(&self.exemplars)
+    }
 }
 
 /// An empty vector of another element type of the same size, in the same memory (the standard library collects in place; if some day it

@@ -1,0 +1,146 @@
+//! How fast a group decides and how much memory a series takes: what `sluice bench dedup` runs.
+//!
+//! Clock and memory gauge come from the caller, since this layer has neither.
+
+use super::group::Group;
+use super::image::ImageError;
+use super::judged::Judged;
+use crate::model::Item;
+use crate::model::Kind;
+
+/// Samples of a request: what Prometheus sends by default.
+const REQUEST: usize = 2000;
+/// Between two scrapes, ms.
+const INTERVAL: i64 = 15_000;
+
+/// What the caller lends.
+pub struct Gauges<'a> {
+    /// A monotonic clock, ns.
+    pub clock: &'a mut dyn FnMut() -> u64,
+    /// Memory that the process holds, bytes.
+    pub memory: &'a mut dyn FnMut() -> u64,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Series of the group; two replicas send each.
+    pub series: usize,
+    /// Scrapes of each replica, measured after the first two.
+    pub scrapes: usize,
+    /// Senders keep no order (Prometheus does): every sample asks the index.
+    pub scattered: bool,
+}
+
+/// Nanoseconds a sample, and bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    /// A sample of the leader, passed.
+    pub leader_ns: f64,
+    /// A sample of the standby until it waits.
+    pub waits_ns: f64,
+    /// A sample of the standby that waited, until it is known to be covered.
+    pub covered_ns: f64,
+    /// Memory a series, rows and index, nothing waiting.
+    pub bytes_per_series: f64,
+    /// Bytes of the image a series.
+    pub image_bytes: f64,
+    /// Writing the image, a series.
+    pub write_ns: f64,
+    /// Reading it, a series.
+    pub read_ns: f64,
+    /// A switch of the leader, ms in all.
+    pub switch_ms: f64,
+}
+
+fn items(load: Load, scrape: i64, offset: i64) -> Vec<Vec<Item>> {
+    // Multiplying by an odd number visits each residue of a power of two once: another order at each scrape.
+    let slots = load.series.next_power_of_two();
+    let odd = 0x9E37_79B9 + 2 * scrape as usize;
+    let place = |n: usize| if load.scattered { n.wrapping_mul(odd) % slots } else { n };
+    let all = (0..slots).map(place).filter(|&n| n < load.series);
+    // Spread over all bits, as xxh3 would.
+    let hash = |n: usize| (n as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (n as u64) << 7;
+    let time = 1_790_000_000_000 + scrape * INTERVAL + offset;
+    let all: Vec<Item> = all.map(|n| Item { series: hash(n), time: time + (n % 1000) as i64, kind: Kind::Float, refused: false }).collect();
+    all.chunks(REQUEST).map(<[Item]>::to_vec).collect()
+}
+
+/// Two replicas, one group. Fails only if an image cannot be read back.
+pub fn measure(load: Load, gauges: &mut Gauges<'_>) -> Result<Figures, ImageError> {
+    let (mut group, mut out) = (Group::new("bench"), Judged::new());
+    let mut figures = Figures::default();
+    let mut spent = [0_u64; 3];
+    let mut entry = 0;
+    for scrape in 0..load.scrapes as i64 + 2 {
+        for (which, replica) in ["a", "b"].into_iter().enumerate() {
+            let requests = items(load, scrape, which as i64 * 3000);
+            let at = requests[0][0].time + 1500;
+            // The other's are due by now; judged apart from the samples of this entry.
+            let begin = (gauges.clock)();
+            group.tick(at, &mut out);
+            spent[2] += if scrape > 2 { (gauges.clock)() - begin } else { 0 };
+            out.clear();
+            let memory = (gauges.memory)();
+            let begin = (gauges.clock)();
+            for request in &requests {
+                group.samples(entry, replica, at, request.iter().copied(), &mut out);
+                entry += 1;
+                out.clear();
+            }
+            spent[which] += if scrape >= 2 { (gauges.clock)() - begin } else { 0 };
+            if scrape == 0 && which == 0 {
+                figures.bytes_per_series = (gauges.memory)().saturating_sub(memory) as f64 / load.series as f64;
+            }
+        }
+    }
+    let samples = (load.series * load.scrapes) as f64;
+    figures.leader_ns = spent[0] as f64 / samples;
+    figures.waits_ns = spent[1] as f64 / samples;
+    figures.covered_ns = spent[2] as f64 / (samples - load.series as f64).max(1.0);
+    group.tick(group.at() + 100_000, &mut out);
+    let (mut image, begin) = (Vec::new(), (gauges.clock)());
+    group.write_image(&mut image);
+    let written = (gauges.clock)();
+    let mut group = Group::read_image(&image)?;
+    let read = (gauges.clock)();
+    figures.image_bytes = image.len() as f64 / load.series as f64;
+    figures.write_ns = (written - begin) as f64 / load.series as f64;
+    figures.read_ns = (read - written) as f64 / load.series as f64;
+    let order = super::group::Switch { from: "a", to: "b", reason: "bench", evidence: "" };
+    let begin = (gauges.clock)();
+    group.switch(&order, 0, &mut out);
+    figures.switch_ms = ((gauges.clock)() - begin) as f64 / 1e6;
+    Ok(figures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Prints figures with `--nocapture`; `SLUICE_BENCH_SERIES=n` asks for more series than a test needs.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a measurement needs a clock")]
+    fn a_series_takes_64_bytes_at_most() {
+        let most = std::env::var("SLUICE_BENCH_SERIES").map_or(200_000, |text| text.parse().unwrap());
+        let begin = std::time::Instant::now();
+        for (series, scattered) in [(most / 10, false), (most, false), (most, true)] {
+            let mut gauges = Gauges { clock: &mut || begin.elapsed().as_nanos() as u64, memory: &mut || resident() };
+            let figures = measure(Load { series, scrapes: 8, scattered }, &mut gauges).unwrap();
+            println!("{series} series, scattered {scattered}: {figures:.1?}");
+            // RSS counts whole pages and what other tests of this process do meanwhile: the exact sum is checked below.
+        }
+        let mut rows = super::super::rows::Rows::default();
+        for series in 0..1_000_000_u64 {
+            rows.add(series.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        }
+        let bytes = rows.bytes();
+        println!("1000000 rows and their index: {:.1} bytes a series", bytes as f64 / 1e6);
+        assert!(bytes <= 64_000_000, "{bytes}");
+    }
+
+    fn resident() -> u64 {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        pages.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    }
+}

@@ -1,0 +1,126 @@
+//! What one shard's thread shares with the rest of the program: its mailbox, its progress, its newest emissions, its views.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use tokio::sync::watch;
+
+use crate::model::ShardId;
+use crate::node::mailbox::Mailbox;
+use crate::node::view::CursorView;
+use crate::node::view::GroupView;
+use crate::node::view::Progress;
+use crate::node::view::ShardStats;
+use crate::shard::emission::Emission;
+use crate::store::Family;
+
+/// The newest emissions, so that sinks read nothing from the disk while they keep up.
+#[derive(Default)]
+pub(super) struct Recent {
+    emissions: VecDeque<Arc<Emission>>,
+    picks: usize,
+}
+
+/// Views for people and sinks.
+#[derive(Default)]
+pub(super) struct Views {
+    pub groups: Arc<Vec<GroupView>>,
+    pub cursors: Arc<Vec<CursorView>>,
+    pub stats: ShardStats,
+    /// Control shard only.
+    pub assigned: Arc<BTreeMap<String, ShardId>>,
+    /// Control shard only: seed of series hashes.
+    pub seed: u64,
+    /// Control shard only: cluster settings.
+    pub cluster_settings: Arc<(u64, String)>,
+}
+
+pub(super) struct Lane {
+    pub shard: ShardId,
+    pub mailbox: Mailbox,
+    pub progress: watch::Sender<Progress>,
+    recent: Mutex<Recent>,
+    most_picks: usize,
+    /// Emissions up to here can be read from the disk.
+    written: AtomicU64,
+    pub views: Mutex<Views>,
+    /// By reason.
+    pub refused: Mutex<BTreeMap<&'static str, u64>>,
+    /// A sink's budget says that no more may come.
+    pub refuse: AtomicBool,
+    pub settings: AtomicU64,
+    /// Ranges to give back: the highest bound by family.
+    pub give_back: Mutex<BTreeMap<&'static str, (Family, u64)>>,
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Lane {
+    pub fn new(shard: ShardId, mailbox: Mailbox, most_picks: usize) -> Lane {
+        Lane {
+            shard,
+            mailbox,
+            progress: watch::Sender::new(Progress::default()),
+            recent: Mutex::default(),
+            most_picks,
+            written: AtomicU64::new(0),
+            views: Mutex::default(),
+            refused: Mutex::default(),
+            refuse: AtomicBool::new(false),
+            settings: AtomicU64::new(0),
+            give_back: Mutex::default(),
+        }
+    }
+
+    pub fn written(&self, emission: u64) {
+        self.written.fetch_max(emission, Ordering::Release);
+    }
+
+    pub fn freed(&self, ranges: Vec<(Family, u64)>) {
+        let mut waiting = lock(&self.give_back);
+        for (family, below) in ranges {
+            waiting.insert(family.name(), (family, below));
+        }
+    }
+
+    pub fn refused(&self, reason: &'static str) {
+        *lock(&self.refused).entry(reason).or_default() += 1;
+    }
+
+    /// Keeps the newest; what is not on the disk yet stays whatever its size.
+    pub fn push(&self, emission: Arc<Emission>) {
+        let written = self.written.load(Ordering::Acquire);
+        let mut recent = lock(&self.recent);
+        recent.picks += emission.picks.len() + 16;
+        recent.emissions.push_back(emission);
+        while recent.picks > self.most_picks && recent.emissions.front().is_some_and(|oldest| oldest.number <= written) {
+            if let Some(oldest) = recent.emissions.pop_front() {
+                recent.picks -= oldest.picks.len() + 16;
+            }
+        }
+    }
+
+    /// Emissions after a number, if memory has them all from there on; at least one, then up to so many samples.
+    pub fn recent(&self, after: u64, most_samples: usize) -> Option<Vec<Arc<Emission>>> {
+        let recent = lock(&self.recent);
+        let first = recent.emissions.front()?.number;
+        let skip = usize::try_from((after + 1).checked_sub(first)?).ok()?;
+        let (mut found, mut samples) = (Vec::new(), 0);
+        for emission in recent.emissions.iter().skip(skip) {
+            samples += emission.picks.len();
+            if samples > most_samples && !found.is_empty() {
+                break;
+            }
+            found.push(Arc::clone(emission));
+        }
+        Some(found)
+    }
+}

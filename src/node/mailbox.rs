@@ -1,0 +1,151 @@
+//! The way to a shard's thread: offers (Q1), proposals (Q2), and what the writer made durable (the way back of Q3).
+//!
+//! One lock, one condition: a turn of the shard takes all that waits at once, so that one sync serves many offers. Putting something in never
+//! waits: what does not fit is refused. The way back holds one number, so the writer can never be stopped by a shard.
+
+use raft::eraftpb::Message;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+use crate::node::offer::Applied;
+use crate::node::offer::OfferError;
+use crate::node::offer::ProposeError;
+use crate::shard::command::Command;
+use crate::wire::body::Body;
+
+/// Proposals and messages that may wait.
+const ASKS: usize = 1024;
+
+/// An offer, encoded.
+pub(super) struct Queued {
+    pub encoded: Vec<u8>,
+    pub group: String,
+    pub replica: String,
+    pub settings: u64,
+    pub newest_time: i64,
+    pub samples: u32,
+    pub unpacked: Option<Arc<Body>>,
+    pub claim: Option<Box<dyn Send + Sync>>,
+    pub reply: oneshot::Sender<Result<(), OfferError>>,
+}
+
+/// A proposal.
+pub(super) struct Ask {
+    pub command: Command,
+    pub reply: Option<oneshot::Sender<Result<Applied, ProposeError>>>,
+}
+
+/// All that waited.
+#[derive(Default)]
+pub(super) struct Mail {
+    pub offers: VecDeque<Queued>,
+    pub asks: VecDeque<Ask>,
+    pub messages: VecDeque<Message>,
+    /// The highest number reported durable.
+    pub persisted: u64,
+    pub stop: bool,
+}
+
+#[derive(Default)]
+struct Inner {
+    mail: Mail,
+    /// Of offers here or taken and not proposed yet.
+    slots: usize,
+    bytes: usize,
+    news: bool,
+}
+
+pub(super) struct Mailbox {
+    inner: Mutex<Inner>,
+    wake: Condvar,
+    most_slots: usize,
+    most_bytes: usize,
+}
+
+impl Mailbox {
+    pub fn new(most_slots: usize, most_bytes: usize) -> Mailbox {
+        Mailbox { inner: Mutex::default(), wake: Condvar::new(), most_slots, most_bytes }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, mut inner: MutexGuard<'_, Inner>) {
+        inner.news = true;
+        drop(inner);
+        self.wake.notify_one();
+    }
+
+    pub fn offer(&self, offer: Queued) -> Result<(), OfferError> {
+        let mut inner = self.lock();
+        if inner.mail.stop {
+            return Err(OfferError::Stopping);
+        }
+        if inner.slots >= self.most_slots {
+            return Err(OfferError::Overloaded { reason: "slots" });
+        }
+        if inner.bytes > 0 && inner.bytes + offer.encoded.len() > self.most_bytes {
+            return Err(OfferError::Overloaded { reason: "bytes" });
+        }
+        inner.slots += 1;
+        inner.bytes += offer.encoded.len();
+        inner.mail.offers.push_back(offer);
+        self.put(inner);
+        Ok(())
+    }
+
+    /// An offer of this size has left the queue.
+    pub fn left(&self, bytes: usize) {
+        let mut inner = self.lock();
+        inner.slots -= 1;
+        inner.bytes -= bytes;
+    }
+
+    /// What waits: offers and bytes.
+    pub fn waiting(&self) -> (usize, usize) {
+        let inner = self.lock();
+        (inner.slots, inner.bytes)
+    }
+
+    pub fn ask(&self, ask: Ask) -> Result<(), ProposeError> {
+        let mut inner = self.lock();
+        if inner.mail.stop {
+            return Err(ProposeError::Stopping);
+        }
+        if inner.mail.asks.len() >= ASKS {
+            return Err(ProposeError::Busy(0));
+        }
+        inner.mail.asks.push_back(ask);
+        self.put(inner);
+        Ok(())
+    }
+
+    pub fn persisted(&self, number: u64) {
+        let mut inner = self.lock();
+        inner.mail.persisted = inner.mail.persisted.max(number);
+        self.put(inner);
+    }
+
+    pub fn stop(&self) {
+        let mut inner = self.lock();
+        inner.mail.stop = true;
+        self.put(inner);
+    }
+
+    /// Waits for mail, at most so long, and takes it.
+    pub fn take(&self, most: Duration) -> Mail {
+        let inner = self.lock();
+        let waited = self.wake.wait_timeout_while(inner, most, |inner| !inner.news);
+        let (mut inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        inner.news = false;
+        let (persisted, stop) = (inner.mail.persisted, inner.mail.stop);
+        std::mem::replace(&mut inner.mail, Mail { persisted, stop, ..Mail::default() })
+    }
+}

@@ -1,0 +1,186 @@
+//! The state of the control shard: what the cluster is, which group lives in which data shard, the cluster's settings.
+//!
+//! Left out on purpose: what the settings mean (`config` and the parts that own a section), who asks (`node`).
+
+use std::collections::BTreeMap;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::model::ShardId;
+use crate::shard::codec::Malformed;
+use crate::shard::codec::Reader;
+use crate::shard::codec::Writer;
+use crate::shard::command::Command;
+use crate::shard::command::Founding;
+use crate::shard::entry;
+use crate::shard::entry::Entry;
+
+/// Raised when the layout changes.
+const VERSION: u8 = 1;
+/// Groups in a cluster; a sender that invents names without end must not fill the memory.
+pub const MAX_GROUPS: usize = 10_000;
+
+/// What an applied entry leads to.
+#[derive(Debug, Default)]
+pub struct ControlEffects {
+    /// An image of the state as it is now is to be taken.
+    pub image: bool,
+    /// Committed, but void: why.
+    pub void: Option<String>,
+    /// `Assign`: the shard.
+    pub shard: Option<ShardId>,
+    /// Whether anything changed that an image holds.
+    pub changed: bool,
+}
+
+/// The state.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Control {
+    /// Index of the last applied entry.
+    pub applied: u64,
+    /// The shard's time.
+    pub at: i64,
+    /// What the cluster is; `None` before it was founded.
+    pub founding: Option<Founding>,
+    /// Which group lives where. A group's shard never changes.
+    pub groups: BTreeMap<String, ShardId>,
+    /// The cluster's settings: version and text.
+    pub settings: (u64, String),
+    /// Index of the last `Image` entry.
+    pub image: u64,
+}
+
+impl Control {
+    /// Applies the entry at `index`.
+    pub fn apply(&mut self, index: u64, encoded: &[u8], effects: &mut ControlEffects) -> Result<(), Malformed> {
+        self.applied = index;
+        if encoded.is_empty() {
+            return Ok(());
+        }
+        let stamped = entry::parse(encoded)?;
+        self.at = self.at.max(stamped.at);
+        match stamped.entry {
+            Entry::Image => {
+                self.image = index;
+                effects.image = true;
+            }
+            Entry::Command(command) => {
+                effects.changed = true;
+                self.command(command, effects);
+            }
+            Entry::Samples(_) | Entry::Tick | Entry::Forget { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, command: Command, effects: &mut ControlEffects) {
+        match command {
+            Command::Found(_) if self.founding.is_some() => effects.void = Some("the cluster exists already".to_owned()),
+            Command::Found(founding) => self.founding = Some(founding),
+            Command::Assign { group } => self.assign(&group, effects),
+            Command::ClusterSettings { version, .. } if version != self.settings.0 + 1 => {
+                effects.void = Some(format!("the settings have version {} by now", self.settings.0));
+            }
+            Command::ClusterSettings { version, text } => self.settings = (version, text),
+            _ => effects.void = Some("this is for a data shard".to_owned()),
+        }
+    }
+
+    /// The shard with the fewest groups, the first one of several.
+    fn assign(&mut self, group: &str, effects: &mut ControlEffects) {
+        let data_shards = self.founding.map_or(0, |founding| founding.data_shards);
+        if let Some(&shard) = self.groups.get(group) {
+            effects.shard = Some(shard);
+        } else if self.groups.len() >= MAX_GROUPS {
+            effects.void = Some(format!("there are {MAX_GROUPS} groups already"));
+        } else {
+            let load = |shard: &ShardId| self.groups.values().filter(|other| *other == shard).count();
+            effects.shard = (1..=data_shards).map(ShardId).min_by_key(load);
+            match effects.shard {
+                Some(shard) => drop(self.groups.insert(group.to_owned(), shard)),
+                None => effects.void = Some("the cluster has not been founded".to_owned()),
+            }
+        }
+    }
+
+    /// Appends the state.
+    pub fn write_image(&self, into: &mut Vec<u8>) {
+        let mut out = Writer(into);
+        out.byte(VERSION);
+        out.number(self.applied);
+        out.signed(self.at);
+        out.number(self.image);
+        out.byte(u8::from(self.founding.is_some()));
+        let Founding { cluster, seed, data_shards } = self.founding.unwrap_or_default();
+        [cluster as u64, (cluster >> 64) as u64, seed].into_iter().for_each(|number| out.fixed(number));
+        out.number(u64::from(data_shards));
+        out.number(self.settings.0);
+        out.text(&self.settings.1);
+        out.number(self.groups.len() as u64);
+        for (name, shard) in &self.groups {
+            out.text(name);
+            out.number(u64::from(shard.0));
+        }
+    }
+
+    /// The state whose image this is, all of it.
+    pub fn read_image(bytes: &[u8]) -> Result<Control, Malformed> {
+        let mut from = Reader(bytes);
+        match from.byte()? {
+            VERSION => {}
+            other => return Err(Malformed::Version(other)),
+        }
+        let mut control = Control { applied: from.number()?, at: from.signed()?, image: from.number()?, ..Control::default() };
+        let founded = from.byte()? != 0;
+        let (low, high, seed) = (from.fixed()?, from.fixed()?, from.fixed()?);
+        let data_shards = from.small()?;
+        control.founding = founded.then_some(Founding { cluster: u128::from(high) << 64 | u128::from(low), seed, data_shards });
+        control.settings = (from.number()?, from.text()?.to_owned());
+        for _ in 0..from.count(2)? {
+            control.groups.insert(from.text()?.to_owned(), ShardId(from.small()?));
+        }
+        from.end()?;
+        Ok(control)
+    }
+
+    /// The same on every member that has applied the same entries.
+    pub fn state_hash(&self) -> u64 {
+        let mut bytes = Vec::new();
+        self.write_image(&mut bytes);
+        xxh3_64(&bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply(control: &mut Control, command: Command) -> ControlEffects {
+        let (mut bytes, mut effects) = (Vec::new(), ControlEffects::default());
+        entry::encode(5, &Entry::Command(command), &mut bytes);
+        control.apply(control.applied + 1, &bytes, &mut effects).unwrap();
+        effects
+    }
+
+    #[test]
+    fn groups_go_to_the_shard_with_fewest_and_stay() {
+        let mut control = Control::default();
+        assert!(apply(&mut control, Command::Assign { group: "a".into() }).void.is_some());
+        apply(&mut control, Command::Found(Founding { cluster: 1 << 100, seed: 7, data_shards: 2 }));
+        let mut shards = Vec::new();
+        for group in ["a", "b", "c", "a"] {
+            shards.push(apply(&mut control, Command::Assign { group: group.into() }).shard.unwrap().0);
+        }
+        assert_eq!(shards, [1, 2, 1, 1]);
+        let mut bytes = Vec::new();
+        control.write_image(&mut bytes);
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
+    }
+
+    #[test]
+    fn settings_grow_by_one() {
+        let mut control = Control::default();
+        assert!(apply(&mut control, Command::ClusterSettings { version: 2, text: "x".into() }).void.is_some());
+        assert!(apply(&mut control, Command::ClusterSettings { version: 1, text: "x".into() }).void.is_none());
+        assert_eq!(control.settings, (1, "x".to_owned()));
+    }
+}

@@ -1,0 +1,335 @@
+//! One member's part in one Raft group, as a value: inputs go in (ticks, proposals, messages, what has become durable), and one `Output` at a
+//! time comes out: what to send, what to write, what is committed.
+//!
+//! raft-rs wants to be called in a strict order; that order is in [`Replica::output`] and nowhere else. Promises (votes, acknowledgements) are
+//! held back here until the write they rest on is durable, so that no caller can send them too early. Nothing reads a clock or a random
+//! number: time is `tick`, and election timeouts come from `entropy`.
+//!
+//! Left out on purpose: what entries mean (`data`, `control`), how bytes are written (`store`), snapshots for peers (they come with peers).
+
+use prost::Message as _;
+use raft::Config;
+use raft::RawNode;
+use raft::ReadOnlyOption;
+use raft::StateRole;
+use raft::eraftpb::ConfChangeV2;
+use raft::eraftpb::ConfState;
+use raft::eraftpb::Entry;
+use raft::eraftpb::EntryType;
+use raft::eraftpb::HardState;
+use raft::eraftpb::Message;
+use raft::eraftpb::MessageType;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::shard::log::Disk;
+use crate::shard::log::Log;
+use crate::shard::log::Place;
+use crate::shard::log::Remembered;
+
+/// Every bound of a Raft group. Bytes, or ticks of 100 ms.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Without a heartbeat for so long (up to twice as long) a follower asks for votes: 1-2 s.
+    pub election_ticks: usize,
+    /// Between heartbeats.
+    pub heartbeat_ticks: usize,
+    /// Entries in one message to a peer.
+    pub message_bytes: u64,
+    /// Messages on their way to one peer: 64 of 1 MiB.
+    pub inflight: usize,
+    /// Proposed and not committed. At 100 MB/s this is a third of a second.
+    pub uncommitted_bytes: u64,
+    /// The part of it that samples may not use, so that cursors and switches get through.
+    pub reserved_bytes: u64,
+    /// Committed entries handed out at a time, so that catching up does not keep heartbeats waiting.
+    pub committed_bytes: u64,
+    /// Entries kept in memory after they are on disk and applied.
+    pub tail_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            election_ticks: 10,
+            heartbeat_ticks: 1,
+            message_bytes: 1 << 20,
+            inflight: 64,
+            uncommitted_bytes: 32 << 20,
+            reserved_bytes: 2 << 20,
+            committed_bytes: 4 << 20,
+            tail_bytes: 1 << 20,
+        }
+    }
+}
+
+/// Why a proposal was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// This member does not lead; who does, if known.
+    NotLeader(Option<u64>),
+    /// Too much is proposed and not committed.
+    Full,
+}
+
+/// What a group wants done next. In this order: send `messages`, write `write`, apply `committed`.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// To send now.
+    pub messages: Vec<Message>,
+    /// To write; report `number` by [`Replica::persisted`] once it (and all before) is durable.
+    pub write: Option<Write>,
+    /// To apply, in order; then report by [`Replica::applied`].
+    pub committed: Vec<Entry>,
+    /// New members, to be written with the applied index.
+    pub members: Option<ConfState>,
+}
+
+/// One write of the log. All of it or nothing.
+#[derive(Debug, Default)]
+pub struct Write {
+    /// For [`Replica::persisted`].
+    pub number: u64,
+    /// In order.
+    pub entries: Vec<Arc<Entry>>,
+    /// Entries from..=to that were there before and must go first.
+    pub void: Option<(u64, u64)>,
+    /// Runs of terms that begin: (first index, term).
+    pub terms: Vec<(u64, u64)>,
+    /// Term, vote, commit.
+    pub hard_state: HardState,
+    /// Term or vote changed: the mark of what was promised must follow before anything is sent.
+    pub promise: bool,
+    /// The end of the log after this write.
+    pub last: Place,
+}
+
+/// One member's part in one Raft group.
+pub struct Replica<D: Disk> {
+    node: RawNode<Log<D>>,
+    limits: Limits,
+    entropy: u64,
+    /// Numbers that are not durable yet, and what must not be sent before they are. `true`: a write was handed out for it.
+    writing: VecDeque<(u64, bool, Vec<Message>)>,
+    released: Vec<Message>,
+    promised: (u64, u64),
+}
+
+impl<D: Disk> Replica<D> {
+    /// Goes on from what the disk remembers; `applied`: the index up to which the state machine has come (its image).
+    pub fn new(id: u64, disk: D, known: Remembered, applied: u64, limits: Limits, entropy: u64) -> Result<Replica<D>, String> {
+        let config = Config {
+            id,
+            election_tick: limits.election_ticks,
+            heartbeat_tick: limits.heartbeat_ticks,
+            applied,
+            max_size_per_msg: limits.message_bytes,
+            max_inflight_msgs: limits.inflight,
+            check_quorum: true,
+            pre_vote: true,
+            min_election_tick: limits.election_ticks,
+            max_election_tick: limits.election_ticks * 2,
+            read_only_option: ReadOnlyOption::Safe,
+            skip_bcast_commit: false,
+            batch_append: true,
+            priority: 0,
+            max_uncommitted_size: limits.uncommitted_bytes,
+            max_committed_size_per_ready: limits.committed_bytes,
+        };
+        if !(known.truncated.index..=known.hard_state.commit).contains(&applied) || known.hard_state.commit > known.last_index {
+            return Err(format!(
+                "the log reaches from {} to {}, its commit index is {}, the state is that of {applied}",
+                known.truncated.index, known.last_index, known.hard_state.commit
+            ));
+        }
+        let promised = (known.hard_state.term, known.hard_state.vote);
+        let alone = known.members.voters == [id];
+        let log = Log::new(disk, known, limits.tail_bytes);
+        let node = RawNode::new(&config, log, &super::raft_log::logger(id)).map_err(|error| error.to_string())?;
+        let mut replica = Replica { node, limits, entropy, writing: VecDeque::new(), released: Vec::new(), promised };
+        replica.pin_election_timeout();
+        if alone {
+            replica.node.campaign().map_err(|error| error.to_string())?;
+            replica.pin_election_timeout();
+        }
+        Ok(replica)
+    }
+
+    /// 100 ms have passed.
+    pub fn tick(&mut self) {
+        self.node.tick();
+        self.pin_election_timeout();
+    }
+
+    /// A peer says something.
+    pub fn step(&mut self, message: Message) {
+        // Errors are of peers that are not members (any more), and of proposals: nothing to do about them.
+        let _ = self.node.step(message);
+        self.pin_election_timeout();
+    }
+
+    /// Appends an entry to the leader's log; its index and term. Samples may not use the reserved share.
+    pub fn propose(&mut self, data: Vec<u8>, reserved: bool) -> Result<Place, Refused> {
+        if !self.leads() {
+            let leader = self.node.raft.leader_id;
+            return Err(Refused::NotLeader((leader != 0).then_some(leader)));
+        }
+        let bytes = self.node.raft.uncommitted_size() as u64;
+        let most = self.limits.uncommitted_bytes - if reserved { 0 } else { self.limits.reserved_bytes };
+        if bytes > 0 && bytes + data.len() as u64 > most {
+            return Err(Refused::Full);
+        }
+        self.node.propose(Vec::new(), data).map_err(|_| Refused::Full)?;
+        Ok(Place { index: self.node.raft.raft_log.last_index(), term: self.node.raft.term })
+    }
+
+    /// Everything handed out as `Write` up to this number is durable.
+    pub fn persisted(&mut self, number: u64) {
+        while let Some(&(next, is_write, _)) = self.writing.front() {
+            if next > number && is_write {
+                break;
+            }
+            if let Some((_, _, messages)) = self.writing.pop_front() {
+                self.released.extend(messages);
+            }
+            self.node.on_persist_ready(next);
+        }
+        self.settle();
+    }
+
+    /// Everything handed out as committed has been applied up to here.
+    pub fn applied(&mut self, index: u64) {
+        self.node.advance_apply_to(index);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        let log = &mut self.node.raft.raft_log;
+        let settled = log.applied.min(log.persisted);
+        log.store.settle(settled);
+    }
+
+    /// What is to be done next, if anything.
+    pub fn output(&mut self) -> Option<Output> {
+        if !self.node.has_ready() {
+            if self.released.is_empty() {
+                return None;
+            }
+            return Some(Output { messages: std::mem::take(&mut self.released), ..Output::default() });
+        }
+        let mut ready = self.node.ready();
+        let number = ready.number();
+        let mut output = Output { messages: std::mem::take(&mut self.released), ..Output::default() };
+        output.messages.append(&mut ready.take_messages());
+        output.committed = ready.take_committed_entries();
+        let (entries, mut held) = (ready.take_entries(), ready.take_persisted_messages());
+        if let Some(hard_state) = ready.hs() {
+            self.node.mut_store().known.hard_state = hard_state.clone();
+        }
+        let must_write = ready.must_sync();
+        if must_write {
+            let log = self.node.mut_store();
+            let appended = log.append(entries);
+            let hard_state = log.known.hard_state.clone();
+            let promise = (hard_state.term, hard_state.vote);
+            output.write = Some(Write {
+                number,
+                entries: appended.entries,
+                void: appended.void,
+                terms: appended.terms,
+                promise: promise != self.promised,
+                hard_state,
+                last: log.known.last(),
+            });
+            self.promised = promise;
+        }
+        self.node.advance_append_async(ready);
+        if must_write || !self.writing.is_empty() {
+            // A follower's sign of life rests on no write but a promise's; without this a slow disk would cost the leader its quorum.
+            if !must_write {
+                let alive = |message: &Message| message.msg_type() == MessageType::MsgHeartbeatResponse;
+                output.messages.extend(held.extract_if(.., |message| alive(message)));
+            }
+            self.writing.push_back((number, must_write, held));
+        } else {
+            output.messages.append(&mut held);
+            self.node.on_persist_ready(number);
+        }
+        output.members = self.membership(&output.committed);
+        self.pin_election_timeout();
+        Some(output)
+    }
+
+    /// Membership entries take effect when they are handed out.
+    fn membership(&mut self, committed: &[Entry]) -> Option<ConfState> {
+        let mut members = None;
+        for entry in committed.iter().filter(|entry| entry.entry_type() == EntryType::EntryConfChangeV2) {
+            let change = ConfChangeV2::decode(&entry.data[..]).unwrap_or_default();
+            if let Ok(state) = self.node.apply_conf_change(&change) {
+                self.node.mut_store().known.members = state.clone();
+                members = Some(state);
+            }
+        }
+        members
+    }
+
+    /// raft-rs draws election timeouts from the thread's random numbers, which would make a simulation's seed worthless.
+    fn pin_election_timeout(&mut self) {
+        let raft = &mut self.node.raft;
+        let mixed = (self.entropy ^ raft.term.rotate_left(32) ^ raft.id).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let shortest = raft.election_timeout();
+        raft.set_randomized_election_timeout(shortest + (mixed >> 33) as usize % shortest);
+    }
+
+    /// Up to here the log is not needed any more; what to remember of it.
+    pub fn truncate(&mut self, index: u64) -> Option<Place> {
+        let log = &mut self.node.raft.raft_log;
+        let index = index.min(log.applied);
+        log.store.truncate(index)
+    }
+
+    /// Leads, by Raft's word.
+    pub fn leads(&self) -> bool {
+        self.node.raft.state == StateRole::Leader
+    }
+
+    /// Leads, and has applied an entry of its own term: knows all that was committed before.
+    pub fn leads_surely(&self) -> bool {
+        self.leads() && self.node.raft.apply_to_current_term()
+    }
+
+    /// Who leads, if known.
+    pub fn leader(&self) -> Option<u64> {
+        Some(self.node.raft.leader_id).filter(|&id| id != 0)
+    }
+
+    /// Term, vote, commit as of now.
+    pub fn hard_state(&self) -> HardState {
+        self.node.raft.hard_state()
+    }
+
+    /// The end of the log.
+    pub fn last(&self) -> Place {
+        self.node.store().known.last()
+    }
+
+    /// What Raft still has of the log, and where it was cut.
+    pub fn known(&self) -> &Remembered {
+        &self.node.store().known
+    }
+
+    /// Bytes proposed and not committed.
+    pub fn uncommitted_bytes(&self) -> usize {
+        self.node.raft.uncommitted_size()
+    }
+
+    /// Writes that were handed out and are not durable.
+    pub fn writes_open(&self) -> usize {
+        self.writing.len()
+    }
+
+    /// The disk's first error. After it nothing here may be used.
+    pub fn failed(&self) -> Option<String> {
+        self.node.store().failed.borrow().clone()
+    }
+}

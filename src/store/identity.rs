@@ -1,0 +1,58 @@
+//! Who this node is: a number made once for each new data directory. A wiped disk is a new member, never the old one with a short memory.
+
+use serde::Deserialize;
+use serde::Serialize;
+use std::fs::File;
+use std::io::Read as _;
+use std::io::Write as _;
+use std::path::Path;
+
+use crate::store::StoreError;
+
+/// `identity.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// The node's number among all members; never 0, never used again.
+    pub node: u64,
+    /// When it was made, ms since 1970.
+    pub created_ms: i64,
+}
+
+const NAME: &str = "identity.json";
+
+impl Identity {
+    /// Of this directory, if it has one.
+    pub fn read(directory: &Path) -> Result<Option<Identity>, StoreError> {
+        let path = directory.join(NAME);
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::File { path, error }),
+        };
+        serde_json::from_slice(&text).map(Some).map_err(|error| StoreError::File { path, error: error.into() })
+    }
+
+    /// A new one, written so that it is there wholly or not at all.
+    pub fn create(directory: &Path, now_ms: i64) -> Result<Identity, StoreError> {
+        let path = directory.join(NAME);
+        let make = || {
+            let identity = Identity { node: random()?.max(1), created_ms: now_ms };
+            let temporary = directory.join("identity.json.new");
+            let mut file = File::create(&temporary)?;
+            file.write_all(&serde_json::to_vec(&identity)?)?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, &path)?;
+            File::open(directory)?.sync_all()?;
+            Ok(identity)
+        };
+        make().map_err(|error| StoreError::File { path: path.clone(), error })
+    }
+}
+
+/// Eight bytes that nobody can guess.
+pub fn random() -> std::io::Result<u64> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
