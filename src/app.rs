@@ -1,1 +1,1 @@
-//! (skeleton)
+//! LEAD: not yours any more: see LEAD-SAYS.md
