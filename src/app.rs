@@ -1,1 +1,1 @@
-//! LEAD: not yours any more: see LEAD-SAYS.md
+//! (skeleton)
