@@ -141,7 +141,7 @@ fn the_checker_finds_each_planted_fault() {
     expect_complaint("is marked late", |rows| rows[5].row.late = true);
     expect_complaint("nobody sent", |rows| rows[5].row.value = Value::Number(99.0));
     expect_complaint("a hole of", |rows| drop(rows.remove(6)));
-    expect_complaint("ms apart", |rows| rows.insert(6, placed(&rows[5].row.series, 5300, Value::Number(5.0), false)));
+    expect_complaint("200 ms apart", |rows| rows.insert(6, placed(&rows[5].row.series, 5200, Value::Number(5.0), false)));
     expect_complaint("more than one partition", |rows| rows[5].partition = 3);
     expect_complaint("the last acknowledged is", |rows| rows.truncate(7));
     expect_complaint("the first acknowledged is", |rows| drop(rows.drain(..4)));

@@ -6,8 +6,10 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -110,19 +112,15 @@ impl Kafka {
     pub fn reader(&self, topic: &str) -> Reader {
         let mut config = self.client();
         config.set("group.id", "sluice-test-reader").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
-        config.set("isolation.level", "read_committed").set("fetch.wait.max.ms", "100");
+        config.set("isolation.level", "read_committed").set("fetch.wait.max.ms", "100").set("reconnect.backoff.max.ms", "250");
         let consumer: BaseConsumer = config.create().expect("consumer");
         let metadata = eventually(Duration::from_secs(30), "the topic's partitions", || {
             let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(5)).map_err(|error| error.to_string())?;
             let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
             if partitions == 0 { Err("none".to_owned()) } else { Ok(partitions) }
         });
-        let mut all = TopicPartitionList::new();
-        for partition in 0..metadata {
-            all.add_partition_offset(topic, i32::try_from(partition).expect("few"), Offset::Beginning).expect("partition");
-        }
-        consumer.assign(&all).expect("assign");
-        Reader { consumer, partitions: metadata }
+        let next = (0..metadata).map(|partition| (i32::try_from(partition).expect("few"), 0)).collect();
+        Reader { consumer, topic: topic.to_owned(), next: RefCell::new(next) }
     }
 }
 
@@ -138,38 +136,43 @@ pub struct Record {
 /// Reads on from where it stopped.
 pub struct Reader {
     consumer: BaseConsumer,
-    partitions: usize,
+    topic: String,
+    /// Partition -> the offset to read next.
+    next: RefCell<BTreeMap<i32, i64>>,
 }
 
 impl Reader {
     /// All that is committed and not yet read, in order per partition.
     ///
-    /// librdkafka says "end of partition" once for each time it gets there: the end of all of them twice means that nothing more was to be had.
+    /// librdkafka says "end of partition" once for each assignment that gets there; so each drain assigns anew and reads up to all ends.
     pub fn drain(&self) -> Vec<Record> {
+        let mut next = self.next.borrow_mut();
+        let mut all = TopicPartitionList::new();
+        for (partition, offset) in next.iter() {
+            all.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset)).expect("partition");
+        }
+        self.consumer.assign(&all).expect("assign");
         let mut records = Vec::new();
-        let mut ends = std::collections::HashSet::new();
+        let mut ends = HashSet::new();
         let start = Instant::now();
-        let mut quiet = Instant::now();
-        while start.elapsed() < Duration::from_secs(120) {
-            match self.consumer.poll(Duration::from_millis(50)) {
+        while ends.len() < next.len() {
+            assert!(start.elapsed() < Duration::from_secs(120), "reading {} did not come to an end: {} records, ends {ends:?}", self.topic, records.len());
+            match self.consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => {
-                    quiet = Instant::now();
-                    ends.remove(&message.partition());
-                    let headers = message.headers().into_iter().flat_map(|all| all.iter().map(|one| (one.key.to_owned(), String::from_utf8_lossy(one.value.unwrap_or_default()).into_owned())).collect::<Vec<_>>()).collect();
-                    let payload = message.payload().unwrap_or_default().to_vec();
-                    records.push(Record { partition: message.partition(), offset: message.offset(), payload, headers });
+                    next.insert(message.partition(), message.offset() + 1);
+                    records.push(record(&message));
                 }
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    quiet = Instant::now();
-                    ends.insert(partition);
-                }
-                // A broker that is down: the end comes with its return.
-                Some(Err(_)) => {}
-                // After a first drain no end is said again until something new was read; half a second of silence is an end, too.
-                None if quiet.elapsed() > Duration::from_millis(if ends.len() == self.partitions { 150 } else { 1500 }) => return records,
-                None => {}
+                Some(Err(KafkaError::PartitionEOF(partition))) => drop(ends.insert(partition)),
+                // A broker that is down: the ends come with its return.
+                Some(Err(_)) | None => {}
             }
         }
-        panic!("reading did not come to an end in 120 s: {} records", records.len());
+        records
     }
+}
+
+fn record(message: &BorrowedMessage<'_>) -> Record {
+    let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+    let headers = message.headers().map(|all| all.iter().map(|one| (one.key.to_owned(), text(one.value))).collect()).unwrap_or_default();
+    Record { partition: message.partition(), offset: message.offset(), payload: message.payload().unwrap_or_default().to_vec(), headers }
 }

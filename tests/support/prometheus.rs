@@ -45,14 +45,14 @@ impl Prometheus {
         let args = [
             "--config.file=prometheus.yml".to_owned(),
             "--storage.tsdb.path=data".to_owned(),
-            "--storage.tsdb.no-lockfile".to_owned(),
             "--storage.remote.flush-deadline=10s".to_owned(),
             format!("--web.listen-address=127.0.0.1:{}", self.port),
         ];
         let name = format!("prometheus {}", self.replica.name);
-        self.process = Some(Process::start(&name, "prometheus", &args, &self.dir, &self.dir.join("log")));
+        let process = self.process.insert(Process::start(&name, "prometheus", &args, &self.dir, &self.dir.join("log")));
         let mut client = Client::new(SocketAddr::from(([127, 0, 0, 1], self.port)));
         eventually(Duration::from_secs(60), &name, || {
+            assert!(process.ended().is_none(), "{name} ended instead of becoming ready");
             let answer = client.call("GET", "/-/ready").map_err(|error| error.to_string())?;
             if answer.status() == 200 { Ok(()) } else { Err(answer.text()) }
         });
@@ -105,7 +105,7 @@ impl NodeExporter {
     pub fn start(scratch: &Scratch) -> NodeExporter {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let program = NODE_EXPORTERS.into_iter().find(|name| on_path(name)).expect("need(NodeExporter) was asked");
-        let process = Process::start("node exporter", program, &[format!("--web.listen-address={address}")], scratch.path(), &scratch.join("node.log"));
+        let process = Process::start("node exporter", program, &[format!("--web.listen-address={address}"), "--log.level=error".to_owned(), "--no-collector.systemd".to_owned()], scratch.path(), &scratch.join("node.log"));
         let mut client = Client::new(address);
         eventually(Duration::from_secs(20), "the node exporter", || client.call("GET", "/").map(drop).map_err(|error| error.to_string()));
         NodeExporter { address, _process: process }
