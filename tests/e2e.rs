@@ -19,10 +19,16 @@ mod support {
     pub mod process;
     pub mod prometheus;
     pub mod prompb;
+    pub mod proxy;
     pub mod series;
     pub mod sluice;
 }
 
 mod e2e {
+    mod captures;
+    mod crash;
+    mod disk;
+    mod failover;
     mod harness;
+    mod manual;
 }

@@ -73,7 +73,18 @@ const LONGEST: usize = 600;
 
 /// Private places and tools, none of which belongs into the project. Spelled in halves, since this file is read as well.
 fn private_words() -> Vec<String> {
-    [("/wo", "rk/"), ("/root", "/"), ("/home", "/"), ("cla", "ude"), ("anth", "ropic"), ("wt-", "proof"), ("../fac", "ts"), ("shared/fac", "ts")].map(|(left, right)| format!("{left}{right}")).into()
+    [
+        ("/wo", "rk/"),
+        ("/root", "/"),
+        ("/home", "/"),
+        ("cla", "ude"),
+        ("anth", "ropic"),
+        ("wt-", "proof"),
+        ("../fac", "ts"),
+        ("shared/fac", "ts"),
+    ]
+    .map(|(left, right)| format!("{left}{right}"))
+    .into()
 }
 
 /// The module at the top of which a file of src/ stands: `forward` for forward.rs and forward/kafka/rows.rs.
@@ -153,7 +164,9 @@ fn starters(path: &str, text: &str, sites: &[(&str, &str, &str)]) -> Vec<String>
     for (number, line) in code(text).take_while(|(_, line)| !line.starts_with("#[cfg(test)]")) {
         for starter in STARTERS.iter().filter(|starter| line.contains(**starter)) {
             if !sites.iter().any(|(file, words, _)| *file == path && starter.starts_with(words)) {
-                problems.push(format!("{path}:{number}: `{starter}..` is no site of tests/tidy.rs; see the queue table in src/ARCHITECTURE.md"));
+                problems.push(format!(
+                    "{path}:{number}: `{starter}..` is no site of tests/tidy.rs; see the queue table in src/ARCHITECTURE.md"
+                ));
             }
         }
     }
@@ -173,7 +186,9 @@ fn private(path: &str, text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let lower = line.to_lowercase();
-        problems.extend(words.iter().filter(|word| lower.contains(*word)).map(|word| format!("{path}:{}: `{word}` is nobody else's business", at + 1)));
+        problems.extend(
+            words.iter().filter(|word| lower.contains(*word)).map(|word| format!("{path}:{}: `{word}` is nobody else's business", at + 1)),
+        );
     }
     problems
 }
@@ -190,7 +205,8 @@ fn files(dir: &Path, into: &mut Vec<(String, String)>) {
             if !["target", ".git", "corpus", "artifacts"].contains(&name.as_str()) {
                 files(&here, into);
             }
-        } else if name != ".git" && name != "Cargo.lock"
+        } else if name != ".git"
+            && name != "Cargo.lock"
             && let Ok(text) = std::fs::read_to_string(&path)
         {
             into.push((here.to_string_lossy().into_owned(), text));

@@ -7,7 +7,7 @@ use crate::support::gate::{Gate, Mode, Samples};
 use crate::support::http::{Http, Server};
 use crate::support::kafka::Kafka;
 use crate::support::peers::{Peer, need};
-use crate::support::process::{Scratch, Signal, eventually, let_pass};
+use crate::support::process::{Scratch, Signal, eventually, let_pass, now_ms};
 use crate::support::prometheus::{NodeExporter, Prometheus, Replica};
 use crate::support::series::{Row, Series, Value, parse_row};
 use rdkafka::config::ClientConfig;
@@ -70,8 +70,12 @@ fn gates_see_what_two_real_replicas_send_and_the_checker_tells_good_from_bad() {
         replicas.push(Prometheus::start(&scratch, replica, &exporter, Some(&node)));
         gates.push(gate);
     }
-    // Two clocks that start within a millisecond of each other would make copies that no checker can tell apart.
-    let_pass(Duration::from_secs(6));
+    for gate in &gates {
+        let now = now_ms();
+        eventually(Duration::from_secs(40), "the first samples", || if gate.newest() > now { Ok(()) } else { Err("none yet".to_owned()) });
+    }
+    // The first three intervals of a series do not count.
+    let_pass(Duration::from_secs(5));
     replicas[0].process().signal(Signal::STOP);
     let_pass(Duration::from_secs(4));
     replicas[0].process().signal(Signal::CONT);

@@ -63,7 +63,7 @@ impl Sender {
                 label("number", &number.to_string()),
             ],
             samples: vec![Sample { value: (time % 1_000_000) as f64 + number as f64, timestamp: time }],
-            histograms: Vec::new(),
+            ..TimeSeries::default()
         });
         encode_v1(series.collect())
     }

@@ -58,7 +58,8 @@ impl Process {
     /// Signals this process and no other.
     pub fn signal(&self, signal: Signal) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).expect("a pid")).expect("not zero");
-        drop(rustix::process::kill_process(pid, signal));
+        // Gone already is as good.
+        let _gone = rustix::process::kill_process(pid, signal);
     }
 
     /// SIGKILL, and waits until it is gone.

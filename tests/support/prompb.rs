@@ -16,6 +16,8 @@ pub struct TimeSeries {
     pub labels: Vec<Label>,
     #[prost(message, repeated, tag = "2")]
     pub samples: Vec<Sample>,
+    #[prost(message, repeated, tag = "3")]
+    pub exemplars: Vec<Exemplar>,
     #[prost(message, repeated, tag = "4")]
     pub histograms: Vec<Histogram>,
 }
@@ -35,6 +37,10 @@ pub struct Sample {
     #[prost(int64, tag = "2")]
     pub timestamp: i64,
 }
+
+/// Counted only: its fields are skipped.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct Exemplar {}
 
 #[derive(Clone, PartialEq, Message)]
 pub struct Histogram {
@@ -109,6 +115,8 @@ pub struct TimeSeries2 {
     pub samples: Vec<Sample>,
     #[prost(message, repeated, tag = "3")]
     pub histograms: Vec<Histogram>,
+    #[prost(message, repeated, tag = "4")]
+    pub exemplars: Vec<Exemplar>,
 }
 
 /// Unpacks and decodes a 1.0 request.
@@ -124,7 +132,7 @@ pub fn decode_v2(packed: &[u8]) -> Vec<TimeSeries> {
     let symbol = |at: u32| request.symbols[at as usize].clone();
     let series = |one: &TimeSeries2| {
         let labels = one.labels_refs.chunks(2).map(|pair| Label { name: symbol(pair[0]), value: symbol(pair[1]) }).collect();
-        TimeSeries { labels, samples: one.samples.clone(), histograms: one.histograms.clone() }
+        TimeSeries { labels, samples: one.samples.clone(), exemplars: one.exemplars.clone(), histograms: one.histograms.clone() }
     };
     request.timeseries.iter().map(series).collect()
 }
