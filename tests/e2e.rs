@@ -6,29 +6,7 @@
 #![allow(clippy::cast_precision_loss, reason = "test values are small")]
 #![allow(dead_code, reason = "helpers that only some scenarios use")]
 
-mod support {
-    pub mod check;
-    pub mod disk;
-    pub mod exporter;
-    pub mod gate;
-    pub mod http;
-    pub mod kafka;
-    pub mod load;
-    pub mod pair;
-    pub mod peers;
-    pub mod process;
-    pub mod prometheus;
-    pub mod prompb;
-    pub mod proxy;
-    pub mod series;
-    pub mod sluice;
-}
-
-mod e2e {
-    mod captures;
-    mod crash;
-    mod disk;
-    mod failover;
-    mod harness;
-    mod manual;
-}
+#[path = "e2e/scenarios.rs"]
+mod e2e;
+#[path = "support/support.rs"]
+mod support;

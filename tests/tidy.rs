@@ -115,7 +115,7 @@ fn layers(path: &str, text: &str) -> Vec<String> {
             let named = ident(rest);
             if rest.starts_with('{') {
                 problems.push(format!("{path}:{number}: `use crate::{{..}}` hides what it names; one module a line"));
-            } else if named != module && !WITHIN_A_LAYER.contains(&(module, named)) && !layer(named).is_some_and(|depth| depth < height) {
+            } else if named != module && !WITHIN_A_LAYER.contains(&(module, named)) && layer(named).is_none_or(|depth| depth >= height) {
                 problems.push(format!("{path}:{number}: `{module}` may not name `{named}`"));
             }
         }

@@ -26,7 +26,8 @@ fn requests(file: &str) -> Vec<Http> {
         let mut number = || u32::from_le_bytes(take(4).try_into().expect("four bytes")) as usize;
         let (header, body) = (number(), number());
         let headers = String::from_utf8_lossy(take(header)).into_owned();
-        let headers = headers.lines().filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let headers =
+            headers.lines().filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         all.push(Http { first: "POST /api/v1/write HTTP/1.1".to_owned(), headers, body: take(body).to_vec() });
         left -= 8 + header + body;
     }
@@ -60,7 +61,12 @@ fn send_and_read_back(name: &str, file: &str, decode: impl Fn(&[u8]) -> Vec<Time
         let answer = client.send(&request).expect("an answer");
         assert_eq!(answer.status() / 100, 2, "{}: {}", answer.first, answer.text());
         let written = written(&answer);
-        assert_eq!(written.iter().all(Option::is_some), counts, "answers to 2.0 say what was written, answers to 1.0 do not: {:?}", answer.headers);
+        assert_eq!(
+            written.iter().all(Option::is_some),
+            counts,
+            "answers to 2.0 say what was written, answers to 1.0 do not: {:?}",
+            answer.headers
+        );
         (0..3).for_each(|kind| answered[kind] += written[kind].unwrap_or(0));
     }
     if counts {
@@ -78,7 +84,8 @@ fn send_and_read_back(name: &str, file: &str, decode: impl Fn(&[u8]) -> Vec<Time
     });
     sluice.stop();
     receive(&mut received, &reader.drain());
-    let problems: Vec<String> = compare(&sent, &received).into_iter().chain(received.iter().flat_map(|(series, rows)| order(series, rows))).collect();
+    let problems: Vec<String> =
+        compare(&sent, &received).into_iter().chain(received.iter().flat_map(|(series, rows)| order(series, rows))).collect();
     assert!(problems.is_empty(), "{}", first_few(&problems));
 }
 

@@ -29,7 +29,9 @@ fn a_hundred_kills_lose_nothing_acknowledged_and_double_nothing() {
     let to = sluice.address();
     // Replicas of their own, of whose samples each must come through; and pairs, of which one copy must.
     let alone: Vec<Running> = (0..3).map(|number| sender(&format!("alone-{number}"), "a", 0).start(to)).collect();
-    let pairs: Vec<[Running; 2]> = (0..2).map(|number| ["a", "b"].map(|name| sender(&format!("pair-{number}"), name, if name == "a" { 0 } else { 70 }).start(to))).collect();
+    let pairs: Vec<[Running; 2]> = (0..2)
+        .map(|number| ["a", "b"].map(|name| sender(&format!("pair-{number}"), name, if name == "a" { 0 } else { 70 }).start(to)))
+        .collect();
 
     let mut kafka_runs = true;
     for kill in 1..=KILLS {
@@ -83,9 +85,15 @@ fn missing(account: &Account, received: &Received) -> Vec<String> {
     for (series, times) in &account.acknowledged {
         let rows = received.get(series).map(Vec::as_slice).unwrap_or_default();
         let there: std::collections::HashSet<i64> = rows.iter().map(|one| one.row.time).collect();
-        problems.extend(times.keys().filter(|time| !there.contains(time)).map(|time| format!("{series}: {time} was acknowledged and is missing")));
+        problems.extend(
+            times.keys().filter(|time| !there.contains(time)).map(|time| format!("{series}: {time} was acknowledged and is missing")),
+        );
         let offered = &account.offered[series];
-        problems.extend(rows.iter().filter(|one| offered.get(&one.row.time) != Some(&one.row.value)).map(|one| format!("{series}: nobody sent {}", one.row.time)));
+        problems.extend(
+            rows.iter()
+                .filter(|one| offered.get(&one.row.time) != Some(&one.row.value))
+                .map(|one| format!("{series}: nobody sent {}", one.row.time)),
+        );
     }
     problems
 }
@@ -94,6 +102,10 @@ fn missing(account: &Account, received: &Received) -> Vec<String> {
 fn covered(pair: &[Account; 2], received: &Received) -> Result<(), String> {
     let acknowledged: Vec<Samples> = pair.iter().map(|account| account.acknowledged.clone()).collect();
     let offered: Vec<Samples> = pair.iter().map(|account| account.offered.clone()).collect();
-    let own: Received = received.iter().filter(|(series, _)| offered[0].contains_key(*series)).map(|(series, rows)| (series.clone(), rows.clone())).collect();
+    let own: Received = received
+        .iter()
+        .filter(|(series, _)| offered[0].contains_key(*series))
+        .map(|(series, rows)| (series.clone(), rows.clone()))
+        .collect();
     Case { interval: INTERVAL, acknowledged: &acknowledged, offered: &offered }.check(&own).map(drop)
 }

@@ -10,6 +10,7 @@ use crate::support::load::{Account, Sender};
 use crate::support::peers::{Peer, need};
 use crate::support::process::{Scratch, eventually, let_pass, now_ms};
 use crate::support::proxy::Proxy;
+use crate::support::series::Series;
 use crate::support::sluice::Sluice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,8 +27,10 @@ fn expect_all(kafka: &Kafka, topic: &str, acknowledged: &Samples) {
     let mut received = Received::new();
     eventually(Duration::from_secs(60), "Kafka to hold what was acknowledged", || {
         receive(&mut received, &reader.drain());
-        let there = |series, time: &i64| received.get(series).is_some_and(|rows| rows.iter().any(|one| one.row.time == *time));
-        let missing = acknowledged.iter().flat_map(|(series, times)| times.keys().filter(move |time| !there(series, time)).map(move |time| format!("{series} {time}")));
+        let there = |series: &Series, time: &i64| received.get(series).is_some_and(|rows| rows.iter().any(|one| one.row.time == *time));
+        let missing = acknowledged
+            .iter()
+            .flat_map(|(series, times)| times.keys().filter(move |time| !there(series, time)).map(move |time| format!("{series} {time}")));
         let missing: Vec<String> = missing.collect();
         if missing.is_empty() { Ok(()) } else { Err(format!("{} missing: {}", missing.len(), first_few(&missing))) }
     });
@@ -50,7 +53,9 @@ fn a_full_disk_answers_503_and_recovers_by_itself() {
     let disk = SmallDisk::new(&scratch, 256);
     let mut sluice = Sluice::on_small_disk(&scratch, &disk, &kafka.address(), &topic, "");
     let load = sender().start(sluice.address());
-    eventually(Duration::from_secs(20), "samples to be taken", || if load.acknowledged() > 1000 { Ok(()) } else { Err(load.acknowledged().to_string()) });
+    eventually(Duration::from_secs(20), "samples to be taken", || {
+        if load.acknowledged() > 1000 { Ok(()) } else { Err(load.acknowledged().to_string()) }
+    });
 
     disk.fill();
     let body = || Sender { group: "other".to_owned(), ..sender() }.body(now_ms());
@@ -89,7 +94,9 @@ fn a_failed_fsync_ends_the_process_and_loses_nothing_acknowledged() {
     let scratch = Scratch::new("fsync");
     let mut sluice = Sluice::start(&scratch, &kafka.address(), &topic, "");
     let load = sender().start(sluice.address());
-    eventually(Duration::from_secs(20), "samples to be taken", || if load.acknowledged() > 1000 { Ok(()) } else { Err(load.acknowledged().to_string()) });
+    eventually(Duration::from_secs(20), "samples to be taken", || {
+        if load.acknowledged() > 1000 { Ok(()) } else { Err(load.acknowledged().to_string()) }
+    });
     let strace = fail_fsync(sluice.process().pid(), &scratch);
     let (status, log) = sluice.wait_death(Duration::from_secs(30));
     drop(strace);
@@ -98,7 +105,9 @@ fn a_failed_fsync_ends_the_process_and_loses_nothing_acknowledged() {
     // The sender holds on to what was not acknowledged, and comes again.
     sluice.up();
     let before = load.acknowledged();
-    eventually(Duration::from_secs(20), "samples to be taken again", || if load.acknowledged() > before + 1000 { Ok(()) } else { Err("none".to_owned()) });
+    eventually(Duration::from_secs(20), "samples to be taken again", || {
+        if load.acknowledged() > before + 1000 { Ok(()) } else { Err("none".to_owned()) }
+    });
     let account = load.stop();
     expect_all(&kafka, &topic, &account.acknowledged);
     sluice.stop();
@@ -210,7 +219,9 @@ fn after_damage(how: Damage, outcome: Outcome) {
 fn fill(sluice: &mut Sluice, how: Damage) -> Account {
     let load = sender().start(sluice.address());
     let enough = if matches!(how, Damage::FlippedBitInTable) { 60_000 } else { 4_000 };
-    eventually(Duration::from_secs(60), "samples to be taken", || if load.acknowledged() > enough { Ok(()) } else { Err(load.acknowledged().to_string()) });
+    eventually(Duration::from_secs(60), "samples to be taken", || {
+        if load.acknowledged() > enough { Ok(()) } else { Err(load.acknowledged().to_string()) }
+    });
     let account = load.stop();
     if matches!(how, Damage::FlippedBitInTable) {
         // An orderly end leaves tables.
@@ -230,10 +241,14 @@ fn recovered_or_refused(sluice: &mut Sluice, kafka: &Arc<Kafka>, topic: &str, ac
             return Ok(Some(sluice.process().log_tail(4000)));
         }
         receive(&mut received, &reader.drain());
-        let there = |series, time: &i64| received.get(series).is_some_and(|rows| rows.iter().any(|one| one.row.time == *time));
+        let there = |series: &Series, time: &i64| received.get(series).is_some_and(|rows| rows.iter().any(|one| one.row.time == *time));
         let all = account.acknowledged.iter().flat_map(|(series, times)| times.keys().map(move |time| (series, time)));
         let missing = all.filter(|(series, time)| !there(series, time)).count();
-        if missing == 0 { Ok(None) } else { Err(format!("{missing} are missing, and it runs; the end of its log: {}", sluice.process().log_tail(1500))) }
+        if missing == 0 {
+            Ok(None)
+        } else {
+            Err(format!("{missing} are missing, and it runs; the end of its log: {}", sluice.process().log_tail(1500)))
+        }
     })
 }
 

@@ -183,7 +183,9 @@ fn every_second_two_operator_shards_of_two_replicas_lose_their_leaders() {
     if !need(&PEERS) {
         return;
     }
-    let labels = |name: &str| [("prometheus", "monitoring/k8s"), ("prometheus_replica", name)].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let labels = |name: &str| {
+        [("prometheus", "monitoring/k8s"), ("prometheus_replica", name)].map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    };
     let names = ["prometheus-k8s-0", "prometheus-k8s-1", "prometheus-k8s-shard-1-0", "prometheus-k8s-shard-1-1"];
     let (first, second): (Vec<usize>, Vec<usize>) = ((0..4).collect(), (4..8).collect());
     let setup = Setup {

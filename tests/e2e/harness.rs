@@ -154,7 +154,10 @@ fn the_checker_finds_each_planted_fault() {
 #[test]
 fn a_row_is_read_as_the_contract_says() {
     let row = parse_row(r#"{"ts":5,"name":"up","v":1,"job":"a","late":true,"labels":{"x":"\"ü\n"}}"#);
-    assert_eq!((&*row.series, row.time, row.late, row.value), ("{__name__=\"up\", job=\"a\", x=\"\\\"ü\\n\"}", 5, true, Value::Number(1.0)));
+    assert_eq!(
+        (&*row.series, row.time, row.late, row.value),
+        ("{__name__=\"up\", job=\"a\", x=\"\\\"ü\\n\"}", 5, true, Value::Number(1.0))
+    );
     let value = |text: &str| parse_row(&format!(r#"{{"ts":5,"name":"up",{text},"labels":{{}}}}"#)).value;
     assert_eq!(value(r#""v":null,"nan":true"#), Value::Nan);
     assert_eq!(value(r#""v":null,"inf":-1"#), Value::Number(f64::NEG_INFINITY));
@@ -171,7 +174,9 @@ fn a_small_disk_fills_up_and_empties() {
     disk.fill();
     std::fs::write(disk.outside().join("more"), [0; 4096]).expect_err("the disk is full");
     disk.free();
-    eventually(Duration::from_secs(5), "room", || std::fs::write(disk.outside().join("more"), [0; 4096]).map_err(|error| error.to_string()));
+    eventually(Duration::from_secs(5), "room", || {
+        std::fs::write(disk.outside().join("more"), [0; 4096]).map_err(|error| error.to_string())
+    });
     let mut enter = disk.enter();
     let status = std::process::Command::new(enter.remove(0)).args(enter).args(["test", "-f"]).arg(disk.mount().join("more")).status();
     assert!(status.expect("nsenter").success(), "a program inside sees the file");

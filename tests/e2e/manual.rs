@@ -23,7 +23,13 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
 
 fn check(file: &Path) {
     let output = Command::new(BINARY).arg("check").arg(file).output().expect("the binary");
-    assert!(output.status.success(), "{}: {}{}", file.display(), String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}: {}{}",
+        file.display(),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
@@ -68,7 +74,12 @@ fn dev(scratch: &Scratch, more: &[&str]) -> (Process, SocketAddr) {
 
 /// Lines of what `sluice dev` printed that begin with these words.
 fn printed(process: &Process, begin: &str) -> Vec<String> {
-    process.log_tail(100_000).lines().map(|line| line.trim().trim_start_matches("$ ").to_owned()).filter(|line| line.starts_with(begin)).collect()
+    process
+        .log_tail(100_000)
+        .lines()
+        .map(|line| line.trim().trim_start_matches("$ ").to_owned())
+        .filter(|line| line.starts_with(begin))
+        .collect()
 }
 
 #[test]
@@ -79,7 +90,8 @@ fn what_dev_prints_to_read_the_topic_works_as_printed() {
     let scratch = Scratch::new("dev");
     let (process, _) = dev(&scratch, &[]);
     for begin in ["kcat", "sluice tap"] {
-        let line = eventually(Duration::from_secs(10), begin, || printed(&process, begin).first().cloned().ok_or_else(|| process.log_tail(3000)));
+        let line =
+            eventually(Duration::from_secs(10), begin, || printed(&process, begin).first().cloned().ok_or_else(|| process.log_tail(3000)));
         // The lines follow the topic for ever; some seconds of it will do. `sluice` is the binary that was built.
         let dir = Path::new(BINARY).parent().expect("a directory").display().to_string();
         let path = format!("{dir}:{}", std::env::var("PATH").unwrap_or_default());

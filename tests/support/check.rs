@@ -60,7 +60,11 @@ impl Case<'_> {
             seen.late += rows.iter().filter(|one| one.row.late).count();
             seen.stale += rows.iter().filter(|one| one.row.value == Value::Stale).count();
             problems.extend(order(series, rows));
-            problems.extend(rows.iter().filter(|one| !self.was_offered(series, &one.row)).map(|one| format!("{series}: nobody sent {:?} at {}", one.row.value, one.row.time)));
+            problems.extend(
+                rows.iter()
+                    .filter(|one| !self.was_offered(series, &one.row))
+                    .map(|one| format!("{series}: nobody sent {:?} at {}", one.row.value, one.row.time)),
+            );
             self.neighbours(series, rows, &mut seen, &mut problems);
         }
         let known: HashSet<&Series> = self.acknowledged.iter().flat_map(HashMap::keys).collect();
@@ -102,7 +106,7 @@ impl Case<'_> {
     }
 
     /// Whether one replica scraped at both times: then they are as near as the source made them (a scrape that was held up, say).
-    fn from_one_replica(&self, series: &Series, from: i64, to: i64) -> bool {
+    fn of_one_replica(&self, series: &Series, from: i64, to: i64) -> bool {
         let both = |times: &BTreeMap<i64, Value>| times.contains_key(&from) && times.contains_key(&to);
         self.offered.iter().any(|replica| replica.get(series).is_some_and(both))
     }
@@ -122,7 +126,7 @@ impl Case<'_> {
             }
             seen.nearest = seen.nearest.min((to - from) * 1000 / interval);
             seen.farthest = seen.farthest.max((to - from) * 1000 / interval);
-            if to - from < interval / 2 - jitter && !self.from_one_replica(series, from, to) {
+            if to - from < interval / 2 - jitter && !self.of_one_replica(series, from, to) {
                 problems.push(format!("{series}: {from} and {to} are {} ms apart", to - from));
             }
             if to - from > interval * 3 / 2 + jitter {
@@ -152,7 +156,8 @@ pub fn order(series: &Series, rows: &[Placed]) -> Vec<String> {
         let (time, late) = (one.row.time, one.row.late);
         *times.entry(time).or_default() += 1;
         if late != (time < newest) && time != newest {
-            problems.push(format!("{series}: {time} {} and came after {newest}", if late { "is marked late" } else { "is not marked late" }));
+            problems
+                .push(format!("{series}: {time} {} and came after {newest}", if late { "is marked late" } else { "is not marked late" }));
         }
         newest = newest.max(time);
     }

@@ -64,6 +64,16 @@ impl SmallDisk {
 
 /// Lets the process's next fsync and fdatasync fail with EIO, by attaching strace to it; ends when the process does.
 pub fn fail_fsync(pid: u32, scratch: &Scratch) -> Process {
-    let args = ["-f", "-o", "strace.out", "-e", "trace=fsync,fdatasync,sync_file_range", "-e", "inject=fsync,fdatasync:error=EIO", "-p", &pid.to_string()];
+    let args = [
+        "-f",
+        "-o",
+        "strace.out",
+        "-e",
+        "trace=fsync,fdatasync,sync_file_range",
+        "-e",
+        "inject=fsync,fdatasync:error=EIO",
+        "-p",
+        &pid.to_string(),
+    ];
     Process::start("strace", "strace", &args.map(str::to_owned), scratch.path(), &scratch.join("strace.log"))
 }

@@ -53,7 +53,8 @@ struct State {
 
 impl Gate {
     pub fn to(upstream: SocketAddr) -> Gate {
-        let state = Arc::new(State { upstream, mode: AtomicU8::new(Mode::Open as u8), requests: AtomicU64::new(0), book: Mutex::default() });
+        let state =
+            Arc::new(State { upstream, mode: AtomicU8::new(Mode::Open as u8), requests: AtomicU64::new(0), book: Mutex::default() });
         let serving = state.clone();
         Gate { server: Server::start(move |request| serving.pass(request)), state }
     }

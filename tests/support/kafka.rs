@@ -51,7 +51,11 @@ impl Kafka {
         // Any 16 bytes in base64url name a cluster.
         let format = ["kafka.tools.StorageTool", "format", "-t", "c2x1aWNlLXRlc3Qta2Fma2E", "-c", "server.properties"];
         let status = kafka.java("format", &["-Xmx128m"], &format).wait_end(Duration::from_secs(60));
-        assert!(status.success(), "formatting the broker's directory failed: {}", super::process::tail(&kafka.scratch.join("kafka.log"), 2000));
+        assert!(
+            status.success(),
+            "formatting the broker's directory failed: {}",
+            super::process::tail(&kafka.scratch.join("kafka.log"), 2000)
+        );
         kafka.up();
         kafka
     }
@@ -156,7 +160,12 @@ impl Reader {
         let mut ends = HashSet::new();
         let start = Instant::now();
         while ends.len() < next.len() {
-            assert!(start.elapsed() < Duration::from_secs(120), "reading {} did not come to an end: {} records, ends {ends:?}", self.topic, records.len());
+            assert!(
+                start.elapsed() < Duration::from_secs(120),
+                "reading {} did not come to an end: {} records, ends {ends:?}",
+                self.topic,
+                records.len()
+            );
             match self.consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => {
                     next.insert(message.partition(), message.offset() + 1);

@@ -3,8 +3,8 @@
 
 use super::gate::{Samples, note};
 use super::http::Client;
-use super::prompb::{Label, Sample, TimeSeries, decode_v1, encode_v1};
 use super::process::now_ms;
+use super::prompb::{Label, Sample, TimeSeries, decode_v1, encode_v1};
 use super::series::samples_of;
 use super::sluice::write_request;
 use std::net::SocketAddr;

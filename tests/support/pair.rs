@@ -26,7 +26,8 @@ pub struct Setup<'a> {
 impl<'a> Setup<'a> {
     /// Two replicas of one group, by the labels of Mimir's and Cortex' convention.
     pub fn pair(name: &'a str, interval: u32) -> Setup<'a> {
-        let labels = |replica: &str| [("cluster", name), ("__replica__", replica)].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let labels =
+            |replica: &str| [("cluster", name), ("__replica__", replica)].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         Setup { name, interval, replicas: vec![labels("a"), labels("b")], targets: vec![Vec::new(); 2], node_exporter: true }
     }
 }
@@ -89,7 +90,14 @@ impl Pair {
         let deadline = Duration::from_millis(u64::try_from(self.interval).expect("positive") * 3 + 30_000);
         eventually(deadline, "acknowledged samples of a replica", || {
             let newest = self.gates[replica].newest();
-            if newest > now { Ok(()) } else { Err(format!("replica {replica}: {} requests, the newest sample is of {newest}, now is {now}", self.gates[replica].requests())) }
+            if newest > now {
+                Ok(())
+            } else {
+                Err(format!(
+                    "replica {replica}: {} requests, the newest sample is of {newest}, now is {now}",
+                    self.gates[replica].requests()
+                ))
+            }
         });
     }
 

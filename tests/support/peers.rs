@@ -86,7 +86,8 @@ pub fn kafka_libs() -> PathBuf {
     if let Some(path) = std::env::var_os("SLUICE_KAFKA_LIBS") {
         return path.into();
     }
-    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"), PathBuf::from);
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"), PathBuf::from);
     cache.join("sluice/kafka-4.1.1/libs")
 }
 

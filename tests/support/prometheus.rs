@@ -90,7 +90,10 @@ fn configuration(replica: &Replica, exporter: &Exporter, node: Option<&NodeExpor
     }
     text.push_str(&format!("- job_name: demo\n  params: {{ replica: [{:?}] }}\n  static_configs:\n", replica.name));
     for target in &replica.targets {
-        text.push_str(&format!("  - {{ targets: ['{}'], labels: {{ __metrics_path__: /t/{target}, instance: t{target} }} }}\n", exporter.address()));
+        text.push_str(&format!(
+            "  - {{ targets: ['{}'], labels: {{ __metrics_path__: /t/{target}, instance: t{target} }} }}\n",
+            exporter.address()
+        ));
     }
     text
 }
@@ -105,7 +108,13 @@ impl NodeExporter {
     pub fn start(scratch: &Scratch) -> NodeExporter {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let program = NODE_EXPORTERS.into_iter().find(|name| on_path(name)).expect("need(NodeExporter) was asked");
-        let process = Process::start("node exporter", program, &[format!("--web.listen-address={address}"), "--log.level=error".to_owned(), "--no-collector.systemd".to_owned()], scratch.path(), &scratch.join("node.log"));
+        let process = Process::start(
+            "node exporter",
+            program,
+            &[format!("--web.listen-address={address}"), "--log.level=error".to_owned(), "--no-collector.systemd".to_owned()],
+            scratch.path(),
+            &scratch.join("node.log"),
+        );
         let mut client = Client::new(address);
         eventually(Duration::from_secs(20), "the node exporter", || client.call("GET", "/").map(drop).map_err(|error| error.to_string()));
         NodeExporter { address, _process: process }

@@ -119,14 +119,19 @@ impl Sluice {
     /// The sum of a metric over all its label sets whose text holds `labels`.
     pub fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = self.get("/metrics").text();
-        let lines = text.lines().filter(|line| line.starts_with(name) && line[name.len()..].starts_with(['{', ' ']) && line.contains(labels));
+        let lines =
+            text.lines().filter(|line| line.starts_with(name) && line[name.len()..].starts_with(['{', ' ']) && line.contains(labels));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
     /// Runs a verb of the command line against it and gives what it printed.
     #[track_caller]
     pub fn ask(&self, args: &[&str]) -> String {
-        let output = std::process::Command::new(BINARY).args(args).env("SLUICE_SERVER", format!("http://{}", self.address())).output().expect("the binary");
+        let output = std::process::Command::new(BINARY)
+            .args(args)
+            .env("SLUICE_SERVER", format!("http://{}", self.address()))
+            .output()
+            .expect("the binary");
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "sluice {args:?} ended with {}: {out}{err}", output.status);
         out.into_owned()
