@@ -1,0 +1,4 @@
+//! `sluice bench`: measuring tools that an operator can run too.
+
+pub mod load;
+mod template;

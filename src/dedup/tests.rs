@@ -1,0 +1,3 @@
+//! Tests of the whole group: single rules by example, agreement with the model, and simulation.
+
+mod by_example;

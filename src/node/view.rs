@@ -1,0 +1,200 @@
+//! What the rest of the program sees of a node: copies of its state, a moment old.
+
+/// How far a shard has come. Coalesces: a reader sees the newest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Index of the last applied entry.
+    pub applied: u64,
+    /// Number of the last emission; 0: none yet.
+    pub last_emission: u64,
+    /// Number of the oldest emission that is kept.
+    pub oldest_emission: u64,
+    /// Samples emitted since the shard began.
+    pub samples: u64,
+    /// Changes whenever sinks were added, rewound, cut or removed: read `Handle::cursors` again.
+    pub sinks_version: u64,
+    /// This node leads the shard (and has applied an entry of its own term).
+    pub leads: bool,
+    /// Raft's term.
+    pub term: u64,
+    /// The shard's time, ms since 1970.
+    pub at: i64,
+}
+
+/// One sink's place in one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CursorView {
+    /// The sink's name.
+    pub sink: String,
+    /// Positions count only with this epoch.
+    pub epoch: u64,
+    /// Number of the last emission that is done.
+    pub emission: u64,
+    /// Samples done since the sink was added, by what became of them.
+    pub delivered: u64,
+    /// Not wanted by the sink.
+    pub filtered: u64,
+    /// Refused for good, now dead letters.
+    pub dead: u64,
+    /// Let go by the sink's budget.
+    pub dropped: u64,
+    /// Emitted since the sink was added and not done yet.
+    pub pending: u64,
+    /// Bytes of the log that stay for it.
+    pub pending_bytes: u64,
+    /// Age of the oldest that is not done, ms.
+    pub pending_ms: i64,
+    /// The budget, bytes.
+    pub budget_bytes: u64,
+    /// At the present rate the budget is used up in so many seconds; `None`: never.
+    pub seconds_left: Option<u64>,
+}
+
+/// One group, for people.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GroupView {
+    /// Its name.
+    pub name: String,
+    /// Its data shard.
+    pub shard: u16,
+    /// Who leads.
+    pub leader: Option<String>,
+    /// Pinned by an operator to this replica.
+    pub pinned: Option<String>,
+    /// All that are known.
+    pub replicas: Vec<ReplicaView>,
+    /// When the present leader began to lead (`at`).
+    pub since: i64,
+    /// Series known.
+    pub series: u64,
+    /// Sums since the group began.
+    pub counts: CountsView,
+    /// The last switches, oldest first.
+    pub switches: Vec<SwitchView>,
+}
+
+/// Where every received sample went: received = emitted + covered + repeated + refused + waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CountsView {
+    /// All.
+    pub received: u64,
+    /// Went out.
+    pub emitted: u64,
+    /// A twin's had gone out.
+    pub covered: u64,
+    /// Had gone out itself.
+    pub repeated: u64,
+    /// Bad, or not believed.
+    pub refused: u64,
+    /// Not judged yet.
+    pub waiting: u64,
+    /// Of the emitted: older than the newest of the series.
+    pub late: u64,
+    /// Of the emitted: not of the leader.
+    pub filled: u64,
+}
+
+/// One replica of a group.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReplicaView {
+    /// Its name.
+    pub name: String,
+    /// Usual arrival lag, ms.
+    pub lag: i64,
+    /// Newest sample time.
+    pub newest: i64,
+    /// Samples received from it.
+    pub samples: u64,
+    /// When it was last heard of (`at`).
+    pub last_seen: i64,
+}
+
+/// One switch of a group's leader.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SwitchView {
+    /// When (`at`).
+    pub at: i64,
+    /// Who led.
+    pub from: String,
+    /// Who leads since.
+    pub to: String,
+    /// Why, a short fixed word.
+    pub reason: String,
+    /// What was seen.
+    pub evidence: String,
+    /// Longest time without samples around it, ms.
+    pub gap: i64,
+    /// Time for which both had samples, ms.
+    pub overlap: i64,
+    /// Late samples it let through.
+    pub late: u64,
+    /// Samples that waited and went out.
+    pub filled: u64,
+}
+
+/// Figures for `/metrics`.
+#[derive(Clone, Debug, Default)]
+pub struct NodeStats {
+    /// Per shard, control first.
+    pub shards: Vec<ShardStats>,
+    /// The disk.
+    pub store: StoreStats,
+}
+
+/// Figures of one shard.
+#[derive(Clone, Debug, Default)]
+pub struct ShardStats {
+    /// Which.
+    pub shard: u16,
+    /// Raft's term.
+    pub term: u64,
+    /// This node leads it.
+    pub leads: bool,
+    /// Last index, committed, applied.
+    pub last_index: u64,
+    /// Committed.
+    pub committed: u64,
+    /// Applied.
+    pub applied: u64,
+    /// Last image.
+    pub image: u64,
+    /// Offers that wait, and their bytes.
+    pub queued_offers: u64,
+    /// Bytes of them.
+    pub queued_bytes: u64,
+    /// Raft's uncommitted bytes.
+    pub uncommitted_bytes: u64,
+    /// Bytes that wait for a twin.
+    pub waiting_bytes: u64,
+    /// Samples emitted.
+    pub samples: u64,
+    /// Emissions.
+    pub emissions: u64,
+    /// Series known.
+    pub series: u64,
+    /// Dead letters kept.
+    pub dead: u64,
+    /// Refused offers by reason.
+    pub refused: Vec<(&'static str, u64)>,
+}
+
+/// Figures of the disk.
+#[derive(Clone, Debug, Default)]
+pub struct StoreStats {
+    /// Bytes on disk: tables, blob files, WAL.
+    pub disk_bytes: u64,
+    /// Bytes of the WAL.
+    pub wal_bytes: u64,
+    /// Free bytes of the file system.
+    pub free_bytes: u64,
+    /// Below the reserve: samples are refused.
+    pub disk_full: bool,
+    /// Syncs since start.
+    pub syncs: u64,
+    /// Bytes handed to the store since start.
+    pub written_bytes: u64,
+    /// Appends since start.
+    pub appends: u64,
+    /// Time of the last sync, µs.
+    pub last_sync_micros: u64,
+}

@@ -1,0 +1,92 @@
+//! Remote Write 1.0: `prometheus.WriteRequest`. Labels stand in full in every series, usually one sample a series.
+
+use super::DecodeError;
+use super::Metadata;
+use super::fields;
+use super::labels::Found;
+use super::labels::Pass;
+use super::text::Text;
+use crate::wire::proto::Malformed;
+use crate::wire::proto::Reader;
+
+/// Keys of `WriteRequest`.
+pub(crate) const TIME_SERIES: u32 = 0x0a;
+const METADATA: u32 = 0x1a;
+
+pub(super) fn walk<'b>(pass: &mut Pass<'_, 'b>, raw: &'b [u8]) -> Result<(), DecodeError> {
+    let mut request = Reader::new(raw);
+    let mut text = Text::new();
+    while let Some(key) = request.key()? {
+        match key {
+            TIME_SERIES => series(pass, request.message()?, &mut text)?,
+            METADATA => {
+                read_metadata(request.message()?)?;
+                pass.totals.metadata += 1;
+            }
+            other => request.skip(other, &[1, 3])?,
+        }
+    }
+    Ok(())
+}
+
+fn series<'b>(pass: &mut Pass<'_, 'b>, mut message: Reader<'b>, text: &mut Text<'b>) -> Result<(), DecodeError> {
+    pass.begin()?;
+    let mut found = Found { raw: message.rest(), ..Found::default() };
+    while let Some(key) = message.key()? {
+        match key {
+            0x0a => {
+                let label = message.message()?;
+                let fault = pass.label_message(label.rest(), || fields::label(label, text))?;
+                found.blame(fault);
+            }
+            0x12 => pass.sample(fields::sample(message.message()?, false)?)?,
+            0x1a => {
+                let (point, fault) = fields::exemplar_v1(message.message()?, text)?;
+                found.blame(fault);
+                pass.exemplar(point)?;
+            }
+            0x22 => {
+                let (point, fault) = fields::histogram(message.message()?, pass.histogram)?;
+                found.blame(fault);
+                pass.histogram(point)?;
+            }
+            other => message.skip(other, &[1, 2, 3, 4])?,
+        }
+    }
+    pass.finish(found);
+    Ok(())
+}
+
+/// Visits the metadata entries of a 1.0 request. Best effort, as metadata is everywhere: one that is not UTF-8 is left out.
+pub fn metadata<'b>(raw: &'b [u8], visit: &mut dyn FnMut(Metadata<'b>)) -> Result<(), DecodeError> {
+    let mut request = Reader::new(raw);
+    while let Some(key) = request.key()? {
+        match key {
+            METADATA => {
+                if let Some(entry) = read_metadata(request.message()?)? {
+                    visit(entry);
+                }
+            }
+            other => request.skip(other, &[3])?,
+        }
+    }
+    Ok(())
+}
+
+fn read_metadata(mut message: Reader<'_>) -> Result<Option<Metadata<'_>>, Malformed> {
+    let (mut kind, mut family, mut help, mut unit) = (0, &[][..], &[][..], &[][..]);
+    while let Some(key) = message.key()? {
+        match key {
+            0x08 => kind = message.uint32()?,
+            0x12 => family = message.message()?.rest(),
+            0x22 => help = message.message()?.rest(),
+            0x2a => unit = message.message()?.rest(),
+            other => message.skip(other, &[1, 2, 4, 5])?,
+        }
+    }
+    let text = |bytes| std::str::from_utf8(bytes).ok();
+    Ok(match (text(family), text(help), text(unit)) {
+        (Some(family), Some(help), Some(unit)) => Some(Metadata { family, kind, help, unit }),
+        _ => None,
+    })
+}
