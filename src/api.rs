@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-//! (skeleton)
-=======
 //! What operators and programs ask of a running node, over HTTP and JSON: status, groups, sinks, health, metrics.
 //!
 //! Every shape is a struct of this module (never a type of the parts below) and stands in docs/api.md. Deliberately absent: remote write
@@ -31,4 +28,3 @@ impl Api {
         crate::serve::answer(hyper::StatusCode::NOT_FOUND, "application/json", "{}")
     }
 }
->>>>>>> api

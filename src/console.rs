@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-//! (skeleton)
-=======
 //! The page at `/`: files of `web/`, compiled in.
 
 use hyper::HeaderMap;
@@ -12,4 +9,3 @@ pub fn answer(path: &str, headers: &HeaderMap) -> Option<Response> {
     let _ = (path, headers);
     None
 }
->>>>>>> api

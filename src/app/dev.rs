@@ -60,7 +60,7 @@ fn config(options: &Options, data_dir: &std::path::Path, broker: &str, mock: boo
     let mut config = Config::for_dev(options.listen, data_dir.to_owned());
     // The mock has the topic; a real Kafka gets one made if it is missing, as somebody who tries sluice expects.
     let create_topic = (!mock).then_some(sinks::CreateTopic { partitions: 4, replication: 1 });
-    let kafka = sinks::Kafka { create_topic, ..sinks::Kafka::new(vec![broker.to_owned()], options.topic.clone()) };
+    let kafka = sinks::Kafka { create_topic, ..sinks::Kafka::new(vec![broker.to_owned()], &options.topic) };
     config.sinks.push(sinks::Sink { name: SINK.to_owned(), target: sinks::Target::Kafka(kafka), budget: sinks::Budget::default(), from: sinks::From::Oldest });
     config
 }
