@@ -47,6 +47,7 @@ use crate::ingest::metrics::Metrics;
 use crate::ingest::senders::Seen;
 use crate::ingest::senders::Senders;
 use crate::ingest::target::Target;
+use crate::model::ShardId;
 use crate::node::offer::Offer;
 use crate::node::offer::OfferError;
 use crate::serve;
@@ -184,7 +185,6 @@ impl<T: Target> Ingest<T> {
     async fn decode_and_offer(&self, head: &Head, packed: bytes::Bytes, mut claim: Claim, rules: &Rules) -> Outcome {
         // Twice, because the settings may change between the digest and the shard; what the first round committed is a repeat then.
         for _ in 0..2 {
-            let settings = self.target.settings_version();
             let job = Job {
                 packed: packed.clone(),
                 packing: head.packing,
@@ -202,7 +202,7 @@ impl<T: Target> Ingest<T> {
                 Err(Unreadable::Undecodable(why)) => return Outcome::Undecodable(why),
             };
             self.metrics.decoded(packed.len(), decoded.unpacked, &decoded.totals, decoded.groups.len(), decoded.took);
-            match self.offer(head, decoded, settings, &mut claim, rules).await {
+            match self.offer(head, decoded, &mut claim, rules).await {
                 Outcome::Read { unable: Some(Unable::Settings), .. } => {}
                 outcome => return outcome,
             }
@@ -210,26 +210,27 @@ impl<T: Target> Ingest<T> {
         Outcome::Busy(Unable::Settings)
     }
 
-    async fn offer(&self, head: &Head, decoded: Decoded, settings: u64, claim: &mut Claim, rules: &Rules) -> Outcome {
+    async fn offer(&self, head: &Head, decoded: Decoded, claim: &mut Claim, rules: &Rules) -> Outcome {
         let Decoded { parcels, groups, mut refused, .. } = decoded;
         let whole = parcels.len() == 1;
         let mut lanes = Vec::with_capacity(parcels.len());
         let mut offers: Vec<Pin<Box<dyn Future<Output = Result<(), OfferError>> + Send + '_>>> = Vec::with_capacity(parcels.len());
         let mut unable = None;
         for parcel in parcels {
-            if self.target.group(&parcel.lane.group).is_none()
-                && let Err(refusal) = self.new_group(&parcel, rules).await
-            {
-                match refusal {
-                    NewGroup::Full => {
-                        let at = groups.iter().position(|group| *group == parcel.lane.group).unwrap_or(0);
-                        refused.count(Refusal::TooManyGroups, at, parcel.lane.good.total());
-                        refused.show(&[], || format!("group {:?} is new and limits.groups ({}) are there", parcel.lane.group, rules.limits.groups));
-                    }
-                    NewGroup::Unable(reason) => unable = Some(reason),
+            let shard = match self.shard_of(&parcel, rules).await {
+                Ok(shard) => shard,
+                Err(NewGroup::Full) => {
+                    let at = groups.iter().position(|group| *group == parcel.lane.group).unwrap_or(0);
+                    refused.count(Refusal::TooManyGroups, at, parcel.lane.good.total());
+                    refused.show(&[], || format!("group {:?} is new and limits.groups ({}) are there", parcel.lane.group, rules.limits.groups));
+                    continue;
                 }
-                continue;
-            }
+                Err(NewGroup::Unable(reason)) => {
+                    unable = Some(reason);
+                    continue;
+                }
+            };
+            let settings = self.target.settings_version(shard);
             // The digest lives as long as the body, and is not small beside it.
             claim.grow(parcel.digest.len() as u64);
             let held = if whole { claim.bytes() } else { (parcel.body.len() + parcel.digest.len()) as u64 };
@@ -260,20 +261,20 @@ impl<T: Target> Ingest<T> {
         }
     }
 
-    async fn new_group(&self, parcel: &Parcel, rules: &Rules) -> Result<(), NewGroup> {
+    /// The group's shard; a new group is given one, as long as there may be more groups.
+    async fn shard_of(&self, parcel: &Parcel, rules: &Rules) -> Result<ShardId, NewGroup> {
+        if let Some(shard) = self.target.group(&parcel.lane.group) {
+            return Ok(shard);
+        }
         if self.target.known_groups() >= rules.limits.groups {
             return Err(NewGroup::Full);
         }
-        match self.target.assign(&parcel.lane.group).await {
-            Ok(shard) => {
-                tracing::info!(group = %parcel.lane.group, shard = shard.0, "a new group was seen and given a shard");
-                Ok(())
-            }
-            Err(error) => {
-                tracing::debug!(%error, group = %parcel.lane.group, "a new group got no shard yet");
-                Err(NewGroup::Unable(Unable::NoLeader))
-            }
+        let assigned = self.target.assign(&parcel.lane.group).await;
+        match &assigned {
+            Ok(shard) => tracing::info!(group = %parcel.lane.group, shard = shard.0, "a new group was seen and given a shard"),
+            Err(error) => tracing::debug!(%error, group = %parcel.lane.group, "a new group got no shard yet"),
         }
+        assigned.map_err(|_| NewGroup::Unable(Unable::NoLeader))
     }
 
     /// Counts, remembers and says what must not pass silently.

@@ -18,8 +18,8 @@ pub trait Target: Send + Sync + 'static {
     fn assign(&self, name: &str) -> impl Future<Output = Result<ShardId, ProposeError>> + Send;
     /// How many groups there are; asked only when a new one comes.
     fn known_groups(&self) -> usize;
-    /// The settings that offers must name.
-    fn settings_version(&self) -> u64;
+    /// The settings that offers to this shard must name.
+    fn settings_version(&self, shard: ShardId) -> u64;
     /// The seed of series hashes.
     fn hash_seed(&self) -> u64;
 }
@@ -41,8 +41,8 @@ impl Target for Handle {
         self.groups().len()
     }
 
-    fn settings_version(&self) -> u64 {
-        Handle::settings_version(self)
+    fn settings_version(&self, shard: ShardId) -> u64 {
+        Handle::settings_version(self, shard)
     }
 
     fn hash_seed(&self) -> u64 {

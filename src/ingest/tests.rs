@@ -60,7 +60,7 @@ impl Target for Arc<Notes> {
         self.groups.lock().unwrap().len()
     }
 
-    fn settings_version(&self) -> u64 {
+    fn settings_version(&self, _: ShardId) -> u64 {
         3
     }
 
