@@ -100,7 +100,7 @@ impl Source for ShardLog {
     }
 
     fn cursor(&self) -> Result<Option<Cursor>, SourceError> {
-        let cursor = self.node.cursors(self.shard).into_iter().find(|cursor| cursor.sink == self.sink);
+        let cursor = self.node.cursors(self.shard).iter().find(|cursor| cursor.sink == self.sink).cloned();
         Ok(cursor.map(|cursor| Cursor {
             epoch: cursor.epoch,
             emission: cursor.emission,

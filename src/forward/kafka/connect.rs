@@ -3,7 +3,6 @@
 //! Order matters: the position is read only after `init_transactions`, which aborts what a predecessor left open, so that nothing can be
 //! committed between the reading and the first row.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::AdminOptions;
@@ -72,7 +71,7 @@ pub struct Chosen {
 pub fn choose(found: Option<&Found>, cursor: &Cursor, seen: Option<u64>, standing: &Standing, group: &str) -> Result<Chosen, Trouble> {
     let own = cursor.emission.max(seen.unwrap_or(0));
     let Some(found) = found else {
-        let used = seen.is_some() || cursor.delivered > 0;
+        let used = seen.is_some() || (cursor.delivered > 0 && cursor.dropped == 0);
         let note = used.then(|| Trouble::PositionMissing { group: group.to_owned(), cursor: own });
         return Ok(Chosen { position: own, note });
     };
