@@ -22,7 +22,7 @@ pub struct Progress {
 }
 
 /// One sink's place in one shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CursorView {
     /// The sink's name.
     pub sink: String,
@@ -46,6 +46,8 @@ pub struct CursorView {
     pub pending_ms: i64,
     /// The budget, bytes.
     pub budget_bytes: u64,
+    /// How fast `pending_bytes` has been growing.
+    pub bytes_a_second: u64,
     /// At the present rate the budget is used up in so many seconds; `None`: never.
     pub seconds_left: Option<u64>,
 }
@@ -67,6 +69,8 @@ pub struct GroupView {
     pub since: i64,
     /// Series known.
     pub series: u64,
+    /// The interval shown last by any of its series, ms; 0: none yet.
+    pub interval: i64,
     /// Sums since the group began.
     pub counts: CountsView,
     /// The last switches, oldest first.
@@ -105,6 +109,12 @@ pub struct ReplicaView {
     pub newest: i64,
     /// Samples received from it.
     pub samples: u64,
+    /// Of these, forwarded.
+    pub emitted: u64,
+    /// Of these, dropped since another's copy was forwarded.
+    pub covered: u64,
+    /// Of these, forwarded while another replica led.
+    pub filled: u64,
     /// When it was last heard of (`at`).
     pub last_seen: i64,
 }
@@ -124,8 +134,8 @@ pub struct SwitchView {
     pub evidence: String,
     /// Longest time without samples around it, ms.
     pub gap: i64,
-    /// Time for which both had samples, ms.
-    pub overlap: i64,
+    /// Samples of the new leader that were dropped, since others' had been forwarded.
+    pub overlap: u64,
     /// Late samples it let through.
     pub late: u64,
     /// Samples that waited and went out.
@@ -162,6 +172,10 @@ pub struct ShardStats {
     pub queued_offers: u64,
     /// Bytes of them.
     pub queued_bytes: u64,
+    /// Requests that wait for their answer.
+    pub unanswered: u64,
+    /// Log bytes that were kept for sinks, since the shard began.
+    pub kept_bytes: u64,
     /// Raft's uncommitted bytes.
     pub uncommitted_bytes: u64,
     /// Bytes that wait for a twin.
@@ -187,14 +201,16 @@ pub struct StoreStats {
     pub wal_bytes: u64,
     /// Free bytes of the file system.
     pub free_bytes: u64,
+    /// Free bytes below which samples are refused.
+    pub reserve_bytes: u64,
     /// Below the reserve: samples are refused.
     pub disk_full: bool,
     /// Syncs since start.
     pub syncs: u64,
     /// Bytes handed to the store since start.
     pub written_bytes: u64,
-    /// Appends since start.
-    pub appends: u64,
+    /// Batches written since start.
+    pub batches: u64,
     /// Time of the last sync, µs.
     pub last_sync_micros: u64,
 }
