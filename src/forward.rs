@@ -12,6 +12,7 @@ pub mod mock;
 pub mod pack;
 pub mod rows;
 pub mod settings;
+pub mod shard_log;
 pub mod source;
 pub mod tap;
 pub mod text;

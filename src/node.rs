@@ -1,105 +1,311 @@
-//! (being written) One node: threads that drive the shards, and the handle by which everything above uses them.
+//! One node: threads that drive the shards, and the [`Handle`] by which everything above uses them.
+//!
+//! One thread per shard (`worker`, with its housekeeping in `keeper`), one that writes for all of them (`writer`), one that looks after free
+//! space (`watch`). Queues: Q1 and Q2 are a shard's `mailbox`, Q3 is the `writer`'s queue and one number back, Q7 is `Progress`. Async callers
+//! never wait for a thread but by awaiting a reply; reads of emissions, bodies and dead letters may read the disk and block.
+//!
+//! Left out on purpose: HTTP, peers, what sinks do, the text of settings.
 
+mod bodies;
+mod keeper;
+mod lane;
+mod mailbox;
 pub mod offer;
+pub mod settings;
+mod shared;
+mod show;
+pub mod start;
 pub mod view;
+mod watch;
+mod worker;
+mod writer;
 
 use std::sync::Arc;
-use tokio::sync::watch;
+use std::sync::atomic::Ordering;
+use tokio::sync::oneshot;
+use tokio::sync::watch as latest;
 
 use crate::model::ShardId;
+use crate::node::lane::Lane;
+use crate::node::lane::lock;
+use crate::node::mailbox::Ask;
+use crate::node::mailbox::Queued;
 use crate::node::offer::Applied;
 use crate::node::offer::Offer;
 use crate::node::offer::OfferError;
 use crate::node::offer::ProposeError;
+use crate::node::shared::Shared;
 use crate::node::view::CursorView;
 use crate::node::view::GroupView;
 use crate::node::view::NodeStats;
 use crate::node::view::Progress;
+use crate::node::view::StoreStats;
 use crate::shard::command::Command;
 use crate::shard::command::DeadLetter;
+use crate::shard::command::ShardSettings;
+use crate::shard::command::SinkSettings;
 use crate::shard::emission::Emission;
+use crate::shard::entry;
+use crate::shard::entry::Entry;
+use crate::shard::entry::Samples;
+use crate::store::Family;
 use crate::wire::body::Body;
+use crate::wire::pack;
+use crate::wire::pack::Bounds;
 
-/// Why a read failed. Any of these is a defect of the disk: the node is about to end.
+/// No entry is larger: RocksDB and Raft take more, but one entry must fit into every queue's bound several times.
+const MOST_ENTRY_BYTES: usize = 16 << 20;
+
+/// Why a read failed. Any of these is a defect of the disk, or of this program: the node should end.
 #[derive(Debug, thiserror::Error)]
 #[error("the store cannot be read: {0}")]
 pub struct ReadError(pub String);
 
+impl ReadError {
+    fn new(error: impl std::fmt::Display) -> ReadError {
+        ReadError(error.to_string())
+    }
+}
+
 /// Everything above the shards uses them by this.
 #[derive(Clone)]
 pub struct Handle {
-    _inner: Arc<()>,
+    shared: Arc<Shared>,
 }
 
 impl Handle {
-    /// Resolves when the offer is committed on a majority.
-    pub async fn offer(&self, _offer: Offer) -> Result<(), OfferError> {
-        Err(OfferError::Stopping)
+    pub(crate) fn new(shared: Arc<Shared>) -> Handle {
+        Handle { shared }
     }
 
-    /// Resolves when the command has been applied.
-    pub async fn propose(&self, _shard: ShardId, _command: Command) -> Result<Applied, ProposeError> {
-        Err(ProposeError::Stopping)
+    fn lane(&self, shard: ShardId) -> Result<&Arc<Lane>, ProposeError> {
+        self.shared.lane(shard).ok_or(ProposeError::NoShard(shard.0))
+    }
+
+    /// Resolves when the offer is committed on a majority.
+    pub async fn offer(&self, offer: Offer) -> Result<(), OfferError> {
+        let shard = self.group(&offer.group).ok_or(OfferError::Unassigned)?;
+        let lane = self.shared.lane(shard).ok_or(OfferError::Unassigned)?;
+        let answer = self.queue(lane, offer);
+        if let Err(error) = &answer {
+            lane.refused(error.reason());
+        }
+        // No answer: the shard's thread is gone, and with it what is known of the entry.
+        answer?.await.unwrap_or(Err(OfferError::Unknown))
+    }
+
+    fn queue(&self, lane: &Lane, offer: Offer) -> Result<oneshot::Receiver<Result<(), OfferError>>, OfferError> {
+        if self.shared.is_full() {
+            return Err(OfferError::DiskFull);
+        }
+        if lane.refuse.load(Ordering::Relaxed) {
+            return Err(OfferError::Overloaded { reason: "sink_budget" });
+        }
+        let bytes = offer.body.len() + offer.digest.len();
+        if bytes > MOST_ENTRY_BYTES {
+            return Err(OfferError::TooLarge { bytes, limit: MOST_ENTRY_BYTES });
+        }
+        let samples = Samples {
+            group: &offer.group,
+            replica: &offer.replica,
+            settings: offer.settings,
+            protocol: offer.protocol,
+            packing: offer.packing,
+            strip: offer.strip.iter().map(String::as_str).collect(),
+            from_leader: false,
+            digest: &offer.digest,
+            body: &offer.body,
+        };
+        let mut encoded = Vec::new();
+        entry::encode(0, &Entry::Samples(samples), &mut encoded);
+        let Offer { group, replica, settings, unpacked, newest_time, samples, claim, .. } = offer;
+        let (reply, answer) = oneshot::channel();
+        lane.mailbox.offer(Queued { encoded, group, replica, settings, newest_time, samples, unpacked, claim, reply })?;
+        Ok(answer)
+    }
+
+    /// Resolves when the command has been applied. Void commands are errors that say why.
+    pub async fn propose(&self, shard: ShardId, command: Command) -> Result<Applied, ProposeError> {
+        let (reply, answer) = oneshot::channel();
+        self.lane(shard)?.mailbox.ask(Ask { command, reply: Some(reply) })?;
+        answer.await.unwrap_or(Err(ProposeError::Unknown))
+    }
+
+    /// Tells every data shard its sinks; a shard that has these already is left alone.
+    pub async fn configure(&self, change: impl Fn(&mut ShardSettings)) -> Result<(), ProposeError> {
+        for &shard in self.shards() {
+            let before = lock(&self.lane(shard)?.views).settings.clone();
+            let mut settings = (*before).clone();
+            change(&mut settings);
+            if settings != *before {
+                settings.version = before.version + 1;
+                self.propose(shard, Command::Settings(settings)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells every data shard its sinks.
+    pub async fn set_sinks(&self, sinks: &[SinkSettings]) -> Result<(), ProposeError> {
+        self.configure(|settings| settings.sinks = sinks.to_vec()).await
+    }
+
+    /// Resolves when this node leads all shards and the cluster has been founded: from then on it can take offers.
+    pub async fn ready(&self) -> Result<(), ProposeError> {
+        for lane in &self.shared.lanes {
+            let mut progress = lane.progress.subscribe();
+            let founded = || lane.shard != ShardId::CONTROL || lock(&lane.views).founding.is_some();
+            let ready = progress.wait_for(|progress| progress.leads && founded()).await;
+            ready.map_err(|_| ProposeError::Stopping)?;
+        }
+        Ok(())
     }
 
     /// The data shards.
     pub fn shards(&self) -> &[ShardId] {
-        &[]
+        &self.shared.shards
     }
 
     /// How far the shard has come.
-    pub fn progress(&self, shard: ShardId) -> watch::Receiver<Progress> {
-        let _ = shard;
-        watch::channel(Progress::default()).1
+    pub fn progress(&self, shard: ShardId) -> latest::Receiver<Progress> {
+        match self.shared.lane(shard) {
+            Some(lane) => lane.progress.subscribe(),
+            None => latest::channel(Progress::default()).1,
+        }
     }
 
-    /// Emissions after the number, in order, until `max_samples` are reached (at least one, if there is one). Blocking: not on an async worker.
-    pub fn emissions(&self, _shard: ShardId, _after: u64, _max_samples: usize) -> Result<Vec<Arc<Emission>>, ReadError> {
-        Ok(Vec::new())
+    /// Emissions after the number, in order, until `most_samples` are reached (at least one, if there is one). May block: not on an async worker.
+    pub fn emissions(&self, shard: ShardId, after: u64, most_samples: usize) -> Result<Vec<Arc<Emission>>, ReadError> {
+        let Some(lane) = self.shared.lane(shard) else { return Ok(Vec::new()) };
+        if let Some(recent) = lane.recent(after, most_samples) {
+            return Ok(recent);
+        }
+        let (mut found, mut samples, mut wrong) = (Vec::new(), 0, None);
+        let scanned = self.shared.store.scan(Family::Emissions, shard, after + 1, &mut |number, bytes| {
+            match Emission::decode(bytes) {
+                Err(error) => wrong = Some(ReadError(format!("emission {number} of shard {}: {error}", shard.0))),
+                Ok(emission) => {
+                    samples += emission.picks.len();
+                    if samples > most_samples && !found.is_empty() {
+                        return false;
+                    }
+                    found.push(Arc::new(emission));
+                }
+            }
+            wrong.is_none()
+        });
+        scanned.map_err(ReadError::new)?;
+        wrong.map_or(Ok(found), Err)
     }
 
-    /// The unpacked body of an entry. Blocking.
-    pub fn body(&self, _shard: ShardId, _entry: u64) -> Result<Option<Arc<Body>>, ReadError> {
-        Ok(None)
+    /// The unpacked body of an entry; `None`: it has been let go. May block.
+    pub fn body(&self, shard: ShardId, number: u64) -> Result<Option<Arc<Body>>, ReadError> {
+        if let Some(body) = self.shared.bodies.get(shard, number) {
+            return Ok(Some(body));
+        }
+        let Some(stored) = self.shared.store.log_entry(shard, number).map_err(ReadError::new)? else { return Ok(None) };
+        let wrong = |error: &dyn std::fmt::Display| ReadError(format!("entry {number} of shard {}: {error}", shard.0));
+        let stamped = entry::parse(&stored).map_err(|error| wrong(&error))?;
+        let Entry::Samples(samples) = stamped.entry else { return Ok(None) };
+        let mut raw = Vec::new();
+        pack::unpack(samples.packing, samples.body, Bounds::default(), &mut raw).map_err(|error| wrong(&error))?;
+        let strip = samples.strip.iter().map(|label| (*label).to_owned()).collect();
+        let body = Arc::new(Body { protocol: samples.protocol, raw, strip });
+        self.shared.bodies.put(shard, number, Arc::clone(&body));
+        Ok(Some(body))
     }
 
     /// The shard of a group, if it has one.
-    pub fn group(&self, _name: &str) -> Option<ShardId> {
-        None
+    pub fn group(&self, name: &str) -> Option<ShardId> {
+        let assigned = Arc::clone(&lock(&self.shared.lane(ShardId::CONTROL)?.views).assigned);
+        assigned.get(name).copied()
     }
 
     /// The shard of a group; gives it one first if it has none.
-    pub async fn assign(&self, _name: &str) -> Result<ShardId, ProposeError> {
-        Err(ProposeError::Stopping)
+    pub async fn assign(&self, name: &str) -> Result<ShardId, ProposeError> {
+        if let Some(shard) = self.group(name) {
+            return Ok(shard);
+        }
+        let applied = self.propose(ShardId::CONTROL, Command::Assign { group: name.to_owned() }).await?;
+        applied.shard.ok_or(ProposeError::Unknown)
     }
 
-    /// The settings version that offers must name.
-    pub fn settings_version(&self) -> u64 {
-        0
+    /// The settings version that offers to this shard must name.
+    pub fn settings_version(&self, shard: ShardId) -> u64 {
+        self.shared.lane(shard).map_or(0, |lane| lane.settings.load(Ordering::Acquire))
     }
 
-    /// The cluster's seed of series hashes.
+    /// The cluster's seed of series hashes; 0 before `ready`.
     pub fn hash_seed(&self) -> u64 {
-        0
+        let control = self.shared.lane(ShardId::CONTROL);
+        control.and_then(|lane| lock(&lane.views).founding).map_or(0, |founding| founding.seed)
     }
 
-    /// All groups, a second old at most.
+    /// The cluster's identity, 32 hexadecimal digits; zeros before `ready`.
+    pub fn cluster_id(&self) -> String {
+        let control = self.shared.lane(ShardId::CONTROL);
+        let founding = control.and_then(|lane| lock(&lane.views).founding);
+        format!("{:032x}", founding.map_or(0, |founding| founding.cluster))
+    }
+
+    /// The cluster's settings: version and text.
+    pub fn cluster_settings(&self) -> Arc<(u64, String)> {
+        self.shared.lane(ShardId::CONTROL).map(|lane| Arc::clone(&lock(&lane.views).cluster_settings)).unwrap_or_default()
+    }
+
+    /// All groups by name, a second old at most.
     pub fn groups(&self) -> Vec<GroupView> {
-        Vec::new()
+        let mut groups: Vec<GroupView> = Vec::new();
+        for lane in &self.shared.lanes {
+            let of_shard = Arc::clone(&lock(&lane.views).groups);
+            groups.extend(of_shard.iter().cloned());
+        }
+        groups.sort_by(|a, b| a.name.cmp(&b.name));
+        groups
     }
 
-    /// Where the sinks stand in this shard; up to date as of the last `Progress`.
-    pub fn cursors(&self, _shard: ShardId) -> Vec<CursorView> {
-        Vec::new()
+    /// Where the sinks stand in this shard. Positions are those of the newest `Progress`; bytes and ages a second old at most.
+    pub fn cursors(&self, shard: ShardId) -> Arc<Vec<CursorView>> {
+        self.shared.lane(shard).map(|lane| Arc::clone(&lock(&lane.views).cursors)).unwrap_or_default()
     }
 
-    /// Dead letters of a sink in a shard after a number, at most so many. Blocking.
-    pub fn dead(&self, _shard: ShardId, _sink: &str, _after: u64, _limit: usize) -> Result<Vec<(u64, DeadLetter)>, ReadError> {
-        Ok(Vec::new())
+    /// Dead letters of a sink in a shard after a number, at most so many. May block.
+    pub fn dead(&self, shard: ShardId, sink: &str, after: u64, limit: usize) -> Result<Vec<(u64, DeadLetter)>, ReadError> {
+        let (mut found, mut wrong) = (Vec::new(), None);
+        let scanned = self.shared.store.scan(Family::Dead, shard, after + 1, &mut |number, bytes| {
+            match DeadLetter::decode(bytes) {
+                Ok(letter) if letter.sink == sink => found.push((number, letter)),
+                Ok(_) => {}
+                Err(error) => wrong = Some(ReadError(format!("dead letter {number}: {error}"))),
+            }
+            found.len() < limit && wrong.is_none()
+        });
+        scanned.map_err(ReadError::new)?;
+        wrong.map_or(Ok(found), Err)
     }
 
-    /// Figures for `/metrics`.
+    /// Why the node must end, if it must.
+    pub fn fatal(&self) -> Option<String> {
+        self.shared.fatal.reason().map(str::to_owned)
+    }
+
+    /// Figures for `/metrics`, a second old at most.
     pub fn stats(&self) -> NodeStats {
-        NodeStats::default()
+        let (shared, figures, space) = (&self.shared, &self.shared.writer.figures, &self.shared.space);
+        let store = StoreStats {
+            disk_bytes: space.disk_bytes.load(Ordering::Relaxed),
+            wal_bytes: space.wal_bytes.load(Ordering::Relaxed),
+            free_bytes: space.free.load(Ordering::Relaxed),
+            reserve_bytes: space.reserve.load(Ordering::Relaxed),
+            disk_full: shared.is_full(),
+            syncs: figures.syncs.load(Ordering::Relaxed),
+            written_bytes: figures.bytes.load(Ordering::Relaxed),
+            batches: figures.batches.load(Ordering::Relaxed),
+            last_sync_micros: figures.sync_micros.load(Ordering::Relaxed),
+        };
+        NodeStats { shards: shared.lanes.iter().map(|lane| lock(&lane.views).stats.clone()).collect(), store }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,8 +81,21 @@ impl Counts {
 
     /// Every counter in the order of the image, `waiting` left out: the queues know it.
     pub(super) fn counters(&mut self) -> [&mut u64; 12] {
-        let Counts { received, emitted, covered, repeated, refused, waiting: _, late, filled, ahead, exemplars, disbelieved, too_old, ninth } =
-            self;
+        let Counts {
+            received,
+            emitted,
+            covered,
+            repeated,
+            refused,
+            waiting: _,
+            late,
+            filled,
+            ahead,
+            exemplars,
+            disbelieved,
+            too_old,
+            ninth,
+        } = self;
         [received, emitted, covered, repeated, refused, late, filled, ahead, exemplars, disbelieved, too_old, ninth]
     }
 

@@ -58,16 +58,8 @@ impl Replicas {
 
     pub fn join(&mut self, name: &str, now: i64) -> Option<u8> {
         let number = self.all.iter().position(Option::is_none)?;
-        self.all[number] = Some(Replica {
-            name: name.to_owned(),
-            lag: 0,
-            last_seen: now,
-            received: 0,
-            emitted: 0,
-            filled: 0,
-            covered: 0,
-            newest: NEVER,
-        });
+        self.all[number] =
+            Some(Replica { name: name.to_owned(), lag: 0, last_seen: now, received: 0, emitted: 0, filled: 0, covered: 0, newest: NEVER });
         Some(number as u8)
     }
 

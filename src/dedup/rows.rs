@@ -202,7 +202,7 @@ impl Row {
     fn settle_on(&mut self, interval: u32) {
         self.interval = interval;
         self.odd = 0;
-        self.bits &= (1 << ODD_SHIFT) - 1 & !GUESS;
+        self.bits &= ((1 << ODD_SHIFT) - 1) & !GUESS;
     }
 
     /// Flags and progress as they stand in an image.

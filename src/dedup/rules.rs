@@ -25,6 +25,10 @@ const OLDER_HOLES: usize = 16_384;
 /// Holes of a series while its group is over that bound.
 const FEW_HOLES: usize = 2;
 
+/// Samples whose rows are looked for at once.
+const AT_ONCE: usize = 32;
+const NO_SLOT: u32 = u32::MAX;
+
 /// One sample: where it stands in the log, whose it is, its series' row.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
@@ -72,15 +76,19 @@ impl Group {
     pub(super) fn of_replica(&mut self, entry: u64, replica: u8, items: &[Item], counts: &mut Counts, out: &mut Judged) {
         self.observe(replica, items);
         let believed = self.replicas.believed(replica, self.now);
-        let mut guess = 0;
         // The queue of the last one that waited: the next one usually goes there, too.
         let mut queue = (u8::MAX, 0);
+        let (mut slots, mut guess) = ([NO_SLOT; AT_ONCE], 0);
         for (number, item) in items.iter().enumerate() {
+            if number.is_multiple_of(AT_ONCE) {
+                guess = self.find_all(&items[number..items.len().min(number + AT_ONCE)], guess, &mut slots);
+            }
             if Self::refused(number, item) {
                 counts.refused += 1;
                 continue;
             }
-            let slot = match self.rows.find(item.series, guess) {
+            let slot = match Some(slots[number % AT_ONCE]).filter(|&slot| slot != NO_SLOT).or_else(|| self.rows.find(item.series, NO_SLOT))
+            {
                 Some(slot) => slot,
                 None if item.time <= self.floor => {
                     Verdict::TooOld.count(counts);
@@ -88,7 +96,6 @@ impl Group {
                 }
                 None => self.rows.add(item.series),
             };
-            guess = slot + 1;
             let place = Place { entry, item: number as u32, slot, replica, time: item.time };
             if item.kind == Kind::Exemplar {
                 self.exemplar(place, counts, out);
@@ -121,6 +128,16 @@ impl Group {
             }
             self.judge_own(place, believed, counts, out);
         }
+    }
+
+    /// Finds rows for some samples at once, so that the processor waits for their memory at once, too. `NO_SLOT` where there is none yet.
+    /// Gives back the slot after the last one found.
+    fn find_all(&self, items: &[Item], mut guess: u32, slots: &mut [u32; AT_ONCE]) -> u32 {
+        for (slot, item) in slots.iter_mut().zip(items) {
+            *slot = self.rows.find(item.series, guess).unwrap_or(NO_SLOT);
+            guess = slot.saturating_add(1);
+        }
+        guess
     }
 
     /// The usual case, and the only one that must be fast: the next sample of a series from the replica that sent its last one, no

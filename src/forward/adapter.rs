@@ -4,7 +4,7 @@
 //! `encoding/json` of a map, so keys are sorted and `<`, `>`, `&`, U+2028 and U+2029 are escaped. It never had native histograms or
 //! exemplars; those have no message. Source: serializers.go and handlers.go of that project at 1.9.1, and Go's encode.go.
 
-use crate::forward::rows::{Label, Row, Value};
+use crate::forward::rows::{Row, Value};
 use crate::forward::text::push_unicode_escape;
 use std::io::Write;
 
@@ -16,11 +16,11 @@ pub fn encode(row: &Row<'_>, out: &mut Vec<u8>) -> bool {
         Value::Histogram(_) | Value::Exemplar => return false,
     };
     out.extend_from_slice(b"{\"labels\":{");
-    for (at, Label { name, value }) in row.labels.iter().enumerate() {
+    for (at, label) in row.labels.iter().enumerate() {
         out.extend_from_slice(if at > 0 { b",\"" } else { b"\"" });
-        push_go_text(out, name);
+        push_go_text(out, label.name);
         out.extend_from_slice(b"\":\"");
-        push_go_text(out, value);
+        push_go_text(out, label.value);
         out.push(b'"');
     }
     out.extend_from_slice(b"},\"name\":\"");
@@ -76,6 +76,7 @@ fn push_rfc3339(out: &mut Vec<u8>, seconds: i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::remote_write::Label;
 
     fn message(labels: &[Label<'_>], time: i64, value: Value<'_>) -> String {
         let mut out = Vec::new();
@@ -85,7 +86,7 @@ mod tests {
 
     #[test]
     fn it_is_byte_for_byte_what_the_adapter_sent() {
-        let labels = [Label { name: "__name__", value: "up" }, Label { name: "job", value: "a<b>&\"c\"" }];
+        let labels = [Label::new(0, "__name__", "up"), Label::new(0, "job", "a<b>&\"c\"")];
         assert_eq!(
             message(&labels, 0, Value::Float(9_876_543_210.0)),
             r#"{"labels":{"__name__":"up","job":"a\u003cb\u003e\u0026\"c\""},"name":"up","timestamp":"1970-01-01T00:00:00Z","value":"9876543210"}"#

@@ -12,6 +12,7 @@ mod book;
 mod client;
 mod connect;
 mod exactly_once;
+pub mod measure;
 mod outlet;
 
 use std::collections::BTreeSet;
@@ -31,7 +32,6 @@ use crate::forward::kafka::book::Book;
 pub use crate::forward::kafka::client::Identity;
 use crate::forward::kafka::client::Link;
 use crate::forward::kafka::client::Refusal;
-use crate::forward::kafka::outlet::Encoder;
 use crate::forward::kafka::outlet::Outlet;
 use crate::forward::kafka::outlet::Unsent;
 use crate::forward::pack::Note;
@@ -40,7 +40,6 @@ use crate::forward::settings::Delivery;
 use crate::forward::settings::KafkaSettings;
 use crate::forward::source::Cursor;
 use crate::forward::source::Dead;
-use crate::forward::source::Emission;
 use crate::forward::source::Source;
 use crate::forward::source::SourceError;
 use crate::forward::tap::Tap;
@@ -48,6 +47,7 @@ use crate::forward::trouble;
 use crate::forward::trouble::Trouble;
 use crate::forward::view::Phase;
 use crate::forward::view::Report;
+use crate::shard::emission::Emission;
 
 /// Samples read from the log at once: an emission holds at most 10,000.
 const SAMPLES_A_READ: usize = 20_000;
@@ -151,6 +151,9 @@ pub struct Worker {
     seen: Option<(u64, u64)>,
     partitions: usize,
     looked: Option<Instant>,
+    /// The cursor with which the last session began, and the standing of that moment.
+    begun: Option<Cursor>,
+    sinks_version: u64,
 }
 
 impl Worker {
@@ -173,6 +176,8 @@ impl Worker {
             seen: None,
             partitions: 0,
             looked: None,
+            begun: None,
+            sinks_version: 0,
         }
     }
 
@@ -186,8 +191,12 @@ impl Worker {
                 self.source.wait(&standing, Duration::from_millis(500));
                 continue;
             }
+            self.sinks_version = standing.sinks_version;
             let end = match self.source.cursor() {
-                Ok(Some(cursor)) => self.session(cursor),
+                Ok(Some(cursor)) => {
+                    self.carry_over(&cursor);
+                    self.session(cursor)
+                }
                 // The entry that adds the sink has not been applied yet.
                 Ok(None) => {
                     self.source.wait(&standing, Duration::from_millis(500));
@@ -219,7 +228,7 @@ impl Worker {
             self.report.note(&Trouble::PartitionsChanged { topic: self.settings.topic.clone(), from, to }, clock::wall_ms());
         }
         self.partitions = ready.partitions;
-        self.report.change(|view| view.partitions = ready.partitions);
+        self.report.change(|view| (view.partitions, view.epoch) = (ready.partitions, cursor.epoch));
         let mut book = Book::new(&cursor);
         if let Err(error) = book.inherit(ready.position, self.source.as_ref()) {
             return log_end(error);
@@ -237,6 +246,31 @@ impl Worker {
             tracing::debug!(sink = %self.identity.sink, %error, "the last cursor of a session was not written");
         }
         end
+    }
+
+    /// A budget's cut raises the epoch while rows beyond it may have been committed under the old one, by this very process: those are
+    /// not sent again. After a rewind (nothing dropped) they are; that is what it is for.
+    fn carry_over(&mut self, cursor: &Cursor) {
+        if let (Some(begun), Some((epoch, position))) = (self.begun, self.seen)
+            && epoch < cursor.epoch
+            && cursor.dropped > begun.dropped
+            && position > cursor.emission
+        {
+            self.seen = Some((cursor.epoch, position));
+        }
+        self.begun = Some(*cursor);
+    }
+
+    /// Whether positions have begun anew since this session did.
+    fn epoch_passed(&self, epoch: u64) -> Result<(), End> {
+        if self.source.standing().sinks_version == self.sinks_version {
+            return Ok(());
+        }
+        match self.source.cursor() {
+            Ok(Some(cursor)) if cursor.epoch == epoch => Ok(()),
+            Ok(_) => Err(End::NewEpoch),
+            Err(error) => Err(log_end(error)),
+        }
     }
 
     fn seen_of(&self, epoch: u64) -> Option<u64> {
@@ -275,7 +309,7 @@ impl Worker {
     }
 
     /// Emissions after this one.
-    fn read(&self, after: u64) -> Result<Vec<Emission>, End> {
+    fn read(&self, after: u64) -> Result<Vec<Arc<Emission>>, End> {
         self.source.emissions(after, SAMPLES_A_READ).map_err(log_end)
     }
 
@@ -348,7 +382,7 @@ impl Worker {
     }
 
     /// Once a second: the cursor, the figures. An end, if the session is over.
-    fn look_after(&mut self, link: &Arc<Link>, book: &mut Book) -> Result<(), End> {
+    fn look_after(&mut self, link: &Link, book: &mut Book) -> Result<(), End> {
         if self.control.stopping() {
             return Err(End::Stopped);
         }
@@ -358,6 +392,7 @@ impl Worker {
         if !self.source.standing().leads {
             return Err(End::Elsewhere);
         }
+        self.epoch_passed(book.epoch())?;
         self.look(book.epoch(), book.position(), Some(link));
         match book.settle(self.source.as_ref(), clock::now(), false) {
             Ok(true) => Ok(()),
@@ -367,7 +402,7 @@ impl Worker {
     }
 
     /// The view's figures, once a second.
-    fn look(&mut self, epoch: u64, position: u64, link: Option<&Arc<Link>>) {
+    fn look(&mut self, epoch: u64, position: u64, link: Option<&Link>) {
         let now = clock::now();
         if self.looked.is_some_and(|last| now.saturating_duration_since(last) < LOOK_AFTER) {
             return;

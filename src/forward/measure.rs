@@ -9,10 +9,10 @@ use rustix::time::ClockId;
 use rustix::time::clock_gettime;
 
 use crate::forward::format::Columns;
-use crate::forward::rows::Label;
 use crate::forward::rows::Row;
 use crate::forward::rows::RowEncoder;
 use crate::forward::rows::Value;
+use crate::wire::remote_write::Label;
 
 /// What was measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,7 +54,7 @@ pub fn series(count: usize) -> Vec<Vec<(String, String)>> {
 pub fn encode_rows(count: u64) -> RowCost {
     let series = series(2000);
     let labels: Vec<Vec<Label<'_>>> =
-        series.iter().map(|labels| labels.iter().map(|(name, value)| Label { name, value }).collect()).collect();
+        series.iter().map(|labels| labels.iter().map(|(name, value)| Label::new(0, name, value)).collect()).collect();
     let encoder = RowEncoder::new(Columns::default());
     let mut out = Vec::with_capacity(300_000);
     let mut bytes = 0;

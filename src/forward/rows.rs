@@ -6,18 +6,13 @@
 
 use crate::forward::format::{COLUMNS_MAX, Columns};
 use crate::forward::text::{push_finite, push_integer, push_number_or_null, push_text, push_unsigned};
-
-/// A label of a series, as the sender wrote it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Label<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Its value.
-    pub value: &'a str,
-}
+use crate::wire::histogram::Count;
+use crate::wire::histogram::Histogram;
+use crate::wire::histogram::Side;
+use crate::wire::remote_write::Label;
 
 /// What a point of a series says.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Value<'a> {
     /// A float, NaN and infinities included.
     Float(f64),
@@ -27,38 +22,6 @@ pub enum Value<'a> {
     Histogram(&'a Histogram),
     /// An exemplar: no row of its own (docs/rows.md), so a sink counts it as filtered.
     Exemplar,
-}
-
-/// A count of a native histogram, which is whole or (of a "float histogram", from recording rules) not.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Count {
-    /// A whole count.
-    Whole(u64),
-    /// A count of a float histogram.
-    Float(f64),
-}
-
-/// A native histogram, with absolute bucket counts by bucket index.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Histogram {
-    /// Observations in all.
-    pub count: Count,
-    /// Their sum.
-    pub sum: f64,
-    /// Bucket layout: -4..=8 exponential, -53 custom bounds.
-    pub schema: i32,
-    /// Half width of the zero bucket.
-    pub zero_threshold: f64,
-    /// Observations in it.
-    pub zero_count: Count,
-    /// (index, count) of the buckets of positive observations, ascending.
-    pub positive: Vec<(i32, Count)>,
-    /// The same of negative ones.
-    pub negative: Vec<(i32, Count)>,
-    /// The upper bounds where the schema is -53.
-    pub custom: Vec<f64>,
-    /// Kind of counter reset: 0 unknown, 1 yes, 2 no, 3 gauge.
-    pub reset: u8,
 }
 
 /// One sample on its way out.
@@ -84,9 +47,6 @@ pub struct RowEncoder {
     columns: Columns,
 }
 
-/// A label that no row has, for columns that are absent.
-const ABSENT: Label<'static> = Label { name: "", value: "" };
-
 impl RowEncoder {
     /// Rows with these columns.
     pub fn new(columns: Columns) -> RowEncoder {
@@ -98,13 +58,13 @@ impl RowEncoder {
         if matches!(row.value, Value::Exemplar) {
             return false;
         }
-        let mut columns = [ABSENT; COLUMNS_MAX];
+        let mut columns = [0_u32; COLUMNS_MAX];
         let mut top = 0_u32;
         let mut rest = 0_u128;
         let mut name = "";
         for (at, label) in row.labels.iter().enumerate() {
             if let Some(place) = self.columns.place(label.name) {
-                columns[place] = *label;
+                columns[place] = at as u32;
                 top |= 1 << place;
             } else if label.name == "__name__" {
                 name = label.value;
@@ -123,7 +83,7 @@ impl RowEncoder {
             let place = top.trailing_zeros() as usize;
             top &= top - 1;
             out.push(b',');
-            push_pair(out, &columns[place]);
+            push_pair(out, &row.labels[columns[place] as usize]);
         }
         if row.late {
             out.extend_from_slice(b",\"late\":true");
@@ -190,54 +150,68 @@ fn push_histogram(out: &mut Vec<u8>, histogram: &Histogram) {
     out.extend_from_slice(b"{\"count\":");
     push_count(out, histogram.count);
     out.extend_from_slice(b",\"sum\":");
-    push_number_or_null(out, histogram.sum);
+    push_number_or_null(out, f64::from_bits(histogram.sum_bits));
     out.extend_from_slice(b",\"schema\":");
     push_integer(out, i64::from(histogram.schema));
     out.extend_from_slice(b",\"zero_threshold\":");
-    push_number_or_null(out, histogram.zero_threshold);
+    push_number_or_null(out, f64::from_bits(histogram.zero_threshold_bits));
     out.extend_from_slice(b",\"zero_count\":");
     push_count(out, histogram.zero_count);
     out.extend_from_slice(b",\"buckets\":");
-    push_buckets(out, &histogram.positive);
-    if !histogram.negative.is_empty() {
+    push_buckets(out, &histogram.positive, histogram.is_float());
+    if !histogram.negative.spans.is_empty() {
         out.extend_from_slice(b",\"negative_buckets\":");
-        push_buckets(out, &histogram.negative);
+        push_buckets(out, &histogram.negative, histogram.is_float());
     }
-    if !histogram.custom.is_empty() {
+    if !histogram.custom_values.is_empty() {
         out.extend_from_slice(b",\"bounds\":[");
-        for (at, bound) in histogram.custom.iter().enumerate() {
+        for (at, bound) in histogram.custom_values.iter().enumerate() {
             if at > 0 {
                 out.push(b',');
             }
-            push_number_or_null(out, *bound);
+            push_number_or_null(out, f64::from_bits(*bound));
         }
         out.push(b']');
     }
-    out.extend_from_slice(b",\"reset\":\"");
-    out.extend_from_slice(match histogram.reset {
-        1 => b"yes",
-        2 => b"no",
-        3 => b"gauge",
-        _ => b"unknown",
-    });
-    out.extend_from_slice(b"\"}");
+    let reset: &[u8] = match histogram.reset_hint {
+        1 => b",\"reset\":\"yes\"}",
+        2 => b",\"reset\":\"no\"}",
+        3 => b",\"reset\":\"gauge\"}",
+        _ => b",\"reset\":\"unknown\"}",
+    };
+    out.extend_from_slice(reset);
 }
 
-fn push_buckets(out: &mut Vec<u8>, buckets: &[(i32, Count)]) {
+/// `[[index,count],...]`, upwards, every bucket the sender named, empty ones too.
+fn push_buckets(out: &mut Vec<u8>, side: &Side, float: bool) {
+    let (mut index, mut number, mut running) = (0_i64, 0, 0_i64);
+    let buckets = if float { side.counts.len() } else { side.deltas.len() };
     out.push(b'[');
-    for (at, (index, count)) in buckets.iter().enumerate() {
-        out.extend_from_slice(if at > 0 { b",[" } else { b"[" });
-        push_integer(out, i64::from(*index));
-        out.push(b',');
-        push_count(out, *count);
-        out.push(b']');
+    for span in &side.spans {
+        index += i64::from(span.offset);
+        // Bounded by the buckets there are: the spans of a histogram that was checked speak of no more.
+        for _ in 0..(span.length as usize).min(buckets - number) {
+            let open: &[u8] = if number > 0 { b",[" } else { b"[" };
+            out.extend_from_slice(open);
+            push_integer(out, index);
+            out.push(b',');
+            if float {
+                push_number_or_null(out, f64::from_bits(side.counts[number]));
+            } else {
+                running = running.wrapping_add(side.deltas[number]);
+                push_integer(out, running);
+            }
+            out.push(b']');
+            number += 1;
+            index += 1;
+        }
     }
     out.push(b']');
 }
 
 fn push_count(out: &mut Vec<u8>, count: Count) {
     match count {
-        Count::Whole(whole) => push_unsigned(out, whole),
-        Count::Float(number) => push_number_or_null(out, number),
+        Count::Int(whole) => push_unsigned(out, whole),
+        Count::Float(bits) => push_number_or_null(out, f64::from_bits(bits)),
     }
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
+use rdkafka::error::KafkaError;
 
 use crate::forward::format::Columns;
 use crate::forward::format::DEFAULT_COLUMNS;
@@ -274,10 +275,21 @@ fn check_properties(properties: &BTreeMap<String, String>) -> Vec<Problem> {
             continue;
         }
         if let Err(error) = ClientConfig::new().set(name, value).create_native_config() {
-            problems.push(problem(name, format!("librdkafka refuses it: {error}"), "see librdkafka's CONFIGURATION.md"));
+            problems.push(problem(name, refusal(&error), "see librdkafka's CONFIGURATION.md"));
         }
     }
     problems
+}
+
+/// librdkafka's words without the value, which it likes to repeat.
+fn refusal(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, words, _, value) if !value.is_empty() => {
+            format!("librdkafka refuses it: {}", words.replace(value.as_str(), "(the value)"))
+        }
+        KafkaError::ClientConfig(_, words, ..) => format!("librdkafka refuses it: {words}"),
+        _ => "librdkafka refuses it".to_owned(),
+    }
 }
 
 fn legal_topic(topic: &str) -> bool {
@@ -348,5 +360,10 @@ mod tests {
         draft.properties.insert("sasl.passwort".into(), "hunter3".into());
         let told = KafkaSettings::check(&draft).unwrap_err()[0].to_string();
         assert!(!told.contains("hunter3"), "{told}");
+        let mut draft = least();
+        draft.properties.insert("ssl.ca.location".into(), "hunter4".into());
+        draft.properties.insert("linger.ms".into(), "hunter5".into());
+        let told = format!("{:?}", KafkaSettings::check(&draft).unwrap_err());
+        assert!(!told.contains("hunter"), "{told}");
     }
 }

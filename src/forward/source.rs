@@ -2,10 +2,11 @@
 //!
 //! All calls may block; they are made from the worker's own thread. `forward::shard_log` is the real one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::forward::rows::Row;
-use crate::model::Pick;
+use crate::shard::emission::Emission;
 
 /// How far the shard has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,21 +23,6 @@ pub struct Standing {
     pub leads: bool,
     /// The shard's time, ms since 1970.
     pub at: i64,
-}
-
-/// Samples of one entry that go out together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Emission {
-    /// Per shard, from 1, without gaps.
-    pub number: u64,
-    /// The entry whose body holds the samples.
-    pub entry: u64,
-    /// The shard's time when they passed, ms.
-    pub at: i64,
-    /// Samples emitted before this emission.
-    pub samples_before: u64,
-    /// Which ones, ascending by item.
-    pub picks: Vec<Pick>,
 }
 
 /// A sink's place in this shard as the log knows it, and its budget.
@@ -123,7 +109,7 @@ pub trait Source: Send + Sync + 'static {
     /// The sink's place; `None`: the shard has no such sink (any more).
     fn cursor(&self) -> Result<Option<Cursor>, SourceError>;
     /// Emissions after this number, in order: at least one if there is one, and about as many samples.
-    fn emissions(&self, after: u64, samples: usize) -> Result<Vec<Emission>, SourceError>;
+    fn emissions(&self, after: u64, samples: usize) -> Result<Vec<Arc<Emission>>, SourceError>;
     /// Shows every row of an emission, in order. False: its body is gone.
     fn rows(&self, emission: &Emission, visit: &mut dyn FnMut(&Row<'_>)) -> Result<bool, SourceError>;
     /// Returns when the step is committed.

@@ -183,7 +183,9 @@ mod tests {
         for _ in 0..20_000 {
             let value = f64::from_bits(prng.u64(..));
             if value.is_finite() {
-                assert_eq!(serde_json::from_str::<f64>(&number(value)).unwrap(), value);
+                // serde_json checks the grammar; without its feature `float_roundtrip` it reads some numbers one bit off.
+                serde_json::from_str::<f64>(&number(value)).unwrap();
+                assert_eq!(number(value).parse::<f64>().unwrap().to_bits(), value.to_bits());
             }
         }
     }

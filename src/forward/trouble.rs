@@ -9,6 +9,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 /// What is wrong, or worth knowing, about one sink in one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "what the fields are stands in the text of each, in `Display` below")]
 pub enum Trouble {
     /// No broker answers.
     Unreachable { brokers: String, detail: String },

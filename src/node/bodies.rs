@@ -41,9 +41,10 @@ impl Bodies {
         }
         let mut gone = Vec::new(); // freed after the lock
         let mut kept = lock(&self.kept);
-        if kept.by_entry.insert((shard, entry), body).is_some() {
+        if kept.by_entry.contains_key(&(shard, entry)) {
             return;
         }
+        kept.by_entry.insert((shard, entry), body);
         kept.order.push_back((shard, entry));
         kept.bytes += bytes;
         while kept.bytes > self.most_bytes {

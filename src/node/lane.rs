@@ -17,6 +17,8 @@ use crate::node::view::CursorView;
 use crate::node::view::GroupView;
 use crate::node::view::Progress;
 use crate::node::view::ShardStats;
+use crate::shard::command::Founding;
+use crate::shard::command::ShardSettings;
 use crate::shard::emission::Emission;
 use crate::store::Family;
 
@@ -32,11 +34,13 @@ pub(super) struct Recent {
 pub(super) struct Views {
     pub groups: Arc<Vec<GroupView>>,
     pub cursors: Arc<Vec<CursorView>>,
+    /// Data shards only: as applied.
+    pub settings: Arc<ShardSettings>,
     pub stats: ShardStats,
     /// Control shard only.
     pub assigned: Arc<BTreeMap<String, ShardId>>,
-    /// Control shard only: seed of series hashes.
-    pub seed: u64,
+    /// Control shard only: what the cluster is.
+    pub founding: Option<Founding>,
     /// Control shard only: cluster settings.
     pub cluster_settings: Arc<(u64, String)>,
 }

@@ -46,12 +46,7 @@ impl Body {
     ///
     /// Picks of faulty series, or beyond the end, are not visited: the number visited is returned so that the caller can tell. A body that
     /// has been walked once at the door cannot fail here.
-    pub fn pick(
-        &self,
-        walker: &mut Walker,
-        picks: &[Pick],
-        visit: &mut dyn FnMut(Picked<'_, '_>),
-    ) -> Result<usize, DecodeError> {
+    pub fn pick(&self, walker: &mut Walker, picks: &[Pick], visit: &mut dyn FnMut(Picked<'_, '_>)) -> Result<usize, DecodeError> {
         let (mut left, mut visited) = (picks, 0);
         walker.walk_stripped((self.protocol, &self.raw), &Limits::none(), &self.strip, &mut |series| {
             let end = series.first_item as usize + series.points.len();

@@ -174,11 +174,7 @@ fn request_one(random: &mut Rng) -> Vec<u8> {
             _ => usual.clone(),
         },
         samples: few(random, 2, |random| one::Sample { value: value(random), timestamp: time(random) }),
-        exemplars: few(random, 1, |random| one::Exemplar {
-            labels: few(random, 2, label),
-            value: value(random),
-            timestamp: time(random),
-        }),
+        exemplars: few(random, 1, |random| one::Exemplar { labels: few(random, 2, label), value: value(random), timestamp: time(random) }),
         histograms: few(random, 1, histogram),
     };
     let metadata = |random: &mut Rng| one::Metadata {

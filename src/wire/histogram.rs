@@ -253,8 +253,7 @@ impl Histogram {
         };
         let parts = total_of(&self.positive.deltas)? + total_of(&self.negative.deltas)? + u128::from(zero);
         // With a NaN among the observations the sum is NaN, and the NaN itself is in no bucket.
-        let fits =
-            if f64::from_bits(self.sum_bits).is_nan() { parts <= u128::from(count) } else { parts == u128::from(count) };
+        let fits = if f64::from_bits(self.sum_bits).is_nan() { parts <= u128::from(count) } else { parts == u128::from(count) };
         if fits { Ok(()) } else { Err(HistogramFault::Count) }
     }
 
@@ -386,4 +385,115 @@ fn total_of(deltas: &[i64]) -> Result<u128, HistogramFault> {
         total += u128::try_from(bucket).map_err(|_| HistogramFault::NegativeCount)?;
     }
     Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole() -> Histogram {
+        let spans = vec![Span { offset: -1, length: 2 }, Span { offset: 3, length: 1 }];
+        Histogram {
+            count: Count::Int(9),
+            sum_bits: 4f64.to_bits(),
+            zero_threshold_bits: 0.5f64.to_bits(),
+            zero_count: Count::Int(1),
+            positive: Side { spans, deltas: vec![1, 1, 2], counts: Vec::new() },
+            negative: Side { spans: vec![Span { offset: 2, length: 1 }], deltas: vec![1], counts: Vec::new() },
+            ..Histogram::default()
+        }
+    }
+
+    fn float() -> Histogram {
+        let bits = |list: &[f64]| list.iter().map(|value| value.to_bits()).collect();
+        let mut made = whole();
+        made.count = Count::Float(9f64.to_bits());
+        made.zero_count = Count::Float(1f64.to_bits());
+        made.positive.counts = bits(&[1.0, 2.0, 4.0]);
+        made.negative.counts = bits(&[1.0]);
+        made
+    }
+
+    fn custom() -> Histogram {
+        let spans = vec![Span { offset: 0, length: 3 }];
+        Histogram {
+            count: Count::Int(6),
+            schema: SCHEMA_CUSTOM,
+            positive: Side { spans, deltas: vec![1, 1, 1], counts: Vec::new() },
+            custom_values: vec![0.1f64.to_bits(), 5f64.to_bits()],
+            ..Histogram::default()
+        }
+    }
+
+    #[track_caller]
+    fn check(start: Histogram, spoil: impl FnOnce(&mut Histogram), expected: Result<(), HistogramFault>) {
+        let mut histogram = start;
+        spoil(&mut histogram);
+        assert_eq!(histogram.check(), expected);
+    }
+
+    #[test]
+    fn a_histogram_is_judged_as_prometheus_does() {
+        use HistogramFault::*;
+        let nan = f64::NAN.to_bits();
+        check(whole(), |_| (), Ok(()));
+        check(whole(), |h| h.count = super::Count::Int(10), Err(Count));
+        check(whole(), |h| (h.count, h.sum_bits) = (super::Count::Int(11), nan), Ok(()));
+        check(whole(), |h| (h.count, h.sum_bits) = (super::Count::Int(8), nan), Err(Count));
+        check(whole(), |h| h.positive.deltas = vec![1, -2, 2], Err(NegativeCount));
+        check(whole(), |h| h.positive.deltas = vec![i64::MAX, i64::MAX, i64::MAX], Err(Count));
+        check(whole(), |h| h.positive.deltas.push(1), Err(Spans));
+        check(whole(), |h| h.positive.spans[1].offset = -1, Err(SpanOffset));
+        check(whole(), |h| h.negative.spans.clear(), Err(Spans));
+        check(whole(), |h| h.custom_values.push(1), Err(CustomInExponential));
+        check(whole(), |h| h.schema = -5, Err(Schema));
+        check(whole(), |h| h.schema = 53, Err(Schema));
+        check(whole(), |h| (h.schema, h.count) = (52, super::Count::Int(9)), Ok(()));
+        check(whole(), |h| h.overfull = true, Err(TooLarge));
+        check(float(), |_| (), Ok(()));
+        check(float(), |h| h.count = super::Count::Float(nan), Ok(()));
+        check(float(), |h| h.positive.counts[1] = (-1f64).to_bits(), Err(NegativeCount));
+        check(float(), |h| h.negative.counts.clear(), Err(Spans));
+    }
+
+    #[test]
+    fn custom_buckets_have_rising_finite_bounds_and_nothing_else() {
+        use HistogramFault::*;
+        check(custom(), |_| (), Ok(()));
+        check(custom(), |h| h.zero_count = super::Count::Int(1), Err(CustomExtras));
+        check(custom(), |h| h.zero_threshold_bits = 1f64.to_bits(), Err(CustomExtras));
+        check(custom(), |h| h.negative.spans.push(Span::default()), Err(CustomExtras));
+        check(custom(), |h| h.custom_values[1] = h.custom_values[0], Err(CustomBounds));
+        check(custom(), |h| h.custom_values[1] = f64::NAN.to_bits(), Err(CustomBounds));
+        check(custom(), |h| h.custom_values[1] = f64::INFINITY.to_bits(), Err(CustomBounds));
+        check(custom(), |h| h.positive.spans[0].offset = -1, Err(SpanOffset));
+        check(custom(), |h| h.positive.spans[0].offset = 1, Err(Spans));
+    }
+
+    fn buckets(histogram: &Histogram) -> Vec<(f64, f64, f64)> {
+        let mut all = Vec::new();
+        histogram.buckets(&mut |bucket| all.push((bucket.lower, bucket.upper, bucket.count)));
+        all
+    }
+
+    #[test]
+    fn buckets_rise_from_the_lowest_bound_and_empty_ones_are_left_out() {
+        let expected = [(-4.0, -2.0, 1.0), (-0.5, 0.5, 1.0), (0.25, 0.5, 1.0), (0.5, 1.0, 2.0), (8.0, 16.0, 4.0)];
+        assert_eq!(buckets(&whole()), expected);
+        assert_eq!(buckets(&float()), expected);
+        assert_eq!(buckets(&custom()), [(f64::NEG_INFINITY, 0.1, 1.0), (0.1, 5.0, 2.0), (5.0, f64::INFINITY, 3.0)]);
+        let mut gap = whole();
+        gap.positive.deltas = vec![1, -1, 4];
+        assert_eq!(buckets(&gap).len(), 4);
+    }
+
+    #[test]
+    fn bounds_reach_from_the_smallest_double_to_the_largest() {
+        assert_eq!(exponential_bound(0, 1024), f64::MAX);
+        assert_eq!(exponential_bound(0, 1025), f64::INFINITY);
+        assert_eq!(exponential_bound(-4, -67), 2f64.powi(-1072));
+        assert_eq!(exponential_bound(-4, 64), f64::MAX);
+        assert_eq!(exponential_bound(3, 8), 2.0);
+        assert_eq!(exponential_bound(1, 1), std::f64::consts::SQRT_2);
+    }
 }

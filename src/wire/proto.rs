@@ -45,14 +45,26 @@ impl<'b> Reader<'b> {
         self.at
     }
 
-    /// The outermost buffer up to the end of this message.
-    pub(crate) fn bytes(&self) -> &'b [u8] {
-        self.bytes
+    /// Where this message ends.
+    pub(crate) fn end(&self) -> usize {
+        self.bytes.len()
     }
 
     /// What has not been read.
     pub(crate) fn rest(&self) -> &'b [u8] {
         self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.at >= self.bytes.len()
+    }
+
+    /// Steps over the next byte if it is this one: a key of one byte that is expected here.
+    #[inline(always)]
+    pub(crate) fn next_is(&mut self, key: u8) -> bool {
+        let is = self.bytes.get(self.at) == Some(&key);
+        self.at += usize::from(is);
+        is
     }
 
     #[inline(always)]
@@ -61,6 +73,18 @@ impl<'b> Reader<'b> {
             Some(&byte) if byte < 0x80 => {
                 self.at += 1;
                 Ok(u64::from(byte))
+            }
+            _ => self.varint_of_two(),
+        }
+    }
+
+    /// References above 127 and lengths of most series.
+    #[inline(always)]
+    fn varint_of_two(&mut self) -> Result<u64, Malformed> {
+        match self.rest().first_chunk::<2>() {
+            Some([low, high]) if *high < 0x80 => {
+                self.at += 2;
+                Ok(u64::from(low & 0x7f) | u64::from(*high) << 7)
             }
             _ => self.varint_of_several(),
         }
@@ -156,11 +180,7 @@ impl<'b> Reader<'b> {
     }
 
     /// A repeated scalar, packed or not, as `key` says: `each` reads one.
-    pub(crate) fn repeated(
-        &mut self,
-        key: u32,
-        mut each: impl FnMut(&mut Reader<'b>) -> Result<(), Malformed>,
-    ) -> Result<(), Malformed> {
+    pub(crate) fn repeated(&mut self, key: u32, mut each: impl FnMut(&mut Reader<'b>) -> Result<(), Malformed>) -> Result<(), Malformed> {
         if key & 7 != LENGTH {
             return each(self);
         }

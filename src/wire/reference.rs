@@ -99,16 +99,10 @@ impl RefHistogram {
         ours.sum_bits = self.sum.to_bits();
         ours.schema = self.schema;
         ours.zero_threshold_bits = self.zero_threshold.to_bits();
-        ours.negative = Side {
-            spans: spans(&self.negative_spans),
-            deltas: self.negative_deltas.clone(),
-            counts: bits(&self.negative_counts),
-        };
-        ours.positive = Side {
-            spans: spans(&self.positive_spans),
-            deltas: self.positive_deltas.clone(),
-            counts: bits(&self.positive_counts),
-        };
+        ours.negative =
+            Side { spans: spans(&self.negative_spans), deltas: self.negative_deltas.clone(), counts: bits(&self.negative_counts) };
+        ours.positive =
+            Side { spans: spans(&self.positive_spans), deltas: self.positive_deltas.clone(), counts: bits(&self.positive_counts) };
         ours.reset_hint = self.reset_hint.cast_unsigned();
         ours.time = self.timestamp;
         ours.start = self.start_timestamp;

@@ -13,7 +13,22 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 const TROUBLES: [&str; 16] = [
-    "none", "kill", "kill-switch", "half", "backlog", "outage", "offset", "jump", "churn", "retries", "lone", "nine", "bound", "pin", "rename", "shards",
+    "none",
+    "kill",
+    "kill-switch",
+    "half",
+    "backlog",
+    "outage",
+    "offset",
+    "jump",
+    "churn",
+    "retries",
+    "lone",
+    "nine",
+    "bound",
+    "pin",
+    "rename",
+    "shards",
 ];
 const NAMES: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
 const BEGIN: i64 = 1_790_000_000_000;

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
-use rdkafka::producer::Producer;
 
 use crate::clock;
 use crate::forward::kafka::ASK_PARTITIONS;
@@ -20,9 +19,9 @@ use crate::forward::kafka::book::Tally;
 use crate::forward::kafka::client::Link;
 use crate::forward::kafka::outlet::Outlet;
 use crate::forward::kafka::since;
-use crate::forward::source::Emission;
 use crate::forward::trouble;
 use crate::forward::trouble::Trouble;
+use crate::shard::emission::Emission;
 
 /// Bytes of rows under way; a quarter of librdkafka's queue, so that it is never full.
 const UNDER_WAY: u64 = 16 << 20;
@@ -50,7 +49,7 @@ struct Stream {
 
 impl Worker {
     /// Delivers until something ends the session.
-    pub(super) fn stream(&mut self, link: &Arc<Link>, mut outlet: Outlet, book: &mut Book) -> End {
+    pub(super) fn stream(&mut self, link: &Link, mut outlet: Outlet, book: &mut Book) -> End {
         let mut stream = Stream::default();
         let mut sent = book.position();
         let mut asked = clock::now();
@@ -93,7 +92,7 @@ impl Worker {
     }
 
     /// Sends emissions until enough are under way.
-    fn send_some(&mut self, link: &Arc<Link>, outlet: &mut Outlet, stream: &mut Stream, sent: &mut u64) -> Result<(), End> {
+    fn send_some(&mut self, link: &Link, outlet: &mut Outlet, stream: &mut Stream, sent: &mut u64) -> Result<(), End> {
         for emission in self.read(*sent)? {
             self.send_one(link, outlet, stream, &emission)?;
             *sent = emission.number;
@@ -105,7 +104,7 @@ impl Worker {
         Ok(())
     }
 
-    fn send_one(&mut self, link: &Arc<Link>, outlet: &mut Outlet, stream: &mut Stream, emission: &Emission) -> Result<(), End> {
+    fn send_one(&mut self, link: &Link, outlet: &mut Outlet, stream: &mut Stream, emission: &Emission) -> Result<(), End> {
         let first = outlet.next_id();
         self.emit(link, outlet, emission)?;
         if let Err(unsent) = outlet.flush(link, &self.control) {
@@ -129,7 +128,7 @@ impl Worker {
     }
 
     /// Moves the position over whatever is complete. Whether it moved.
-    fn take_reports(&mut self, link: &Arc<Link>, outlet: &mut Outlet, stream: &mut Stream, book: &mut Book) -> bool {
+    fn take_reports(&mut self, link: &Link, outlet: &mut Outlet, stream: &mut Stream, book: &mut Book) -> bool {
         link.signals.drain_taken(&mut stream.taken);
         let Stream { going, bytes, taken } = stream;
         for id in taken.iter() {
@@ -164,7 +163,7 @@ impl Worker {
     }
 
     /// librdkafka sends again for ever; somebody should know.
-    fn say_if_slow(&mut self, link: &Arc<Link>, moved: Instant) {
+    fn say_if_slow(&mut self, link: &Link, moved: Instant) {
         let still = since(moved);
         if still < SLOW {
             return;
@@ -177,7 +176,7 @@ impl Worker {
     }
 
     /// The end of a session: what is under way may still arrive, within the grace of a stop; otherwise it is sent again.
-    fn finish(&mut self, link: &Arc<Link>, (outlet, stream): (&mut Outlet, &mut Stream), book: &mut Book, end: &End) {
+    fn finish(&mut self, link: &Link, (outlet, stream): (&mut Outlet, &mut Stream), book: &mut Book, end: &End) {
         if matches!(end, End::Stopped | End::Paused) {
             let until = clock::now() + SLOW;
             while !stream.going.is_empty() && !self.control.expired() && clock::now() < until {

@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 
 use rdkafka::ClientContext;
 use rdkafka::Message;
@@ -47,7 +45,6 @@ pub struct Refusal {
 /// What a client's callbacks wrote down.
 #[derive(Debug, Default)]
 pub struct Signals {
-    delivered: AtomicU64,
     /// Guards plain values, as the others do; nobody calls out while holding one.
     refusals: Mutex<Vec<Refusal>>,
     taken: Mutex<Vec<usize>>,
@@ -57,11 +54,6 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Messages in Kafka; of a transaction only once it is committed.
-    pub fn delivered(&self) -> u64 {
-        self.delivered.load(Ordering::Relaxed)
-    }
-
     /// The first refusal, if there was one.
     pub fn refusal(&self) -> Option<Refusal> {
         lock(&self.refusals).first().cloned()
@@ -127,7 +119,6 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, id: usize) {
         match result {
             Ok(_) => {
-                self.signals.delivered.fetch_add(1, Ordering::Relaxed);
                 if self.signals.keep_taken {
                     lock(&self.signals.taken).push(id);
                 }

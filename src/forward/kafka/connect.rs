@@ -3,7 +3,6 @@
 //! Order matters: the position is read only after `init_transactions`, which aborts what a predecessor left open, so that nothing can be
 //! committed between the reading and the first row.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::AdminOptions;
@@ -72,7 +71,7 @@ pub struct Chosen {
 pub fn choose(found: Option<&Found>, cursor: &Cursor, seen: Option<u64>, standing: &Standing, group: &str) -> Result<Chosen, Trouble> {
     let own = cursor.emission.max(seen.unwrap_or(0));
     let Some(found) = found else {
-        let used = seen.is_some() || cursor.delivered > 0;
+        let used = seen.is_some() || (cursor.delivered > 0 && cursor.dropped == 0);
         let note = used.then(|| Trouble::PositionMissing { group: group.to_owned(), cursor: own });
         return Ok(Chosen { position: own, note });
     };
@@ -224,7 +223,7 @@ impl Worker {
     }
 
     /// Partitions as of now; `None` if the brokers do not say.
-    pub(super) fn partitions_now(&self, link: &Arc<Link>) -> Option<usize> {
+    pub(super) fn partitions_now(&self, link: &Link) -> Option<usize> {
         let metadata = link.producer.client().fetch_metadata(Some(&self.settings.topic), Duration::from_secs(2)).ok()?;
         metadata.topics().first().map(|topic| topic.partitions().len()).filter(|count| *count > 0)
     }

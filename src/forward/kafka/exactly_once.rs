@@ -4,7 +4,6 @@
 //! position it carries is the number of its last emission. A call that may be made again is; any other error ends the session, and the
 //! next one reads from Kafka which of the two happened.
 
-use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -45,7 +44,7 @@ struct Open {
 
 impl Worker {
     /// Delivers until something ends the session.
-    pub(super) fn transactions(&mut self, (link, group): (&Arc<Link>, &ConsumerGroupMetadata), mut outlet: Outlet, book: &mut Book) -> End {
+    pub(super) fn transactions(&mut self, (link, group): (&Link, &ConsumerGroupMetadata), mut outlet: Outlet, book: &mut Book) -> End {
         let mut asked = clock::now();
         loop {
             if let Err(end) = self.look_after(link, book) {
@@ -73,7 +72,7 @@ impl Worker {
     }
 
     /// One transaction.
-    fn transaction(&mut self, link: &Arc<Link>, group: &ConsumerGroupMetadata, outlet: &mut Outlet, book: &mut Book) -> Result<(), End> {
+    fn transaction(&mut self, link: &Link, group: &ConsumerGroupMetadata, outlet: &mut Outlet, book: &mut Book) -> Result<(), End> {
         if let Err(error) = link.producer.begin_transaction() {
             return Err(self.fault(link, outlet, &error));
         }
@@ -82,13 +81,14 @@ impl Worker {
         if let Err(unsent) = outlet.flush(link, &self.control) {
             return Err(self.unsent(link, outlet, unsent));
         }
-        self.commit(link, group, outlet, &open)?;
+        self.epoch_passed(book.epoch())?;
+        self.commit((link, group), outlet, &open, book.epoch())?;
         self.committed(outlet, book, &open);
         Ok(())
     }
 
     /// Takes emissions until the transaction is full or old.
-    fn fill(&mut self, link: &Arc<Link>, outlet: &mut Outlet, open: &mut Open) -> Result<(), End> {
+    fn fill(&mut self, link: &Link, outlet: &mut Outlet, open: &mut Open) -> Result<(), End> {
         loop {
             let standing = self.source.standing();
             for emission in self.read(open.upto)? {
@@ -107,14 +107,14 @@ impl Worker {
         }
     }
 
-    fn commit(&mut self, link: &Arc<Link>, group: &ConsumerGroupMetadata, outlet: &Outlet, open: &Open) -> Result<(), End> {
+    fn commit(&mut self, (link, group): (&Link, &ConsumerGroupMetadata), outlet: &Outlet, open: &Open, epoch: u64) -> Result<(), End> {
         let offsets = match self.offsets(open.upto) {
             Ok(offsets) => offsets,
             Err(error) => return Err(self.fault(link, outlet, &error)),
         };
         let began = clock::now();
-        self.insist(link, outlet, began, |timeout| link.producer.send_offsets_to_transaction(&offsets, group, timeout))?;
-        self.insist(link, outlet, began, |timeout| {
+        self.insist((link, outlet), (began, epoch), |timeout| link.producer.send_offsets_to_transaction(&offsets, group, timeout))?;
+        self.insist((link, outlet), (began, epoch), |timeout| {
             link.producer.flush(timeout)?;
             // A refused message is known by now; committing would only say so in worse words.
             if link.signals.refusal().is_some() {
@@ -138,7 +138,12 @@ impl Worker {
     }
 
     /// Makes a call again for as long as that may help.
-    fn insist(&mut self, link: &Arc<Link>, outlet: &Outlet, began: Instant, call: impl Fn(Duration) -> KafkaResult<()>) -> Result<(), End> {
+    fn insist(
+        &mut self,
+        (link, outlet): (&Link, &Outlet),
+        (began, epoch): (Instant, u64),
+        call: impl Fn(Duration) -> KafkaResult<()>,
+    ) -> Result<(), End> {
         loop {
             let outcome = call(CALL);
             link.producer.poll(Duration::ZERO);
@@ -149,6 +154,7 @@ impl Worker {
             if self.control.expired() {
                 return Err(End::Stopped);
             }
+            self.epoch_passed(epoch)?;
             let taken = since(began);
             if taken >= COMMIT {
                 return Err(End::Trouble(Trouble::CommitUnclear { detail: error.to_string() }));
@@ -164,7 +170,7 @@ impl Worker {
     }
 
     /// What an error inside a transaction means: a refused message, if there is one, says more than the call that noticed.
-    fn fault(&mut self, link: &Arc<Link>, outlet: &Outlet, error: &KafkaError) -> End {
+    fn fault(&mut self, link: &Link, outlet: &Outlet, error: &KafkaError) -> End {
         if let Some(refusal) = link.signals.refusal() {
             return self.refused(link, outlet, &refusal, None);
         }
@@ -195,7 +201,7 @@ impl Worker {
     }
 
     /// Leaves a transaction open as short as possible: readers wait for its end. If this fails, the successor's init aborts it.
-    fn give_up(&mut self, link: &Arc<Link>, outlet: &Outlet, end: &End) {
+    fn give_up(&mut self, link: &Link, outlet: &Outlet, end: &End) {
         if matches!(end, End::Stopped) {
             let samples = outlet.tally.samples();
             self.report.change(|view| {

@@ -51,7 +51,7 @@ pub(super) fn label<'b>(message: Reader<'b>, text: &mut Text<'b>) -> Result<Opti
 /// The shape that every sender uses: a name and a value, once each, in this order; lengths below 128.
 #[inline(always)]
 fn usual_label<'b>(message: Reader<'b>, text: &mut Text<'b>) -> Option<(&'b str, &'b str)> {
-    let (start, end) = (message.at(), message.bytes().len());
+    let (start, end) = (message.at(), message.end());
     let [0x0a, name_length @ ..=0x7f, rest @ ..] = message.rest() else { return None };
     let name_length = usize::from(*name_length);
     let (_, after) = rest.split_at_checked(name_length)?;
@@ -59,8 +59,8 @@ fn usual_label<'b>(message: Reader<'b>, text: &mut Text<'b>) -> Option<(&'b str,
     if usize::from(*value_length) != value.len() {
         return None;
     }
-    let name = text.cut(message.bytes(), start + 2, start + 2 + name_length)?;
-    let value = text.cut(message.bytes(), start + 4 + name_length, end)?;
+    let name = text.cut(start + 2, start + 2 + name_length)?;
+    let value = text.cut(start + 4 + name_length, end)?;
     Some((name, value))
 }
 
@@ -77,7 +77,7 @@ fn any_label<'b>(mut message: Reader<'b>, text: &mut Text<'b>) -> Result<Option<
             }
         };
         let string = message.message()?;
-        *slot = text.cut(string.bytes(), string.at(), string.bytes().len());
+        *slot = text.cut(string.at(), string.end());
         valid &= slot.is_some();
     }
     Ok(if valid { name.zip(value) } else { None })
@@ -132,7 +132,7 @@ pub(super) fn exemplar_v2<'b>(mut message: Reader<'b>, symbols: &[Symbol<'b>]) -
 /// references at all).
 pub(super) fn exemplar_labels<'b>(raw: &'b [u8], symbols: &[Symbol<'b>], visit: &mut dyn FnMut(&'b str, &'b str)) {
     let mut message = Reader::new(raw);
-    let mut text = Text::new();
+    let mut text = Text::new(raw);
     let mut name = None;
     while let Ok(Some(key)) = message.key() {
         let read = match key {

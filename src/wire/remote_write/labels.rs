@@ -12,9 +12,13 @@ use super::Point;
 use super::Series;
 use super::SeriesFault;
 use super::Totals;
+use super::fields;
+use super::hash;
+use super::text::Text;
 use crate::model::Kind;
 use crate::wire::histogram::Histogram;
 use crate::wire::proto::Malformed;
+use crate::wire::proto::Reader;
 
 /// Scratch above this many bytes a list is given back after the request: one hostile request must not fatten every walker for good.
 const KEPT_BYTES_MAX: usize = 4 << 20;
@@ -29,31 +33,38 @@ pub(super) struct Symbol<'b> {
     pub(super) bad: bool,
 }
 
-/// What one place among the labels held last.
-struct Place<'b, K> {
+/// What is remembered of one place among the labels, besides the label itself.
+struct Place<K> {
     /// The label as it stands on the wire: 1.0 the message, 2.0 the two references.
     key: K,
-    label: Label<'b>,
-    /// Its name is greater than that of the place before, as they stand.
+    /// The name's part of the hash.
+    name_part: u64,
+    /// Its name is greater than that of the place before.
     rising: bool,
     /// `rising` holds for what the place before holds now.
     fresh: bool,
+    /// Its value is empty: the label is left out.
+    empty: bool,
 }
 
 /// The labels of one series, and the places' memory of the series before.
 pub(super) struct Labels<'b, K> {
-    places: Vec<Place<'b, K>>,
+    places: Vec<Place<K>>,
+    /// By place, as long as `places`: this series' up to `used`, an earlier one's beyond.
+    held: Vec<Label<'b>>,
+    /// What is visited if it is not `held` as it stands.
     list: Vec<Label<'b>>,
     /// Labels of this series on the wire so far.
     used: usize,
+    empty: usize,
     sorted: bool,
-    /// The place before holds what it held for the last series.
+    /// The place before holds the name that it held for the last series.
     same: bool,
 }
 
 impl<K> Default for Labels<'_, K> {
     fn default() -> Self {
-        Labels { places: Vec::new(), list: Vec::new(), used: 0, sorted: true, same: true }
+        Labels { places: Vec::new(), held: Vec::new(), list: Vec::new(), used: 0, empty: 0, sorted: true, same: true }
     }
 }
 
@@ -62,76 +73,94 @@ impl<'b, K: PartialEq + Copy> Labels<'b, K> {
         if let Some(next) = self.places.get_mut(self.used) {
             next.fresh = false;
         }
-        self.list.clear();
         self.used = 0;
+        self.empty = 0;
         self.sorted = true;
         self.same = true;
     }
 
-    /// Takes the next label on the wire; `read` is called only if it is not the one that stood in this place last.
+    /// If this is the label that stood in this place last, takes it: nothing about it needs to be found out again.
     #[inline(always)]
-    fn take(
-        &mut self,
-        key: K,
-        read: impl FnOnce() -> Result<Result<Label<'b>, SeriesFault>, Malformed>,
-    ) -> Result<Option<SeriesFault>, Malformed> {
-        if let Some(place) = self.places.get_mut(self.used)
-            && place.key == key
-        {
-            if self.same && place.fresh {
-                self.sorted &= place.rising;
-                self.used += 1;
-                if !place.label.value.is_empty() {
-                    self.list.push(place.label);
-                }
-                return Ok(None);
-            }
-            let label = place.label;
-            self.put(key, label);
-            self.same = true;
-            return Ok(None);
+    fn take_known(&mut self, key: K) -> bool {
+        let Some(place) = self.places.get_mut(self.used) else { return false };
+        if place.key != key {
+            return false;
         }
-        match read()? {
-            Ok(label) => {
-                self.put(key, label);
-                self.same = false;
-                Ok(None)
-            }
-            Err(fault) => Ok(Some(fault)),
+        if !(self.same && place.fresh) {
+            place.rising = rising(&self.held, self.used);
+            place.fresh = true;
         }
-    }
-
-    fn put(&mut self, key: K, label: Label<'b>) {
-        let before = self.used.checked_sub(1).and_then(|place| self.places.get(place));
-        let rising = before.is_none_or(|before| before.label.name < label.name);
-        let place = Place { key, label, rising, fresh: true };
-        match self.places.get_mut(self.used) {
-            Some(held) => *held = place,
-            None => self.places.push(place),
-        }
-        self.sorted &= rising;
+        self.same = true;
+        self.sorted &= place.rising;
+        self.empty += usize::from(place.empty);
         self.used += 1;
-        if !label.value.is_empty() {
-            self.list.push(label);
-        }
+        true
     }
 
-    /// Sorts if need be, and says what is wrong with the labels together.
-    fn finish(&mut self) -> Option<SeriesFault> {
-        let mut twice = false;
+    /// The name that stood in this place last, and its part of the hash.
+    #[inline(always)]
+    fn last_name(&self) -> Option<(K, &'b str, u64)> {
+        let place = self.places.get(self.used)?;
+        Some((place.key, self.held.get(self.used)?.name, place.name_part))
+    }
+
+    /// Takes a label that is new in this place; `same_name`: its name is [`Labels::last_name`].
+    #[inline(always)]
+    fn take_new(&mut self, key: K, label: Label<'b>, name_part: u64, same_name: bool) {
+        let mut place = Place { key, name_part, rising: true, fresh: true, empty: label.value.is_empty() };
+        match (self.places.get_mut(self.used), self.held.get_mut(self.used)) {
+            (Some(before), Some(held)) => {
+                *held = label;
+                let known = same_name && self.same && before.fresh;
+                place.rising = if known { before.rising } else { rising(&self.held, self.used) };
+                self.sorted &= place.rising;
+                self.empty += usize::from(place.empty);
+                *before = place;
+            }
+            _ => {
+                self.held.push(label);
+                place.rising = rising(&self.held, self.used);
+                self.sorted &= place.rising;
+                self.empty += usize::from(place.empty);
+                self.places.push(place);
+            }
+        }
+        self.same = same_name;
+        self.used += 1;
+    }
+
+    /// Sorts if need be, leaves out what is to be left out, and says what is wrong with the labels together.
+    fn finish(&mut self, strip: &[String]) -> (&[Label<'b>], Option<SeriesFault>) {
+        let held = self.held.get(..self.used).unwrap_or_default();
+        let unnamed = !held.iter().any(|label| label.name == "__name__" && !label.value.is_empty());
+        let mut fault = unnamed.then_some(SeriesFault::NoName);
+        if self.sorted && self.empty == 0 && strip.is_empty() {
+            return (held, fault);
+        }
+        self.list.clear();
+        self.list.extend(held.iter().filter(|label| !label.value.is_empty()));
         if !self.sorted {
             self.list.sort_unstable_by(|a, b| a.name.cmp(b.name));
-            twice = self.list.windows(2).any(|pair| matches!(pair, [a, b] if a.name == b.name));
+            if self.list.windows(2).any(|pair| matches!(pair, [a, b] if a.name == b.name)) {
+                fault = Some(SeriesFault::DuplicateLabel);
+            }
         }
-        if twice {
-            return Some(SeriesFault::DuplicateLabel);
+        if !strip.is_empty() {
+            self.list.retain(|label| !strip.iter().any(|name| name == label.name));
         }
-        let named = self.list.iter().any(|label| label.name == "__name__");
-        if named { None } else { Some(SeriesFault::NoName) }
+        (&self.list, fault)
     }
 
     fn recycle<'to, L>(self) -> Labels<'to, L> {
-        Labels { places: recycle(self.places), list: recycle(self.list), ..Labels::default() }
+        Labels { places: recycle(self.places), held: recycle(self.held), list: recycle(self.list), ..Labels::default() }
+    }
+}
+
+/// Whether the label in this place has a greater name than the one before it.
+fn rising(held: &[Label<'_>], place: usize) -> bool {
+    match (place.checked_sub(1).and_then(|before| held.get(before)), held.get(place)) {
+        (Some(before), Some(label)) => before.name < label.name,
+        _ => true,
     }
 }
 
@@ -143,7 +172,6 @@ pub(super) struct Scratch<'b> {
     /// By references (2.0).
     pub(super) pairs: Labels<'b, (u32, u32)>,
     pub(super) symbols: Vec<Symbol<'b>>,
-    pub(super) references: Vec<u32>,
     points: Vec<Point<'b>>,
     histograms: Vec<Point<'b>>,
     exemplars: Vec<Point<'b>>,
@@ -156,7 +184,6 @@ impl Scratch<'_> {
             messages: self.messages.recycle(),
             pairs: self.pairs.recycle(),
             symbols: recycle(self.symbols),
-            references: recycle(self.references),
             points: recycle(self.points),
             histograms: recycle(self.histograms),
             exemplars: recycle(self.exemplars),
@@ -168,8 +195,10 @@ impl Scratch<'_> {
         fn of<T>(list: &Vec<T>) -> usize {
             list.capacity() * size_of::<T>()
         }
-        let labels = of(&self.messages.places) + of(&self.messages.list) + of(&self.pairs.places) + of(&self.pairs.list);
-        labels + of(&self.symbols) + of(&self.references) + of(&self.points) + of(&self.histograms) + of(&self.exemplars)
+        fn labels<K>(labels: &Labels<'_, K>) -> usize {
+            of(&labels.places) + of(&labels.held) + of(&labels.list)
+        }
+        labels(&self.messages) + labels(&self.pairs) + of(&self.symbols) + of(&self.points) + of(&self.histograms) + of(&self.exemplars)
     }
 }
 
@@ -225,45 +254,58 @@ impl<'b> Pass<'_, 'b> {
         Ok(())
     }
 
-    /// The next label of a 1.0 series, which `message` is.
+    /// The next label of a 1.0 series.
     #[inline(always)]
-    pub(super) fn label_message(
-        &mut self,
-        message: &'b [u8],
-        read: impl FnOnce() -> Result<Option<(&'b str, &'b str)>, Malformed>,
-    ) -> Result<Option<SeriesFault>, Malformed> {
-        let (seed, limits) = (self.seed, self.limits);
-        if self.scratch.messages.used >= limits.labels_per_series {
+    pub(super) fn label_message(&mut self, message: Reader<'b>, text: &mut Text<'b>) -> Result<Option<SeriesFault>, Malformed> {
+        let labels = &mut self.scratch.messages;
+        if labels.used >= self.limits.labels_per_series {
             // Read all the same: it may be malformed.
-            return read().map(|_| Some(SeriesFault::TooManyLabels));
+            return fields::label(message, text).map(|_| Some(SeriesFault::TooManyLabels));
         }
-        self.scratch.messages.take(message, || {
-            Ok(match read()? {
-                None => Err(SeriesFault::NotUtf8),
-                Some((name, value)) => bounded(limits, name, value).map(|()| Label::new(seed, name, value)),
-            })
-        })
+        if labels.take_known(message.rest()) {
+            return Ok(None);
+        }
+        self.new_label_message(message, text)
+    }
+
+    fn new_label_message(&mut self, message: Reader<'b>, text: &mut Text<'b>) -> Result<Option<SeriesFault>, Malformed> {
+        let labels = &mut self.scratch.messages;
+        let Some((name, value)) = fields::label(message, text)? else { return Ok(Some(SeriesFault::NotUtf8)) };
+        if let Err(fault) = bounded(self.limits, name, value) {
+            return Ok(Some(fault));
+        }
+        let (name_part, same_name) = match labels.last_name() {
+            Some((_, last, part)) if last == name => (part, true),
+            _ => (hash::part(self.seed, name), false),
+        };
+        let label = Label { name, value, hash: hash::fold(name_part, hash::part(self.seed, value)) };
+        labels.take_new(message.rest(), label, name_part, same_name);
+        Ok(None)
     }
 
     /// The next label of a 2.0 series.
     #[inline(always)]
     pub(super) fn label_pair(&mut self, pair: (u32, u32)) -> Option<SeriesFault> {
-        let limits = self.limits;
-        if self.scratch.pairs.used >= limits.labels_per_series {
+        let (labels, symbols) = (&mut self.scratch.pairs, &self.scratch.symbols);
+        if labels.used >= self.limits.labels_per_series {
             return Some(SeriesFault::TooManyLabels);
         }
-        let symbols = &self.scratch.symbols;
-        let read = || match (symbols.get(pair.0 as usize), symbols.get(pair.1 as usize)) {
-            (Some(name), Some(value)) if name.bad || value.bad => Err(SeriesFault::NotUtf8),
-            (Some(name), Some(value)) => bounded(limits, name.text, value.text).map(|()| Label {
-                name: name.text,
-                value: value.text,
-                hash: super::hash::fold(name.hash, value.hash),
-            }),
-            _ => Err(SeriesFault::ReferenceRange),
+        if labels.take_known(pair) {
+            return None;
+        }
+        let (Some(name), Some(value)) = (symbols.get(pair.0 as usize), symbols.get(pair.1 as usize)) else {
+            return Some(SeriesFault::ReferenceRange);
         };
-        // References are read before they are looked up, so that this cannot be malformed.
-        self.scratch.pairs.take(pair, || Ok(read())).unwrap_or_default()
+        if name.bad || value.bad {
+            return Some(SeriesFault::NotUtf8);
+        }
+        if let Err(fault) = bounded(self.limits, name.text, value.text) {
+            return Some(fault);
+        }
+        let same_name = labels.last_name().is_some_and(|(last, _, _)| last.0 == pair.0);
+        let label = Label { name: name.text, value: value.text, hash: hash::fold(name.hash, value.hash) };
+        labels.take_new(pair, label, name.hash, same_name);
+        None
     }
 
     /// Room for one more point, or the refusal of the request.
@@ -304,20 +346,14 @@ impl<'b> Pass<'_, 'b> {
     pub(super) fn finish(&mut self, mut found: Found<'b>) {
         let scratch = &mut *self.scratch;
         let of_messages = scratch.messages.used > 0;
-        let (fault, sorted, used) = if of_messages {
-            (scratch.messages.finish(), scratch.messages.sorted, scratch.messages.used)
-        } else {
-            (scratch.pairs.finish(), scratch.pairs.sorted, scratch.pairs.used)
-        };
+        let (sorted, empty) =
+            if of_messages { (scratch.messages.sorted, scratch.messages.empty) } else { (scratch.pairs.sorted, scratch.pairs.empty) };
+        let (labels, fault) = if of_messages { scratch.messages.finish(self.strip) } else { scratch.pairs.finish(self.strip) };
         found.blame(fault);
-        let list = if of_messages { &mut scratch.messages.list } else { &mut scratch.pairs.list };
-        self.totals.empty_values += used - list.len();
+        self.totals.empty_values += empty;
         self.totals.unsorted += usize::from(!sorted);
         self.totals.faulty += usize::from(found.fault.is_some());
         self.totals.metadata += usize::from(found.metadata.is_some());
-        if !self.strip.is_empty() {
-            list.retain(|label| !self.strip.iter().any(|name| name == label.name));
-        }
         if !scratch.histograms.is_empty() {
             scratch.points.append(&mut scratch.histograms);
         }
@@ -328,7 +364,7 @@ impl<'b> Pass<'_, 'b> {
             scratch.points.iter_mut().filter(|point| point.start == 0).for_each(|point| point.start = found.created);
         }
         (self.visit)(Series {
-            labels: list,
+            labels,
             points: &scratch.points,
             fault: found.fault,
             sorted,

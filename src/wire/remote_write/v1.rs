@@ -15,7 +15,7 @@ const METADATA: u32 = 0x1a;
 
 pub(super) fn walk<'b>(pass: &mut Pass<'_, 'b>, raw: &'b [u8]) -> Result<(), DecodeError> {
     let mut request = Reader::new(raw);
-    let mut text = Text::new();
+    let mut text = Text::new(raw);
     while let Some(key) = request.key()? {
         match key {
             TIME_SERIES => series(pass, request.message()?, &mut text)?,
@@ -32,11 +32,22 @@ pub(super) fn walk<'b>(pass: &mut Pass<'_, 'b>, raw: &'b [u8]) -> Result<(), Dec
 fn series<'b>(pass: &mut Pass<'_, 'b>, mut message: Reader<'b>, text: &mut Text<'b>) -> Result<(), DecodeError> {
     pass.begin()?;
     let mut found = Found { raw: message.rest(), ..Found::default() };
-    while let Some(key) = message.key()? {
+    text.begin(message.end());
+    let mut labels_left = true;
+    loop {
+        // Most of a series is labels.
+        while message.next_is(0x0a) {
+            let fault = pass.label_message(message.message()?, text)?;
+            found.blame(fault);
+        }
+        if labels_left {
+            text.ended(message.end() - message.at());
+            labels_left = false;
+        }
+        let Some(key) = message.key()? else { break };
         match key {
             0x0a => {
-                let label = message.message()?;
-                let fault = pass.label_message(label.rest(), || fields::label(label, text))?;
+                let fault = pass.label_message(message.message()?, text)?;
                 found.blame(fault);
             }
             0x12 => pass.sample(fields::sample(message.message()?, false)?)?,

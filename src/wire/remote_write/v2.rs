@@ -35,13 +35,13 @@ pub(super) fn walk<'b>(pass: &mut Pass<'_, 'b>, raw: &'b [u8]) -> Result<(), Dec
 
 fn read_symbols<'b>(pass: &mut Pass<'_, 'b>, raw: &'b [u8]) -> Result<(), DecodeError> {
     let mut request = Reader::new(raw);
-    let mut text = Text::new();
+    let mut text = Text::new(raw);
     while let Some(key) = request.key()? {
         match key {
             SYMBOL => {
                 let string = request.message()?;
                 fields::within(pass.scratch.symbols.len(), pass.limits.symbols, "symbols")?;
-                let cut = text.cut(raw, string.at(), string.bytes().len());
+                let cut = text.cut(string.at(), string.end());
                 let hash = cut.map_or(0, |text| hash::part(pass.seed, text));
                 pass.scratch.symbols.push(Symbol { text: cut.unwrap_or_default(), hash, bad: cut.is_none() });
             }
@@ -58,21 +58,17 @@ fn read_symbols<'b>(pass: &mut Pass<'_, 'b>, raw: &'b [u8]) -> Result<(), Decode
 
 fn series<'b>(pass: &mut Pass<'_, 'b>, mut message: Reader<'b>) -> Result<(), DecodeError> {
     pass.begin()?;
-    // One more than is allowed is kept, so that "too many" shows.
-    let references_max = pass.limits.labels_per_series.saturating_add(1).saturating_mul(2);
-    pass.scratch.references.clear();
     let mut found = Found { raw: message.rest(), ..Found::default() };
-    let (mut odd, mut about) = (false, About::default());
+    let (mut half, mut about) = (None, About::default());
     while let Some(key) = message.key()? {
         match key {
-            0x08 | 0x0a => message.repeated(key, |from| {
-                let reference = from.uint32()?;
-                odd = !odd;
-                if pass.scratch.references.len() < references_max {
-                    pass.scratch.references.push(reference);
+            0x0a => {
+                let mut packed = message.message()?;
+                while !packed.is_empty() {
+                    take_reference(pass, packed.uint32()?, &mut half, &mut found);
                 }
-                Ok(())
-            })?,
+            }
+            0x08 => take_reference(pass, message.uint32()?, &mut half, &mut found),
             0x12 => pass.sample(fields::sample(message.message()?, true)?)?,
             0x1a => {
                 let (point, fault) = fields::histogram(message.message()?, pass.histogram)?;
@@ -89,8 +85,7 @@ fn series<'b>(pass: &mut Pass<'_, 'b>, mut message: Reader<'b>) -> Result<(), De
             other => message.skip(other, &[1, 2, 3, 4, 5, 6])?,
         }
     }
-    take_labels(pass, &mut found);
-    if odd {
+    if half.is_some() {
         found.blame(Some(SeriesFault::OddReferences));
     }
     match about.resolve(&pass.scratch.symbols) {
@@ -101,14 +96,16 @@ fn series<'b>(pass: &mut Pass<'_, 'b>, mut message: Reader<'b>) -> Result<(), De
     Ok(())
 }
 
-fn take_labels<'b>(pass: &mut Pass<'_, 'b>, found: &mut Found<'b>) {
-    let references = std::mem::take(&mut pass.scratch.references);
-    for pair in references.chunks_exact(2) {
-        let [name, value] = pair else { continue };
-        let fault = pass.label_pair((*name, *value));
-        found.blame(fault);
+/// Every second reference completes a label, however the field is packed or split.
+#[inline(always)]
+fn take_reference<'b>(pass: &mut Pass<'_, 'b>, reference: u32, half: &mut Option<u32>, found: &mut Found<'b>) {
+    match half.take() {
+        None => *half = Some(reference),
+        Some(name) => {
+            let fault = pass.label_pair((name, reference));
+            found.blame(fault);
+        }
     }
-    pass.scratch.references = references;
 }
 
 /// A Metadata message. If it comes in several pieces, they are one message: later fields replace earlier ones.

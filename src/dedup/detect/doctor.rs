@@ -1,0 +1,105 @@
+//! What is odd about a group's set-up, for `group list`: things that lose nothing, but that somebody should mend.
+
+use super::Detector;
+use crate::dedup::group::Group;
+
+/// A group needs to have been watched for so long, ms.
+const WATCHED: u64 = 600_000;
+/// A replica is active when its last entry is no older than this, ms.
+const ACTIVE: i64 = 600_000;
+/// Replicas that share less than this percent of their series are no copies.
+const HARDLY: u32 = 20;
+/// Groups that share at least this percent are one.
+const MOST: u32 = 80;
+/// With fewer sampled series than this a share says nothing.
+const FEW: usize = 16;
+
+/// Something odd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Oddity {
+    /// Nobody covers for its only replica.
+    OneReplica {
+        /// The replica.
+        replica: String,
+    },
+    /// Two replicas send different series: Operator shards under one name, or two groups.
+    HardlyOverlap {
+        /// One.
+        one: String,
+        /// The other.
+        other: String,
+        /// Percent of the smaller share.
+        percent: u32,
+    },
+    /// Names come and go: the replica label holds something that changes at each restart.
+    NameChanges {
+        /// Names known.
+        names: usize,
+        /// Of these, the ones that send.
+        active: usize,
+        /// Items refused since there were eight names already.
+        refused: u64,
+    },
+    /// Two groups send the same series: the group label differs per replica.
+    SharesSeries {
+        /// The other group.
+        with: String,
+        /// Percent of this group's.
+        percent: u32,
+    },
+}
+
+impl std::fmt::Display for Oddity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Oddity::OneReplica { replica } => write!(f, "only {replica} sends: nothing covers for it"),
+            Oddity::HardlyOverlap { one, other, percent } => {
+                write!(
+                    f,
+                    "{one} and {other} share {percent} % of their series: they are no copies of each other (does the group lack the shard?)"
+                )
+            }
+            Oddity::NameChanges { names, active, refused } => {
+                write!(
+                    f,
+                    "{names} replica names, {active} of them active, {refused} samples refused: the replica label changes at each restart"
+                )
+            }
+            Oddity::SharesSeries { with, percent } => {
+                write!(f, "{percent} % of its series are also in the group {with}: is the group label different in each replica?")
+            }
+        }
+    }
+}
+
+impl Detector {
+    /// What is odd about a group.
+    pub fn oddities(&self, now: u64, group: &Group) -> Vec<Oddity> {
+        let mut odd = Vec::new();
+        let Some(watch) = self.watches.get(group.name()).filter(|watch| now.saturating_sub(watch.begin) >= WATCHED) else { return odd };
+        let active: Vec<&str> = group.replicas().filter(|r| group.at() - r.last_seen <= ACTIVE).map(|r| &*r.name).collect();
+        if let [replica] = active[..] {
+            odd.push(Oddity::OneReplica { replica: replica.to_owned() });
+        }
+        let (names, refused) = (group.replicas().count(), group.counts().ninth);
+        if refused > 0 || names >= active.len() + 2 {
+            odd.push(Oddity::NameChanges { names, active: active.len(), refused });
+        }
+        for (at, &one) in active.iter().enumerate() {
+            for &other in &active[at + 1..] {
+                let (Some(a), Some(b)) = (watch.senders.get(one), watch.senders.get(other)) else { continue };
+                let share = a.before.share_in(&b.before).min(b.before.share_in(&a.before));
+                if let Some(percent) = share.filter(|&percent| percent < HARDLY && a.before.len().min(b.before.len()) >= FEW) {
+                    odd.push(Oddity::HardlyOverlap { one: one.to_owned(), other: other.to_owned(), percent });
+                }
+            }
+        }
+        for (with, other) in self.watches.iter().filter(|(name, _)| *name != group.name()) {
+            let share = watch.bare.share_in(&other.bare).filter(|&percent| percent >= MOST && watch.bare.len() >= FEW);
+            if let Some(percent) = share {
+                odd.push(Oddity::SharesSeries { with: with.clone(), percent });
+            }
+        }
+        odd
+    }
+}

@@ -1,0 +1,50 @@
+//! What all threads of a node share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use crate::model::ShardId;
+use crate::node::bodies::Bodies;
+use crate::node::lane::Lane;
+use crate::node::settings::Settings;
+use crate::node::writer::Fatal;
+use crate::node::writer::Writer;
+use crate::store::Store;
+
+pub(super) struct Shared {
+    pub settings: Settings,
+    pub store: Arc<Store>,
+    pub writer: Writer,
+    pub bodies: Bodies,
+    pub fatal: Fatal,
+    pub data_shards: u16,
+    /// By shard number; the control shard first.
+    pub lanes: Vec<Arc<Lane>>,
+    /// The data shards.
+    pub shards: Vec<ShardId>,
+    pub space: Space,
+    pub stopping: AtomicBool,
+}
+
+/// As seen last by the thread that watches it.
+#[derive(Default)]
+pub(super) struct Space {
+    /// Free space is below the reserve: no samples.
+    pub full: AtomicBool,
+    pub free: AtomicU64,
+    pub reserve: AtomicU64,
+    pub disk_bytes: AtomicU64,
+    pub wal_bytes: AtomicU64,
+}
+
+impl Shared {
+    pub fn lane(&self, shard: ShardId) -> Option<&Arc<Lane>> {
+        self.lanes.get(usize::from(shard.0))
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.space.full.load(Ordering::Relaxed)
+    }
+}
