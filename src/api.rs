@@ -1,1 +1,227 @@
-//! (skeleton)
+//! What operators and programs ask of a running node, over HTTP and JSON: status, groups, sinks, health, metrics.
+//!
+//! Every shape is a struct of this module (never a type of the parts below) and stands in docs/api.md. Deliberately absent: remote write
+//! (`ingest`), the page itself (`console`), and any knowledge of how sinks or ingest work: `app` hands that in (`deps`).
+
+pub mod answer;
+pub mod deps;
+pub mod doctor;
+pub mod groups;
+pub mod route;
+pub mod sinks;
+pub mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::HeaderMap;
+use hyper::Method;
+use hyper::StatusCode;
+use hyper::header::HOST;
+use hyper::header::ORIGIN;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::api::answer::Failure;
+use crate::api::answer::json;
+use crate::api::deps::Deps;
+use crate::api::deps::Sender;
+use crate::api::groups::Done;
+use crate::api::route::OfGroup;
+use crate::api::route::OfSink;
+use crate::api::route::Route;
+use crate::clock;
+use crate::serve;
+use crate::serve::Peer;
+use crate::serve::Request;
+use crate::serve::Response;
+use crate::serve::body;
+use crate::telemetry;
+
+/// No request of this API is larger; the largest one holds a replica's name.
+const BODY_BYTES: usize = 64 << 10;
+/// Such a body comes at once or not at all.
+const PACE: body::Pace = body::Pace { bytes_per_second: 1024, grace: Duration::from_secs(10) };
+
+/// Answers everything that is not remote write.
+#[derive(Clone)]
+pub struct Api {
+    deps: Arc<Deps>,
+}
+
+/// A request, read.
+struct Call {
+    method: Method,
+    path: String,
+    query: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// `GET /-/healthy` and `GET /-/ready`.
+#[derive(Debug, Serialize)]
+struct Health {
+    status: &'static str,
+    reasons: Vec<String>,
+}
+
+/// `POST /-/reload` that was refused.
+#[derive(Debug, Serialize)]
+struct NotReloaded {
+    error: &'static str,
+    remedy: &'static str,
+    code: &'static str,
+    problems: Vec<String>,
+}
+
+/// `GET /api/v1/dev/senders`.
+#[derive(Debug, Serialize)]
+struct Senders {
+    senders: Vec<Sender>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetSender {
+    name: String,
+    running: bool,
+}
+
+impl Api {
+    /// Of its parts.
+    pub fn new(deps: Deps) -> Api {
+        Api { deps: Arc::new(deps) }
+    }
+
+    /// Answers one request. Over-bound connections are answered too: they may be an operator's who wants to know why.
+    pub async fn answer(&self, request: Request, _peer: Peer) -> Response {
+        let (head, mut incoming) = request.into_parts();
+        let body = if head.method == Method::POST {
+            match body::read(&mut incoming, BODY_BYTES, PACE, &mut |_| true).await {
+                Ok(body) => body,
+                Err(error) => return Failure::wrong(error.to_string(), "docs/api.md shows the bodies that are expected").response(),
+            }
+        } else {
+            Bytes::new()
+        };
+        let (path, query) = (head.uri.path().to_owned(), head.uri.query().unwrap_or("").to_owned());
+        self.call(Call { method: head.method, path, query, headers: head.headers, body }, clock::wall_ms()).await
+    }
+
+    async fn call(&self, call: Call, now: i64) -> Response {
+        match self.carry_out(call, now).await {
+            Ok(response) => response,
+            Err(failure) => failure.response(),
+        }
+    }
+
+    async fn carry_out(&self, call: Call, now: i64) -> Result<Response, Failure> {
+        let reads = call.method == Method::GET || call.method == Method::HEAD;
+        let Some(route) = Route::of(&call.path) else {
+            let page = if reads { (self.deps.pages)(&call.path, &call.headers) } else { None };
+            return page.ok_or_else(|| {
+                let text = format!("nothing is at {}", call.path);
+                Failure::new(StatusCode::NOT_FOUND, "not_found", text, format!("there are: {}", route::PATHS))
+            });
+        };
+        let writes = call.method == Method::POST;
+        let allow = route.allow();
+        if !(reads && allow.starts_with("GET") || writes && allow.ends_with("POST")) {
+            let text = format!("{} is not for {}", call.path, call.method);
+            let failure = Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method", text, format!("use {allow}"));
+            return Err(Failure { allow: Some(allow), ..failure });
+        }
+        if writes {
+            same_site(&call.headers)?;
+        }
+        self.route(route, call, now).await
+    }
+
+    async fn route(&self, route: Route, call: Call, now: i64) -> Result<Response, Failure> {
+        let deps = &*self.deps;
+        let node = &*deps.node;
+        let ok = StatusCode::OK;
+        Ok(match route {
+            Route::Healthy => json(ok, &Health { status: "healthy", reasons: Vec::new() }),
+            Route::Ready => ready((deps.not_ready)()),
+            Route::Reload => return self.reload().await,
+            Route::Metrics => {
+                let mut response = serve::answer(ok, telemetry::CONTENT_TYPE, (deps.metrics)());
+                answer::unstored(&mut response, &[]);
+                response
+            }
+            Route::Status => json(ok, &status::status(deps, now)),
+            Route::Groups => json(ok, &groups::all(&node.groups(), now)),
+            Route::Group(name, OfGroup::Itself) => json(ok, &groups::one(&groups::find(node, &name)?, now)),
+            Route::Group(name, OfGroup::History) => json(ok, &groups::history(&groups::find(node, &name)?)),
+            Route::Group(name, what) => json(ok, &groups::change(node, &name, what, &call.body, now).await?),
+            Route::Sinks => json(ok, &sinks::Sinks { sinks: deps.sinks.list().into_iter().map(sinks::one).collect() }),
+            Route::Sink(name, what) => return self.sink(&name, what, &call).await,
+            Route::Senders => return self.senders(&call).await,
+        })
+    }
+
+    async fn sink(&self, name: &str, what: OfSink, call: &Call) -> Result<Response, Failure> {
+        let sinks = &*self.deps.sinks;
+        let found = sinks::find(sinks, name)?;
+        Ok(match what {
+            OfSink::Itself => json(StatusCode::OK, &found),
+            OfSink::Dead => json(StatusCode::OK, &sinks::dead(&self.deps.node, name, &call.query).await?),
+            OfSink::Replay => json(StatusCode::OK, &sinks::replay(sinks, name, &call.body).await?),
+            OfSink::Pause => json(StatusCode::OK, &sinks::pause(sinks, name, true).await?),
+            OfSink::Resume => json(StatusCode::OK, &sinks::pause(sinks, name, false).await?),
+            OfSink::Tap => sinks::tap(sinks, name, self.deps.stopping.clone())?,
+        })
+    }
+
+    async fn reload(&self) -> Result<Response, Failure> {
+        Ok(match (self.deps.reload)().await {
+            Ok(done) => json(StatusCode::OK, &Done { done }),
+            Err(problems) => {
+                let (error, remedy) = ("the file was not taken, everything stays as it was", "mend these, `sluice check FILE` shows them too");
+                json(StatusCode::BAD_REQUEST, &NotReloaded { error, remedy, code: "not_reloaded", problems })
+            }
+        })
+    }
+
+    async fn senders(&self, call: &Call) -> Result<Response, Failure> {
+        const EXPECTED: &str = r#"send {"name": "NAME", "running": false}"#;
+        let Some(dev) = &self.deps.dev else {
+            return Err(Failure::new(StatusCode::NOT_FOUND, "not_dev", "this node has no synthetic senders", "`sluice dev` has them"));
+        };
+        if call.method == Method::POST {
+            let wrong = |error| Failure::wrong(format!("the body is not as expected: {error}"), EXPECTED);
+            let set: SetSender = serde_json::from_slice(&call.body).map_err(wrong)?;
+            let failure = |refusal| Failure::of_refusal(refusal, "sender", &set.name, "GET /api/v1/dev/senders shows them");
+            dev.set(&set.name, set.running).await.map_err(failure)?;
+        }
+        Ok(json(StatusCode::OK, &Senders { senders: dev.list() }))
+    }
+}
+
+fn ready(reasons: Vec<String>) -> Response {
+    let (status, word) =
+        if reasons.is_empty() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not_ready") };
+    json(status, &Health { status: word, reasons })
+}
+
+/// A page of another site must not make its reader's browser change anything here. Browsers say where a request comes from; programs
+/// that say nothing are let through: without a password there is nothing that they could steal from anybody.
+fn same_site(headers: &HeaderMap) -> Result<(), Failure> {
+    let text = |value: Option<&hyper::header::HeaderValue>| value.and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let origin = text(headers.get(ORIGIN));
+    let ours = match (&origin, text(headers.get(HOST))) {
+        (None, _) => true,
+        (Some(origin), Some(host)) => origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host)),
+        (Some(_), None) => false,
+    };
+    let cross = text(headers.get("sec-fetch-site")).is_some_and(|site| site == "cross-site" || site == "same-site");
+    if ours && !cross {
+        return Ok(());
+    }
+    Err(Failure::new(StatusCode::FORBIDDEN, "other_site", "a page of another site asked for a change", "use this node's own page, curl, or the sluice command"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,250 @@
-//! (skeleton)
+//! The configuration: YAML in, plain values out, and every problem at once.
+//!
+//! This module reads text. It opens no socket, resolves no name and knows no other part; what only another part can judge (a property
+//! that librdkafka does not know) that part checks, and `app` shows it beside what is found here. Holding a [`Config`] means that
+//! every rule written here held.
+
+pub mod groups;
+pub mod limits;
+pub mod read;
+pub mod sinks;
+pub mod tree;
+pub mod values;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::groups::Groups;
+use crate::config::limits::Limits;
+use crate::config::read::Node;
+use crate::config::read::Problem;
+use crate::config::read::Problems;
+use crate::config::read::Section;
+use crate::config::sinks::Sink;
+
+/// What one file says, with every default filled in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name of this sluice towards the outside: Kafka's transactional ids, headers of rows.
+    pub name: String,
+    /// Remote write, API, status page, metrics.
+    pub listen: SocketAddr,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Number of data shards, fixed at the first start.
+    pub shards: u16,
+    /// How series find their group and replica.
+    pub groups: Groups,
+    /// Bounds on what senders may do.
+    pub limits: Limits,
+    /// Where rows go.
+    pub sinks: Vec<Sink>,
+    /// The replicated log on disk.
+    pub log: Log,
+    /// What the process says about itself.
+    pub logging: Logging,
+    /// The text it was read from: kept as the cluster's settings.
+    pub text: String,
+    /// On which line every key stands, for problems that are found later.
+    lines: Vec<(String, usize)>,
+}
+
+/// The replicated log on disk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// How long bodies are kept that no sink needs any more.
+    pub keep: Duration,
+    /// Share of the disk, in percent, below which no more samples are taken.
+    pub reserve_percent: u8,
+}
+
+/// What the process says about itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logging {
+    /// The least that is said.
+    pub level: Level,
+    /// For people or for machines.
+    pub format: Format,
+}
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Somebody must act.
+    Error,
+    /// Recovered alone.
+    Warn,
+    /// An operator's action worked.
+    Info,
+    /// For the makers.
+    Debug,
+}
+
+/// How it is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One line of text each.
+    Text,
+    /// One JSON object each.
+    Json,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log { keep: Duration::from_secs(60), reserve_percent: 10 }
+    }
+}
+
+impl Default for Logging {
+    fn default() -> Logging {
+        Logging { level: Level::Info, format: Format::Text }
+    }
+}
+
+/// The address that is listened on, and asked, unless something else is said.
+pub const LISTEN_DEFAULT: &str = "127.0.0.1:9201";
+/// Data shards unless the file says otherwise: enough to spread over three nodes twice.
+pub const SHARDS_DEFAULT: u16 = 6;
+
+impl Config {
+    /// Reads a configuration, or says everything that is wrong with it.
+    pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
+        let tree = match tree::parse(text) {
+            Ok(tree) => tree,
+            Err(broken) => {
+                return Err(vec![Problem {
+                    line: broken.line,
+                    key: "(the file)".into(),
+                    value: String::new(),
+                    rule: format!("is no YAML: {}", broken.reason),
+                    remedy: "look at this line and the one above: indentation, a missing `:` or quote".into(),
+                }]);
+            }
+        };
+        let problems = Problems::default();
+        let config = read(&Node::root(&tree, &problems).section());
+        match (config, problems.take()) {
+            (Some(mut config), problems) if problems.is_empty() => {
+                config.text = text.to_string();
+                lines(&tree, String::new(), &mut config.lines);
+                Ok(config)
+            }
+            (_, problems) => Err(problems),
+        }
+    }
+
+    /// The line of a key such as `sinks[0].kafka.topic`; where it is not written, of the nearest section around it.
+    pub fn line_of(&self, key: &str) -> usize {
+        let mut key = key;
+        loop {
+            if let Some((_, line)) = self.lines.iter().find(|(known, _)| known == key) {
+                return *line;
+            }
+            match key.rfind(['.', '[']) {
+                Some(end) => key = &key[..end],
+                None => return 0,
+            }
+        }
+    }
+
+    /// The configuration of `sluice dev`: everything at its default, no sink.
+    pub fn for_dev(listen: SocketAddr, data_dir: PathBuf) -> Config {
+        Config {
+            name: "dev".into(),
+            listen,
+            data_dir,
+            shards: 2,
+            groups: Groups::default(),
+            limits: Limits::default(),
+            sinks: Vec::new(),
+            log: Log::default(),
+            logging: Logging { level: Level::Warn, format: Format::Text },
+            text: String::new(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// The keys that differ between `self` and `new` and cannot change while the process runs, each with the reason.
+    pub fn fixed_while_running(&self, new: &Config) -> Vec<(&'static str, &'static str)> {
+        let mut fixed = Vec::new();
+        let mut check = |differs: bool, key, reason| {
+            if differs {
+                fixed.push((key, reason));
+            }
+        };
+        check(self.name != new.name, "name", "it is part of Kafka's transactional ids; restart to change it");
+        check(self.listen != new.listen, "listen", "the socket is open; restart to change it");
+        check(self.data_dir != new.data_dir, "data_dir", "the data is open there; restart to change it");
+        check(self.shards != new.shards, "shards", "every group belongs to one of the shards for good");
+        check(self.log != new.log, "log", "the store is open with it; restart to change it");
+        check(self.logging != new.logging, "logging", "it is set up once; restart to change it");
+        fixed
+    }
+}
+
+fn read(top: &Section<'_>) -> Option<Config> {
+    let name = top.or("name", "sluice".to_string(), values::name);
+    let listen_default = SocketAddr::from(([127, 0, 0, 1], 9201));
+    let listen = top.or("listen", listen_default, values::listen);
+    let data_dir = top.must("data_dir", "write where sluice may keep its data: data_dir: /var/lib/sluice", directory);
+    let shards = top.or("shards", u64::from(SHARDS_DEFAULT), values::number(1..=256));
+    let groups = top.below("groups").map(|section| groups::read(&section)).unwrap_or_default();
+    let limits = top.below("limits").map(|section| limits::read(&section)).unwrap_or_default();
+    let sinks = sinks::read(top);
+    let log = top.below("log").map(|section| read_log(&section)).unwrap_or_default();
+    let logging = top.below("logging").map(|section| read_logging(&section)).unwrap_or_default();
+    if let Some(cluster) = top.get("cluster") {
+        cluster.complain("clusters of several nodes are not part of this version", "leave `cluster:` out; the node is then a cluster of one");
+    }
+    top.finish();
+    let shards = u16::try_from(shards).unwrap_or(SHARDS_DEFAULT);
+    Some(Config { name, listen, data_dir: data_dir?, shards, groups, limits, sinks, log, logging, text: String::new(), lines: Vec::new() })
+}
+
+fn lines(tree: &tree::Tree, key: String, out: &mut Vec<(String, usize)>) {
+    match &tree.value {
+        tree::Value::Pairs(pairs) => {
+            for (name, value) in pairs {
+                let tree::Value::Scalar(word) = &name.value else { continue };
+                let below = if key.is_empty() { word.clone() } else { format!("{key}.{word}") };
+                out.push((below.clone(), name.line));
+                lines(value, below, out);
+            }
+        }
+        tree::Value::List(items) => {
+            for (index, item) in items.iter().enumerate() {
+                let below = format!("{key}[{index}]");
+                out.push((below.clone(), item.line));
+                lines(item, below, out);
+            }
+        }
+        tree::Value::Scalar(_) | tree::Value::Empty => {}
+    }
+}
+
+fn directory(text: &str) -> Result<PathBuf, read::Refusal> {
+    if text.is_empty() {
+        return Err(("must not be empty".into(), "for example /var/lib/sluice".into()));
+    }
+    Ok(PathBuf::from(text))
+}
+
+fn read_log(section: &Section<'_>) -> Log {
+    let default = Log::default();
+    let keep = section.or("keep", default.keep, values::duration_in(Duration::ZERO..=Duration::from_secs(7 * 86_400)));
+    let reserve_percent = section.or("reserve", default.reserve_percent, values::percent);
+    section.finish();
+    Log { keep, reserve_percent }
+}
+
+fn read_logging(section: &Section<'_>) -> Logging {
+    let levels = values::one_of(&[("error", Level::Error), ("warn", Level::Warn), ("info", Level::Info), ("debug", Level::Debug)]);
+    let level = section.or("level", Level::Info, levels);
+    let format = section.or("format", Format::Text, values::one_of(&[("text", Format::Text), ("json", Format::Json)]));
+    section.finish();
+    Logging { level, format }
+}
+
+#[cfg(test)]
+mod tests;

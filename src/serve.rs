@@ -1,1 +1,225 @@
-//! (skeleton)
+//! The accept loop: connections in, requests to one function, an orderly end. It knows no path and no protocol above HTTP.
+//!
+//! HTTP/1.1 and, for whoever opens with its preface, HTTP/2 without TLS. Beyond the bound on connections a sender is answered 503 and keeps
+//! its connection, because a refused connection looks to Prometheus like a dead receiver and is tried again at once; a quarter beyond
+//! the bound no more are accepted until one goes.
+
+pub mod body;
+pub mod metrics;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::serve::body::Body;
+use crate::serve::metrics::Metrics;
+
+/// A request as it comes in.
+pub type Request = hyper::Request<Incoming>;
+/// An answer.
+pub type Response = hyper::Response<Body>;
+/// An answer on its way.
+pub type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
+/// What answers requests.
+pub type Answerer = Arc<dyn Fn(Request, Peer) -> Answering + Send + Sync>;
+
+/// Prometheus closes idle connections after 5 minutes: the receiver must not be the one that closes first, or a request that is just
+/// being sent meets a closed connection. Also the most that the head of a request may take.
+const IDLE: Duration = Duration::from_secs(6 * 60);
+/// How long a new connection may stay silent about which HTTP it speaks.
+const PREFACE: Duration = IDLE;
+/// The beginning of an HTTP/2 connection; no HTTP/1 method begins like it.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
+/// One h2 connection carries all shards of an old Prometheus: 50 requests of about 100 KB under way.
+const HTTP2_WINDOW: u32 = 4 << 20;
+
+/// Who sent a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// It came over a connection beyond the bound.
+    pub beyond_bound: bool,
+}
+
+/// Why there is no listening.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody else listens there.
+    #[error("{0} is taken: another program listens there. Stop it, or choose another address with `listen:` in the file or --listen HOST:PORT")]
+    Taken(SocketAddr),
+    /// The system refuses.
+    #[error("cannot listen on {0}: {1}. Choose another address with `listen:` in the file or --listen HOST:PORT")]
+    Refused(SocketAddr, std::io::Error),
+}
+
+/// An open socket, not yet answered.
+pub struct Listener {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Opens the socket.
+    pub async fn bind(address: SocketAddr) -> Result<Listener, BindError> {
+        let refused = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => BindError::Taken(address),
+            _ => BindError::Refused(address, error),
+        };
+        let listener = TcpListener::bind(address).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        Ok(Listener { listener, address })
+    }
+
+    /// Where it listens: with the port that the system chose where 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Bounds of the accept loop.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// See [`Peer::beyond_bound`].
+    pub connections: usize,
+    /// How long requests under way may take once the end has come.
+    pub drain: Duration,
+}
+
+/// Accepts and answers until `stop` says so, then lets requests under way end. Returns how many connections had to be cut.
+pub async fn run(listener: Listener, bounds: Bounds, answerer: Answerer, metrics: Metrics, mut stop: watch::Receiver<bool>) -> usize {
+    let hard = bounds.connections + (bounds.connections / 4).max(64);
+    let open = Arc::new(AtomicUsize::new(0));
+    let stopping = stop.clone();
+    let mut connections: JoinSet<()> = JoinSet::new();
+    loop {
+        let full = connections.len() >= hard;
+        tokio::select! {
+            biased; // the end first, then room, then new connections
+            _ = stopped(&mut stop) => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.listener.accept(), if !full => match accepted {
+                Ok((stream, address)) => {
+                    let number = open.fetch_add(1, Ordering::Relaxed) + 1;
+                    let peer = Peer { address, beyond_bound: number > bounds.connections };
+                    metrics.opened(peer.beyond_bound);
+                    let left = Leaving { open: Arc::clone(&open), metrics: metrics.clone() };
+                    connections.spawn(connection(stream, peer, Arc::clone(&answerer), stopping.clone(), left));
+                }
+                // Out of descriptors or memory: existing connections go on, new ones are tried again.
+                Err(error) => {
+                    metrics.accept_failed();
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let all_gone = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(bounds.drain, all_gone).await.is_ok() {
+        return 0;
+    }
+    let cut = connections.len();
+    connections.shutdown().await;
+    cut
+}
+
+/// Ends when the end has come. (Without the guard that `wait_for` returns, which may not be held across an await.)
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Counts a connection as gone, however it ends.
+struct Leaving {
+    open: Arc<AtomicUsize>,
+    metrics: Metrics,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.closed();
+    }
+}
+
+async fn connection(stream: TcpStream, peer: Peer, answerer: Answerer, mut stop: watch::Receiver<bool>, _left: Leaving) {
+    // An answer is one small packet that nothing follows: waiting for more costs the sender 40 ms.
+    let _ = stream.set_nodelay(true);
+    let http2 = tokio::select! {
+        _ = stopped(&mut stop) => return,
+        spoken = tokio::time::timeout(PREFACE, speaks_http2(&stream)) => match spoken {
+            Ok(Ok(http2)) => http2,
+            Ok(Err(_)) | Err(_) => return,
+        },
+    };
+    let service = service_fn(move |request: Request| {
+        let answering = answerer(request, peer);
+        async move { Ok::<Response, Infallible>(answering.await) }
+    });
+    let io = TokioIo::new(stream);
+    // Errors here are the sender's or the network's (reset, silence): there is nobody left to tell.
+    if http2 {
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder.timer(TokioTimer::new()).initial_stream_window_size(HTTP2_WINDOW).initial_connection_window_size(4 * HTTP2_WINDOW);
+        builder.max_concurrent_streams(256).keep_alive_interval(Some(Duration::from_secs(60))).keep_alive_timeout(Duration::from_secs(30));
+        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            _ = stopped(&mut stop) => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    } else {
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(IDLE).half_close(true);
+        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            _ = stopped(&mut stop) => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    }
+}
+
+/// Looks at the first bytes without taking them.
+async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut first = [0u8; HTTP2_PREFACE.len()];
+    loop {
+        let seen = stream.peek(&mut first).await?;
+        if seen == 0 || first[..seen] != HTTP2_PREFACE[..seen] {
+            return Ok(false);
+        }
+        if seen == first.len() {
+            return Ok(true);
+        }
+        // `peek` returns at once while some bytes are there: a sender that dribbles its preface is looked at again a little later.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// An answer of one kind of content.
+pub fn answer(status: hyper::StatusCode, content_type: &'static str, content: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(body::full(content.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,289 @@
+//! What `api` needs of the rest of the program, as `app` hands it in. `api` may not name `forward` or `ingest` (they stand beside it), so
+//! what it shows of them are plain values of its own, in the shape in which they are published (docs/api.md).
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::model::ShardId;
+use crate::node;
+use crate::node::ReadError;
+use crate::node::offer::Applied;
+use crate::node::offer::ProposeError;
+use crate::node::view::GroupView;
+use crate::node::view::NodeStats;
+use crate::serve::Response;
+use crate::shard::command::Command;
+use crate::shard::command::DeadLetter;
+
+/// Something that will be known later.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Everything that [`crate::api::Api`] is made of.
+#[derive(Clone)]
+pub struct Deps {
+    /// The shards: `Arc::new(handle)`.
+    pub node: Arc<dyn Node>,
+    /// The sinks.
+    pub sinks: Arc<dyn Sinks>,
+    /// What came in.
+    pub ingest: Arc<dyn Fn() -> Ingest + Send + Sync>,
+    /// The exposition: `Telemetry::render`.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Prepares everything, then swaps: what changed, or all problems.
+    pub reload: Arc<dyn Fn() -> Later<'static, Result<String, Vec<String>>> + Send + Sync>,
+    /// Why the node is not ready; empty: it is.
+    pub not_ready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// What else is wrong and known to `app` (a file that differs from the settings in force, say).
+    pub problems: Arc<dyn Fn() -> Vec<Problem> + Send + Sync>,
+    /// The synthetic senders of `sluice dev`.
+    pub dev: Option<Arc<dyn DevControls>>,
+    /// Pages for people, asked for GET and HEAD before a path counts as unknown: `Arc::new(console::answer)`.
+    pub pages: Arc<dyn Fn(&str, &hyper::HeaderMap) -> Option<Response> + Send + Sync>,
+    /// Turns true when the node stops: streams end.
+    pub stopping: watch::Receiver<bool>,
+    /// Of the program.
+    pub version: &'static str,
+    /// `name:` of the configuration.
+    pub name: String,
+    /// Where remote write, API and page are reached.
+    pub listen: SocketAddr,
+    /// The wall clock when the process began, ms.
+    pub started_ms: i64,
+}
+
+/// What is asked of the shards. A trait, so that the tests of `api` need no disk.
+pub trait Node: Send + Sync {
+    /// The data shards.
+    fn shards(&self) -> Vec<ShardId>;
+    /// All groups, a second old at most.
+    fn groups(&self) -> Vec<GroupView>;
+    /// Figures.
+    fn stats(&self) -> NodeStats;
+    /// Resolves when the command has been applied.
+    fn propose(&self, shard: ShardId, command: Command) -> Later<'_, Result<Applied, ProposeError>>;
+    /// Dead letters of a sink in a shard after a number, at most so many. Blocking.
+    fn dead(&self, shard: ShardId, sink: &str, after: u64, limit: usize) -> Result<Vec<(u64, DeadLetter)>, ReadError>;
+}
+
+impl Node for node::Handle {
+    fn shards(&self) -> Vec<ShardId> {
+        node::Handle::shards(self).to_vec()
+    }
+
+    fn groups(&self) -> Vec<GroupView> {
+        node::Handle::groups(self)
+    }
+
+    fn stats(&self) -> NodeStats {
+        node::Handle::stats(self)
+    }
+
+    fn propose(&self, shard: ShardId, command: Command) -> Later<'_, Result<Applied, ProposeError>> {
+        Box::pin(node::Handle::propose(self, shard, command))
+    }
+
+    fn dead(&self, shard: ShardId, sink: &str, after: u64, limit: usize) -> Result<Vec<(u64, DeadLetter)>, ReadError> {
+        node::Handle::dead(self, shard, sink, after, limit)
+    }
+}
+
+/// What is asked of the sinks.
+pub trait Sinks: Send + Sync {
+    /// All of them.
+    fn list(&self) -> Vec<Sink>;
+    /// Rows as they are delivered from now on; `None`: no such sink.
+    fn tap(&self, sink: &str) -> Option<Box<dyn Rows>>;
+    /// Delivers dead letters again: how many were, or why not.
+    fn replay<'a>(&'a self, sink: &'a str, letters: Letters) -> Later<'a, Result<u64, Refusal>>;
+    /// Holds delivery, or lets it go on.
+    fn pause<'a>(&'a self, sink: &'a str, paused: bool) -> Later<'a, Result<(), Refusal>>;
+}
+
+/// Which dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Letters {
+    /// All that are kept.
+    All,
+    /// One.
+    One {
+        /// Its shard.
+        shard: u16,
+        /// Its number there.
+        number: u64,
+    },
+}
+
+/// Why something asked for was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such thing.
+    Unknown,
+    /// It cannot be done as things are (409): why, and what to do.
+    Conflict {
+        /// Why.
+        text: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// Not now (503): why.
+    Later(String),
+}
+
+/// Rows that a sink delivers.
+pub trait Rows: Send {
+    /// The next one, without a line feed; `None`: the sink is gone. Dropping the future loses no row.
+    fn next(&mut self) -> Later<'_, Option<Bytes>>;
+}
+
+/// The synthetic senders of `sluice dev`.
+pub trait DevControls: Send + Sync {
+    /// All of them.
+    fn list(&self) -> Vec<Sender>;
+    /// Stops or starts one.
+    fn set<'a>(&'a self, name: &'a str, running: bool) -> Later<'a, Result<(), Refusal>>;
+}
+
+/// A synthetic sender.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sender {
+    /// Its name: the group, a slash, the replica.
+    pub name: String,
+    /// The group it writes as.
+    pub group: String,
+    /// The replica it writes as.
+    pub replica: String,
+    /// Whether it sends.
+    pub running: bool,
+    /// Samples a second that it sends when it runs.
+    pub samples_per_second: u64,
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// How bad.
+    pub severity: Severity,
+    /// A short fixed word.
+    pub code: String,
+    /// What it is about: `group monitoring/k8s`, `sink platform`, `disk`.
+    pub about: String,
+    /// What is wrong.
+    pub text: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// How bad a problem is; the worst come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Samples are refused, lost, or will be.
+    Error,
+    /// Something will go wrong, or went wrong and is over.
+    Warning,
+    /// Worth knowing.
+    Note,
+}
+
+/// What came in since the process began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Ingest {
+    /// Requests of remote write.
+    pub requests: u64,
+    /// Samples taken.
+    pub samples: u64,
+    /// Samples refused, by reason.
+    pub refused: Vec<Counted>,
+    /// Requests that could not be taken now (503), by reason.
+    pub unable: Vec<Counted>,
+    /// Series that do not say whose they are, by what is missing.
+    pub unidentified: Vec<Counted>,
+    /// Bytes of requests under way.
+    pub in_flight_bytes: u64,
+    /// The most that may be.
+    pub in_flight_limit: u64,
+    /// Open connections.
+    pub connections: u64,
+}
+
+/// A number with its reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Counted {
+    /// A short fixed word.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// One sink.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Sink {
+    /// Its name.
+    pub name: String,
+    /// `kafka`.
+    pub kind: String,
+    /// Where to, for people.
+    pub target: String,
+    /// `rows`, `row` or `adapter`.
+    pub format: String,
+    /// `exactly_once` or `at_least_once`.
+    pub delivery: String,
+    /// Its shards, ascending.
+    pub shards: Vec<SinkShard>,
+    /// Rows that slow readers of `tap` missed.
+    pub tap_missed: u64,
+}
+
+/// One sink in one shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SinkShard {
+    /// The shard.
+    pub shard: u16,
+    /// `elsewhere`, `connecting`, `running`, `troubled`, `paused` or `stopped`.
+    pub phase: String,
+    /// The position's epoch.
+    pub epoch: u64,
+    /// The last emission that is delivered.
+    pub position: u64,
+    /// Samples since the sink was added: delivered for good.
+    pub delivered: u64,
+    /// Not wanted by the sink.
+    pub filtered: u64,
+    /// Refused by it for good.
+    pub dead: u64,
+    /// Let go by its budget.
+    pub dropped: u64,
+    /// Emitted and not delivered yet.
+    pub pending: u64,
+    /// Bytes of the log that stay for it.
+    pub pending_bytes: u64,
+    /// Age of the oldest that is not delivered, ms.
+    pub lag_ms: i64,
+    /// Its budget, bytes.
+    pub budget_bytes: u64,
+    /// At the present rate the budget is used up in so many seconds.
+    pub seconds_left: Option<u64>,
+    /// What stops rows.
+    pub trouble: Option<Trouble>,
+    /// What is worth knowing, newest last.
+    pub notes: Vec<Trouble>,
+}
+
+/// Something wrong with a sink.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Trouble {
+    /// A short fixed word.
+    pub code: String,
+    /// What is wrong.
+    pub text: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// Since when, ms since 1970.
+    pub since: i64,
+}

@@ -1,0 +1,171 @@
+//! From paths to what is asked. Names of groups hold slashes: a path is split before it is decoded, and where a proxy has decoded `%2F`
+//! already, everything between the collection and a known last word is the name.
+
+/// What a path asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `/-/healthy`
+    Healthy,
+    /// `/-/ready`
+    Ready,
+    /// `/-/reload`
+    Reload,
+    /// `/metrics`
+    Metrics,
+    /// `/api/v1/status`
+    Status,
+    /// `/api/v1/groups`
+    Groups,
+    /// `/api/v1/groups/{name}`, with a last word or without one.
+    Group(String, OfGroup),
+    /// `/api/v1/sinks`
+    Sinks,
+    /// `/api/v1/sinks/{name}`, with a last word or without one.
+    Sink(String, OfSink),
+    /// `/api/v1/dev/senders`
+    Senders,
+}
+
+/// The last word after a group's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfGroup {
+    /// None: the group itself.
+    Itself,
+    /// `history`
+    History,
+    /// `pin`
+    Pin,
+    /// `unpin`
+    Unpin,
+    /// `step-down`
+    StepDown,
+}
+
+/// The last word after a sink's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfSink {
+    /// None: the sink itself.
+    Itself,
+    /// `dead`
+    Dead,
+    /// `replay`
+    Replay,
+    /// `pause`
+    Pause,
+    /// `resume`
+    Resume,
+    /// `tap`
+    Tap,
+}
+
+const OF_GROUP: [(&str, OfGroup); 4] =
+    [("history", OfGroup::History), ("pin", OfGroup::Pin), ("unpin", OfGroup::Unpin), ("step-down", OfGroup::StepDown)];
+const OF_SINK: [(&str, OfSink); 5] =
+    [("dead", OfSink::Dead), ("replay", OfSink::Replay), ("pause", OfSink::Pause), ("resume", OfSink::Resume), ("tap", OfSink::Tap)];
+
+/// Shown where a path is unknown.
+pub const PATHS: &str = "/api/v1/status, /api/v1/groups, /api/v1/sinks, /metrics, /-/healthy, /-/ready, /-/reload; docs/api.md has all of them";
+
+impl Route {
+    /// Of a path without its query; `None`: nothing is there.
+    pub fn of(path: &str) -> Option<Route> {
+        let path = if path.len() > 1 { path.strip_suffix('/').unwrap_or(path) } else { path };
+        match path {
+            "/-/healthy" => return Some(Route::Healthy),
+            "/-/ready" => return Some(Route::Ready),
+            "/-/reload" => return Some(Route::Reload),
+            "/metrics" => return Some(Route::Metrics),
+            "/api/v1/status" => return Some(Route::Status),
+            "/api/v1/groups" => return Some(Route::Groups),
+            "/api/v1/sinks" => return Some(Route::Sinks),
+            "/api/v1/dev/senders" => return Some(Route::Senders),
+            _ => {}
+        }
+        if let Some(rest) = path.strip_prefix("/api/v1/groups/") {
+            let (name, word) = name_and_word(rest, &OF_GROUP)?;
+            return Some(Route::Group(name, word.unwrap_or(OfGroup::Itself)));
+        }
+        let (name, word) = name_and_word(path.strip_prefix("/api/v1/sinks/")?, &OF_SINK)?;
+        Some(Route::Sink(name, word.unwrap_or(OfSink::Itself)))
+    }
+
+    /// The methods that it takes, as in `Allow`.
+    pub fn allow(&self) -> &'static str {
+        match self {
+            Route::Reload => "POST",
+            Route::Group(_, OfGroup::Pin | OfGroup::Unpin | OfGroup::StepDown) => "POST",
+            Route::Sink(_, OfSink::Replay | OfSink::Pause | OfSink::Resume) => "POST",
+            Route::Senders => "GET, HEAD, POST",
+            _ => "GET, HEAD",
+        }
+    }
+}
+
+fn name_and_word<Word: Copy>(rest: &str, words: &[(&str, Word)]) -> Option<(String, Option<Word>)> {
+    let last = rest.rsplit_once('/').and_then(|(before, last)| {
+        let word = words.iter().find(|(word, _)| *word == last)?;
+        (!before.is_empty()).then_some((before, word.1))
+    });
+    let (name, word) = match last {
+        Some((before, word)) => (before, Some(word)),
+        None => (rest, None),
+    };
+    Some((decode(name)?, word))
+}
+
+/// Undoes percent-encoding; `None` where it is broken or no UTF-8.
+fn decode(text: &str) -> Option<String> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((first, after)) = rest.split_first() {
+        let taken = if *first == b'%' {
+            let (digits, after) = after.split_at_checked(2)?;
+            let digit = |byte: u8| char::from(byte).to_digit(16);
+            bytes.push(u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()?);
+            after
+        } else {
+            bytes.push(*first);
+            after
+        };
+        rest = taken;
+    }
+    let text = String::from_utf8(bytes).ok()?;
+    (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(name: &str, word: OfGroup) -> Option<Route> {
+        Some(Route::Group(name.into(), word))
+    }
+
+    #[test]
+    fn names_hold_slashes_and_whatever_else_is_encoded() {
+        assert_eq!(Route::of("/api/v1/groups/monitoring%2Fk8s"), group("monitoring/k8s", OfGroup::Itself));
+        assert_eq!(Route::of("/api/v1/groups/monitoring%2Fk8s/step-down"), group("monitoring/k8s", OfGroup::StepDown));
+        assert_eq!(Route::of("/api/v1/groups/z%C3%BCrich%20%25/pin"), group("zürich %", OfGroup::Pin));
+        assert_eq!(Route::of("/api/v1/sinks/platform/tap"), Some(Route::Sink("platform".into(), OfSink::Tap)));
+    }
+
+    #[test]
+    fn a_proxy_may_have_decoded_the_slashes() {
+        assert_eq!(Route::of("/api/v1/groups/monitoring/k8s/history"), group("monitoring/k8s", OfGroup::History));
+        assert_eq!(Route::of("/api/v1/groups/monitoring/k8s"), group("monitoring/k8s", OfGroup::Itself));
+    }
+
+    #[test]
+    fn a_group_may_be_called_like_a_verb() {
+        assert_eq!(Route::of("/api/v1/groups/pin"), group("pin", OfGroup::Itself));
+        assert_eq!(Route::of("/api/v1/groups/pin/pin"), group("pin", OfGroup::Pin));
+        assert_eq!(Route::of("/api/v1/groups/a%2Fhistory"), group("a/history", OfGroup::Itself));
+    }
+
+    #[test]
+    fn broken_paths_are_nothing() {
+        for path in ["", "/", "/api/v1/groups/%2", "/api/v1/groups/%zz", "/api/v1/groups/%ff", "/api/v1/group", "/api/v1/sinks/%C3/dead"] {
+            assert_eq!(Route::of(path), None, "{path}");
+        }
+        assert_eq!(Route::of("/metrics/"), Some(Route::Metrics));
+    }
+}

@@ -1,0 +1,133 @@
+//! `groups:` how a series finds the group and the replica it came from, and what is special about single groups.
+
+use std::time::Duration;
+
+use crate::config::read::Node;
+use crate::config::read::Section;
+use crate::config::values;
+
+/// How series find their group and replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// Tried in this order; the first pair of which a series carries the replica label or the group label decides.
+    pub labels: Vec<LabelPair>,
+    /// What happens to series that carry none of them.
+    pub unidentified: Unidentified,
+    /// After so many switches within an hour a group's leader stays, and an alarm is raised.
+    pub switches_per_hour: u32,
+    /// What is special about single groups, by their name.
+    pub overrides: Vec<Override>,
+}
+
+/// Two labels: one names the group, one the replica in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelPair {
+    /// Names the group, as `cluster`.
+    pub group: String,
+    /// Names the replica, as `__replica__`; taken off before any sink.
+    pub replica: String,
+    /// Whether a `-shard-N-` in the replica's name belongs to the group's (Prometheus Operator with `shards` above 1).
+    pub operator_shards: bool,
+}
+
+/// What happens to series without any of the labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unidentified {
+    /// They pass, without deduplication, and are counted.
+    Forward,
+    /// They are answered 400.
+    Refuse,
+}
+
+/// What is special about one group.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Override {
+    /// The group's name, in full.
+    pub name: String,
+    /// See [`Groups::switches_per_hour`].
+    pub switches_per_hour: Option<u32>,
+    /// The replica that leads as long as nobody unpins it.
+    pub pinned: Option<String>,
+    /// See [`crate::config::limits::Limits::future`].
+    pub future: Option<Duration>,
+    /// See [`crate::config::limits::Limits::labels_per_series`].
+    pub labels_per_series: Option<usize>,
+}
+
+impl Default for Groups {
+    fn default() -> Groups {
+        let pair = |group: &str, replica: &str, operator_shards| LabelPair { group: group.into(), replica: replica.into(), operator_shards };
+        Groups {
+            labels: vec![pair("prometheus", "prometheus_replica", true), pair("cluster", "__replica__", false)],
+            unidentified: Unidentified::Forward,
+            switches_per_hour: 12,
+            overrides: Vec::new(),
+        }
+    }
+}
+
+impl Groups {
+    /// What is special about the group of this name.
+    pub fn of(&self, group: &str) -> Option<&Override> {
+        self.overrides.iter().find(|special| special.name == group)
+    }
+}
+
+/// Reads `groups:`.
+pub fn read(section: &Section<'_>) -> Groups {
+    let default = Groups::default();
+    let mut labels = match section.get("labels") {
+        Some(node) => node.list().iter().filter_map(label_pair).collect(),
+        None => default.labels.clone(),
+    };
+    if let Some(node) = section.get("extra_labels") {
+        labels.extend(node.list().iter().filter_map(label_pair));
+    }
+    if let (true, Some(node)) = (labels.is_empty(), section.get("labels")) {
+        node.complain("must name at least one pair of labels", "leave it out for prometheus/prometheus_replica and cluster/__replica__");
+    }
+    let choices = values::one_of(&[("forward", Unidentified::Forward), ("refuse", Unidentified::Refuse)]);
+    let unidentified = section.or("unidentified", default.unidentified, choices);
+    let switches_per_hour = section.or("switches_per_hour", u64::from(default.switches_per_hour), values::number(1..=3600));
+    let overrides = section.get("overrides").map(|node| read_overrides(&node)).unwrap_or_default();
+    section.finish();
+    Groups { labels, unidentified, switches_per_hour: narrow(switches_per_hour), overrides }
+}
+
+fn narrow(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn label_pair(node: &Node<'_>) -> Option<LabelPair> {
+    let section = node.section();
+    let remedy = "a pair reads: { group: cluster, replica: __replica__ }";
+    let group = section.must("group", remedy, values::label);
+    let replica = section.must("replica", remedy, values::label);
+    let operator_shards = section.or("operator_shards", false, values::switch);
+    section.finish();
+    let (group, replica) = (group?, replica?);
+    if group == replica {
+        node.complain("group and replica must be two labels", remedy);
+        return None;
+    }
+    Some(LabelPair { group, replica, operator_shards })
+}
+
+fn read_overrides(node: &Node<'_>) -> Vec<Override> {
+    let mut overrides: Vec<Override> = Vec::new();
+    for item in node.list() {
+        let section = item.section();
+        let name = section.must("name", "write the group's name as `sluice group list` shows it", values::text);
+        let switches_per_hour = section.opt("switches_per_hour", values::number(1..=3600)).map(narrow);
+        let pinned = section.opt("pinned", values::text);
+        let future = section.opt("future", values::duration_in(Duration::from_secs(1)..=Duration::from_secs(365 * 86_400)));
+        let labels_per_series = section.opt("labels_per_series", values::number(1..=65_536)).and_then(|number| usize::try_from(number).ok());
+        section.finish();
+        let Some(name) = name else { continue };
+        if overrides.iter().any(|known| known.name == name) {
+            item.complain(format!("the group `{name}` stands here a second time"), "keep one of the two");
+        }
+        overrides.push(Override { name, switches_per_hour, pinned, future, labels_per_series });
+    }
+    overrides
+}

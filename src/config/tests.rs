@@ -1,0 +1,96 @@
+//! The rules of the configuration, each by the words in which a breach is reported.
+
+use super::*;
+use crate::config::sinks::Compression;
+use crate::config::sinks::Delivery;
+use crate::config::sinks::Target;
+
+/// Every problem as one line: `line key: value | rule | remedy`.
+fn problems(text: &str) -> Vec<String> {
+    let say = |p: Problem| format!("{} {}: {} | {} | {}", p.line, p.key, p.value, p.rule, p.remedy);
+    Config::parse(text).err().unwrap_or_default().into_iter().map(say).collect()
+}
+
+#[track_caller]
+fn check(text: &str, expected: &[&str]) {
+    assert_eq!(problems(text), expected);
+}
+
+const SMALLEST: &str = r#"listen: 127.0.0.1:9201        # remote write, API, status page, /metrics
+data_dir: /var/lib/sluice
+sinks:
+  - name: platform
+    kafka: { brokers: ["127.0.0.1:9092"], topic: metrics, format: rows }
+"#;
+
+#[test]
+fn six_lines_are_a_complete_configuration() {
+    let config = Config::parse(SMALLEST).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:9201");
+    assert_eq!((config.shards, config.limits.packed_bytes, config.limits.unpacked_bytes), (6, 32 << 20, 64 << 20));
+    let Target::Kafka(kafka) = &config.sinks[0].target;
+    assert_eq!((kafka.topic.as_str(), kafka.delivery, kafka.compression), ("metrics", Delivery::ExactlyOnce, Compression::Lz4));
+    assert_eq!(config.groups.labels[0].replica, "prometheus_replica");
+}
+
+#[test]
+fn the_shipped_example_is_a_configuration_and_shows_every_section() {
+    let text = include_str!("../../config/sluice.yaml");
+    let config = Config::parse(text).unwrap_or_else(|problems| panic!("{problems:?}"));
+    assert!(!config.sinks.is_empty() && !config.groups.labels.is_empty());
+    // Every line that is commented out (`#key: value`) must be a key that is known, too.
+    let is_prose = |rest: &str| rest.starts_with(' ') && !rest.starts_with("  ");
+    let all: String = text.lines().map(|line| format!("{}\n", line.strip_prefix('#').filter(|rest| !is_prose(rest)).unwrap_or(line))).collect();
+    Config::parse(&all).unwrap_or_else(|problems| panic!("with all lines in force: {problems:#?}\n{all}"));
+}
+
+#[test]
+fn all_problems_are_reported_at_once_with_line_key_value_rule_and_remedy() {
+    let text = "listn: 127.0.0.1:9201\nshards: 0\nlimits:\n  packed_bytes: 32 megabytes\n  unpacked_byte: 1MiB\nsinks:\n  - name: a b\n    kafka: { brokers: [kafka], topic: metrics, format: row5 }\n    budget: { policy: drop }\n";
+    check(
+        text,
+        &[
+            "1 data_dir:  | is missing | write where sluice may keep its data: data_dir: /var/lib/sluice",
+            "1 listn: 127.0.0.1:9201 | is no key known here | did you mean `listen`?",
+            "2 shards: 0 | must be 1 to 256 | write a number in that range",
+            "4 limits.packed_bytes: 32 megabytes | must be a size: a number and B, KiB, MiB, GiB, TiB (or KB, MB, GB, TB) | for example 64MiB",
+            "5 limits.unpacked_byte: 1MiB | is no key known here | did you mean `unpacked_bytes`?",
+            "7 sinks[0].name: a b | must be 1 to 64 letters, digits, `-`, `_` or `.` | for example `platform`",
+            "8 sinks[0].kafka.brokers[0]: kafka | must be host:port | for example kafka-1.example:9092",
+            "8 sinks[0].kafka.format: row5 | must be one of: rows, row, adapter | did you mean `row`?",
+            "9 sinks[0].budget.policy: drop | must be one of: drop_oldest, refuse | ",
+        ],
+    );
+}
+
+#[test]
+fn a_key_may_stand_only_once() {
+    check(&format!("{SMALLEST}data_dir: /elsewhere\n"), &["6 data_dir: /elsewhere | stands here a second time | keep one of the two"]);
+}
+
+#[test]
+fn what_is_no_yaml_is_reported_with_its_line() {
+    let problems = problems("listen: 1.2.3.4:1\nsinks: [\n");
+    assert!(problems[0].contains("is no YAML"), "{problems:?}");
+    assert!(super::Config::parse("a: &x 1\nb: *x\n").is_err());
+}
+
+#[test]
+fn every_key_has_its_line_for_those_who_judge_later() {
+    let config = Config::parse(SMALLEST).unwrap();
+    assert_eq!((config.line_of("sinks[0].name"), config.line_of("sinks[0].kafka.topic"), config.line_of("sinks[0].kafka.properties.x")), (4, 5, 5));
+}
+
+#[test]
+fn two_sinks_may_not_share_a_name() {
+    let text = format!("{SMALLEST}  - name: platform\n    kafka: {{ brokers: [\"b:1\"], topic: t }}\n");
+    check(&text, &["6 sinks[1]: {2 keys} | the name `platform` is taken by a sink above | give each sink a name of its own"]);
+}
+
+#[test]
+fn what_cannot_change_while_running_is_named() {
+    let old = Config::parse(SMALLEST).unwrap();
+    let new = Config::parse(&format!("shards: 3\n{}", SMALLEST.replace("topic: metrics", "topic: other").replace("9201", "9301"))).unwrap();
+    let keys: Vec<&str> = old.fixed_while_running(&new).iter().map(|(key, _)| *key).collect();
+    assert_eq!(keys, ["listen", "shards"]);
+}

@@ -1,0 +1,119 @@
+//! YAML text as a plain tree: lists, pairs in the order written, scalars as the text that stands there, each with its line.
+//!
+//! Made from the parser's events and not from a loaded document, because a loader keeps only the last of two equal keys and turns `1.10`
+//! into a number. Anchors and aliases are refused: a configuration that is read by many eyes says what it means where it means it.
+
+use saphyr_parser::Event;
+use saphyr_parser::Parser;
+use saphyr_parser::ScalarStyle;
+
+/// Sections in sections in lists: nothing of ours is deeper than six.
+const DEPTH_MAX: usize = 24;
+
+/// A value and its line.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    /// From 1.
+    pub line: usize,
+    /// What it is.
+    pub value: Value,
+}
+
+/// What a value is.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// Nothing behind the colon, or `~`.
+    Empty,
+    /// A single value, as text.
+    Scalar(String),
+    /// A list.
+    List(Vec<Tree>),
+    /// Pairs in the order written; equal keys are still all there.
+    Pairs(Vec<(Tree, Tree)>),
+}
+
+/// Why a text is no YAML of ours.
+#[derive(Debug)]
+pub struct Broken {
+    /// From 1.
+    pub line: usize,
+    /// In the parser's words.
+    pub reason: String,
+}
+
+/// Reads the one document that `text` holds.
+pub fn parse(text: &str) -> Result<Tree, Broken> {
+    let mut events = Events { parser: Parser::new_from_str(text), line: 1 };
+    let mut document = None;
+    loop {
+        match events.next()? {
+            None => break,
+            Some(Event::StreamStart | Event::StreamEnd | Event::Nothing | Event::DocumentEnd) => {}
+            Some(Event::DocumentStart(_)) if document.is_some() => return Err(events.broken("a second document starts here; one file is one configuration")),
+            Some(Event::DocumentStart(_)) => {}
+            Some(event) => document = Some(events.value(event, 0)?),
+        }
+    }
+    Ok(document.unwrap_or(Tree { line: 1, value: Value::Empty }))
+}
+
+struct Events<'t> {
+    parser: Parser<'t, saphyr_parser::StrInput<'t>>,
+    line: usize,
+}
+
+impl<'t> Events<'t> {
+    fn next(&mut self) -> Result<Option<Event<'t>>, Broken> {
+        match self.parser.next_event() {
+            None => Ok(None),
+            Some(Ok((event, span))) => {
+                self.line = span.start.line().max(1);
+                Ok(Some(event))
+            }
+            Some(Err(error)) => Err(Broken { line: error.marker().line(), reason: error.info().to_string() }),
+        }
+    }
+
+    fn broken(&self, reason: &str) -> Broken {
+        Broken { line: self.line, reason: reason.to_string() }
+    }
+
+    fn value(&mut self, event: Event<'t>, depth: usize) -> Result<Tree, Broken> {
+        if depth > DEPTH_MAX {
+            return Err(self.broken("is nested too deeply"));
+        }
+        let line = self.line;
+        let value = match event {
+            Event::Scalar(text, ScalarStyle::Plain, ..) if matches!(&*text, "" | "~" | "null") => Value::Empty,
+            Event::Scalar(text, ..) => Value::Scalar(text.into_owned()),
+            Event::SequenceStart(..) => {
+                let mut items = Vec::new();
+                while let Some(event) = self.member(&Event::SequenceEnd)? {
+                    items.push(self.value(event, depth + 1)?);
+                }
+                Value::List(items)
+            }
+            Event::MappingStart(..) => {
+                let mut pairs = Vec::new();
+                while let Some(event) = self.member(&Event::MappingEnd)? {
+                    let key = self.value(event, depth + 1)?;
+                    let Some(event) = self.next()? else { return Err(self.broken("ends too early")) };
+                    pairs.push((key, self.value(event, depth + 1)?));
+                }
+                Value::Pairs(pairs)
+            }
+            Event::Alias(_) => return Err(self.broken("aliases (`*name`) are not taken; write the value again")),
+            _ => return Err(self.broken("is no value")),
+        };
+        Ok(Tree { line, value })
+    }
+
+    /// The next member's first event, or nothing at `end`.
+    fn member(&mut self, end: &Event<'t>) -> Result<Option<Event<'t>>, Broken> {
+        match self.next()? {
+            Some(event) if event == *end => Ok(None),
+            Some(event) => Ok(Some(event)),
+            None => Err(self.broken("ends too early")),
+        }
+    }
+}

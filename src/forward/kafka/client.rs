@@ -1,0 +1,279 @@
+//! librdkafka as a sink uses it: how clients are configured, and what they report.
+//!
+//! Callbacks run inside `poll`, on the worker's own thread, except for statistics and errors of a client that is being made or dropped;
+//! they only write down what happened. Nothing is decided here.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use rdkafka::ClientContext;
+use rdkafka::Message;
+use rdkafka::Statistics;
+use rdkafka::config::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+use rdkafka::error::KafkaResult;
+use rdkafka::producer::BaseProducer;
+use rdkafka::producer::DeliveryResult;
+use rdkafka::producer::ProducerContext;
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use crate::forward::settings::BATCH_BYTES;
+use crate::forward::settings::Delivery;
+use crate::forward::settings::KafkaSettings;
+use crate::forward::trouble::Names;
+use crate::forward::view::ClientStats;
+
+/// Bytes of a refused message that are kept: as much as a dead letter holds.
+const PAYLOAD_MAX: usize = 64 * 1024;
+
+/// A message that Kafka refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its number among the messages of this producer.
+    pub id: usize,
+    /// Why.
+    pub code: Code,
+    /// Its beginning.
+    pub payload: Vec<u8>,
+}
+
+/// What a client's callbacks wrote down.
+#[derive(Debug, Default)]
+pub struct Signals {
+    /// Guards plain values, as the others do; nobody calls out while holding one.
+    refusals: Mutex<Vec<Refusal>>,
+    taken: Mutex<Vec<usize>>,
+    error: Mutex<Option<(Code, String)>>,
+    stats: Mutex<ClientStats>,
+    keep_taken: bool,
+}
+
+impl Signals {
+    /// The first refusal, if there was one.
+    pub fn refusal(&self) -> Option<Refusal> {
+        lock(&self.refusals).first().cloned()
+    }
+
+    /// Numbers of messages taken since the last call, into `taken`.
+    pub fn drain_taken(&self, taken: &mut Vec<usize>) {
+        taken.clear();
+        std::mem::swap(taken, &mut lock(&self.taken));
+    }
+
+    /// The last error that a connection reported.
+    pub fn error(&self) -> Option<(Code, String)> {
+        lock(&self.error).clone()
+    }
+
+    /// Forgets that error: something worked since.
+    pub fn clear_error(&self) {
+        *lock(&self.error) = None;
+    }
+
+    /// librdkafka's figures.
+    pub fn stats(&self) -> ClientStats {
+        *lock(&self.stats)
+    }
+}
+
+fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
+    guarded.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where librdkafka's callbacks arrive.
+#[derive(Clone, Debug)]
+pub struct Context {
+    signals: Arc<Signals>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // What matters comes as an error too and becomes a trouble; librdkafka repeats itself too often for a quiet log.
+        tracing::debug!(target: "librdkafka", ?level, facility, "{message}");
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        *lock(&self.signals.stats) = summary(&statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        // "All brokers are down" follows the reason why and says less than it.
+        let mut kept = lock(&self.signals.error);
+        if code != Code::AllBrokersDown || kept.is_none() {
+            *kept = Some((code, reason.to_owned()));
+        }
+    }
+}
+
+impl ConsumerContext for Context {}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, id: usize) {
+        match result {
+            Ok(_) => {
+                if self.signals.keep_taken {
+                    lock(&self.signals.taken).push(id);
+                }
+            }
+            Err((error, message)) => {
+                let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+                let payload = message.payload().unwrap_or_default();
+                let payload = payload[..payload.len().min(PAYLOAD_MAX)].to_vec();
+                let mut refusals = lock(&self.signals.refusals);
+                // The first of them says it all: what follows is purged because of it.
+                if refusals.is_empty() {
+                    refusals.push(Refusal { id, code, payload });
+                }
+            }
+        }
+    }
+}
+
+fn summary(from: &Statistics) -> ClientStats {
+    let mut stats = ClientStats {
+        queue_messages: from.msg_cnt,
+        queue_bytes: from.msg_size,
+        sent_bytes: from.tx_bytes.unsigned_abs(),
+        ..ClientStats::default()
+    };
+    for broker in from.brokers.values().filter(|broker| broker.nodeid >= 0) {
+        stats.brokers += 1;
+        stats.brokers_up += u64::from(broker.state == "UP");
+        stats.errors += broker.txerrs;
+        stats.retries += broker.txretries;
+        let p99 = |window: &Option<rdkafka::statistics::Window>| window.as_ref().map_or(0, |window| window.p99.unsigned_abs());
+        stats.rtt_p99_micros = stats.rtt_p99_micros.max(p99(&broker.rtt));
+        stats.wait_p99_micros = stats.wait_p99_micros.max(p99(&broker.outbuf_latency));
+    }
+    stats.batch_bytes = from.topics.values().map(|topic| topic.batchsize.avg.unsigned_abs()).max().unwrap_or_default();
+    stats
+}
+
+/// Who a worker is, towards Kafka.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The sink's name.
+    pub sink: String,
+    /// The shard's number.
+    pub shard: u16,
+    /// What no other cluster has, whatever its name: goes with every position, so that foreign ones are known.
+    pub seal: String,
+}
+
+impl Identity {
+    /// `sluice-<cluster>-<sink>-<shard>`: transactional id and client id.
+    pub fn id(&self) -> String {
+        format!("sluice-{}-{}-{}", self.cluster, self.sink, self.shard)
+    }
+
+    /// The consumer group under which the position of this epoch is kept.
+    pub fn group(&self, epoch: u64) -> String {
+        format!("{}-e{epoch}", self.id())
+    }
+
+    /// For troubles' texts.
+    pub fn names(&self, settings: &KafkaSettings, epoch: u64) -> Names {
+        Names { brokers: settings.brokers.clone(), topic: settings.topic.clone(), group: self.group(epoch), id: self.id() }
+    }
+}
+
+/// How long a transaction may stay open before the broker aborts it: what a dead node's holds up readers at most.
+pub const TRANSACTION_TIMEOUT_MS: u32 = 15_000;
+/// librdkafka's queue: a transaction fits many times over; backlog belongs in the log.
+const QUEUE_KBYTES: u32 = 64 * 1024;
+
+/// A producer and what it reports.
+pub struct Link {
+    /// The producer.
+    pub producer: BaseProducer<Context>,
+    /// Its reports.
+    pub signals: Arc<Signals>,
+}
+
+fn base(settings: &KafkaSettings, identity: &Identity) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    for (name, value) in settings.properties.iter() {
+        config.set(name, value);
+    }
+    config.set("bootstrap.servers", &settings.brokers).set("client.id", identity.id());
+    config.set_log_level(RDKafkaLogLevel::Warning);
+    config
+}
+
+fn set_unless_given(config: &mut ClientConfig, settings: &KafkaSettings, defaults: &[(&str, &str)]) {
+    for (name, value) in defaults {
+        if !settings.properties.iter().any(|(given, _)| given == *name) {
+            config.set(*name, *value);
+        }
+    }
+}
+
+/// Makes the producer. `batch_bytes`: the most that a broker has been seen to take at once.
+pub fn producer(settings: &KafkaSettings, identity: &Identity, batch_bytes: usize) -> KafkaResult<Link> {
+    let mut config = base(settings, identity);
+    let linger = match settings.delivery {
+        // A commit sends at once whatever waits, so lingering only makes fuller batches meanwhile.
+        Delivery::ExactlyOnce => "50",
+        Delivery::AtLeastOnce => "20",
+    };
+    let kbytes = QUEUE_KBYTES.to_string();
+    // Properties of the file win over these; they are about speed only.
+    set_unless_given(
+        &mut config,
+        settings,
+        &[
+            ("linger.ms", linger),
+            ("batch.num.messages", "10000"),
+            ("queue.buffering.max.messages", "1000000"),
+            ("queue.buffering.max.kbytes", &kbytes),
+            ("statistics.interval.ms", "5000"),
+            ("reconnect.backoff.max.ms", "5000"),
+            ("message.max.bytes", &BATCH_BYTES.to_string()),
+        ],
+    );
+    if batch_bytes < BATCH_BYTES {
+        config.set("batch.size", batch_bytes.to_string());
+    }
+    config.set("compression.type", &settings.compression).set("enable.idempotence", "true").set("acks", "all");
+    match settings.delivery {
+        Delivery::ExactlyOnce => {
+            config.set("transactional.id", identity.id()).set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string());
+        }
+        Delivery::AtLeastOnce => {
+            config.set("message.timeout.ms", "0");
+        }
+    }
+    let signals = Arc::new(Signals { keep_taken: settings.delivery == Delivery::AtLeastOnce, ..Signals::default() });
+    let producer = config.create_with_context(Context { signals: Arc::clone(&signals) })?;
+    Ok(Link { producer, signals })
+}
+
+/// A consumer that reads no rows: it asks after the topic and the position. Unlike a producer it does not make topics by asking.
+pub fn asker(settings: &KafkaSettings, identity: &Identity, epoch: u64) -> KafkaResult<(BaseConsumer<Context>, Arc<Signals>)> {
+    let mut config = ClientConfig::new();
+    // Only what it takes to get in: a consumer warns of a producer's properties.
+    let connection = ["security.", "sasl.", "ssl.", "socket.", "broker.", "enable.ssl", "client.", "reconnect.", "debug"];
+    for (name, value) in settings.properties.iter().filter(|(name, _)| connection.iter().any(|prefix| name.starts_with(prefix))) {
+        config.set(name, value);
+    }
+    config.set("bootstrap.servers", &settings.brokers).set("client.id", identity.id()).set("group.id", identity.group(epoch));
+    config.set("enable.auto.commit", "false").set("allow.auto.create.topics", "false");
+    config.set_log_level(RDKafkaLogLevel::Warning);
+    let signals = Arc::new(Signals::default());
+    Ok((config.create_with_context(Context { signals: Arc::clone(&signals) })?, signals))
+}
+
+/// A client for making topics.
+pub fn admin(settings: &KafkaSettings, identity: &Identity) -> KafkaResult<rdkafka::admin::AdminClient<rdkafka::client::DefaultClientContext>> {
+    base(settings, identity).create()
+}

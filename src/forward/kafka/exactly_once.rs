@@ -1,0 +1,219 @@
+//! Rows and position in one transaction: the session of a sink with `delivery: exactly_once`.
+//!
+//! A transaction begins with the first row that waits and closes at the end of the emission in which it is full or old enough. The
+//! position it carries is the number of its last emission. A call that may be made again is; any other error ends the session, and the
+//! next one reads from Kafka which of the two happened.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::KafkaError;
+use rdkafka::error::KafkaResult;
+use rdkafka::producer::Producer;
+use rdkafka::producer::PurgeConfig;
+use rdkafka::topic_partition_list::Offset;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use crate::clock;
+use crate::forward::kafka::ASK_PARTITIONS;
+use crate::forward::kafka::End;
+use crate::forward::kafka::Worker;
+use crate::forward::kafka::book::Book;
+use crate::forward::kafka::client::Link;
+use crate::forward::kafka::client::TRANSACTION_TIMEOUT_MS;
+use crate::forward::kafka::outlet::Outlet;
+use crate::forward::kafka::since;
+use crate::forward::trouble::Trouble;
+
+/// One attempt of a call that is made again; short, so that a stop is noticed.
+const CALL: Duration = Duration::from_secs(2);
+/// How long a commit is tried: beyond the broker's own timeout it cannot succeed any more.
+const COMMIT: Duration = Duration::from_millis(TRANSACTION_TIMEOUT_MS as u64 + 5_000);
+/// A commit that takes longer than this is worth saying.
+const SLOW: Duration = Duration::from_secs(5);
+const ABORT: Duration = Duration::from_secs(2);
+
+/// What an open transaction has come to.
+struct Open {
+    since: Instant,
+    /// The last emission in it.
+    upto: u64,
+}
+
+impl Worker {
+    /// Delivers until something ends the session.
+    pub(super) fn transactions(&mut self, (link, group): (&Link, &ConsumerGroupMetadata), mut outlet: Outlet, book: &mut Book) -> End {
+        let mut asked = clock::now();
+        loop {
+            if let Err(end) = self.look_after(link, book) {
+                return end;
+            }
+            let standing = self.source.standing();
+            if standing.last_emission <= book.position() {
+                self.well();
+                link.producer.poll(Duration::ZERO);
+                self.source.wait(&standing, Duration::from_millis(500));
+                continue;
+            }
+            if since(asked) >= ASK_PARTITIONS {
+                asked = clock::now();
+                if self.partitions_now(link).is_some_and(|count| count != self.partitions) {
+                    return End::Again;
+                }
+            }
+            let outcome = self.transaction(link, group, &mut outlet, book);
+            if let Err(end) = outcome {
+                self.give_up(link, &outlet, &end);
+                return end;
+            }
+        }
+    }
+
+    /// One transaction.
+    fn transaction(&mut self, link: &Link, group: &ConsumerGroupMetadata, outlet: &mut Outlet, book: &mut Book) -> Result<(), End> {
+        if let Err(error) = link.producer.begin_transaction() {
+            return Err(self.fault(link, outlet, &error));
+        }
+        let mut open = Open { since: clock::now(), upto: book.position() };
+        self.fill(link, outlet, &mut open)?;
+        if let Err(unsent) = outlet.flush(link, &self.control) {
+            return Err(self.unsent(link, outlet, unsent));
+        }
+        self.epoch_passed(book.epoch())?;
+        self.commit((link, group), outlet, &open, book.epoch())?;
+        self.committed(outlet, book, &open);
+        Ok(())
+    }
+
+    /// Takes emissions until the transaction is full or old.
+    fn fill(&mut self, link: &Link, outlet: &mut Outlet, open: &mut Open) -> Result<(), End> {
+        loop {
+            let standing = self.source.standing();
+            for emission in self.read(open.upto)? {
+                self.emit(link, outlet, &emission)?;
+                open.upto = emission.number;
+                if outlet.bytes >= self.settings.transaction_bytes as u64 || since(open.since) >= self.settings.transaction_age {
+                    return Ok(());
+                }
+            }
+            link.producer.poll(Duration::ZERO);
+            let left = self.settings.transaction_age.saturating_sub(since(open.since));
+            if left.is_zero() || self.control.stopping() || self.control.pausing() || !standing.leads {
+                return Ok(());
+            }
+            self.source.wait(&standing, left.min(Duration::from_millis(100)));
+        }
+    }
+
+    fn commit(&mut self, (link, group): (&Link, &ConsumerGroupMetadata), outlet: &Outlet, open: &Open, epoch: u64) -> Result<(), End> {
+        let offsets = match self.offsets(open.upto) {
+            Ok(offsets) => offsets,
+            Err(error) => return Err(self.fault(link, outlet, &error)),
+        };
+        let began = clock::now();
+        self.insist((link, outlet), (began, epoch), |timeout| link.producer.send_offsets_to_transaction(&offsets, group, timeout))?;
+        self.insist((link, outlet), (began, epoch), |timeout| {
+            link.producer.flush(timeout)?;
+            // A refused message is known by now; committing would only say so in worse words.
+            if link.signals.refusal().is_some() {
+                return Err(KafkaError::Flush(Code::Fail));
+            }
+            link.producer.commit_transaction(timeout)
+        })?;
+        let micros = u64::try_from(since(began).as_micros()).unwrap_or(u64::MAX);
+        self.report.change(|view| view.sums.commit_micros += micros);
+        Ok(())
+    }
+
+    fn offsets(&self, position: u64) -> KafkaResult<TopicPartitionList> {
+        let mut offsets = TopicPartitionList::new();
+        let position = i64::try_from(position).unwrap_or(i64::MAX);
+        offsets.add_partition_offset(&self.settings.topic, 0, Offset::Offset(position))?;
+        if let Some(mut element) = offsets.find_partition(&self.settings.topic, 0) {
+            element.set_metadata(self.identity.seal.as_str());
+        }
+        Ok(offsets)
+    }
+
+    /// Makes a call again for as long as that may help.
+    fn insist(
+        &mut self,
+        (link, outlet): (&Link, &Outlet),
+        (began, epoch): (Instant, u64),
+        call: impl Fn(Duration) -> KafkaResult<()>,
+    ) -> Result<(), End> {
+        loop {
+            let outcome = call(CALL);
+            link.producer.poll(Duration::ZERO);
+            let Err(error) = outcome else { return Ok(()) };
+            if link.signals.refusal().is_some() || !Link::may_retry(&error) {
+                return Err(self.fault(link, outlet, &error));
+            }
+            if self.control.expired() {
+                return Err(End::Stopped);
+            }
+            self.epoch_passed(epoch)?;
+            let taken = since(began);
+            if taken >= COMMIT {
+                return Err(End::Trouble(Trouble::CommitUnclear { detail: error.to_string() }));
+            }
+            if taken >= SLOW {
+                let trouble = match self.meaning(&error, &link.signals, 0) {
+                    unreachable @ (Trouble::Unreachable { .. } | Trouble::NotLetIn { .. }) if link.signals.error().is_some() => unreachable,
+                    _ => Trouble::Slow { seconds: taken.as_secs() },
+                };
+                self.report.trouble(&trouble, clock::wall_ms());
+            }
+        }
+    }
+
+    /// What an error inside a transaction means: a refused message, if there is one, says more than the call that noticed.
+    fn fault(&mut self, link: &Link, outlet: &Outlet, error: &KafkaError) -> End {
+        if let Some(refusal) = link.signals.refusal() {
+            return self.refused(link, outlet, &refusal, None);
+        }
+        let (code, detail) = link.producer_fatal().unwrap_or((error.rdkafka_error_code().unwrap_or(Code::Unknown), error.to_string()));
+        self.ended_by(link, code, &detail)
+    }
+
+    fn committed(&mut self, outlet: &mut Outlet, book: &mut Book, open: &Open) {
+        let (tally, bytes, messages) = (outlet.tally, outlet.bytes, outlet.messages());
+        book.advance(open.upto, &tally);
+        self.seen = Some((book.epoch(), open.upto));
+        self.dead = self.dead.split_off(&(open.upto + 1, 0));
+        if outlet.untapped > 0 {
+            self.tap.miss(outlet.untapped);
+        }
+        self.tap.publish(outlet.tapped.drain(..));
+        outlet.reset();
+        self.report.change(|view| {
+            view.position = open.upto;
+            view.sums.rows += tally.delivered;
+            view.sums.filtered += tally.filtered;
+            view.sums.dead += tally.dead;
+            view.sums.bytes += bytes;
+            view.sums.messages += messages;
+            view.sums.commits += 1;
+        });
+        self.well();
+    }
+
+    /// Leaves a transaction open as short as possible: readers wait for its end. If this fails, the successor's init aborts it.
+    fn give_up(&mut self, link: &Link, outlet: &Outlet, end: &End) {
+        if matches!(end, End::Stopped) {
+            let samples = outlet.tally.samples();
+            self.report.change(|view| {
+                view.aborted = Some(format!("an open transaction of {samples} samples; they stay in the log and are sent at the next start"));
+            });
+        }
+        self.report.change(|view| view.sums.aborts += 1);
+        if link.producer_fatal().is_none() {
+            link.producer.purge(PurgeConfig::default().queue().inflight());
+            if let Err(error) = link.producer.abort_transaction(ABORT) {
+                tracing::debug!(sink = %self.identity.sink, %error, "aborting a transaction failed; the next producer does it");
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Rows in, messages out: encodes, packs by partition, hands to librdkafka, and remembers which message holds what.
+
+use std::collections::BTreeSet;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::error::KafkaError;
+use rdkafka::message::Header;
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::BaseRecord;
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use crate::forward::adapter;
+use crate::forward::format::Format;
+use crate::forward::kafka::Control;
+use crate::forward::kafka::book::Tally;
+use crate::forward::kafka::client::Identity;
+use crate::forward::kafka::client::Link;
+use crate::forward::kafka::client::Refusal;
+use crate::forward::pack::Note;
+use crate::forward::pack::Packer;
+use crate::forward::pack::RowId;
+use crate::forward::rows::Row;
+use crate::forward::rows::RowEncoder;
+use crate::forward::settings::Delivery;
+use crate::forward::settings::KafkaSettings;
+use crate::forward::tap::ROWS_A_COMMIT;
+
+/// Why a message did not leave.
+#[derive(Clone, Debug)]
+pub enum Unsent {
+    /// Kafka, or librdkafka, refused a message.
+    Refused(Refusal, Option<Note>),
+    /// librdkafka's queue stayed full until the worker had to stop.
+    Stopped,
+    /// Anything else.
+    Error(KafkaError),
+}
+
+/// One producer's outlet.
+pub struct Outlet {
+    packer: Packer,
+    encoder: Encoder,
+    post: Post,
+    /// What became of the samples since the last [`Outlet::reset`].
+    pub tally: Tally,
+    /// Bytes of rows since then.
+    pub bytes: u64,
+    /// Rows for those who read along.
+    pub tapped: Vec<Arc<[u8]>>,
+    /// Rows that they do not get to see.
+    pub untapped: u64,
+}
+
+/// Rows, or the adapter's messages.
+pub enum Encoder {
+    /// `rows/1`.
+    Rows(RowEncoder),
+    /// prometheus-kafka-adapter's.
+    Adapter,
+}
+
+impl Encoder {
+    /// As the settings have it.
+    pub fn new(settings: &KafkaSettings) -> Encoder {
+        match settings.format {
+            Format::Rows | Format::Row => Encoder::Rows(RowEncoder::new(settings.columns.clone())),
+            Format::Adapter => Encoder::Adapter,
+        }
+    }
+
+    /// Appends the row; false if it has none.
+    #[inline]
+    pub fn encode(&self, row: &Row<'_>, out: &mut Vec<u8>) -> bool {
+        match self {
+            Encoder::Rows(rows) => rows.encode(row, out),
+            Encoder::Adapter => adapter::encode(row, out),
+        }
+    }
+}
+
+/// Everything about sending, apart from the rows.
+struct Post {
+    topic: String,
+    format: Format,
+    /// Cluster, sink, shard and epoch, for the headers; `None`: no headers beyond the format's.
+    origin: Option<[(&'static str, String); 4]>,
+    /// Messages that are under way, oldest first; `None`: taken.
+    notes: VecDeque<Option<Note>>,
+    /// Number of the first of them.
+    first: usize,
+    unpolled: u32,
+}
+
+/// Delivery reports are fetched every so many messages: cheap for packed messages, rare enough for single rows.
+const POLL_EVERY: u32 = 32;
+
+impl Outlet {
+    /// For a fresh producer. `bytes_max`: the most a message may hold.
+    pub fn new(settings: &KafkaSettings, identity: &Identity, epoch: u64, partitions: usize, bytes_max: usize) -> Outlet {
+        // With headers a single row costs a third more, so in transactions only packed messages carry where they come from.
+        let told = settings.delivery == Delivery::AtLeastOnce || settings.format == Format::Rows;
+        let origin = told.then(|| {
+            [
+                ("sluice-cluster", identity.cluster.clone()),
+                ("sluice-sink", identity.sink.clone()),
+                ("sluice-shard", identity.shard.to_string()),
+                ("sluice-epoch", epoch.to_string()),
+            ]
+        });
+        Outlet {
+            packer: Packer::new(partitions, settings.rows_per_message, bytes_max, settings.format == Format::Rows),
+            encoder: Encoder::new(settings),
+            post: Post {
+                topic: settings.topic.clone(),
+                format: settings.format,
+                origin,
+                notes: VecDeque::new(),
+                first: 0,
+                unpolled: 0,
+            },
+            tally: Tally::default(),
+            bytes: 0,
+            tapped: Vec::new(),
+            untapped: 0,
+        }
+    }
+
+    /// Takes one row on its way; `dead` are rows that Kafka has refused for good.
+    pub fn take(
+        &mut self,
+        (link, control): (&Link, &Control),
+        row: &Row<'_>,
+        emission: u64,
+        (dead, tapped): (&BTreeSet<(u64, u32)>, bool),
+    ) -> Result<(), Unsent> {
+        if !dead.is_empty() && dead.contains(&(emission, row.item)) {
+            self.tally.dead += 1;
+            return Ok(());
+        }
+        let Outlet { packer, encoder, post, tally, bytes, tapped: shown, untapped } = self;
+        let id = RowId { emission, item: row.item, series: row.series };
+        let encode = |out: &mut Vec<u8>| {
+            let start = out.len();
+            if !encoder.encode(row, out) {
+                return false;
+            }
+            *bytes += (out.len() - start) as u64;
+            if tapped && shown.len() < ROWS_A_COMMIT {
+                shown.push(out[start..].into());
+            } else if tapped {
+                *untapped += 1;
+            }
+            true
+        };
+        if packer.push(id, encode, |note, message| post.send(link, control, note, message))? {
+            tally.delivered += 1;
+        } else {
+            tally.filtered += 1;
+        }
+        Ok(())
+    }
+
+    /// Sends what is begun.
+    pub fn flush(&mut self, link: &Link, control: &Control) -> Result<(), Unsent> {
+        let Outlet { packer, post, .. } = self;
+        packer.flush(|note, message| post.send(link, control, note, message))
+    }
+
+    /// Messages handed over since the last [`Outlet::reset`].
+    pub fn messages(&self) -> u64 {
+        self.post.notes.len() as u64
+    }
+
+    /// The next message's number.
+    pub fn next_id(&self) -> usize {
+        self.post.first + self.post.notes.len()
+    }
+
+    /// What message `id` holds.
+    pub fn note(&self, id: usize) -> Option<Note> {
+        id.checked_sub(self.post.first).and_then(|place| self.post.notes.get(place).copied().flatten())
+    }
+
+    /// Message `id` is in Kafka.
+    pub fn taken(&mut self, id: usize) -> Option<Note> {
+        let note = self.post.notes.get_mut(id.checked_sub(self.post.first)?)?.take();
+        while let Some(None) = self.post.notes.front() {
+            self.post.notes.pop_front();
+            self.post.first += 1;
+        }
+        note
+    }
+
+    /// All messages so far are in Kafka: begins the next transaction's account.
+    pub fn reset(&mut self) {
+        self.post.first = self.next_id();
+        self.post.notes.clear();
+        self.tally = Tally::default();
+        self.bytes = 0;
+        self.tapped.clear();
+        self.untapped = 0;
+    }
+}
+
+impl Post {
+    fn headers(&self, note: &Note) -> Option<OwnedHeaders> {
+        let mut headers = self.format.header().map(|format| {
+            let headers = OwnedHeaders::new_with_capacity(6);
+            headers.insert(Header { key: "sluice-format", value: Some(format) })
+        });
+        if let Some(origin) = &self.origin {
+            let mut all = headers.unwrap_or_else(|| OwnedHeaders::new_with_capacity(5));
+            for (key, value) in origin {
+                all = all.insert(Header { key, value: Some(value.as_str()) });
+            }
+            let emission = if note.first_emission == note.last_emission {
+                note.first_emission.to_string()
+            } else {
+                format!("{}-{}", note.first_emission, note.last_emission)
+            };
+            headers = Some(all.insert(Header { key: "sluice-emission", value: Some(emission.as_str()) }));
+        }
+        headers
+    }
+
+    /// Hands a message over; waits while librdkafka's queue is full.
+    fn send(&mut self, link: &Link, control: &Control, note: Note, message: &[u8]) -> Result<(), Unsent> {
+        let id = self.first + self.notes.len();
+        let key = (self.format == Format::Row).then(|| format!("{:016x}", note.series));
+        let mut record = BaseRecord::<str, [u8], usize>::with_opaque_to(&self.topic, id).partition(note.partition).payload(message);
+        record.key = key.as_deref();
+        record.headers = self.headers(&note);
+        loop {
+            match link.producer.send(record) {
+                Ok(()) => break,
+                Err((KafkaError::MessageProduction(Code::QueueFull), back)) => {
+                    record = back;
+                    link.producer.poll(Duration::from_millis(5));
+                    if let Some(refusal) = link.signals.refusal() {
+                        let note = refusal.id.checked_sub(self.first).and_then(|place| self.notes.get(place).copied().flatten());
+                        return Err(Unsent::Refused(refusal, note));
+                    }
+                    if control.expired() {
+                        return Err(Unsent::Stopped);
+                    }
+                }
+                Err((KafkaError::MessageProduction(code @ Code::MessageSizeTooLarge), _)) => {
+                    let payload = message[..message.len().min(64 * 1024)].to_vec();
+                    return Err(Unsent::Refused(Refusal { id, code, payload }, Some(note)));
+                }
+                Err((error, _)) => return Err(Unsent::Error(error)),
+            }
+        }
+        self.notes.push_back(Some(note));
+        self.unpolled += 1;
+        if self.unpolled >= POLL_EVERY {
+            self.unpolled = 0;
+            link.producer.poll(Duration::ZERO);
+        }
+        Ok(())
+    }
+}

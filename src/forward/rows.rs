@@ -1,0 +1,217 @@
+//! A sample as a row of JSON: the published contract `rows/1` of docs/rows.md.
+//!
+//! Key order is fixed: `ts`, `name`, `v`, what stands for a `v` that JSON cannot say (`nan`, `inf`, `stale`, `histogram`), the sink's
+//! columns in their configured order, `late`, `labels`. Whatever changes here that a reader could notice takes a new contract number.
+//! No allocation a row, no cache of label text per series either: at a million series it would hold half a gigabyte to save 0.1 µs.
+
+use crate::forward::format::{COLUMNS_MAX, Columns};
+use crate::forward::text::{push_finite, push_integer, push_number_or_null, push_text, push_unsigned};
+use crate::wire::histogram::Count;
+use crate::wire::histogram::Histogram;
+use crate::wire::histogram::Side;
+use crate::wire::remote_write::Label;
+
+/// What a point of a series says.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    /// A float, NaN and infinities included.
+    Float(f64),
+    /// The series ends here.
+    Stale,
+    /// A native histogram.
+    Histogram(&'a Histogram),
+    /// An exemplar: no row of its own (docs/rows.md), so a sink counts it as filtered.
+    Exemplar,
+}
+
+/// One sample on its way out.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// The series' labels, sorted by name, without the replica labels, no empty values.
+    pub labels: &'a [Label<'a>],
+    /// Milliseconds since 1970.
+    pub time: i64,
+    /// What it says.
+    pub value: Value<'a>,
+    /// Older than what had been forwarded of its series.
+    pub late: bool,
+    /// The series' hash.
+    pub series: u64,
+    /// Its place in body order of its entry.
+    pub item: u32,
+}
+
+/// Writes rows. One a worker, for its scratch.
+#[derive(Clone, Debug)]
+pub struct RowEncoder {
+    columns: Columns,
+}
+
+impl RowEncoder {
+    /// Rows with these columns.
+    pub fn new(columns: Columns) -> RowEncoder {
+        RowEncoder { columns }
+    }
+
+    /// Appends the row, without a line feed. False (and nothing appended): this point has no row (an exemplar).
+    pub fn encode(&self, row: &Row<'_>, out: &mut Vec<u8>) -> bool {
+        if matches!(row.value, Value::Exemplar) {
+            return false;
+        }
+        let mut columns = [0_u32; COLUMNS_MAX];
+        let mut top = 0_u32;
+        let mut rest = 0_u128;
+        let mut name = "";
+        for (at, label) in row.labels.iter().enumerate() {
+            if let Some(place) = self.columns.place(label.name) {
+                columns[place] = at as u32;
+                top |= 1 << place;
+            } else if label.name == "__name__" {
+                name = label.value;
+            } else if at < 128 {
+                rest |= 1 << at;
+            }
+        }
+        out.reserve(160);
+        out.extend_from_slice(b"{\"ts\":");
+        push_integer(out, row.time);
+        out.extend_from_slice(b",\"name\":\"");
+        push_text(out, name);
+        out.extend_from_slice(b"\",\"v\":");
+        push_value(out, &row.value);
+        while top != 0 {
+            let place = top.trailing_zeros() as usize;
+            top &= top - 1;
+            out.push(b',');
+            push_pair(out, &row.labels[columns[place] as usize]);
+        }
+        if row.late {
+            out.extend_from_slice(b",\"late\":true");
+        }
+        out.extend_from_slice(b",\"labels\":{");
+        let before = out.len();
+        while rest != 0 {
+            let at = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            push_pair(out, &row.labels[at]);
+            out.push(b',');
+        }
+        if row.labels.len() > 128 {
+            self.push_labels_beyond(row, out);
+        }
+        if out.len() > before {
+            out.pop();
+        }
+        out.extend_from_slice(b"}}");
+        true
+    }
+
+    /// The labels after the 128th: rare, so they are looked at a second time instead of being remembered.
+    #[cold]
+    fn push_labels_beyond(&self, row: &Row<'_>, out: &mut Vec<u8>) {
+        for label in &row.labels[128..] {
+            if label.name != "__name__" && self.columns.place(label.name).is_none() {
+                push_pair(out, label);
+                out.push(b',');
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn push_pair(out: &mut Vec<u8>, label: &Label<'_>) {
+    out.reserve(label.name.len() + label.value.len() + 8);
+    out.push(b'"');
+    push_text(out, label.name);
+    out.extend_from_slice(b"\":\"");
+    push_text(out, label.value);
+    out.push(b'"');
+}
+
+/// What follows `"v":`.
+#[inline]
+fn push_value(out: &mut Vec<u8>, value: &Value<'_>) {
+    match value {
+        Value::Float(number) if number.is_finite() => push_finite(out, *number),
+        Value::Float(number) if number.is_nan() => out.extend_from_slice(b"null,\"nan\":true"),
+        Value::Float(number) if *number > 0.0 => out.extend_from_slice(b"null,\"inf\":1"),
+        Value::Float(_) => out.extend_from_slice(b"null,\"inf\":-1"),
+        Value::Stale => out.extend_from_slice(b"null,\"stale\":true"),
+        Value::Histogram(histogram) => {
+            out.extend_from_slice(b"null,\"histogram\":");
+            push_histogram(out, histogram);
+        }
+        Value::Exemplar => out.extend_from_slice(b"null"),
+    }
+}
+
+/// The object after `"histogram":`. Bucket indexes instead of bounds: exact, half the bytes, and Prometheus' own words.
+fn push_histogram(out: &mut Vec<u8>, histogram: &Histogram) {
+    out.extend_from_slice(b"{\"count\":");
+    push_count(out, histogram.count);
+    out.extend_from_slice(b",\"sum\":");
+    push_number_or_null(out, f64::from_bits(histogram.sum_bits));
+    out.extend_from_slice(b",\"schema\":");
+    push_integer(out, i64::from(histogram.schema));
+    out.extend_from_slice(b",\"zero_threshold\":");
+    push_number_or_null(out, f64::from_bits(histogram.zero_threshold_bits));
+    out.extend_from_slice(b",\"zero_count\":");
+    push_count(out, histogram.zero_count);
+    out.extend_from_slice(b",\"buckets\":");
+    push_buckets(out, &histogram.positive, histogram.is_float());
+    if !histogram.negative.spans.is_empty() {
+        out.extend_from_slice(b",\"negative_buckets\":");
+        push_buckets(out, &histogram.negative, histogram.is_float());
+    }
+    if !histogram.custom_values.is_empty() {
+        out.extend_from_slice(b",\"bounds\":[");
+        for (at, bound) in histogram.custom_values.iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            push_number_or_null(out, f64::from_bits(*bound));
+        }
+        out.push(b']');
+    }
+    let reset: &[u8] = match histogram.reset_hint {
+        1 => b",\"reset\":\"yes\"}",
+        2 => b",\"reset\":\"no\"}",
+        3 => b",\"reset\":\"gauge\"}",
+        _ => b",\"reset\":\"unknown\"}",
+    };
+    out.extend_from_slice(reset);
+}
+
+/// `[[index,count],...]`, upwards, every bucket the sender named, empty ones too.
+fn push_buckets(out: &mut Vec<u8>, side: &Side, float: bool) {
+    let (mut index, mut number, mut running) = (0_i64, 0, 0_i64);
+    let buckets = if float { side.counts.len() } else { side.deltas.len() };
+    out.push(b'[');
+    for span in &side.spans {
+        index += i64::from(span.offset);
+        // Bounded by the buckets there are: the spans of a histogram that was checked speak of no more.
+        for _ in 0..(span.length as usize).min(buckets - number) {
+            let open: &[u8] = if number > 0 { b",[" } else { b"[" };
+            out.extend_from_slice(open);
+            push_integer(out, index);
+            out.push(b',');
+            if float {
+                push_number_or_null(out, f64::from_bits(side.counts[number]));
+            } else {
+                running = running.wrapping_add(side.deltas[number]);
+                push_integer(out, running);
+            }
+            out.push(b']');
+            number += 1;
+            index += 1;
+        }
+    }
+    out.push(b']');
+}
+
+fn push_count(out: &mut Vec<u8>, count: Count) {
+    match count {
+        Count::Int(whole) => push_unsigned(out, whole),
+        Count::Float(bits) => push_number_or_null(out, f64::from_bits(bits)),
+    }
+}

@@ -1,0 +1,166 @@
+//! A sink's view of a real shard: `node::Handle` behind [`Source`].
+//!
+//! The handle's proposals are futures; a worker is a thread, so it waits for them here.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::watch;
+
+use crate::forward::rows::Row;
+use crate::forward::rows::Value;
+use crate::forward::source::Cursor;
+use crate::forward::source::Dead;
+use crate::forward::source::Source;
+use crate::forward::source::SourceError;
+use crate::forward::source::Standing;
+use crate::forward::source::Step;
+use crate::model::Kind;
+use crate::model::ShardId;
+use crate::node;
+use crate::node::offer::ProposeError;
+use crate::node::view::Progress;
+use crate::shard::command::Command;
+use crate::shard::command::CursorMove;
+use crate::shard::command::DeadLetter;
+use crate::shard::emission::Emission;
+use crate::wire::histogram::Histogram;
+use crate::wire::remote_write::Walker;
+
+/// How long a proposal is waited for: longer than an election takes.
+const PROPOSAL: Duration = Duration::from_secs(5);
+
+/// One shard, for one sink.
+pub struct ShardLog {
+    node: node::Handle,
+    shard: ShardId,
+    sink: String,
+    progress: watch::Receiver<Progress>,
+    runtime: Runtime,
+    /// Scratch of the worker, the only caller; nothing else is done while it is held than walking a body.
+    scratch: Mutex<Scratch>,
+}
+
+struct Scratch {
+    walker: Walker,
+    histogram: Histogram,
+}
+
+impl ShardLog {
+    /// The shard as this sink sees it.
+    pub fn new(node: node::Handle, shard: ShardId, sink: &str, runtime: Runtime) -> ShardLog {
+        let progress = node.progress(shard);
+        let scratch = Mutex::new(Scratch { walker: Walker::new(node.hash_seed()), histogram: Histogram::default() });
+        ShardLog { node, shard, sink: sink.to_owned(), progress, runtime, scratch }
+    }
+
+    fn propose(&self, command: Command) -> Result<(), SourceError> {
+        let proposal = self.node.propose(self.shard, command);
+        let outcome = self.runtime.block_on(async { tokio::time::timeout(PROPOSAL, proposal).await });
+        match outcome {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(ProposeError::Busy(_))) => Err(SourceError::Busy),
+            Ok(Err(ProposeError::NotLeader(_) | ProposeError::Stopping | ProposeError::NoShard(_))) => Err(SourceError::NotLeading),
+            Ok(Err(ProposeError::Void(reason))) => Err(SourceError::Void(reason)),
+            Ok(Err(ProposeError::Unknown)) | Err(_) => Err(SourceError::Unknown),
+        }
+    }
+}
+
+fn standing(progress: &Progress) -> Standing {
+    Standing {
+        last_emission: progress.last_emission,
+        oldest_emission: progress.oldest_emission,
+        samples: progress.samples,
+        sinks_version: progress.sinks_version,
+        leads: progress.leads,
+        at: progress.at,
+    }
+}
+
+impl Source for ShardLog {
+    fn standing(&self) -> Standing {
+        standing(&self.progress.borrow())
+    }
+
+    fn wait(&self, seen: &Standing, at_most: Duration) {
+        let mut progress = self.progress.clone();
+        let news = progress.wait_for(|now| {
+            let now = standing(now);
+            (now.last_emission, now.sinks_version, now.leads) != (seen.last_emission, seen.sinks_version, seen.leads)
+        });
+        let ended = self.runtime.block_on(async { tokio::time::timeout(at_most, news).await.is_ok_and(|news| news.is_err()) });
+        if ended {
+            // The node is gone; the worker is about to be told.
+            std::thread::sleep(at_most.min(Duration::from_millis(100)));
+        }
+    }
+
+    fn cursor(&self) -> Result<Option<Cursor>, SourceError> {
+        let cursor = self.node.cursors(self.shard).iter().find(|cursor| cursor.sink == self.sink).cloned();
+        Ok(cursor.map(|cursor| Cursor {
+            epoch: cursor.epoch,
+            emission: cursor.emission,
+            delivered: cursor.delivered,
+            filtered: cursor.filtered,
+            dead: cursor.dead,
+            dropped: cursor.dropped,
+            pending: cursor.pending,
+            pending_bytes: cursor.pending_bytes,
+            pending_ms: cursor.pending_ms,
+            budget_bytes: cursor.budget_bytes,
+            seconds_left: cursor.seconds_left,
+        }))
+    }
+
+    fn emissions(&self, after: u64, samples: usize) -> Result<Vec<Arc<Emission>>, SourceError> {
+        self.node.emissions(self.shard, after, samples).map_err(|error| SourceError::Unreadable(error.to_string()))
+    }
+
+    fn rows(&self, emission: &Emission, visit: &mut dyn FnMut(&Row<'_>)) -> Result<bool, SourceError> {
+        let body = self.node.body(self.shard, emission.entry).map_err(|error| SourceError::Unreadable(error.to_string()))?;
+        let Some(body) = body else { return Ok(false) };
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let Scratch { walker, histogram } = &mut *scratch;
+        let mut torn = None;
+        let visited = body
+            .pick(walker, &emission.picks, &mut |picked| {
+                let point = picked.point;
+                let value = match point.kind {
+                    Kind::Float => Value::Float(f64::from_bits(point.bits)),
+                    Kind::Stale => Value::Stale,
+                    Kind::Exemplar => Value::Exemplar,
+                    Kind::Histogram => match histogram.decode(point.raw) {
+                        Ok(()) => Value::Histogram(histogram),
+                        Err(error) => {
+                            torn = Some(error.to_string());
+                            return;
+                        }
+                    },
+                };
+                visit(&Row { labels: picked.labels, time: point.time, value, late: picked.late, series: picked.series, item: picked.item });
+            })
+            .map_err(|error| SourceError::Unreadable(format!("entry {}: {error}", emission.entry)))?;
+        if let Some(torn) = torn {
+            return Err(SourceError::Unreadable(format!("entry {}: {torn}", emission.entry)));
+        }
+        if visited != emission.picks.len() {
+            let text = format!("entry {} holds {visited} of the {} samples of emission {}", emission.entry, emission.picks.len(), emission.number);
+            return Err(SourceError::Unreadable(text));
+        }
+        Ok(true)
+    }
+
+    fn step(&self, step: Step) -> Result<(), SourceError> {
+        let Step { epoch, emission, delivered, filtered, dead } = step;
+        self.propose(Command::Cursor(CursorMove { sink: self.sink.clone(), epoch, emission, delivered, filtered, dead }))
+    }
+
+    fn bury(&self, dead: Dead) -> Result<(), SourceError> {
+        let Dead { emission, item, reason, payload } = dead;
+        self.propose(Command::Dead(DeadLetter { sink: self.sink.clone(), emission, item, reason, payload }))
+    }
+}

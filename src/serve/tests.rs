@@ -1,0 +1,105 @@
+//! The accept loop against plain sockets.
+
+use super::*;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+
+struct Running {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<usize>,
+}
+
+async fn start(connections: usize, answerer: Answerer) -> Running {
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.address();
+    let (stop, stopped) = watch::channel(false);
+    let bounds = Bounds { connections, drain: Duration::from_secs(2) };
+    let task = tokio::spawn(run(listener, bounds, answerer, Metrics::default(), stopped));
+    Running { address, stop, task }
+}
+
+fn echo(limit: usize, pace: body::Pace) -> Answerer {
+    Arc::new(move |request, peer| {
+        Box::pin(async move {
+            if peer.beyond_bound {
+                return answer(hyper::StatusCode::SERVICE_UNAVAILABLE, "text/plain", "full");
+            }
+            match body::read(&mut request.into_body(), limit, pace, &mut |_| true).await {
+                Ok(bytes) => answer(hyper::StatusCode::OK, "text/plain", bytes),
+                Err(error) => answer(hyper::StatusCode::BAD_REQUEST, "text/plain", error.to_string()),
+            }
+        })
+    })
+}
+
+const FAST: body::Pace = body::Pace { bytes_per_second: 1, grace: Duration::from_secs(5) };
+
+async fn exchange(stream: &mut TcpStream, request: &str, until: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let (mut seen, mut part) = (String::new(), [0; 1024]);
+    while !seen.contains(until) {
+        let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut part)).await.expect("an answer").unwrap();
+        if read == 0 {
+            break;
+        }
+        seen.push_str(&String::from_utf8_lossy(&part[..read]));
+    }
+    seen
+}
+
+#[tokio::test]
+async fn beyond_the_bound_senders_get_503_and_keep_their_connection() {
+    let running = start(1, echo(100, FAST)).await;
+    let post = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi";
+    let mut first = TcpStream::connect(running.address).await.unwrap();
+    assert!(exchange(&mut first, post, "hi").await.contains("200 OK"));
+    let mut second = TcpStream::connect(running.address).await.unwrap();
+    for _ in 0..2 {
+        let answer = exchange(&mut second, post, "full").await;
+        assert!(answer.contains("503") && !answer.contains("connection: close"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_in_size_and_in_time() {
+    let running = start(9, echo(4, FAST)).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let answer = exchange(&mut stream, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", "bytes").await;
+    assert!(answer.contains("larger than 4"), "{answer}");
+    let chunked = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n";
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    assert!(exchange(&mut stream, chunked, "bytes").await.contains("larger than 4"));
+
+    let slow = start(9, echo(100, body::Pace { bytes_per_second: 1000, grace: Duration::from_millis(50) })).await;
+    let mut stream = TcpStream::connect(slow.address).await.unwrap();
+    let answer = exchange(&mut stream, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nhello", "second").await;
+    assert!(answer.contains("slower than 1000"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_stop_lets_a_request_under_way_end_and_closes_the_idle() {
+    let answerer: Answerer = Arc::new(|_, _| {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            answer(hyper::StatusCode::OK, "text/plain", "done")
+        })
+    });
+    let running = start(9, answerer).await;
+    let _idle = TcpStream::connect(running.address).await.unwrap();
+    let mut busy = TcpStream::connect(running.address).await.unwrap();
+    busy.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    running.stop.send(true).unwrap();
+    let answer = exchange(&mut busy, "", "done").await;
+    assert!(answer.contains("done"), "{answer}");
+    assert_eq!(running.task.await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_taken_port_says_which_flag_changes_it() {
+    let first = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let error = Listener::bind(first.address()).await.err().unwrap();
+    assert!(matches!(error, BindError::Taken(_)));
+    assert!(error.to_string().contains("--listen"));
+}
