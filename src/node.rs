@@ -74,7 +74,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    pub(crate) fn new(shared: Arc<Shared>) -> Handle {
+    fn new(shared: Arc<Shared>) -> Handle {
         Handle { shared }
     }
 

@@ -263,6 +263,7 @@ impl Worker {
     /// Fills in what only the shard's leader knows.
     fn complete(&self, command: &mut Command) -> Result<(), String> {
         match command {
+            Command::Cursor(moved) => moved.samples = self.samples_up_to(moved.emission)?,
             Command::Epoch(epoch) => epoch.samples = self.samples_up_to(epoch.emission)?,
             Command::Drop(drop) => drop.samples = self.samples_up_to(drop.up_to)?,
             _ => {}
