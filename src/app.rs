@@ -1,1 +1,98 @@
-//! (skeleton)
+//! The only place that builds the parts and ties them together: what runs, in which order it starts, and in which order it stops.
+//!
+//! Everything above the command line's words and below the parts' own work is here: [`run`] is `sluice run`, [`dev`] is `sluice dev`.
+//! Deliberately absent: any rule about samples, sinks or requests.
+
+pub mod check;
+pub mod dev;
+mod measures;
+mod reload;
+mod running;
+mod senders;
+mod sinks;
+mod translate;
+
+use std::path::Path;
+
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+
+use crate::app::running::Running;
+use crate::config::Config;
+
+/// Why the program ends otherwise than by a wish.
+#[derive(Debug)]
+pub enum Fault {
+    /// The configuration is wrong: every problem.
+    Config(Vec<String>),
+    /// It could not start: why, and what to do.
+    Start(String),
+    /// It ran and could not go on.
+    Ended(String),
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Fault::Config(problems) => {
+                let number = problems.len();
+                write!(out, "the configuration has {number} {}:\n  {}", if number == 1 { "problem" } else { "problems" }, problems.join("\n  "))
+            }
+            Fault::Start(reason) => write!(out, "cannot start: {reason}"),
+            Fault::Ended(reason) => write!(out, "{reason}"),
+        }
+    }
+}
+
+/// `sluice run`: until SIGTERM, SIGINT, or a fault of the disk.
+pub fn run(path: &Path) -> Result<(), Fault> {
+    let config = check::file(path)?;
+    crate::telemetry::logs::set_up(&config.logging);
+    let runtime = runtime()?;
+    let running = runtime.block_on(Running::start(running::Plan { config, file: Some(path.to_owned()), dev: None }))?;
+    runtime.block_on(until_the_end(running))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("async").build();
+    built.map_err(|error| Fault::Start(format!("the runtime: {error}")))
+}
+
+/// Waits for a signal or a fault, then stops everything in order.
+async fn until_the_end(running: Running) -> Result<(), Fault> {
+    let on = |kind: SignalKind| signal(kind).map_err(|error| Fault::Start(format!("signals: {error}")));
+    let (mut terminate, mut interrupt, mut hangup) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
+    let mut fatal = running.fatal();
+    let fault = loop {
+        tokio::select! {
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break None,
+            reason = fatal.wait_for(Option::is_some) => break reason.ok().and_then(|reason| reason.clone()),
+            _ = hangup.recv() => match running.reload().await {
+                Ok(done) => tracing::info!("reloaded: {done}"),
+                Err(problems) => tracing::error!("not reloaded, all stays as it was: {}", problems.join("; ")),
+            },
+        }
+    };
+    // A second signal means: at once. What was acknowledged is on the disk already.
+    let stopped = tokio::select! {
+        undone = running.stop() => undone,
+        _ = terminate.recv() => vec!["everything: a second signal came".to_owned()],
+        _ = interrupt.recv() => vec!["everything: a second signal came".to_owned()],
+    };
+    for what in &stopped {
+        tracing::warn!("aborted: {what}");
+    }
+    match fault {
+        Some(reason) => Err(Fault::Ended(reason)),
+        None => Ok(()),
+    }
+}
+
+/// Directory of the data, made if it is missing.
+fn make_data_dir(config: &Config) -> Result<(), Fault> {
+    let dir = &config.data_dir;
+    std::fs::create_dir_all(dir).map_err(|error| {
+        Fault::Start(format!("data_dir {}: {error}; make it and give it to the user that runs sluice, or name another in the file", dir.display()))
+    })
+}

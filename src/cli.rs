@@ -1,2 +1,234 @@
-//! (skeleton)
+//! The command line: what can be said, and which part answers.
+//!
+//! `run`, `check` and `dev` are this process's own business and go to `app`. Every other verb asks a running node over HTTP, as anybody
+//! could with curl (docs/api.md); nothing here reads the data directory of a running node.
+//!
+//! Exit codes: 0 done; 1 it failed (the reason is on standard error); 2 the command or the configuration is wrong; 3 no answer from the node.
+
 pub mod bench;
+mod client;
+mod groups;
+mod sinks;
+mod status;
+mod table;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use clap::CommandFactory;
+use clap::Parser;
+use clap::Subcommand;
+
+use crate::app;
+use crate::cli::client::Client;
+
+/// Takes remote-write from pairs of Prometheus, lets each sample through once, forwards it to Kafka.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, propagate_version = true, after_help = AFTER)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const AFTER: &str = "\
+First steps:
+  sluice dev                             a node, a Kafka and a pair of senders in one process; prints what to try
+  sluice check /etc/sluice/sluice.yaml   says everything that is wrong with a configuration, or nothing
+  sluice run --config sluice.yaml        runs a node
+  sluice group list                      who leads, who stands by, what was covered (asks a running node)
+
+Exit codes: 0 done, 1 failed, 2 wrong command or configuration, 3 no answer from the node.";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run a node until SIGTERM; SIGHUP reads the configuration again.
+    Run {
+        /// The configuration (docs/configuration.md); six lines are enough.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Say everything that is wrong with a configuration: line, key, rule and remedy of each problem.
+    Check {
+        /// The configuration.
+        file: PathBuf,
+    },
+    /// Run a node to look at: with an in-process Kafka and a pair of synthetic Prometheus senders.
+    Dev(Dev),
+    /// What the node does now: groups, sinks, problems.
+    Status(Asked),
+    /// Groups: pairs of Prometheus and who of them leads.
+    #[command(subcommand)]
+    Group(groups::Verb),
+    /// Sinks: where samples go, how far they are, what they refused.
+    #[command(subcommand)]
+    Sink(sinks::Verb),
+    /// Show what a sink delivers, as it is delivered: one row a line.
+    Tap(sinks::Tap),
+    /// Measure this machine or a running node.
+    #[command(subcommand)]
+    Bench(bench::Verb),
+    /// Print completion for a shell: `source <(sluice completion bash)`.
+    Completion {
+        /// bash, zsh, fish, elvish or powershell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `sluice dev`.
+#[derive(Debug, Args)]
+struct Dev {
+    /// Where to listen: remote write, API, status page.
+    #[arg(long, value_name = "ADDRESS", default_value = crate::config::LISTEN_DEFAULT)]
+    listen: SocketAddr,
+    /// No synthetic senders: a Prometheus of yours will write (the page shows the snippet for its configuration).
+    #[arg(long)]
+    no_synthetic: bool,
+    /// A real Kafka instead of the in-process one.
+    #[arg(long, value_name = "HOST:PORT")]
+    kafka: Option<String>,
+    /// The topic to write to.
+    #[arg(long, default_value = "metrics")]
+    topic: String,
+    /// Keep the data there; without it a temporary directory is used and removed.
+    #[arg(long, value_name = "DIRECTORY")]
+    data_dir: Option<PathBuf>,
+    /// Seconds between two scrapes of the synthetic senders.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
+    interval: u64,
+}
+
+/// For every verb that asks a running node.
+#[derive(Clone, Debug, Args)]
+pub struct Asked {
+    /// The node to ask.
+    #[arg(long, env = "SLUICE_SERVER", value_name = "URL", default_value = "http://127.0.0.1:9201")]
+    server: String,
+    /// Print the node's JSON (docs/api.md) instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Asked {
+    fn client(&self) -> Client {
+        Client::new(&self.server)
+    }
+}
+
+/// Why a verb failed, and with which exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// It could not be done.
+    #[error("{0}")]
+    Failed(String),
+    /// The command or the configuration is wrong.
+    #[error("{0}")]
+    Wrong(String),
+    /// The node gave no answer.
+    #[error("{0}")]
+    NoAnswer(String),
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Failure::Failed(_) => ExitCode::from(1),
+            Failure::Wrong(_) => ExitCode::from(2),
+            Failure::NoAnswer(_) => ExitCode::from(3),
+        }
+    }
+}
+
+/// Reads the arguments and does what they say.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match carry_out(arguments.verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let text = failure.to_string();
+            if !text.is_empty() {
+                eprintln!("sluice: {text}");
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+fn carry_out(verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Run { config } => app::run(&config).map_err(Failure::from),
+        Verb::Check { file } => check(&file),
+        Verb::Dev(dev) => app::dev::run(dev.into()).map_err(Failure::from),
+        Verb::Completion { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "sluice", &mut std::io::stdout());
+            Ok(())
+        }
+        Verb::Status(asked) => wait_for(status::show(&asked)),
+        Verb::Group(verb) => wait_for(groups::carry_out(verb)),
+        Verb::Sink(verb) => wait_for(sinks::carry_out(verb)),
+        Verb::Tap(tap) => wait_for(sinks::tap(tap)),
+        Verb::Bench(verb) => bench::carry_out(verb),
+    }
+}
+
+impl From<app::Fault> for Failure {
+    fn from(fault: app::Fault) -> Failure {
+        match fault {
+            app::Fault::Config(_) => Failure::Wrong(fault.to_string()),
+            app::Fault::Start(_) | app::Fault::Ended(_) => Failure::Failed(fault.to_string()),
+        }
+    }
+}
+
+impl From<Dev> for app::dev::Options {
+    fn from(dev: Dev) -> app::dev::Options {
+        app::dev::Options {
+            listen: dev.listen,
+            synthetic: !dev.no_synthetic,
+            kafka: dev.kafka,
+            topic: dev.topic,
+            data_dir: dev.data_dir,
+            interval: std::time::Duration::from_secs(dev.interval),
+        }
+    }
+}
+
+fn check(file: &std::path::Path) -> Result<(), Failure> {
+    match app::check::file(file) {
+        Ok(config) => {
+            let sinks = config.sinks.len();
+            println!("{}: good; listens on {}, {sinks} {}", file.display(), config.listen, if sinks == 1 { "sink" } else { "sinks" });
+            Ok(())
+        }
+        Err(fault) => Err(Failure::from(fault)),
+    }
+}
+
+/// Client verbs need no more than one thread.
+fn wait_for<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::Failed(format!("cannot start the runtime: {error}")))?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_explains_itself() {
+        fn visit(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "`{}` has no text", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "`{} {}` has no text", command.get_name(), argument.get_id());
+            }
+            command.get_subcommands().for_each(visit);
+        }
+        visit(&Arguments::command());
+    }
+}

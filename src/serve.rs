@@ -112,7 +112,7 @@ pub async fn run(listener: Listener, bounds: Bounds, answerer: Answerer, metrics
         let full = connections.len() >= hard;
         tokio::select! {
             biased; // the end first, then room, then new connections
-            _ = stop.wait_for(|stop| *stop) => break,
+            _ = stopped(&mut stop) => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.listener.accept(), if !full => match accepted {
                 Ok((stream, address)) => {
@@ -141,6 +141,11 @@ pub async fn run(listener: Listener, bounds: Bounds, answerer: Answerer, metrics
     cut
 }
 
+/// Ends when the end has come. (Without the guard that `wait_for` returns, which may not be held across an await.)
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
 /// Counts a connection as gone, however it ends.
 struct Leaving {
     open: Arc<AtomicUsize>,
@@ -158,7 +163,7 @@ async fn connection(stream: TcpStream, peer: Peer, answerer: Answerer, mut stop:
     // An answer is one small packet that nothing follows: waiting for more costs the sender 40 ms.
     let _ = stream.set_nodelay(true);
     let http2 = tokio::select! {
-        _ = stop.wait_for(|stop| *stop) => return,
+        _ = stopped(&mut stop) => return,
         spoken = tokio::time::timeout(PREFACE, speaks_http2(&stream)) => match spoken {
             Ok(Ok(http2)) => http2,
             Ok(Err(_)) | Err(_) => return,
@@ -177,7 +182,7 @@ async fn connection(stream: TcpStream, peer: Peer, answerer: Answerer, mut stop:
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
         tokio::select! {
             _ = connection.as_mut() => return,
-            _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+            _ = stopped(&mut stop) => connection.as_mut().graceful_shutdown(),
         }
         let _ = connection.await;
     } else {
@@ -186,7 +191,7 @@ async fn connection(stream: TcpStream, peer: Peer, answerer: Answerer, mut stop:
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
         tokio::select! {
             _ = connection.as_mut() => return,
-            _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+            _ = stopped(&mut stop) => connection.as_mut().graceful_shutdown(),
         }
         let _ = connection.await;
     }

@@ -25,14 +25,19 @@ pub struct Telemetry {
 
 impl Default for Telemetry {
     fn default() -> Telemetry {
-        Telemetry { registry: Arc::new(Mutex::new(Registry::with_prefix("sluice"))) }
+        Telemetry { registry: Arc::new(Mutex::new(Registry::default())) }
     }
 }
 
 impl Telemetry {
-    /// Lets a part register its numbers.
+    /// Lets a part register its numbers; their names then begin with `sluice_`.
     pub fn register(&self, part: impl FnOnce(&mut Registry)) {
-        part(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+        part(self.registry.lock().unwrap_or_else(PoisonError::into_inner).sub_registry_with_prefix("sluice"));
+    }
+
+    /// Registers the numbers that every process has, under the names that every exporter gives them.
+    pub fn register_process(&self, started_wall_ms: i64) {
+        process::register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner), started_wall_ms);
     }
 
     /// The exposition.

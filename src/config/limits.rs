@@ -28,6 +28,8 @@ pub struct Limits {
     pub points_per_request: usize,
     /// Symbols of one 2.0 request.
     pub symbols_per_request: usize,
+    /// Groups there may be; series of one more are refused.
+    pub groups: usize,
     /// How far a sample may lie ahead of this node's clock.
     pub future: Duration,
     /// A body that comes slower than so many bytes a second is answered 408.
@@ -47,6 +49,7 @@ impl Default for Limits {
             series_per_request: 500_000,
             points_per_request: 1_000_000,
             symbols_per_request: 1_000_000,
+            groups: 1000,
             future: Duration::from_secs(600),
             body_bytes_per_second: 1 << 10,
         }
@@ -69,6 +72,7 @@ pub fn read(section: &Section<'_>) -> Limits {
         series_per_request: count("series_per_request", default.series_per_request, 10_000_000),
         points_per_request: count("points_per_request", default.points_per_request, 10_000_000),
         symbols_per_request: count("symbols_per_request", default.symbols_per_request, 10_000_000),
+        groups: count("groups", default.groups, 100_000),
         future: section.or("future", default.future, values::duration_in(Duration::from_secs(1)..=Duration::from_secs(365 * 86_400))),
         body_bytes_per_second: section.or("body_bytes_per_second", default.body_bytes_per_second, values::size_in(1..=1 << 30)),
     };

@@ -52,6 +52,8 @@ label_words! {
         Future = "future",
         /// Without labels that say whose it is, where that is not allowed.
         Unidentified = "unidentified",
+        /// The group is new and there are as many as are taken.
+        TooManyGroups = "too_many_groups",
         /// More groups and replicas in one request than are taken.
         TooManyLanes = "too_many_replicas",
     }
@@ -222,21 +224,21 @@ impl Lanes {
     fn series(&mut self, series: &Series<'_, '_>, door: &Door, hint: &Hint, strip: &[&str], now_ms: i64) {
         if let Some(fault) = series.fault {
             let lane = self.runs.last().map_or(NOT_YET, |run| run.lane);
-            return self.refuse(series, lane, fault.into(), &fault.to_string());
+            return self.refuse(series, lane, fault.into(), || fault.to_string());
         }
         let identity = door.identifier.identify(series.labels, hint);
         let Some(number) = self.lane_of(&identity, door) else {
             let lane = self.runs.last().map_or(NOT_YET, |run| run.lane);
-            return self.refuse(series, lane, Refusal::TooManyLanes, "the request holds series of more than 64 replicas");
+            return self.refuse(series, lane, Refusal::TooManyLanes, || "the request holds series of more than 64 replicas".into());
         };
         if let (Some(missing), Policy::Refuse) = (identity.missing, door.groups.unidentified) {
-            let detail = format!("{}: it does not say which group and replica it is of (groups.unidentified: refuse)", missing.word());
-            return self.refuse(series, number, Refusal::Unidentified, &detail);
+            let detail = || format!("{}: it does not say which group and replica it is of (groups.unidentified: refuse)", missing.word());
+            return self.refuse(series, number, Refusal::Unidentified, detail);
         }
         let (future, labels_most) = self.special[number];
         if series.labels.len() > labels_most {
-            let detail = format!("it has {} labels, at most {labels_most} are taken", series.labels.len());
-            return self.refuse(series, number, Refusal::TooManyLabels, &detail);
+            let detail = || format!("it has {} labels, at most {labels_most} are taken", series.labels.len());
+            return self.refuse(series, number, Refusal::TooManyLabels, detail);
         }
         let hash = series.hash(strip);
         let latest = now_ms.saturating_add(future);
@@ -245,8 +247,9 @@ impl Lanes {
             let refused = point.time > latest;
             if refused {
                 lane.refused += 1;
-                let ahead = (point.time.saturating_sub(now_ms)) / 1000;
-                self.offenders.add(Refusal::Future, 1, series.labels, &format!("it lies {ahead} s ahead of this node's clock"));
+                let ahead = || format!("it lies {} s ahead of this node's clock", point.time.saturating_sub(now_ms) / 1000);
+                self.offenders.count(Refusal::Future, number, 1);
+                self.offenders.show(series.labels, ahead);
             } else {
                 lane.good.count(point);
                 lane.newest = lane.newest.max(point.time);
@@ -256,14 +259,15 @@ impl Lanes {
         self.run(number, series.points.len());
     }
 
-    fn refuse(&mut self, series: &Series<'_, '_>, lane: usize, refusal: Refusal, detail: &str) {
+    fn refuse(&mut self, series: &Series<'_, '_>, lane: usize, refusal: Refusal, detail: impl FnOnce() -> String) {
         let points = series.points.len();
         self.items.extend(series.points.iter().map(|point| Item { series: 0, time: point.time, kind: point.kind, refused: true }));
         if let Some(lane) = self.lanes.get_mut(lane) {
             lane.refused += points as u64;
         }
         // A bad series without any point is refused, too: say so once.
-        self.offenders.add(refusal, (points as u64).max(1), series.labels, detail);
+        self.offenders.count(refusal, if lane == NOT_YET { 0 } else { lane }, (points as u64).max(1));
+        self.offenders.show(series.labels, detail);
         self.run(lane, points);
     }
 

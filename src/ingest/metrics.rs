@@ -59,6 +59,11 @@ struct RefusedLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: Refusal,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct UnableLabels {
     reason: Unable,
 }
@@ -87,6 +92,25 @@ pub struct Metrics {
     seconds: Histogram,
     decode_seconds: Histogram,
     waiting_for_slot: Gauge,
+    /// Requests, whatever became of them.
+    all_requests: Counter,
+    /// Refused points of all groups together, for the page; `/metrics` has them by group.
+    refused_by_reason: Family<ReasonLabels, Counter>,
+}
+
+/// What the status page shows of all this.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    /// Requests.
+    pub requests: u64,
+    /// Samples and histograms committed.
+    pub samples: u64,
+    /// Points refused, by reason.
+    pub refused: Vec<(String, u64)>,
+    /// Requests answered 503, by reason.
+    pub unable: Vec<(String, u64)>,
+    /// Points that do not say whose they are, by what is missing.
+    pub unidentified: Vec<(String, u64)>,
 }
 
 /// 0.5 ms to 16 s.
@@ -113,6 +137,8 @@ impl Default for Metrics {
             seconds: Histogram::new(buckets()),
             decode_seconds: Histogram::new(buckets()),
             waiting_for_slot: Gauge::default(),
+            all_requests: Counter::default(),
+            refused_by_reason: Family::default(),
         }
     }
 }
@@ -146,6 +172,7 @@ impl Metrics {
             None => Version::Unknown,
         };
         self.requests.get_or_create(&RequestLabels { protocol, status }).inc();
+        self.all_requests.inc();
         self.seconds.observe(took.as_secs_f64());
         if retries > 0 {
             self.retried.inc();
@@ -179,6 +206,7 @@ impl Metrics {
     /// Refused for good.
     pub fn refused(&self, reason: Refusal, group: &str, points: u64) {
         self.refused.get_or_create(&RefusedLabels { reason, group: group.to_string() }).inc_by(points);
+        self.refused_by_reason.get_or_create(&ReasonLabels { reason }).inc_by(points);
     }
 
     /// Answered 503.
@@ -199,5 +227,22 @@ impl Metrics {
     /// One more waits for a slot, or one less.
     pub fn waits(&self, more: i64) {
         self.waiting_for_slot.inc_by(more);
+    }
+
+    /// For the status page.
+    pub fn shown(&self) -> Shown {
+        let kind = |kind| self.accepted.get(&KindLabels { kind }).map_or(0, |counter| counter.get());
+        let seen = |pairs: Vec<(&'static str, u64)>| pairs.into_iter().filter(|(_, count)| *count > 0).map(|(word, count)| (word.to_owned(), count)).collect();
+        let refused = |reason: &Refusal| (reason.word(), self.refused_by_reason.get(&ReasonLabels { reason: *reason }).map_or(0, |counter| counter.get()));
+        let unable = |reason: &Unable| (reason.word(), self.unable.get(&UnableLabels { reason: *reason }).map_or(0, |counter| counter.get()));
+        let unidentified =
+            |missing: &Unidentified| (missing.word(), self.unidentified.get(&UnidentifiedLabels { missing: *missing }).map_or(0, |counter| counter.get()));
+        Shown {
+            requests: self.all_requests.get(),
+            samples: kind(PointKind::Sample) + kind(PointKind::Histogram),
+            refused: seen(Refusal::ALL.iter().map(refused).collect()),
+            unable: seen(Unable::ALL.iter().map(unable).collect()),
+            unidentified: seen(Unidentified::ALL.iter().map(unidentified).collect()),
+        }
     }
 }

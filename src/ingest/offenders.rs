@@ -11,30 +11,34 @@ const LABELS_BYTES: usize = 200;
 /// What was refused of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offenders {
-    /// Points refused, by reason.
-    pub counts: Vec<(Refusal, u64)>,
+    /// Points refused, by reason and lane.
+    pub counts: Vec<(Refusal, usize, u64)>,
     /// The first ones, one a line.
     pub shown: String,
 }
 
 impl Offenders {
-    /// Adds points of a series.
-    pub fn add(&mut self, refusal: Refusal, points: u64, labels: &[Label<'_>], detail: &str) {
-        match self.counts.iter_mut().find(|(known, _)| *known == refusal) {
-            Some((_, count)) => *count += points,
-            None => self.counts.push((refusal, points)),
+    /// Counts refused points of a lane.
+    pub fn count(&mut self, refusal: Refusal, lane: usize, points: u64) {
+        match self.counts.iter_mut().find(|(known, of, _)| *known == refusal && *of == lane) {
+            Some((_, _, count)) => *count += points,
+            None => self.counts.push((refusal, lane, points)),
         }
+    }
+
+    /// Shows a series, while there is room.
+    pub fn show(&mut self, labels: &[Label<'_>], detail: impl FnOnce() -> String) {
         if self.shown.len() < SHOWN_BYTES {
             self.shown.push_str(&series(labels));
             self.shown.push_str(": ");
-            self.shown.push_str(detail);
+            self.shown.push_str(&detail());
             self.shown.push('\n');
         }
     }
 
     /// Points refused in all.
     pub fn total(&self) -> u64 {
-        self.counts.iter().map(|(_, count)| count).sum()
+        self.counts.iter().map(|(_, _, count)| count).sum()
     }
 
     /// Whether nothing was refused.
@@ -44,7 +48,14 @@ impl Offenders {
 
     /// For the sender: how many, why, and the first of them.
     pub fn text(&self) -> String {
-        let reasons: Vec<String> = self.counts.iter().map(|(refusal, count)| format!("{count} x {}", refusal.word())).collect();
+        let mut by_reason: Vec<(Refusal, u64)> = Vec::new();
+        for (refusal, _, count) in &self.counts {
+            match by_reason.iter_mut().find(|(known, _)| known == refusal) {
+                Some((_, sum)) => *sum += count,
+                None => by_reason.push((*refusal, *count)),
+            }
+        }
+        let reasons: Vec<String> = by_reason.iter().map(|(refusal, count)| format!("{count} x {}", refusal.word())).collect();
         let mut shown = self.shown.clone();
         if let Some((end, _)) = shown.char_indices().find(|(at, _)| *at >= SHOWN_BYTES) {
             shown.truncate(end);

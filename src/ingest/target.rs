@@ -16,8 +16,10 @@ pub trait Target: Send + Sync + 'static {
     fn group(&self, name: &str) -> Option<ShardId>;
     /// Gives a group a shard.
     fn assign(&self, name: &str) -> impl Future<Output = Result<ShardId, ProposeError>> + Send;
-    /// The settings that offers must name.
-    fn settings_version(&self) -> u64;
+    /// How many groups there are; asked only when a new one comes.
+    fn known_groups(&self) -> usize;
+    /// The settings that offers to this shard must name.
+    fn settings_version(&self, shard: ShardId) -> u64;
     /// The seed of series hashes.
     fn hash_seed(&self) -> u64;
 }
@@ -35,8 +37,12 @@ impl Target for Handle {
         Handle::assign(self, name).await
     }
 
-    fn settings_version(&self) -> u64 {
-        Handle::settings_version(self)
+    fn known_groups(&self) -> usize {
+        self.groups().len()
+    }
+
+    fn settings_version(&self, shard: ShardId) -> u64 {
+        Handle::settings_version(self, shard)
     }
 
     fn hash_seed(&self) -> u64 {

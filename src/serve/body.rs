@@ -73,8 +73,8 @@ pub enum ReadError {
 }
 
 /// Reads a body of at most `limit` bytes at no less than `pace`. `room` is asked before bytes are kept; where it says no, reading ends.
-pub async fn read(mut body: Incoming, limit: usize, pace: Pace, room: &mut (dyn FnMut(usize) -> bool + Send)) -> Result<Bytes, ReadError> {
-    let hint = hyper::body::Body::size_hint(&body);
+pub async fn read(body: &mut Incoming, limit: usize, pace: Pace, room: &mut (dyn FnMut(usize) -> bool + Send)) -> Result<Bytes, ReadError> {
+    let hint = hyper::body::Body::size_hint(body);
     if hint.lower() > limit as u64 {
         return Err(ReadError::TooLarge { limit });
     }
@@ -110,6 +110,19 @@ pub async fn read(mut body: Incoming, limit: usize, pace: Pace, room: &mut (dyn 
         }
     }
     if whole.is_empty() { Ok(first.unwrap_or_default()) } else { Ok(Bytes::from(whole)) }
+}
+
+/// Takes in and forgets what is left of a body, so that an answer given early does not cost the connection. A body that is too large
+/// or too slow is left, and then the connection goes with it.
+pub async fn discard(mut body: Incoming, limit: usize, pace: Pace) {
+    let started = clock::now();
+    let mut seen = 0usize;
+    while seen <= limit {
+        match tokio::time::timeout(left(pace, started, seen), body.frame()).await {
+            Ok(Some(Ok(frame))) => seen += frame.data_ref().map_or(0, Bytes::len),
+            _ => return,
+        }
+    }
 }
 
 /// How long the next part may take: the time that the bytes seen so far, and the grace, pay for, less what has passed.

@@ -22,6 +22,11 @@ impl Metrics {
         registry.register("http_accept_failures", "Connections that the system could not give us", self.accept_failures.clone());
     }
 
+    /// Open connections.
+    pub fn open(&self) -> u64 {
+        u64::try_from(self.open.get()).unwrap_or(0)
+    }
+
     pub(super) fn opened(&self, beyond_bound: bool) {
         self.open.inc();
         self.accepted.inc();

@@ -25,7 +25,7 @@ fn echo(limit: usize, pace: body::Pace) -> Answerer {
             if peer.beyond_bound {
                 return answer(hyper::StatusCode::SERVICE_UNAVAILABLE, "text/plain", "full");
             }
-            match body::read(request.into_body(), limit, pace, &mut |_| true).await {
+            match body::read(&mut request.into_body(), limit, pace, &mut |_| true).await {
                 Ok(bytes) => answer(hyper::StatusCode::OK, "text/plain", bytes),
                 Err(error) => answer(hyper::StatusCode::BAD_REQUEST, "text/plain", error.to_string()),
             }

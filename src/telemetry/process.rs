@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 pub fn register(registry: &mut Registry, started_wall_ms: i64) {
     let info: Family<Vec<(&'static str, &'static str)>, Gauge> = Family::default();
     info.get_or_create(&vec![("version", env!("CARGO_PKG_VERSION"))]).set(1);
-    registry.register("build", "The version that runs; always 1", info);
+    registry.register("sluice_build_info", "The version that runs; always 1", info);
     registry.register_collector(Box::new(Process { started: started_wall_ms as f64 / 1000.0 }));
 }
 

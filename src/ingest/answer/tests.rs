@@ -18,7 +18,9 @@ fn read(samples: u64, refused: Offenders, unable: Option<Unable>) -> Outcome {
 
 fn offenders() -> Offenders {
     let mut offenders = Offenders::default();
-    offenders.add(Refusal::NoName, 3, &[], "it has no metric name (__name__)");
+    offenders.count(Refusal::NoName, 0, 1);
+    offenders.count(Refusal::NoName, 1, 2);
+    offenders.show(&[], || "it has no metric name (__name__)".into());
     offenders
 }
 
@@ -121,7 +123,8 @@ fn retry_after_grows_with_each_try_and_is_spread() {
 fn an_answer_stays_short_however_much_is_wrong() {
     let mut many = Offenders::default();
     for _ in 0..10_000 {
-        many.add(Refusal::LongValue, 1, &[], "it has a value that is far too long, and this text is, too");
+        many.count(Refusal::LongValue, 0, 1);
+        many.show(&[], || "it has a value that is far too long, and this text is, too".into());
     }
     let text = many.text();
     assert!(text.len() < 1100 && text.starts_with("10000 refused"), "{}", text.len());

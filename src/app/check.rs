@@ -1,0 +1,99 @@
+//! A configuration file, judged as a whole: by `config`, and by the parts that own a section. All problems at once, in the order of lines.
+
+use std::path::Path;
+
+use crate::app::Fault;
+use crate::config::Config;
+use crate::config::read::Problem;
+use crate::config::sinks;
+use crate::config::sinks::Target;
+use crate::forward::settings::CreateTopic;
+use crate::forward::settings::KafkaDraft;
+use crate::forward::settings::KafkaSettings;
+
+/// Reads and judges a file.
+pub fn file(path: &Path) -> Result<Config, Fault> {
+    let cannot = |error: std::io::Error| {
+        Fault::Config(vec![format!("{}: cannot be read: {error}; `sluice run --config FILE` names the file", path.display())])
+    };
+    let text = std::fs::read_to_string(path).map_err(cannot)?;
+    self::text(&text).map_err(|problems| Fault::Config(lines(path, &problems)))
+}
+
+/// Judges the text of a file.
+pub fn text(text: &str) -> Result<Config, Vec<Problem>> {
+    let config = Config::parse(text)?;
+    let mut problems = Vec::new();
+    for (index, sink) in config.sinks.iter().enumerate() {
+        let Target::Kafka(kafka) = &sink.target;
+        for found in KafkaSettings::check(&draft(kafka)).err().unwrap_or_default() {
+            let key = format!("sinks[{index}].kafka.{}", found.key);
+            let line = config.line_of(&key);
+            problems.push(Problem { line, key, value: found.value, rule: found.rule, remedy: found.remedy });
+        }
+    }
+    if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+/// A line for each problem, file first.
+pub fn lines(path: &Path, problems: &[Problem]) -> Vec<String> {
+    problems.iter().map(|problem| format!("{}: {problem}", path.display())).collect()
+}
+
+/// A Kafka sink's settings, of a configuration that was judged.
+pub fn kafka(sink: &sinks::Sink) -> Result<KafkaSettings, Vec<String>> {
+    let Target::Kafka(kafka) = &sink.target;
+    KafkaSettings::check(&draft(kafka)).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}
+
+fn draft(kafka: &sinks::Kafka) -> KafkaDraft {
+    let number = |number: Option<u64>| number.map(|number| usize::try_from(number).unwrap_or(usize::MAX));
+    KafkaDraft {
+        brokers: kafka.brokers.clone(),
+        topic: kafka.topic.clone(),
+        format: Some(kafka.format.word().to_owned()),
+        columns: Some(kafka.columns.clone()),
+        delivery: Some(kafka.delivery.word().to_owned()),
+        create_topic: kafka
+            .create_topic
+            .map(|topic| CreateTopic { partitions: i32::from(topic.partitions), replication: i32::from(topic.replication) }),
+        compression: Some(kafka.compression.word().to_owned()),
+        rows_per_message: number(kafka.rows_per_message),
+        bytes_per_message: number(kafka.bytes_per_message),
+        transaction_bytes: number(kafka.transaction_bytes),
+        transaction_ms: kafka.transaction_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        properties: kafka.properties.iter().cloned().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIX_LINES: &str = "\
+listen: 127.0.0.1:9201
+data_dir: /var/lib/sluice
+sinks:
+  - name: platform
+    kafka: { brokers: [\"127.0.0.1:9092\"], topic: metrics, format: rows }
+";
+
+    #[test]
+    fn six_lines_are_a_complete_configuration() {
+        assert_eq!(text(SIX_LINES).unwrap().sinks.len(), 1);
+    }
+
+    #[test]
+    fn what_librdkafka_alone_can_judge_is_told_with_its_line() {
+        let wrong = SIX_LINES.replace("format: rows }", "format: rows, properties: { linger.mss: 5 } }");
+        let problems = text(&wrong).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].line, 5);
+        assert!(problems[0].to_string().contains("linger.mss"), "{}", problems[0]);
+    }
+
+    #[test]
+    fn the_shipped_file_is_good() {
+        text(include_str!("../../config/sluice.yaml")).unwrap();
+    }
+}

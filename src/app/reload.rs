@@ -1,0 +1,93 @@
+//! Reading the configuration again while running: everything is prepared and judged first, then swapped; a file with one problem changes
+//! nothing. What can change: sinks, groups, limits. What cannot is refused with its reason.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use crate::app::Fault;
+use crate::app::check;
+use crate::app::sinks::SinkSet;
+use crate::app::translate;
+use crate::config::Config;
+use crate::ingest::Ingest;
+use crate::node::Handle;
+
+/// What a reload needs.
+pub struct Reload {
+    /// As it is in force. Held over the whole reload, so that two do not mix.
+    config: Mutex<Config>,
+    file: Option<PathBuf>,
+    node: Handle,
+    sinks: Arc<SinkSet>,
+    ingest: Arc<Ingest<Handle>>,
+}
+
+impl Reload {
+    /// Of the running parts.
+    pub fn new(config: Config, file: Option<PathBuf>, node: Handle, sinks: Arc<SinkSet>, ingest: Arc<Ingest<Handle>>) -> Reload {
+        Reload { config: Mutex::new(config), file, node, sinks, ingest }
+    }
+
+    /// Says what changed, or everything that is wrong.
+    pub async fn run(&self) -> Result<String, Vec<String>> {
+        let Some(file) = &self.file else {
+            return Err(vec!["this node has no configuration file (`sluice dev`); start it with `sluice run --config FILE`".to_owned()]);
+        };
+        let mut present = self.config.lock().await;
+        let new = check::file(file).map_err(|fault| match fault {
+            Fault::Config(problems) => problems,
+            other => vec![other.to_string()],
+        })?;
+        let fixed = present.fixed_while_running(&new);
+        if !fixed.is_empty() {
+            return Err(fixed.iter().map(|(key, reason)| format!("{key}: {reason}")).collect());
+        }
+        let changed = changes(&present, &new);
+        // Sinks leave before the shards forget them, and come after the shards know them: neither loses its place.
+        let mut between = new.clone();
+        between.sinks.retain(|sink| present.sinks.contains(sink));
+        self.arrange(between).await?;
+        let settings = translate::sinks(&new, self.node.shards().len());
+        self.node.set_sinks(&settings).await.map_err(|error| vec![format!("the shards did not take the settings: {error}")])?;
+        self.arrange(new.clone()).await?;
+        self.ingest.reload(&new.groups, &new.limits);
+        *present = new;
+        Ok(changed)
+    }
+
+    /// Stops and starts sinks off the async workers: it may wait for Kafka.
+    async fn arrange(&self, config: Config) -> Result<(), Vec<String>> {
+        let sinks = Arc::clone(&self.sinks);
+        let arranged = tokio::task::spawn_blocking(move || sinks.arrange(&config)).await;
+        match arranged {
+            Ok(Ok(undone)) => {
+                undone.iter().for_each(|what| tracing::warn!("aborted: {what}"));
+                Ok(())
+            }
+            Ok(Err(error)) => Err(vec![error]),
+            Err(_) => Err(vec!["a sink panicked".to_owned()]),
+        }
+    }
+}
+
+fn changes(present: &Config, new: &Config) -> String {
+    let mut changed = Vec::new();
+    for sink in &new.sinks {
+        match present.sinks.iter().find(|other| other.name == sink.name) {
+            None => changed.push(format!("sink {} added", sink.name)),
+            Some(other) if other != sink => changed.push(format!("sink {} changed", sink.name)),
+            Some(_) => {}
+        }
+    }
+    let gone = present.sinks.iter().filter(|sink| !new.sinks.iter().any(|other| other.name == sink.name));
+    changed.extend(gone.map(|sink| format!("sink {} removed", sink.name)));
+    if present.groups != new.groups {
+        changed.push("groups changed".to_owned());
+    }
+    if present.limits != new.limits {
+        changed.push("limits changed".to_owned());
+    }
+    if changed.is_empty() { "nothing changed".to_owned() } else { changed.join(", ") }
+}

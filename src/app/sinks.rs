@@ -1,0 +1,173 @@
+//! The running sinks: started, changed and stopped here, and shown to `api` in its own words.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::api::deps;
+use crate::api::deps::Later;
+use crate::api::deps::Letters;
+use crate::api::deps::Refusal;
+use crate::api::deps::Rows;
+use crate::app::check;
+use crate::config::Config;
+use crate::config::sinks::Sink as Wanted;
+use crate::forward::Sink;
+use crate::forward::SinkIdentity;
+use crate::forward::shard_log::ShardLog;
+use crate::forward::source::Source;
+use crate::forward::tap::Listener;
+use crate::forward::view::ShardView;
+use crate::forward::view::SinkView;
+use crate::forward::view::TroubleView;
+use crate::node::Handle;
+
+/// How long a sink may take to commit what is open when it is stopped.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// All sinks of this node.
+pub struct SinkSet {
+    node: Handle,
+    runtime: tokio::runtime::Handle,
+    cluster: String,
+    seal: String,
+    /// By name; changed only on start, reload and stop.
+    running: Mutex<BTreeMap<String, (Wanted, Sink)>>,
+}
+
+impl SinkSet {
+    /// No sink yet.
+    pub fn new(node: Handle, runtime: tokio::runtime::Handle, config: &Config) -> SinkSet {
+        let seal = node.cluster_id();
+        SinkSet { node, runtime, cluster: config.name.clone(), seal, running: Mutex::default() }
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<String, (Wanted, Sink)>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings what runs in line with the configuration; sinks that did not change are not touched. Blocking.
+    pub fn arrange(&self, config: &Config) -> Result<Vec<String>, String> {
+        let mut running = self.running();
+        let mut undone = Vec::new();
+        let names: Vec<String> = running.keys().cloned().collect();
+        for name in names {
+            let stays = config.sinks.iter().any(|wanted| running.get(&name).is_some_and(|(present, _)| present == wanted));
+            if !stays && let Some((_, sink)) = running.remove(&name) {
+                undone.extend(sink.stop(GRACE));
+            }
+        }
+        for wanted in &config.sinks {
+            if !running.contains_key(&wanted.name) {
+                let sink = self.start(wanted).map_err(|error| format!("sink {}: {error}", wanted.name))?;
+                running.insert(wanted.name.clone(), (wanted.clone(), sink));
+            }
+        }
+        Ok(undone)
+    }
+
+    fn start(&self, wanted: &Wanted) -> Result<Sink, String> {
+        let settings = check::kafka(wanted).map_err(|problems| problems.join("; "))?;
+        let identity = SinkIdentity { cluster: self.cluster.clone(), seal: self.seal.clone(), sink: wanted.name.clone() };
+        let source = |shard: &crate::model::ShardId| {
+            let log = ShardLog::new(self.node.clone(), *shard, &wanted.name, self.runtime.clone());
+            (shard.0, Arc::new(log) as Arc<dyn Source>)
+        };
+        let shards = self.node.shards().iter().map(source).collect();
+        Sink::start(settings, &identity, shards, &self.runtime).map_err(|error| format!("a thread cannot be started: {error}"))
+    }
+
+    /// Stops all, at the same time; says what had to be left undone. Blocking.
+    pub fn stop(&self) -> Vec<String> {
+        let all = std::mem::take(&mut *self.running());
+        let stopping: Vec<_> = all.into_values().map(|(_, sink)| self.runtime.spawn_blocking(move || sink.stop(GRACE))).collect();
+        stopping.into_iter().flat_map(|one| self.runtime.block_on(one).unwrap_or_else(|_| vec!["a sink panicked while stopping".into()])).collect()
+    }
+
+    /// What is to be seen of them, by name.
+    pub fn views(&self) -> Vec<SinkView> {
+        self.running().values().map(|(_, sink)| sink.view()).collect()
+    }
+}
+
+impl deps::Sinks for SinkSet {
+    fn list(&self) -> Vec<deps::Sink> {
+        self.views().into_iter().map(shown).collect()
+    }
+
+    fn tap(&self, sink: &str) -> Option<Box<dyn Rows>> {
+        self.running().get(sink).map(|(_, sink)| Box::new(Tapped(sink.listen())) as Box<dyn Rows>)
+    }
+
+    fn replay<'a>(&'a self, sink: &'a str, _letters: Letters) -> Later<'a, Result<u64, Refusal>> {
+        let refusal = if self.running().contains_key(sink) {
+            Refusal::Conflict {
+                text: "dead letters cannot be sent again by this version".into(),
+                remedy: "`sluice sink dead` prints them as they were refused; write them with kcat once the topic takes them".into(),
+            }
+        } else {
+            Refusal::Unknown
+        };
+        Box::pin(std::future::ready(Err(refusal)))
+    }
+
+    fn pause<'a>(&'a self, sink: &'a str, paused: bool) -> Later<'a, Result<(), Refusal>> {
+        let outcome = match self.running().get(sink) {
+            Some((_, sink)) => {
+                sink.pause(paused);
+                Ok(())
+            }
+            None => Err(Refusal::Unknown),
+        };
+        Box::pin(std::future::ready(outcome))
+    }
+}
+
+struct Tapped(Listener);
+
+impl Rows for Tapped {
+    fn next(&mut self) -> Later<'_, Option<Bytes>> {
+        Box::pin(async { self.0.next().await.map(|row| Bytes::copy_from_slice(&row)) })
+    }
+}
+
+fn shown(view: SinkView) -> deps::Sink {
+    deps::Sink {
+        name: view.name,
+        kind: view.kind.to_owned(),
+        target: view.target,
+        format: view.format.to_owned(),
+        delivery: view.delivery.to_owned(),
+        shards: view.shards.into_iter().map(shard).collect(),
+        tap_missed: view.tap_missed,
+    }
+}
+
+fn shard(view: ShardView) -> deps::SinkShard {
+    deps::SinkShard {
+        shard: view.shard,
+        phase: view.phase.word().to_owned(),
+        epoch: view.epoch,
+        position: view.position,
+        delivered: view.cursor.delivered,
+        filtered: view.cursor.filtered,
+        dead: view.cursor.dead,
+        dropped: view.cursor.dropped,
+        pending: view.cursor.pending,
+        pending_bytes: view.cursor.pending_bytes,
+        lag_ms: view.lag_ms,
+        budget_bytes: view.cursor.budget_bytes,
+        seconds_left: view.cursor.seconds_left,
+        trouble: view.trouble.map(trouble),
+        notes: view.notes.into_iter().map(trouble).collect(),
+    }
+}
+
+fn trouble(view: TroubleView) -> deps::Trouble {
+    deps::Trouble { code: view.code.to_owned(), text: view.text, remedy: view.remedy, since: view.since }
+}

@@ -1,0 +1,160 @@
+//! Asks a running node over HTTP and turns what can go wrong into a sentence with a remedy.
+//!
+//! Plain HTTP to one address per call; no pool, no retry: a person is waiting and wants to know at once.
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use http_body_util::Full;
+use hyper::Method;
+use hyper::Request;
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::cli::Failure;
+
+/// Longest wait for the beginning of an answer.
+const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// A node to ask.
+pub struct Client {
+    server: String,
+}
+
+impl Client {
+    /// The node at `http://host:port` (the scheme may be left out).
+    pub fn new(server: &str) -> Client {
+        Client { server: server.to_owned() }
+    }
+
+    /// The JSON at this path.
+    pub async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.ask(Method::GET, path, None).await
+    }
+
+    /// Sends JSON to this path.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.ask(Method::POST, path, Some(body)).await
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let answer = self.send(method, path, body).await?;
+        let status = answer.status();
+        let bytes = answer.into_body().collect().await.map_err(|error| self.broken(&error))?.to_bytes();
+        if !status.is_success() {
+            return Err(Failure::Failed(refusal(status, &bytes)));
+        }
+        if bytes.is_empty() {
+            return Ok(Value::Null);
+        }
+        let not_ours = |_| Failure::Failed(format!("{} answered something that is not JSON; is it a sluice node?", self.server));
+        serde_json::from_slice(&bytes).map_err(not_ours)
+    }
+
+    /// The answer as it comes in, for streams.
+    pub async fn open(&self, path: &str) -> Result<Incoming, Failure> {
+        let answer = self.send(Method::GET, path, None).await?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer.into_body());
+        }
+        let bytes = answer.into_body().collect().await.map_err(|error| self.broken(&error))?.to_bytes();
+        Err(Failure::Failed(refusal(status, &bytes)))
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response<Incoming>, Failure> {
+        let address = self.address()?;
+        let no_answer = |error: &dyn std::fmt::Display| {
+            Failure::NoAnswer(format!(
+                "no answer from {}: {error}\n  is the node running there? `sluice dev` starts one; --server URL or SLUICE_SERVER names another",
+                self.server
+            ))
+        };
+        let stream = TcpStream::connect(&address).await.map_err(|error| no_answer(&error))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| no_answer(&error))?;
+        // Ends with the answer; the runtime ends with the verb.
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("Host", address)
+            .header("Content-Type", "application/json")
+            .body(Full::new(body.map(|body| Bytes::from(body.to_string())).unwrap_or_default()))
+            .map_err(|error| Failure::Wrong(format!("`{path}` is no path: {error}")))?;
+        match tokio::time::timeout(ANSWER_WITHIN, sender.send_request(request)).await {
+            Ok(answer) => answer.map_err(|error| no_answer(&error)),
+            Err(_) => Err(no_answer(&format!("nothing came within {} s", ANSWER_WITHIN.as_secs()))),
+        }
+    }
+
+    /// `host:port` of the URL.
+    fn address(&self) -> Result<String, Failure> {
+        let wrong = |why: &str| Failure::Wrong(format!("--server {}: {why}; write http://HOST:PORT", self.server));
+        if self.server.starts_with("https://") {
+            return Err(wrong("TLS is not part of this version"));
+        }
+        let rest = self.server.strip_prefix("http://").unwrap_or(&self.server).trim_end_matches('/');
+        if rest.is_empty() || rest.contains('/') {
+            return Err(wrong("is not the address of a node"));
+        }
+        let has_port = rest.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
+        Ok(if has_port { rest.to_owned() } else { format!("{rest}:9201") })
+    }
+
+    fn broken(&self, error: &hyper::Error) -> Failure {
+        Failure::NoAnswer(format!("{} broke off its answer: {error}", self.server))
+    }
+}
+
+/// What a node says when it refuses: its own words if it gives any.
+fn refusal(status: hyper::StatusCode, body: &[u8]) -> String {
+    let said: Option<Value> = serde_json::from_slice(body).ok();
+    let word = |key: &str| said.as_ref().and_then(|said| said.get(key)).and_then(Value::as_str);
+    match (word("error"), word("remedy")) {
+        (Some(error), Some(remedy)) => format!("{error}\n  {remedy}"),
+        (Some(error), None) => error.to_owned(),
+        _ => format!("the node answered {status}: {}", String::from_utf8_lossy(body).trim()),
+    }
+}
+
+/// A name as one segment of a path: group names hold slashes.
+pub fn segment(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_needs_no_scheme_and_no_port() {
+        let address = |server: &str| Client::new(server).address().map_err(|error| error.to_string());
+        assert_eq!(address("http://10.0.0.1:9300/"), Ok("10.0.0.1:9300".into()));
+        assert_eq!(address("db1"), Ok("db1:9201".into()));
+        assert!(address("https://db1").unwrap_err().contains("TLS"));
+        assert!(address("http://db1/x").unwrap_err().contains("HOST:PORT"));
+    }
+
+    #[test]
+    fn a_name_with_slashes_is_one_segment() {
+        assert_eq!(segment("monitoring/k8s ü"), "monitoring%2Fk8s%20%C3%BC");
+    }
+
+    #[test]
+    fn a_refusal_speaks_with_the_nodes_own_words() {
+        let said = br#"{"error":"no group is called `x`","remedy":"`sluice group list` shows them"}"#;
+        assert_eq!(refusal(hyper::StatusCode::NOT_FOUND, said), "no group is called `x`\n  `sluice group list` shows them");
+        assert_eq!(refusal(hyper::StatusCode::BAD_GATEWAY, b"proxy"), "the node answered 502 Bad Gateway: proxy");
+    }
+}

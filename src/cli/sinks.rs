@@ -1,0 +1,152 @@
+//! `sluice sink` and `sluice tap`: where samples go, how far they are, and what they look like.
+
+use std::io::Write;
+
+use clap::Args;
+use clap::Subcommand;
+use http_body_util::BodyExt;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::cli::Asked;
+use crate::cli::Failure;
+use crate::cli::client::segment;
+use crate::cli::table::Table;
+use crate::cli::table::cell;
+use crate::cli::table::span;
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// All sinks: delivered, pending, how long the budget lasts, what is wrong and what to do.
+    List(Asked),
+    /// What a sink's receiver refused for good, oldest first.
+    Dead(One),
+    /// Send a sink's dead letters again.
+    Replay(One),
+}
+
+/// A verb about one sink.
+#[derive(Debug, Args)]
+pub struct One {
+    /// The sink, as `sink list` shows it.
+    sink: String,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+/// `sluice tap`.
+#[derive(Debug, Args)]
+pub struct Tap {
+    /// The sink whose rows are shown.
+    #[arg(long = "at", value_name = "SINK")]
+    sink: String,
+    /// Stop after so many rows.
+    #[arg(long, short = 'n', value_name = "ROWS")]
+    count: Option<u64>,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+/// Does it.
+pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::List(asked) => {
+            let answer = asked.client().get("/api/v1/sinks").await?;
+            print_or_json(&asked, &answer, list)
+        }
+        Verb::Dead(one) => {
+            let answer = one.asked.client().get(&format!("/api/v1/sinks/{}/dead", segment(&one.sink))).await?;
+            print_or_json(&one.asked, &answer, dead)
+        }
+        Verb::Replay(one) => {
+            let answer = one.asked.client().post(&format!("/api/v1/sinks/{}/replay", segment(&one.sink)), &json!({})).await?;
+            print_or_json(&one.asked, &answer, |answer| format!("{} sent again\n", cell(&answer["replayed"])))
+        }
+    }
+}
+
+/// Copies rows to standard output until there are enough of them, or nobody reads on.
+pub async fn tap(tap: Tap) -> Result<(), Failure> {
+    let mut body = tap.asked.client().open(&format!("/api/v1/sinks/{}/tap", segment(&tap.sink))).await?;
+    let mut out = std::io::stdout().lock();
+    let mut left = tap.count.unwrap_or(u64::MAX);
+    let mut begun: Vec<u8> = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Failure::NoAnswer(format!("the node broke off: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        begun.extend_from_slice(&data);
+        while let Some(end) = begun.iter().position(|byte| *byte == b'\n') {
+            let row: Vec<u8> = begun.drain(..=end).collect();
+            // A closed pipe (`| head`) is the reader's way to say that it has enough.
+            if out.write_all(&row).is_err() {
+                return Ok(());
+            }
+            left -= 1;
+            if left == 0 {
+                return Ok(());
+            }
+        }
+        let _ = out.flush();
+    }
+    Ok(())
+}
+
+fn print_or_json(asked: &Asked, answer: &Value, text: fn(&Value) -> String) -> Result<(), Failure> {
+    if asked.json {
+        println!("{answer:#}");
+    } else {
+        print!("{}", text(answer));
+    }
+    Ok(())
+}
+
+fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn list(answer: &Value) -> String {
+    let mut table = Table::new(&["SINK", "TARGET", "STATE", "DELIVERED", "FILTERED", "DEAD", "DROPPED", "PENDING", "LAG", "TIME LEFT"]);
+    let mut troubles = String::new();
+    for sink in items(answer, "sinks") {
+        let left = sink["seconds_left"].as_f64().map_or(Value::Null, |seconds| Value::from(seconds * 1000.0));
+        table.row(vec![
+            cell(&sink["name"]),
+            cell(&sink["target"]),
+            cell(&sink["state"]),
+            cell(&sink["delivered"]),
+            cell(&sink["filtered"]),
+            cell(&sink["dead"]),
+            cell(&sink["dropped"]),
+            cell(&sink["pending"]),
+            span(&sink["lag_ms"]),
+            span(&left),
+        ]);
+        for trouble in items(sink, "troubles") {
+            troubles.push_str(&format!("! {}: {}\n  {}\n", cell(&sink["name"]), cell(&trouble["text"]), cell(&trouble["remedy"])));
+        }
+    }
+    format!("{}{troubles}", table.text("no sinks; `sinks:` in the configuration names them"))
+}
+
+fn dead(answer: &Value) -> String {
+    let mut table = Table::new(&["SHARD", "NUMBER", "REASON", "ROW"]);
+    for letter in items(answer, "dead") {
+        table.row(vec![cell(&letter["shard"]), cell(&letter["number"]), cell(&letter["reason"]), cell(&letter["payload"])]);
+    }
+    table.text("no dead letters")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_says_what_is_wrong_and_what_to_do() {
+        let answer = json!({"sinks": [{"name": "platform", "target": "metrics", "state": "troubled", "delivered": 12, "pending": 3400,
+            "lag_ms": 65000, "seconds_left": 7200, "troubles": [{"text": "no broker answers", "remedy": "start it"}]}]});
+        let text = list(&answer);
+        assert!(text.contains("65.0 s") && text.contains("2.0 h"), "{text}");
+        assert!(text.ends_with("! platform: no broker answers\n  start it\n"));
+    }
+}

@@ -1,0 +1,111 @@
+//! sluice killed a hundred times under load, with Kafka up and down: nothing acknowledged is missing, nothing is there twice.
+
+use crate::support::check::{Case, Received, first_few, order, receive};
+use crate::support::gate::Samples;
+use crate::support::kafka::Kafka;
+use crate::support::load::{Account, Running, Sender};
+use crate::support::peers::{Peer, need};
+use crate::support::process::{Scratch, eventually, let_pass};
+use crate::support::sluice::Sluice;
+use std::time::Duration;
+
+const KILLS: u32 = 100;
+/// Milliseconds between the samples of a series.
+const INTERVAL: i64 = 200;
+
+fn sender(group: &str, replica: &str, offset: i64) -> Sender {
+    Sender { group: group.to_owned(), replica: replica.to_owned(), series: 50, interval: INTERVAL, offset }
+}
+
+#[test]
+fn a_hundred_kills_lose_nothing_acknowledged_and_double_nothing() {
+    if !need(&[Peer::Kafka]) {
+        return;
+    }
+    let scratch = Scratch::new("kills");
+    let kafka = Kafka::start("kills-kafka");
+    kafka.create_topic("kills", 4);
+    let mut sluice = Sluice::start(&scratch, &kafka.address(), "kills", "");
+    let to = sluice.address();
+    // Replicas of their own, of whose samples each must come through; and pairs, of which one copy must.
+    let alone: Vec<Running> = (0..3).map(|number| sender(&format!("alone-{number}"), "a", 0).start(to)).collect();
+    let pairs: Vec<[Running; 2]> = (0..2)
+        .map(|number| ["a", "b"].map(|name| sender(&format!("pair-{number}"), name, if name == "a" { 0 } else { 70 }).start(to)))
+        .collect();
+
+    let mut kafka_runs = true;
+    for kill in 1..=KILLS {
+        let_pass(Duration::from_millis(fastrand::u64(50..900)));
+        sluice.kill();
+        // In five of twenty lives there is no Kafka: at sluice's start, at its death, or in the midst of it.
+        if kill % 20 == 10 {
+            kafka.down();
+            kafka_runs = false;
+        }
+        sluice.launch();
+        if kill % 20 == 15 {
+            kafka.up();
+            kafka_runs = true;
+        }
+        // Every third life is ended before it was ready.
+        if kill % 3 != 0 {
+            sluice.wait_ready(Duration::from_secs(60));
+        }
+    }
+    assert!(kafka_runs, "the last life has a Kafka");
+    sluice.wait_ready(Duration::from_secs(60));
+
+    let alone: Vec<Account> = alone.into_iter().map(Running::stop).collect();
+    let pairs: Vec<[Account; 2]> = pairs.into_iter().map(|pair| pair.map(Running::stop)).collect();
+    for account in alone.iter().chain(pairs.iter().flatten()) {
+        assert_eq!(account.refused, Vec::<String>::new());
+    }
+    let repeated: u64 = alone.iter().chain(pairs.iter().flatten()).map(|account| account.repeated).sum();
+    assert!(repeated > u64::from(KILLS / 4), "the kills were to hit requests under way: {repeated} were sent again");
+
+    let reader = kafka.reader("kills");
+    let mut received = Received::new();
+    eventually(Duration::from_secs(120), "Kafka to hold what was acknowledged", || {
+        receive(&mut received, &reader.drain());
+        let mut problems: Vec<String> = alone.iter().flat_map(|account| missing(account, &received)).collect();
+        problems.extend(pairs.iter().filter_map(|pair| covered(pair, &received).err()));
+        if problems.is_empty() { Ok(()) } else { Err(first_few(&problems)) }
+    });
+    sluice.stop();
+    receive(&mut received, &reader.drain());
+    let problems: Vec<String> = received.iter().flat_map(|(series, rows)| order(series, rows)).collect();
+    assert!(problems.is_empty(), "{}", first_few(&problems));
+    let rows: usize = received.values().map(Vec::len).sum();
+    eprintln!("kills: {rows} rows of {} series, {repeated} requests sent more than once", received.len());
+}
+
+/// Acknowledged samples of a replica without a twin that are not in Kafka, and rows that nobody sent.
+fn missing(account: &Account, received: &Received) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (series, times) in &account.acknowledged {
+        let rows = received.get(series).map(Vec::as_slice).unwrap_or_default();
+        let there: std::collections::HashSet<i64> = rows.iter().map(|one| one.row.time).collect();
+        problems.extend(
+            times.keys().filter(|time| !there.contains(time)).map(|time| format!("{series}: {time} was acknowledged and is missing")),
+        );
+        let offered = &account.offered[series];
+        problems.extend(
+            rows.iter()
+                .filter(|one| offered.get(&one.row.time) != Some(&one.row.value))
+                .map(|one| format!("{series}: nobody sent {}", one.row.time)),
+        );
+    }
+    problems
+}
+
+/// What the gates' checker says of one pair.
+fn covered(pair: &[Account; 2], received: &Received) -> Result<(), String> {
+    let acknowledged: Vec<Samples> = pair.iter().map(|account| account.acknowledged.clone()).collect();
+    let offered: Vec<Samples> = pair.iter().map(|account| account.offered.clone()).collect();
+    let own: Received = received
+        .iter()
+        .filter(|(series, _)| offered[0].contains_key(*series))
+        .map(|(series, rows)| (series.clone(), rows.clone()))
+        .collect();
+    Case { interval: INTERVAL, acknowledged: &acknowledged, offered: &offered }.check(&own).map(drop)
+}

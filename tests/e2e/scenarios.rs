@@ -1,0 +1,8 @@
+//! The scenarios, a module a subject.
+
+mod captures;
+mod crash;
+mod disk;
+mod failover;
+mod harness;
+mod manual;

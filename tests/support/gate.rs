@@ -1,0 +1,140 @@
+//! What stands between a Prometheus and sluice: passes requests on, writes down what was offered and what was acknowledged, and can
+//! be closed in the ways in which networks close.
+//!
+//! It decodes with prost (`prompb`), so that what the tests hold against Kafka never went through the code under test.
+
+use super::http::{Client, Http, Server};
+use super::prompb::decode_v1;
+use super::series::{Series, Value, samples_of};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What a gate does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mode {
+    /// Passes it on.
+    Open,
+    /// Closes the connection.
+    Cut,
+    /// Keeps it until the mode changes, as packets that get lost do.
+    Hold,
+    /// Passes it on and loses the answer.
+    Deaf,
+}
+
+/// Samples by series and time.
+pub type Samples = HashMap<Series, BTreeMap<i64, Value>>;
+
+#[derive(Default)]
+struct Book {
+    offered: Samples,
+    acknowledged: Samples,
+    newest: i64,
+    refusals: Vec<String>,
+}
+
+/// One replica's way to sluice.
+pub struct Gate {
+    server: Server,
+    state: Arc<State>,
+}
+
+struct State {
+    upstream: SocketAddr,
+    mode: AtomicU8,
+    requests: AtomicU64,
+    book: Mutex<Book>,
+}
+
+impl Gate {
+    pub fn to(upstream: SocketAddr) -> Gate {
+        let state =
+            Arc::new(State { upstream, mode: AtomicU8::new(Mode::Open as u8), requests: AtomicU64::new(0), book: Mutex::default() });
+        let serving = state.clone();
+        Gate { server: Server::start(move |request| serving.pass(request)), state }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    pub fn set(&self, mode: Mode) {
+        self.state.mode.store(mode as u8, Ordering::SeqCst);
+    }
+
+    /// Samples in requests that were answered 2xx.
+    pub fn acknowledged(&self) -> Samples {
+        self.state.book.lock().unwrap().acknowledged.clone()
+    }
+
+    /// Samples in requests that were sent on, whatever came back.
+    pub fn offered(&self) -> Samples {
+        self.state.book.lock().unwrap().offered.clone()
+    }
+
+    /// The newest time acknowledged.
+    pub fn newest(&self) -> i64 {
+        self.state.book.lock().unwrap().newest
+    }
+
+    /// Requests seen, passed on or not.
+    pub fn requests(&self) -> u64 {
+        self.state.requests.load(Ordering::Relaxed)
+    }
+
+    /// Answers of 400 and above but 503: bodies that sluice took for bad.
+    pub fn refusals(&self) -> Vec<String> {
+        self.state.book.lock().unwrap().refusals.clone()
+    }
+}
+
+thread_local! {
+    // A server thread is a connection of the sender's; it keeps one of its own to sluice.
+    static UPSTREAM: RefCell<Option<Client>> = const { RefCell::new(None) };
+}
+
+impl State {
+    fn mode(&self) -> u8 {
+        self.mode.load(Ordering::SeqCst)
+    }
+
+    fn pass(&self, request: &Http) -> Option<Http> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        while self.mode() == Mode::Hold as u8 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if self.mode() == Mode::Cut as u8 {
+            return None;
+        }
+        let metadata_only = request.target().0 != "POST";
+        let samples = if metadata_only { Vec::new() } else { samples_of(&decode_v1(&request.body)) };
+        note(&mut self.book.lock().unwrap().offered, &samples);
+        let answer = UPSTREAM.with_borrow_mut(|client| client.get_or_insert_with(|| Client::new(self.upstream)).send(request)).ok()?;
+        // Lost on the way back: the sender does not know, and sends it again.
+        if matches!(self.mode(), deaf if deaf == Mode::Deaf as u8 || deaf == Mode::Cut as u8) {
+            return None;
+        }
+        let mut book = self.book.lock().unwrap();
+        match answer.status() {
+            200..=299 => {
+                note(&mut book.acknowledged, &samples);
+                book.newest = samples.iter().map(|(_, time, _)| *time).fold(book.newest, i64::max);
+            }
+            503 => {}
+            status => book.refusals.push(format!("{status} {}", answer.text())),
+        }
+        Some(answer)
+    }
+}
+
+/// Adds samples to the book. A sample sent twice must say the same.
+pub fn note(book: &mut Samples, samples: &[(Series, i64, Value)]) {
+    for (series, time, value) in samples {
+        book.entry(series.clone()).or_default().insert(*time, value.clone());
+    }
+}

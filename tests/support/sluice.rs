@@ -1,0 +1,157 @@
+//! The binary under test: its configuration, its start, its deaths, its answers.
+
+use super::disk::SmallDisk;
+use super::http::{Client, Http};
+use super::process::{Process, Scratch, eventually, free_port};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The binary that cargo built for these tests.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_sluice");
+
+pub struct Sluice {
+    dir: PathBuf,
+    config: PathBuf,
+    data: PathBuf,
+    port: u16,
+    enter: Vec<String>,
+    process: Option<Process>,
+}
+
+impl Sluice {
+    /// Starts one with a Kafka sink, and waits until it is ready. `more` is YAML for the end of its configuration.
+    pub fn start(scratch: &Scratch, brokers: &str, topic: &str, more: &str) -> Sluice {
+        let mut sluice = Sluice::prepare(scratch, brokers, topic, more, None);
+        sluice.up();
+        sluice
+    }
+
+    /// The same with its data on a small disk.
+    pub fn on_small_disk(scratch: &Scratch, disk: &SmallDisk, brokers: &str, topic: &str, more: &str) -> Sluice {
+        let mut sluice = Sluice::prepare(scratch, brokers, topic, more, Some(disk));
+        sluice.up();
+        sluice
+    }
+
+    /// Writes its configuration and does not start it.
+    pub fn prepare(scratch: &Scratch, brokers: &str, topic: &str, more: &str, disk: Option<&SmallDisk>) -> Sluice {
+        let dir = scratch.sub("sluice");
+        let port = free_port();
+        let data = disk.map_or_else(|| dir.join("data"), |disk| disk.mount().join("data"));
+        let config = dir.join("sluice.yaml");
+        let text = format!(
+            "listen: 127.0.0.1:{port}\ndata_dir: {}\nsinks:\n  - name: platform\n    kafka: {{ brokers: [\"{brokers}\"], topic: {topic}, format: rows }}\n{more}",
+            data.display()
+        );
+        std::fs::write(&config, text).expect("configuration");
+        let enter = disk.map(SmallDisk::enter).unwrap_or_default();
+        Sluice { dir, config, data, port, enter, process: None }
+    }
+
+    /// Starts it (again) on its data, and waits until it is ready.
+    pub fn up(&mut self) {
+        self.launch();
+        self.wait_ready(Duration::from_secs(60));
+    }
+
+    /// Starts it and does not wait.
+    pub fn launch(&mut self) {
+        let run = [BINARY, "run", "--config", &self.config.display().to_string()].map(str::to_owned);
+        let mut line: Vec<String> = self.enter.iter().cloned().chain(run).collect();
+        let program = line.remove(0);
+        self.process = Some(Process::start("sluice", &program, &line, &self.dir, &self.log()));
+    }
+
+    #[track_caller]
+    pub fn wait_ready(&mut self, deadline: Duration) {
+        let mut client = Client::new(self.address());
+        let process = self.process.as_mut().expect("launched");
+        eventually(deadline, "sluice to be ready", || {
+            assert!(process.ended().is_none(), "sluice ended instead of becoming ready:\n{}", process.log_tail(3000));
+            let answer = client.call("GET", "/-/ready").map_err(|error| error.to_string())?;
+            if answer.status() == 200 { Ok(()) } else { Err(answer.text()) }
+        });
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("it runs")
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process.take().expect("it runs").kill();
+    }
+
+    /// SIGTERM: it must end in order and say so.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        let mut process = self.process.take().expect("it runs");
+        let status = process.terminate(Duration::from_secs(60));
+        assert!(status.success(), "after SIGTERM sluice ended with {status}:\n{}", process.log_tail(3000));
+    }
+
+    /// Waits until it has ended by itself and gives its log's end.
+    pub fn wait_death(&mut self, deadline: Duration) -> (std::process::ExitStatus, String) {
+        let mut process = self.process.take().expect("it was launched");
+        let status = process.wait_end(deadline);
+        (status, process.log_tail(8000))
+    }
+
+    /// Calls its API.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Http {
+        Client::new(self.address()).call("GET", path).unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    /// The sum of a metric over all its label sets whose text holds `labels`.
+    pub fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = self.get("/metrics").text();
+        let lines =
+            text.lines().filter(|line| line.starts_with(name) && line[name.len()..].starts_with(['{', ' ']) && line.contains(labels));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Runs a verb of the command line against it and gives what it printed.
+    #[track_caller]
+    pub fn ask(&self, args: &[&str]) -> String {
+        let output = std::process::Command::new(BINARY)
+            .args(args)
+            .env("SLUICE_SERVER", format!("http://{}", self.address()))
+            .output()
+            .expect("the binary");
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "sluice {args:?} ended with {}: {out}{err}", output.status);
+        out.into_owned()
+    }
+
+    /// Posts a packed 1.0 request.
+    pub fn write(&self, body: Vec<u8>) -> std::io::Result<Http> {
+        Client::new(self.address()).send(&write_request(body))
+    }
+}
+
+/// A 1.0 request as Prometheus sends it.
+pub fn write_request(body: Vec<u8>) -> Http {
+    let headers = [
+        ("Host", "sluice"),
+        ("User-Agent", "Prometheus/2.42.0"),
+        ("Content-Encoding", "snappy"),
+        ("Content-Type", "application/x-protobuf"),
+        ("X-Prometheus-Remote-Write-Version", "0.1.0"),
+    ];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    Http { first: "POST /api/v1/write HTTP/1.1".to_owned(), headers, body }
+}

@@ -1,0 +1,17 @@
+//! The harness, a module a peer or a tool.
+
+pub mod check;
+pub mod disk;
+pub mod exporter;
+pub mod gate;
+pub mod http;
+pub mod kafka;
+pub mod load;
+pub mod pair;
+pub mod peers;
+pub mod process;
+pub mod prometheus;
+pub mod prompb;
+pub mod proxy;
+pub mod series;
+pub mod sluice;

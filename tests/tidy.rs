@@ -1,0 +1,304 @@
+//! The rules of the house that no compiler checks: layers, headers, lengths, who may name which crate, where threads and channels begin.
+//!
+//! Reads files as text and uses nothing of the library, so it links none of it. Each rule is a pure function over `(path, text)`, and
+//! each is shown below to find a planted violation.
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, which does not cover their helpers")]
+
+use std::path::{Path, PathBuf};
+
+/// Modules by layer, DESIGN's "the ground" first. A module names modules of lower layers only, never one of its own layer.
+const LAYERS: &[&[&str]] = &[
+    &["clock", "config", "secret"],
+    &["admission", "serve", "telemetry"],
+    &["model"],
+    &["alert", "dedup", "relabel", "wire"],
+    &["shard", "store"],
+    &["node"],
+    &["api", "console", "forward", "ingest", "notify", "peer", "probe"],
+    &["app", "cli"],
+];
+
+/// Names within a layer that are allowed, and why.
+const WITHIN_A_LAYER: &[(&str, &str)] = &[
+    // The command line starts the parts, and nothing else does.
+    ("cli", "app"),
+    // Routes of alerts are matchers too.
+    ("alert", "relabel"),
+];
+
+/// Macros, which stand at the crate's root wherever they are written, and their module.
+const MACROS: &[(&str, &str)] = &[("label_words", "telemetry")];
+
+/// External crates, and the modules that may name them: what a crate brings (its types, its errors) stays behind its owner.
+const OWNERS: &[(&str, &[&str])] = &[
+    ("clap", &["cli", "main"]),
+    ("clap_complete", &["cli"]),
+    ("hdrhistogram", &["cli"]),
+    ("hyper", &["serve", "api", "ingest", "cli"]),
+    ("hyper_util", &["serve", "cli"]),
+    ("http_body_util", &["serve", "api", "ingest", "cli"]),
+    // And every `metrics.rs`: a part's own struct of counters.
+    ("prometheus_client", &["telemetry"]),
+    ("prost", &["shard", "wire"]),
+    ("raft", &["shard"]),
+    ("rdkafka", &["forward", "app"]),
+    ("rocksdb", &["store"]),
+    ("saphyr", &["config"]),
+    ("slog", &["shard"]),
+    ("snap", &["wire"]),
+    ("tracing_subscriber", &["telemetry"]),
+    ("zstd", &["wire"]),
+];
+
+/// Where a thread, a task or a channel may begin: `(file, words, why)`. A queue stands in src/ARCHITECTURE.md too.
+const SITES: &[(&str, &str, &str)] = &[
+    ("src/serve.rs", "JoinSet::new(", "a task a connection, bounded by their number; ended with the server"),
+    ("src/cli/client.rs", "tokio::spawn(", "drives the one connection of a verb that asks a node"),
+    ("src/cli/bench/load.rs", "JoinSet::new(", "a task a sender of the load tool"),
+    ("src/cli/bench/load.rs", "tokio::spawn(", "drives a sender's connection"),
+];
+
+/// What starts a thread or a task or makes a channel.
+const STARTERS: &[&str] = &[
+    "mpsc::channel(",
+    "mpsc::channel::<",
+    "sync_channel(",
+    "sync_channel::<",
+    "oneshot::channel(",
+    "watch::channel(",
+    "broadcast::channel(",
+    "unbounded_channel(",
+    "thread::spawn(",
+    "thread::Builder::new(",
+    "thread::scope(",
+    "tokio::spawn(",
+    "task::spawn(",
+    "spawn_blocking(",
+    "spawn_local(",
+    "JoinSet::new(",
+];
+
+/// Lines that a source file may have.
+const LONGEST: usize = 600;
+
+/// Private places and tools, none of which belongs into the project. Spelled in halves, since this file is read as well.
+fn private_words() -> Vec<String> {
+    [
+        ("/wo", "rk/"),
+        ("/root", "/"),
+        ("/home", "/"),
+        ("cla", "ude"),
+        ("anth", "ropic"),
+        ("wt-", "proof"),
+        ("../fac", "ts"),
+        ("shared/fac", "ts"),
+    ]
+    .map(|(left, right)| format!("{left}{right}"))
+    .into()
+}
+
+/// The module at the top of which a file of src/ stands: `forward` for forward.rs and forward/kafka/rows.rs.
+fn top_module(path: &str) -> Option<&str> {
+    path.strip_prefix("src/")?.split(['/', '.']).next()
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+/// Lines with their numbers, without those that are comments as a whole.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines().enumerate().map(|(at, line)| (at + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+fn ident(text: &str) -> &str {
+    text.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next().unwrap_or_default()
+}
+
+/// Modules named through `crate::` must lie lower.
+fn layers(path: &str, text: &str) -> Vec<String> {
+    let Some(module) = top_module(path).filter(|module| !["lib", "main"].contains(module)) else { return Vec::new() };
+    let Some(height) = layer(module) else { return vec![format!("{path}: module `{module}` is in no layer of tests/tidy.rs")] };
+    let mut problems = Vec::new();
+    for (number, line) in code(text) {
+        for rest in line.split("crate::").skip(1) {
+            let word = ident(rest);
+            let named = MACROS.iter().find(|(name, _)| *name == word).map_or(word, |(_, module)| module);
+            if rest.starts_with('{') {
+                problems.push(format!("{path}:{number}: `use crate::{{..}}` hides what it names; one module a line"));
+            } else if named != module && !WITHIN_A_LAYER.contains(&(module, named)) && layer(named).is_none_or(|depth| depth >= height) {
+                problems.push(format!("{path}:{number}: `{module}` may not name `{named}`"));
+            }
+        }
+    }
+    problems
+}
+
+/// Crates of OWNERS named by others. A path that begins with the crate's name counts; a word in a comment does not.
+fn owners(path: &str, text: &str) -> Vec<String> {
+    let Some(module) = top_module(path) else { return Vec::new() };
+    let mut problems = Vec::new();
+    for (number, line) in code(text) {
+        for (name, allowed) in OWNERS.iter().filter(|(_, allowed)| !allowed.contains(&module)) {
+            if *name == "prometheus_client" && path.ends_with("/metrics.rs") {
+                continue;
+            }
+            let names_it = line.match_indices(&format!("{name}::")).any(|(at, _)| {
+                let before = line[..at].chars().next_back();
+                // `crate::prost::x` or `self.hyper::y` is another one's.
+                !before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_' || letter == ':') || line[..at].ends_with(" ::")
+            });
+            if names_it {
+                problems.push(format!("{path}:{number}: `{name}` is named by {} only", allowed.join(", ")));
+            }
+        }
+    }
+    problems
+}
+
+/// Header, length, no mod.rs.
+fn shape(path: &str, text: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    if !text.starts_with("//!") {
+        problems.push(format!("{path}: does not open with `//!` saying why it exists"));
+    }
+    if path.ends_with("/mod.rs") {
+        problems.push(format!("{path}: is a mod.rs; name it as the module"));
+    }
+    let lines = text.lines().count();
+    if lines > LONGEST {
+        problems.push(format!("{path}: {lines} lines, {LONGEST} at most"));
+    }
+    problems
+}
+
+/// Threads, tasks and channels outside the list. Unit tests, at the end of a file or in one of their own, may do as they like.
+fn starters(path: &str, text: &str, sites: &[(&str, &str, &str)]) -> Vec<String> {
+    let mut problems = Vec::new();
+    if path.ends_with("/tests.rs") || path.contains("/tests/") {
+        return problems;
+    }
+    for (number, line) in code(text).take_while(|(_, line)| !line.starts_with("#[cfg(test)]")) {
+        for starter in STARTERS.iter().filter(|starter| line.contains(**starter)) {
+            if !sites.iter().any(|(file, words, _)| *file == path && starter.starts_with(words)) {
+                problems.push(format!(
+                    "{path}:{number}: `{starter}..` is no site of tests/tidy.rs; see the queue table in src/ARCHITECTURE.md"
+                ));
+            }
+        }
+    }
+    problems
+}
+
+/// Sites that no longer exist leave the list.
+fn stale_sites(files: &[(String, String)], sites: &[(&str, &str, &str)]) -> Vec<String> {
+    let used = |file: &str, words: &str| files.iter().any(|(path, text)| path == file && code(text).any(|(_, line)| line.contains(words)));
+    let gone = sites.iter().filter(|(file, words, _)| !used(file, words));
+    gone.map(|(file, words, _)| format!("tests/tidy.rs: {file} has no `{words}` any more")).collect()
+}
+
+/// Words that name a machine or a tool of one of us.
+fn private(path: &str, text: &str) -> Vec<String> {
+    let words = private_words();
+    let mut problems = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let lower = line.to_lowercase();
+        problems.extend(
+            words.iter().filter(|word| lower.contains(*word)).map(|word| format!("{path}:{}: `{word}` is nobody else's business", at + 1)),
+        );
+    }
+    problems
+}
+
+/// All text files of the project: `(path from its root, text)`.
+fn files(dir: &Path, into: &mut Vec<(String, String)>) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(root.join(dir)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let here = dir.join(&name);
+        if path.is_dir() {
+            if !["target", ".git", "corpus", "artifacts"].contains(&name.as_str()) {
+                files(&here, into);
+            }
+        } else if name != ".git"
+            && name != "Cargo.lock"
+            && let Ok(text) = std::fs::read_to_string(&path)
+        {
+            into.push((here.to_string_lossy().into_owned(), text));
+        }
+    }
+}
+
+fn complain(problems: &[String]) {
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+#[test]
+fn the_project_keeps_its_rules() {
+    let mut all = Vec::new();
+    files(Path::new(""), &mut all);
+    let mut problems = Vec::new();
+    for (path, text) in &all {
+        problems.extend(private(path, text));
+        if path.ends_with(".rs") {
+            problems.extend(shape(path, text));
+        }
+        if path.starts_with("src/") && path.ends_with(".rs") {
+            problems.extend(layers(path, text));
+            problems.extend(owners(path, text));
+            problems.extend(starters(path, text, SITES));
+        }
+    }
+    problems.extend(stale_sites(&all, SITES));
+    complain(&problems);
+}
+
+#[test]
+fn the_queues_of_the_architecture_are_numbered_once() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ARCHITECTURE.md")).unwrap();
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| Q")).map(|line| ident(&line[2..])).collect();
+    let mut once = rows.clone();
+    once.dedup();
+    assert!(!rows.is_empty() && rows == once, "{rows:?}");
+}
+
+#[track_caller]
+fn finds(problems: &[String], words: &str) {
+    assert!(problems.iter().any(|problem| problem.contains(words)), "`{words}` not found in {problems:?}");
+}
+
+#[test]
+fn planted_violations_are_found() {
+    finds(&layers("src/dedup/row.rs", "//! x\nuse crate::node::Handle;\n"), "src/dedup/row.rs:2: `dedup` may not name `node`");
+    finds(&layers("src/dedup.rs", "let x = crate::wire::body::Body::new();"), "may not name `wire`");
+    finds(&layers("src/ingest.rs", "pub(crate) fn x(x: crate::forward::X) {}"), "may not name `forward`");
+    finds(&layers("src/node.rs", "use crate::{model, forward};"), "one module a line");
+    finds(&layers("src/nowhere/x.rs", ""), "in no layer");
+    finds(&layers("src/clock.rs", "crate::label_words! {}"), "`clock` may not name `telemetry`");
+    finds(&owners("src/node/writer.rs", "use rocksdb::DB;"), "`rocksdb` is named by store only");
+    finds(&owners("src/ingest.rs", "    let x = raft::Config::default();"), "`raft` is named by");
+    finds(&shape("src/x.rs", "use std::fmt;\n"), "does not open with");
+    finds(&shape("src/x/mod.rs", "//! x\n"), "mod.rs");
+    finds(&shape("src/x.rs", &"//! x\n".repeat(601)), "601 lines");
+    finds(&starters("src/x.rs", "let (a, b) = mpsc::channel(8);", &[]), "no site");
+    finds(&starters("src/x.rs", "std::thread::Builder::new().name(n)", &[("src/x.rs", "mpsc::channel", "")]), "no site");
+    finds(&stale_sites(&[("src/x.rs".into(), "// mpsc::channel(".into())], &[("src/x.rs", "mpsc::channel", "")]), "any more");
+    finds(&private("docs/x.md", &format!("see {}notes", private_words()[0])), "nobody else's business");
+}
+
+#[test]
+fn what_is_allowed_is_not_found() {
+    let none: Vec<String> = Vec::new();
+    assert_eq!(layers("src/node/writer.rs", "//! x\n// crate::forward\nuse crate::store::Log;\nuse crate::node::Handle;"), none);
+    assert_eq!(layers("src/ingest/metrics.rs", "crate::label_words! {}"), none);
+    assert_eq!(owners("src/ingest/metrics.rs", "use prometheus_client::metrics::counter::Counter;"), none);
+    assert_eq!(layers("src/lib.rs", "use crate::forward;"), none);
+    assert_eq!(layers("src/cli/run.rs", "use crate::app::App;"), none);
+    assert_eq!(owners("src/shard.rs", "use raft::RawNode;\nuse crate::shard::raft_log::X;\n// rocksdb::x"), none);
+    assert_eq!(owners("src/node.rs", "use crate::shard::raft::Y; draft::x()"), none);
+    assert_eq!(starters("src/x.rs", "let (a, b) = mpsc::channel(8);", &[("src/x.rs", "mpsc::channel", "Q1")]), none);
+    assert_eq!(starters("src/x.rs", "fn x() {}\n#[cfg(test)]\nmod tests {\n thread::spawn(x) }", &[]), none);
+    assert_eq!(shape("src/x.rs", &"//! x\n".repeat(600)), none);
+}
