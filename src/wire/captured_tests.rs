@@ -298,11 +298,11 @@ pub fn cadvisor(protocol: Protocol, from: usize, count: usize) -> Vec<u8> {
     raw
 }
 
-/// Not a check of speed (machines differ) but the way to see it: `cargo test --lib wire_speed -- --nocapture`, `ROUNDS=300` for a good look.
+/// Not a check of speed (machines differ) but the way to see it: `cargo test --lib wire_speed -- --nocapture`, `SPEED_ROUNDS=300` for a good look.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 fn wire_speed_is_measured_and_the_figures_are_about_the_whole_request() {
-    let rounds = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
+    let rounds = std::env::var("SPEED_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
     let begun = std::time::Instant::now();
     let now = || begun.elapsed().as_nanos() as u64;
     for protocol in [Protocol::V1, Protocol::V2] {
