@@ -81,8 +81,6 @@ fn offer(seed: u64, group: &str, replica: &str, (series, time, pad): (usize, i64
         digest: encoded,
         body: Bytes::from(packed),
         unpacked: None,
-        newest_time: time,
-        samples: items.len() as u32,
         claim: None,
     }
 }
@@ -255,5 +253,38 @@ fn without_room_samples_are_refused_and_commands_are_not() {
     assert_eq!(send(&handle, offer(1, "g", "a", (1, clock::wall_ms(), 0))), Err(OfferError::DiskFull));
     assert!(handle.stats().store.disk_full);
     wait(handle.set_sinks(&[sink("k")])).unwrap();
+    assert!(node.stop().is_empty());
+}
+
+#[test]
+fn a_silent_leader_is_followed_by_its_twin_and_people_can_ask_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut settings = settings(directory.path());
+    settings.timing.detect = Duration::from_millis(20);
+    let node = start(settings);
+    let handle = node.handle.clone();
+    wait(handle.ready()).unwrap();
+    let seed = handle.hash_seed();
+    let both = |replicas: &[&str]| {
+        let now = clock::wall_ms();
+        replicas.iter().for_each(|replica| send(&handle, offer(seed, "g", replica, (20, now, 0))).unwrap());
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    for _ in 0..40 {
+        both(&["a", "b"]);
+    }
+    let leader = || handle.groups().first().and_then(|group| group.leader.clone());
+    eventually(|| leader().as_deref() == Some("a"));
+    wait(handle.step_down("g")).unwrap();
+    eventually(|| leader().as_deref() == Some("b"));
+    let before = clock::now();
+    while leader().as_deref() != Some("a") {
+        both(&["a"]);
+        assert!(clock::now() - before < Duration::from_secs(20), "b is silent and leads on");
+    }
+    let group = &handle.groups()[0];
+    let reasons: Vec<&str> = group.switches.iter().map(|switch| &*switch.reason).collect();
+    assert_eq!(reasons, ["step-down", "silent"]);
+    assert!(!group.switches[1].evidence.is_empty());
     assert!(node.stop().is_empty());
 }
