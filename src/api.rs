@@ -96,9 +96,9 @@ impl Api {
 
     /// Answers one request. Over-bound connections are answered too: they may be an operator's who wants to know why.
     pub async fn answer(&self, request: Request, _peer: Peer) -> Response {
-        let (head, incoming) = request.into_parts();
+        let (head, mut incoming) = request.into_parts();
         let body = if head.method == Method::POST {
-            match body::read(incoming, BODY_BYTES, PACE, &mut |_| true).await {
+            match body::read(&mut incoming, BODY_BYTES, PACE, &mut |_| true).await {
                 Ok(body) => body,
                 Err(error) => return Failure::wrong(error.to_string(), "docs/api.md shows the bodies that are expected").response(),
             }
