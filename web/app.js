@@ -30,13 +30,14 @@ function show(element, wanted) {
   element.hidden = !wanted;
 }
 
-// One child per item, made once, moved only when the order changes.
+// One child per item, made once, moved only when the order changes. Items of the same key are told apart by their order.
 function keyed(parent, items, keyOf, create, update) {
   const old = parent.kept || new Map();
   const kept = new Map();
   let before = parent.firstChild;
   for (const item of items) {
-    const key = keyOf(item);
+    let key = keyOf(item);
+    while (kept.has(key)) key += "+";
     const view = old.get(key) || create(item);
     old.delete(key);
     kept.set(key, view);
@@ -140,7 +141,7 @@ const series = { received: [], emitted: [], pending: [], delivered: [] };
 
 function spark(name, value) {
   const points = series[name];
-  points.push(value === null ? 0 : value);
+  if (value !== null) points.push(value);
   if (points.length > HISTORY) points.shift();
   const top = Math.max(...points, 1);
   const path = points.map((point, i) => (i ? "L" : "M") + (120 - (points.length - 1 - i) * 120 / (HISTORY - 1)).toFixed(1) + " " + (26 - point / top * 24).toFixed(1));
@@ -161,10 +162,10 @@ function drawPath(status) {
   text(byId("k-pending"), count(pending));
   text(byId("k-delivered"), perSecond(delivered));
   const replicas = sum(status.groups, (group) => group.replicas.filter((replica) => status.now - replica.last_seen < SILENT_MS).length);
-  text(byId("n-received"), "from " + replicas + (replicas === 1 ? " replica in " : " replicas in ") + status.groups.length + (status.groups.length === 1 ? " group" : " groups"));
+  text(byId("n-received"), replicas === 0 ? "no replica writes" : "from " + replicas + (replicas === 1 ? " replica in " : " replicas in ") + status.groups.length + (status.groups.length === 1 ? " group" : " groups"));
   text(byId("n-emitted"), perSecond(copies) + "/s copies dropped, " + count(counts("waiting")(status)) + " waiting");
   text(byId("n-pending"), bytes(ofSinks("pending_bytes")(status)) + " not delivered yet");
-  text(byId("n-delivered"), "to " + status.sinks.length + (status.sinks.length === 1 ? " sink" : " sinks"));
+  text(byId("n-delivered"), status.sinks.length === 1 ? "to " + status.sinks[0].name : "to " + status.sinks.length + " sinks together");
   spark("received", received);
   spark("emitted", emitted);
   spark("pending", pending);
@@ -229,6 +230,9 @@ function drawGroups(status) {
   show(byId("start"), status.groups.length === 0);
   show(byId("groups-section"), status.groups.length > 0);
   show(byId("switches-section"), status.groups.length > 0);
+  // Who has nothing yet needs the lines first; later they stand at the end.
+  const home = byId(status.groups.length === 0 ? "first-column" : "second-column");
+  if (byId("connect").parentElement !== home) home.append(byId("connect"));
   keyed(byId("groups"), groups, (group) => group.name, makeGroup, (view, group) => {
     const ofGroup = (key) => rate((document) => {
       const found = find(document.groups, "name", group.name);
@@ -290,7 +294,7 @@ function drawSinks(status) {
     view.meter.className = "meter" + (used >= 0.8 ? " error" : used >= 0.5 ? " warning" : "");
     view.meter.firstElementChild.style.width = Math.min(100, used * 100).toFixed(1) + "%";
     const left = sink.seconds_left === null || sink.seconds_left > 30 * 86400 ? "" : ", full in " + span(sink.seconds_left * 1000) + " at this rate";
-    text(view.meterText, (used * 100).toFixed(used > 0 && used < 0.1 ? 1 : 0) + " % of the budget used" + left);
+    text(view.meterText, (used > 0 && used < 0.001 ? "less than 0.1" : (used * 100).toFixed(used > 0 && used < 0.1 ? 1 : 0)) + " % of the budget used" + left);
     const told = sink.troubles.map((trouble) => ({ ...trouble, kind: "trouble" })).concat(sink.notes.map((note) => ({ ...note, kind: "trouble note" })));
     keyed(view.troubles, told, (trouble) => trouble.kind + trouble.code, () => {
       const trouble = { text: make("b"), since: make("span", "quiet"), remedy: make("p", "remedy") };
