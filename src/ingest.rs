@@ -335,8 +335,6 @@ fn offer_of(parcel: Parcel, protocol: Protocol, strip: Vec<String>, settings: u6
         digest: parcel.digest,
         body: parcel.body,
         unpacked: None,
-        newest_time: parcel.lane.newest,
-        samples: parcel.points,
         claim,
     }
 }

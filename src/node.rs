@@ -7,9 +7,11 @@
 //! Left out on purpose: HTTP, peers, what sinks do, the text of settings.
 
 mod bodies;
+mod detection;
 mod keeper;
 mod lane;
 mod mailbox;
+pub mod measure;
 pub mod offer;
 pub mod settings;
 mod shared;
@@ -25,11 +27,13 @@ use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 use tokio::sync::watch as latest;
 
+use crate::dedup::detect::Hint;
 use crate::model::ShardId;
 use crate::node::lane::Lane;
 use crate::node::lane::lock;
 use crate::node::mailbox::Ask;
 use crate::node::mailbox::Queued;
+use crate::node::mailbox::Wanted;
 use crate::node::offer::Applied;
 use crate::node::offer::Offer;
 use crate::node::offer::OfferError;
@@ -74,7 +78,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    pub(crate) fn new(shared: Arc<Shared>) -> Handle {
+    fn new(shared: Arc<Shared>) -> Handle {
         Handle { shared }
     }
 
@@ -118,17 +122,40 @@ impl Handle {
         };
         let mut encoded = Vec::new();
         entry::encode(0, &Entry::Samples(samples), &mut encoded);
-        let Offer { group, replica, settings, unpacked, newest_time, samples, claim, .. } = offer;
+        let Offer { group, replica, settings, unpacked, claim, .. } = offer;
         let (reply, answer) = oneshot::channel();
-        lane.mailbox.offer(Queued { encoded, group, replica, settings, newest_time, samples, unpacked, claim, reply })?;
+        lane.mailbox.offer(Queued { encoded, group, replica, settings, unpacked, claim, reply })?;
         Ok(answer)
     }
 
     /// Resolves when the command has been applied. Void commands are errors that say why.
     pub async fn propose(&self, shard: ShardId, command: Command) -> Result<Applied, ProposeError> {
         let (reply, answer) = oneshot::channel();
-        self.lane(shard)?.mailbox.ask(Ask { command, reply: Some(reply) })?;
+        self.lane(shard)?.mailbox.ask(Ask { wanted: Wanted::Command(command), reply: Some(reply) })?;
         answer.await.unwrap_or(Err(ProposeError::Unknown))
+    }
+
+    /// The group's leader gives way to the best of the others; void if none is well. Resolves when it has been applied.
+    pub async fn step_down(&self, group: &str) -> Result<Applied, ProposeError> {
+        let shard = self.group(group).ok_or_else(|| ProposeError::Void(format!("there is no group `{group}`")))?;
+        let (reply, answer) = oneshot::channel();
+        self.lane(shard)?.mailbox.ask(Ask { wanted: Wanted::StepDown(group.to_owned()), reply: Some(reply) })?;
+        answer.await.unwrap_or(Err(ProposeError::Unknown))
+    }
+
+    /// Something made us doubt a replica: detection takes its next silence more seriously. Best effort.
+    pub fn hint(&self, group: &str, replica: &str, hint: Hint) {
+        if let Some(lane) = self.group(group).and_then(|shard| self.shared.lane(shard)) {
+            // Full: detection goes on without it.
+            let _ = lane.mailbox.ask(Ask { wanted: Wanted::Hint(group.to_owned(), replica.to_owned(), hint), reply: None });
+        }
+    }
+
+    /// Says a command without waiting for what comes of it. Best effort: for cursors, which say more the next time.
+    pub fn tell(&self, shard: ShardId, command: Command) {
+        if let Some(lane) = self.shared.lane(shard) {
+            let _ = lane.mailbox.ask(Ask { wanted: Wanted::Command(command), reply: None });
+        }
     }
 
     /// Tells every data shard its sinks; a shard that has these already is left alone.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::node::mailbox::Ask;
-use crate::node::mailbox::Queued;
+use crate::node::mailbox::Wanted;
 use crate::node::view::Progress;
 use crate::node::worker::Worker;
 use crate::shard::command::Command;
@@ -39,6 +39,7 @@ pub(super) struct Keeper {
     forget: Instant,
     free: Instant,
     view: Instant,
+    detect: Instant,
     /// Index of an image that is proposed and not taken.
     image_at: Option<u64>,
     freed: Free,
@@ -47,14 +48,9 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub fn new(now: Instant) -> Keeper {
-        let (due, image, forget, free, view) = (now, now, now, now, now);
+        let (due, image, forget, free, view, detect) = (now, now, now, now, now, now);
         let (changed, logged, leads, image_at, freed, founding) = (false, 0, false, None, Free::default(), false);
-        Keeper { changed, logged, leads, due, image, forget, free, view, image_at, freed, founding }
-    }
-
-    /// A replica was heard of.
-    pub fn saw_offer(&mut self, offer: &Queued, at: i64) {
-        let _ = (offer.newest_time, offer.samples, at);
+        Keeper { changed, logged, leads, due, image, forget, free, view, detect, image_at, freed, founding }
     }
 
     pub fn image_open(&self) -> bool {
@@ -94,7 +90,11 @@ impl Worker {
             if passed(&mut self.keeper.forget, now, self.timing.forget) {
                 self.forget(now);
             }
+            if passed(&mut self.keeper.detect, now, self.timing.detect) {
+                self.detect(now);
+            }
         } else {
+            self.forget_observations();
             self.keeper.image_at = None; // it may never be committed
         }
         if passed(&mut self.keeper.free, now, self.timing.free) {
@@ -123,7 +123,7 @@ impl Worker {
 
     fn say(&self, command: Command) {
         // Full: it will be said again in the next round.
-        let _ = self.lane.mailbox.ask(Ask { command, reply: None });
+        let _ = self.lane.mailbox.ask(Ask { wanted: Wanted::Command(command), reply: None });
     }
 
     fn tick_if_due(&mut self, now: Instant) {

@@ -13,6 +13,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+use crate::dedup::detect::Hint;
 use crate::node::offer::Applied;
 use crate::node::offer::OfferError;
 use crate::node::offer::ProposeError;
@@ -28,16 +29,24 @@ pub(super) struct Queued {
     pub group: String,
     pub replica: String,
     pub settings: u64,
-    pub newest_time: i64,
-    pub samples: u32,
     pub unpacked: Option<Arc<Body>>,
     pub claim: Option<Box<dyn Send + Sync>>,
     pub reply: oneshot::Sender<Result<(), OfferError>>,
 }
 
-/// A proposal.
+/// What is wanted of a shard besides taking samples.
+pub(super) enum Wanted {
+    /// To be proposed.
+    Command(Command),
+    /// Another leader for this group, whichever is best.
+    StepDown(String),
+    /// Something made us doubt a replica of a group.
+    Hint(String, String, Hint),
+}
+
+/// A request, and who waits for its answer.
 pub(super) struct Ask {
-    pub command: Command,
+    pub wanted: Wanted,
     pub reply: Option<oneshot::Sender<Result<Applied, ProposeError>>>,
 }
 

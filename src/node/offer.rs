@@ -28,10 +28,6 @@ pub struct Offer {
     pub body: Bytes,
     /// The same unpacked, if at hand: sinks then need not unpack it again.
     pub unpacked: Option<Arc<Body>>,
-    /// Newest sample time, ms; for detection.
-    pub newest_time: i64,
-    /// Samples in the digest.
-    pub samples: u32,
     /// Dropped once the bytes are no longer held.
     pub claim: Option<Box<dyn Send + Sync>>,
 }

@@ -62,6 +62,8 @@ pub struct Timing {
     pub image_bytes: u64,
     /// Between two rounds of forgetting.
     pub forget: Duration,
+    /// Between two looks at who should lead.
+    pub detect: Duration,
     /// Between two looks at what may be deleted.
     pub free: Duration,
     /// Between two views for people, and looks at budgets.
@@ -78,6 +80,7 @@ impl Default for Timing {
             image: Duration::from_secs(60),
             image_bytes: 512 << 20,
             forget: Duration::from_secs(600),
+            detect: Duration::from_millis(500),
             free: Duration::from_secs(10),
             view: Duration::from_secs(1),
             space: Duration::from_millis(500),

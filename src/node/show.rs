@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::clock;
 use crate::dedup::judged::Counts;
 use crate::node::lane::lock;
 use crate::node::view::CountsView;
@@ -58,6 +59,7 @@ fn group(shard: u16, name: &str, place: &Place) -> GroupView {
         interval: i64::from(group.interval()),
         counts: counts(group.counts()),
         switches,
+        ..GroupView::default()
     }
 }
 
@@ -84,7 +86,12 @@ impl Worker {
         let mut groups = Vec::new();
         match &self.member.state {
             State::Data(data) => {
-                groups.extend(data.groups.iter().map(|(name, place)| group(self.lane.shard.0, name, place)));
+                let now = self.mono(clock::now());
+                groups.extend(data.groups.iter().map(|(name, place)| GroupView {
+                    oddities: self.watched.detector.oddities(now, &place.group).iter().map(ToString::to_string).collect(),
+                    alarm: self.watched.alarms.get(name).cloned(),
+                    ..group(self.lane.shard.0, name, place)
+                }));
                 stats.image = data.image.0;
                 stats.waiting_bytes = data.waiting_bytes();
                 stats.samples = data.samples;

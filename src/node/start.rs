@@ -180,7 +180,8 @@ impl Node {
     }
 
     /// Stops in order: no new offers; what is proposed is committed and answered; an image, so that the next start is quick; the writer; the
-    /// disk. Blocks, at most some seconds (`worker::STOP_WAIT`, and a sync). Says what had to be aborted.
+    /// disk. Blocks, at most some seconds (`worker::STOP_WAIT`, and a sync). Says what had to be aborted. The directory can be opened again
+    /// when the last handle has been dropped.
     pub fn stop(mut self) -> Vec<String> {
         let shared = Arc::clone(&self.handle.shared);
         shared.stopping.store(true, Ordering::Release);

@@ -75,6 +75,10 @@ pub struct GroupView {
     pub counts: CountsView,
     /// The last switches, oldest first.
     pub switches: Vec<SwitchView>,
+    /// What is odd about it, for people.
+    pub oddities: Vec<String>,
+    /// A switch that detection wants and withholds, since there were too many.
+    pub alarm: Option<String>,
 }
 
 /// Where every received sample went: received = emitted + covered + repeated + refused + waiting.

@@ -16,11 +16,13 @@ use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::model::ShardId;
+use crate::node::detection::Watched;
 use crate::node::keeper::Keeper;
 use crate::node::lane::Lane;
 use crate::node::mailbox::Ask;
 use crate::node::mailbox::Mail;
 use crate::node::mailbox::Queued;
+use crate::node::mailbox::Wanted;
 use crate::node::offer::Applied;
 use crate::node::offer::OfferError;
 use crate::node::offer::ProposeError;
@@ -82,6 +84,7 @@ pub(super) struct Worker {
     pub(super) lane: Arc<Lane>,
     pub(super) member: Member<ShardDisk>,
     pub(super) keeper: Keeper,
+    pub(super) watched: Watched,
     pub(super) timing: Timing,
     pub(super) started: Instant,
     backlog: VecDeque<Queued>,
@@ -99,6 +102,7 @@ impl Worker {
             lane,
             member,
             keeper: Keeper::new(now),
+            watched: Watched::default(),
             timing,
             started: now,
             backlog: VecDeque::new(),
@@ -169,7 +173,7 @@ impl Worker {
         mail.messages.into_iter().for_each(|message| self.member.replica.step(message));
         let at = self.at(now);
         for ask in mail.asks {
-            self.ask(at, ask);
+            self.ask((now, at), ask);
         }
         self.backlog.extend(mail.offers);
         if mail.stop && self.stop_by.is_none() {
@@ -177,7 +181,7 @@ impl Worker {
         }
         while let Some(offer) = self.backlog.pop_front() {
             let bytes = offer.encoded.len();
-            if let Some(later) = self.offer(at, offer) {
+            if let Some(later) = self.offer((now, at), offer) {
                 self.backlog.push_front(later);
                 break;
             }
@@ -192,7 +196,7 @@ impl Worker {
     }
 
     /// Proposes an offer, or refuses it, or gives it back: later.
-    fn offer(&mut self, at: i64, mut offer: Queued) -> Option<Queued> {
+    fn offer(&mut self, (now, at): (Instant, i64), mut offer: Queued) -> Option<Queued> {
         let State::Data(data) = &self.member.state else {
             let _ = offer.reply.send(Err(OfferError::Unassigned));
             return None;
@@ -219,10 +223,10 @@ impl Worker {
         {
             return Some(offer);
         }
+        self.observe((now, at), &offer);
         let encoded = std::mem::take(&mut offer.encoded);
         match self.member.propose_samples(at, from_leader, encoded) {
             Ok(place) => {
-                self.keeper.saw_offer(&offer, at);
                 let reply = Reply::Offer { reply: offer.reply, unpacked: offer.unpacked, _claim: offer.claim };
                 self.waiters.insert(place.index, Waiter { term: place.term, reply });
             }
@@ -238,31 +242,35 @@ impl Worker {
         None
     }
 
-    fn ask(&mut self, at: i64, ask: Ask) {
-        let Ask { mut command, reply } = ask;
+    fn ask(&mut self, (now, at): (Instant, i64), ask: Ask) {
+        let Ask { wanted, reply } = ask;
         let shard = self.lane.shard.0;
-        let error = if self.stop_by.is_some() {
-            ProposeError::Stopping
-        } else if let Err(reason) = self.complete(&mut command) {
-            ProposeError::Void(reason)
-        } else {
-            match self.member.propose(at, &Entry::Command(command)) {
-                Ok(place) => {
-                    self.waiters.insert(place.index, Waiter { term: place.term, reply: Reply::Ask(reply) });
-                    return;
-                }
-                Err(Refused::NotLeader(_)) => ProposeError::NotLeader(shard),
-                Err(Refused::Full) => ProposeError::Busy(shard),
+        let command = match wanted {
+            _ if self.stop_by.is_some() => Err(ProposeError::Stopping),
+            Wanted::Command(mut command) => self.complete(&mut command).map(|()| command).map_err(ProposeError::Void),
+            Wanted::StepDown(group) => self.step_down(now, &group).map_err(ProposeError::Void),
+            Wanted::Hint(group, replica, hint) => {
+                self.watched.detector.hint(&group, &replica, hint);
+                return;
             }
         };
-        if let Some(reply) = reply {
-            let _ = reply.send(Err(error));
+        let proposed = command.and_then(|command| {
+            self.member.propose(at, &Entry::Command(command)).map_err(|refused| match refused {
+                Refused::NotLeader(_) => ProposeError::NotLeader(shard),
+                Refused::Full => ProposeError::Busy(shard),
+            })
+        });
+        match (proposed, reply) {
+            (Ok(place), reply) => drop(self.waiters.insert(place.index, Waiter { term: place.term, reply: Reply::Ask(reply) })),
+            (Err(error), Some(reply)) => drop(reply.send(Err(error))),
+            (Err(_), None) => {}
         }
     }
 
     /// Fills in what only the shard's leader knows.
     fn complete(&self, command: &mut Command) -> Result<(), String> {
         match command {
+            Command::Cursor(moved) => moved.samples = self.samples_up_to(moved.emission)?,
             Command::Epoch(epoch) => epoch.samples = self.samples_up_to(epoch.emission)?,
             Command::Drop(drop) => drop.samples = self.samples_up_to(drop.up_to)?,
             _ => {}

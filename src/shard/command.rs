@@ -124,7 +124,8 @@ pub enum Policy {
     Refuse,
 }
 
-/// A sink's new position and totals since it was added.
+/// A sink's new position. Saying it twice is no harm: what has been done is the difference of the positions in samples, and what of it is
+/// neither filtered nor dead counts as delivered, so the sums hold whatever a sink says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CursorMove {
     /// The sink.
@@ -133,12 +134,14 @@ pub struct CursorMove {
     pub epoch: u64,
     /// The last emission that is done.
     pub emission: u64,
-    /// Samples since the last move.
+    /// Samples since the last move; for readers of the log.
     pub delivered: u64,
     /// Since the last move.
     pub filtered: u64,
     /// Since the last move.
     pub dead: u64,
+    /// Samples that the shard had emitted up to `emission`; filled in by `node`.
+    pub samples: u64,
 }
 
 /// A sink begins anew after `emission`.
@@ -233,7 +236,7 @@ impl Command {
             Command::Settings(settings) => settings.write(out),
             Command::Cursor(moved) => {
                 out.text(&moved.sink);
-                [moved.epoch, moved.emission, moved.delivered, moved.filtered, moved.dead].into_iter().for_each(|n| out.number(n));
+                [moved.epoch, moved.emission, moved.delivered, moved.filtered, moved.dead, moved.samples].into_iter().for_each(|n| out.number(n));
             }
             Command::Epoch(epoch) => {
                 out.text(&epoch.sink);
@@ -285,6 +288,7 @@ impl Command {
                 delivered: from.number()?,
                 filtered: from.number()?,
                 dead: from.number()?,
+                samples: from.number()?,
             }),
             5 => Command::Epoch(NewEpoch { sink: text(from)?, epoch: from.number()?, emission: from.number()?, samples: from.number()? }),
             6 => Command::Dead(DeadLetter::read(from)?),

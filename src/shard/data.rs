@@ -90,7 +90,7 @@ pub struct Data {
     pub bytes: u64,
     /// Where the sinks are.
     pub sinks: Sinks,
-    /// Numbers of the oldest dead letter kept and of the next one.
+    /// Numbers of the last dead letter that is gone, and of the last one.
     pub dead: (u64, u64),
     /// Index of the last `Image` entry, and the smallest entry that waited then.
     pub image: (u64, u64),
@@ -273,9 +273,9 @@ impl Data {
             Command::Epoch(epoch) => effects.void = self.sinks.epoch(&epoch, self.emissions),
             Command::Drop(drop) => effects.void = self.sinks.dropped(&drop, self.emissions),
             Command::Dead(letter) => {
-                let (_, next) = self.dead;
-                self.dead = ((next + 1).saturating_sub(DEAD_LETTERS).max(self.dead.0), next + 1);
-                effects.dead.push((next, letter));
+                let (_, last) = self.dead;
+                self.dead = ((last + 1).saturating_sub(DEAD_LETTERS), last + 1);
+                effects.dead.push((last + 1, letter));
             }
             Command::Assign { .. } | Command::ClusterSettings { .. } | Command::Found(_) => {
                 effects.void = Some("this is for the control shard".to_owned());

@@ -291,7 +291,7 @@ impl<D: Disk> Member<D> {
                 // Copies first: an emission must never be readable before the body that it names is there to stay.
                 turn.ops.extend(effects.copies.drain(..).map(Op::Copy));
                 turn.ops.extend(effects.emissions.drain(..).map(|emission| Op::Emission(Arc::new(emission))));
-                turn.ops.extend(effects.dead.drain(..).map(|(number, letter)| Op::Dead(number, letter, data.dead.0)));
+                turn.ops.extend(effects.dead.drain(..).map(|(number, letter)| Op::Dead(number, letter, data.dead.0 + 1)));
                 let image = effects.image;
                 (effects.image, effects.changed, effects.counts) = (false, false, Counts::default());
                 self.effects = effects;

@@ -96,11 +96,14 @@ impl Sinks {
         if moved.emission < cursor.emission || moved.emission > last {
             return Some(format!("emission {} is not between {} and {last}", moved.emission, cursor.emission));
         }
+        let done = moved.samples.saturating_sub(cursor.samples);
+        let filtered = moved.filtered.min(done);
+        let dead = moved.dead.min(done - filtered);
         cursor.emission = moved.emission;
-        cursor.delivered = cursor.delivered.saturating_add(moved.delivered);
-        cursor.filtered = cursor.filtered.saturating_add(moved.filtered);
-        cursor.dead = cursor.dead.saturating_add(moved.dead);
-        cursor.samples = cursor.samples.saturating_add(moved.delivered).saturating_add(moved.filtered).saturating_add(moved.dead);
+        cursor.filtered += filtered;
+        cursor.dead += dead;
+        cursor.delivered += done - filtered - dead;
+        cursor.samples += done;
         None
     }
 
