@@ -127,9 +127,11 @@ fn the_hash_leaves_out_the_replica_and_depends_on_everything_else() {
         hash(protocol, 1, &[("__name__", "up"), ("joba", "a")]);
         hash(protocol, 1, &[("__name__", "job"), ("up", "a")]);
         hash(protocol, 1, &[("__name__", "up")]);
+        hash(protocol, 1, &[("__name__", "up"), ("x", "y")]);
+        hash(protocol, 1, &[("__name__", "up"), ("y", "x")]);
         hash(protocol, 2, &[("__name__", "up"), ("job", "a")]);
     }
-    assert_eq!(hashes.len(), 6);
+    assert_eq!(hashes.len(), 8);
 }
 
 #[test]
