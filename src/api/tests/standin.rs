@@ -169,7 +169,7 @@ pub fn deps(node: Arc<StandIn>) -> Deps {
         problems: Arc::new(Vec::new),
         dev: Some(Arc::new(StandInDev)),
         pages: Arc::new(|path, _| (path == "/").then(|| serve::answer(StatusCode::OK, "text/html", "page"))),
-        stopping: tokio::sync::watch::channel(false).1,
+        stopping: Box::leak(Box::new(tokio::sync::watch::channel(false))).1.clone(), // its sender lives on
         version: "0.1.0",
         name: "sluice".into(),
         listen: "127.0.0.1:9201".parse().unwrap(),
