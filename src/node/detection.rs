@@ -49,7 +49,14 @@ impl Worker {
         let State::Data(data) = &self.member.state else { return };
         let findings = self.watched.detector.check(mono, data.groups.values().map(|place| &place.group));
         for proposal in findings.proposals {
-            tracing::info!(group = proposal.group, from = proposal.from, to = proposal.to, reason = proposal.reason, "{}", proposal.evidence);
+            tracing::info!(
+                group = proposal.group,
+                from = proposal.from,
+                to = proposal.to,
+                reason = proposal.reason,
+                "{}",
+                proposal.evidence
+            );
             // Not taken: it is found again.
             let _ = self.member.propose(at, &Entry::Command(command(proposal)));
         }

@@ -121,7 +121,10 @@ impl Worker {
         }
         let same = views.cursors.len() == data.sinks.cursors.len()
             && views.cursors.iter().zip(&data.sinks.cursors).all(|(view, (name, cursor))| {
-                view.sink == *name && view.epoch == cursor.epoch && view.emission == cursor.emission && view.pending == data.samples - cursor.samples
+                view.sink == *name
+                    && view.epoch == cursor.epoch
+                    && view.emission == cursor.emission
+                    && view.pending == data.samples - cursor.samples
             });
         if same {
             return;
