@@ -24,6 +24,8 @@ mod kafka_tests;
 #[cfg(test)]
 mod rows_tests;
 #[cfg(test)]
+mod shard_log_tests;
+#[cfg(test)]
 mod standin;
 
 use std::sync::Arc;
