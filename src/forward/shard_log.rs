@@ -156,7 +156,7 @@ impl Source for ShardLog {
 
     fn step(&self, step: Step) -> Result<(), SourceError> {
         let Step { epoch, emission, delivered, filtered, dead } = step;
-        self.propose(Command::Cursor(CursorMove { sink: self.sink.clone(), epoch, emission, delivered, filtered, dead, ..CursorMove::default() }))
+        self.propose(Command::Cursor(CursorMove { sink: self.sink.clone(), epoch, emission, delivered, filtered, dead, samples: 0 }))
     }
 
     fn bury(&self, dead: Dead) -> Result<(), SourceError> {
