@@ -91,8 +91,13 @@ mod tests {
             message(&labels, 0, Value::Float(9_876_543_210.0)),
             r#"{"labels":{"__name__":"up","job":"a\u003cb\u003e\u0026\"c\""},"name":"up","timestamp":"1970-01-01T00:00:00Z","value":"9876543210"}"#
         );
-        assert!(message(&labels, 1_790_000_000_999, Value::Float(1e21)).ends_with(r#""timestamp":"2026-09-21T14:13:20Z","value":"1000000000000000000000"}"#));
-        assert!(message(&labels, 951_782_400_000, Value::Float(1e-7)).ends_with(r#""timestamp":"2000-02-29T00:00:00Z","value":"0.0000001"}"#));
+        assert!(
+            message(&labels, 1_790_000_000_999, Value::Float(1e21))
+                .ends_with(r#""timestamp":"2026-09-21T14:13:20Z","value":"1000000000000000000000"}"#)
+        );
+        assert!(
+            message(&labels, 951_782_400_000, Value::Float(1e-7)).ends_with(r#""timestamp":"2000-02-29T00:00:00Z","value":"0.0000001"}"#)
+        );
         assert!(message(&labels, 0, Value::Stale).ends_with(r#""value":"NaN"}"#));
         assert!(message(&labels, 0, Value::Float(f64::NEG_INFINITY)).ends_with(r#""value":"-Inf"}"#));
     }

@@ -73,7 +73,10 @@ impl fmt::Display for ColumnProblem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ColumnProblem::BadName(name) => {
-                write!(out, "column {name:?} must look like [a-zA-Z_][a-zA-Z0-9_]*; leave it out, and the label stays in `labels` under its full name")
+                write!(
+                    out,
+                    "column {name:?} must look like [a-zA-Z_][a-zA-Z0-9_]*; leave it out, and the label stays in `labels` under its full name"
+                )
             }
             ColumnProblem::Reserved(name) => write!(
                 out,

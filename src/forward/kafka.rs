@@ -342,7 +342,8 @@ impl Worker {
             Unsent::Refused(refusal, note) => self.refused(link, outlet, &refusal, note),
             Unsent::Stopped => End::Stopped,
             Unsent::Error(error) => {
-                let (code, detail) = link.producer_fatal().unwrap_or((error.rdkafka_error_code().unwrap_or(Code::Unknown), error.to_string()));
+                let (code, detail) =
+                    link.producer_fatal().unwrap_or((error.rdkafka_error_code().unwrap_or(Code::Unknown), error.to_string()));
                 self.ended_by(link, code, &detail)
             }
         }

@@ -46,7 +46,9 @@ fn bench() -> Bench {
         topic: "metrics".into(),
         transaction_ms: Some(50),
         // Reconnecting at once keeps the tests short.
-        properties: [("reconnect.backoff.max.ms", "100"), ("reconnect.backoff.ms", "20")].map(|(name, value)| (name.into(), value.into())).into(),
+        properties: [("reconnect.backoff.max.ms", "100"), ("reconnect.backoff.ms", "20")]
+            .map(|(name, value)| (name.into(), value.into()))
+            .into(),
         ..KafkaDraft::default()
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -217,7 +219,11 @@ fn at_least_once_delivers_each_row_once_when_it_is_stopped_in_order() {
 #[test]
 fn errors_that_a_broker_takes_back_repeat_nothing() {
     let bench = bench();
-    let errors = [Wrong::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, Wrong::RD_KAFKA_RESP_ERR__TRANSPORT, Wrong::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION];
+    let errors = [
+        Wrong::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+        Wrong::RD_KAFKA_RESP_ERR__TRANSPORT,
+        Wrong::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+    ];
     let sink = bench.start();
     for round in 0..5 {
         bench.shard.emit(7, 2_000);
@@ -558,6 +564,7 @@ fn dead_letters_are_sent_again_late_and_where_their_series_is() {
     let outcomes = sink.replay(1, 0, &[letter(row.as_bytes()), letter(&row.as_bytes()[..50])]).unwrap();
     assert_eq!(outcomes, [Ok(()), Err(crate::forward::kafka::replay::ReplayError::NotWhole)]);
     stop(sink);
-    let again: Vec<serde_json::Value> = bench.read(3).into_iter().flat_map(|message| message.rows).filter(|row| row["late"] == true).collect();
+    let again: Vec<serde_json::Value> =
+        bench.read(3).into_iter().flat_map(|message| message.rows).filter(|row| row["late"] == true).collect();
     assert_eq!((again.len(), again[0]["v"].as_u64(), again[0]["labels"]["s"].as_str()), (1, Some(0), Some("5")));
 }

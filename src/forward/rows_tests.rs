@@ -37,7 +37,12 @@ const UP: [(&str, &str); 4] = [("__name__", "up"), ("cluster", "c3"), ("job", "n
 #[test]
 fn the_order_of_keys_is_fixed_and_columns_stand_in_theirs() {
     check(&UP, Value::Float(1.0), false, r#"{"ts":1790000000123,"name":"up","v":1,"job":"node","cluster":"c3","labels":{"zone":"a"}}"#);
-    check(&UP, Value::Float(0.5), true, r#"{"ts":1790000000123,"name":"up","v":0.5,"job":"node","cluster":"c3","late":true,"labels":{"zone":"a"}}"#);
+    check(
+        &UP,
+        Value::Float(0.5),
+        true,
+        r#"{"ts":1790000000123,"name":"up","v":0.5,"job":"node","cluster":"c3","late":true,"labels":{"zone":"a"}}"#,
+    );
     check(&UP[..1], Value::Float(-0.0), false, r#"{"ts":1790000000123,"name":"up","v":-0.0,"labels":{}}"#);
     check(&[], Value::Float(1e300), false, r#"{"ts":1790000000123,"name":"","v":1e300,"labels":{}}"#);
 }
@@ -55,7 +60,12 @@ fn what_json_cannot_say_has_a_key_of_its_own() {
 #[test]
 fn labels_that_are_named_like_keys_clash_with_nothing() {
     let labels = [("__name__", "up"), ("labels", "b"), ("late", "x"), ("name", "c"), ("ts", "d"), ("v", "e")];
-    check(&labels, Value::Float(1.0), false, r#"{"ts":1790000000123,"name":"up","v":1,"labels":{"labels":"b","late":"x","name":"c","ts":"d","v":"e"}}"#);
+    check(
+        &labels,
+        Value::Float(1.0),
+        false,
+        r#"{"ts":1790000000123,"name":"up","v":1,"labels":{"labels":"b","late":"x","name":"c","ts":"d","v":"e"}}"#,
+    );
 }
 
 #[test]
@@ -87,7 +97,11 @@ fn a_native_histogram_is_an_object_with_absolute_counts() {
         schema: 3,
         zero_threshold_bits: 1e-128_f64.to_bits(),
         zero_count: Count::Int(2),
-        positive: Side { spans: vec![Span { offset: -1, length: 2 }, Span { offset: 3, length: 1 }], deltas: vec![1, 2, 1], counts: vec![] },
+        positive: Side {
+            spans: vec![Span { offset: -1, length: 2 }, Span { offset: 3, length: 1 }],
+            deltas: vec![1, 2, 1],
+            counts: vec![],
+        },
         negative: Side { spans: vec![Span { offset: 0, length: 1 }], deltas: vec![2], counts: vec![] },
         reset_hint: 2,
         ..Histogram::default()
@@ -233,7 +247,8 @@ fn fits(json: &Json, schema: &Json, root: &Json) -> Result<(), String> {
         return Err(format!("{json} is none of {choice:?}"));
     }
     if let Some(kinds) = schema.get("type") {
-        let kinds: Vec<&str> = kinds.as_array().map_or_else(|| vec![kinds.as_str().unwrap()], |kinds| kinds.iter().filter_map(Json::as_str).collect());
+        let kinds: Vec<&str> =
+            kinds.as_array().map_or_else(|| vec![kinds.as_str().unwrap()], |kinds| kinds.iter().filter_map(Json::as_str).collect());
         let kind = match json {
             Json::Null => "null",
             Json::Bool(_) => "boolean",

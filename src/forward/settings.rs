@@ -186,7 +186,12 @@ impl KafkaSettings {
             }
         }
         if !legal_topic(&draft.topic) {
-            wrong("topic", &draft.topic, "a topic has 1 to 249 letters, digits, dots, underscores and hyphens", "write for instance metrics");
+            wrong(
+                "topic",
+                &draft.topic,
+                "a topic has 1 to 249 letters, digits, dots, underscores and hyphens",
+                "write for instance metrics",
+            );
         }
         let format = draft.format.as_deref().map_or(Some(Format::Rows), Format::from_word);
         if format.is_none() {

@@ -79,7 +79,8 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
 
 fn start(node: &Node, kafka: &MockKafka, runtime: &tokio::runtime::Runtime) -> (Sink, ShardId) {
     let handle = &node.handle;
-    let sink = SinkSettings { name: "k".into(), start: Start::Oldest, budget_bytes: 1 << 40, budget_ms: i64::MAX / 2, policy: Policy::DropOldest };
+    let sink =
+        SinkSettings { name: "k".into(), start: Start::Oldest, budget_bytes: 1 << 40, budget_ms: i64::MAX / 2, policy: Policy::DropOldest };
     let shard = runtime.block_on(async {
         handle.ready().await.unwrap();
         handle.set_sinks(&[sink]).await.unwrap();

@@ -103,7 +103,8 @@ impl Shard {
     /// The budget's cut, as an entry does it.
     pub fn cut(&self, up_to: u64) {
         let mut state = self.state.lock().unwrap();
-        let dropped = state.emissions.range(state.cursor.emission + 1..=up_to).map(|(_, (emission, _))| emission.picks.len() as u64).sum::<u64>();
+        let dropped =
+            state.emissions.range(state.cursor.emission + 1..=up_to).map(|(_, (emission, _))| emission.picks.len() as u64).sum::<u64>();
         state.cursor.dropped += dropped;
         state.cursor.epoch += 1;
         state.cursor.emission = up_to;
@@ -117,7 +118,14 @@ impl Shard {
 fn add(state: &mut State, samples: Vec<Sample>) {
     let number = state.standing.last_emission + 1;
     let picks = (0..samples.len()).map(|item| Pick { item: item as u32, late: false }).collect();
-    let emission = Emission { number, entry: number, at: crate::clock::wall_ms(), samples_before: state.standing.samples, picks, ..Emission::default() };
+    let emission = Emission {
+        number,
+        entry: number,
+        at: crate::clock::wall_ms(),
+        samples_before: state.standing.samples,
+        picks,
+        ..Emission::default()
+    };
     state.standing.samples += samples.len() as u64;
     state.standing.last_emission = number;
     state.emissions.insert(number, (Arc::new(emission), Arc::new(samples)));

@@ -159,7 +159,9 @@ impl fmt::Display for Trouble {
             Trouble::PositionAhead { position, last } => {
                 write!(out, "Kafka's position {position} is ahead of this shard's last emission {last}")
             }
-            Trouble::PositionForeign { group, owner } => write!(out, "the position of group {group} was written by another cluster ({owner})"),
+            Trouble::PositionForeign { group, owner } => {
+                write!(out, "the position of group {group} was written by another cluster ({owner})")
+            }
             Trouble::CommitUnclear { detail } => write!(out, "it is not known whether the last transaction was committed: {detail}"),
             Trouble::Slow { seconds } => write!(out, "Kafka has not taken anything for {seconds} s"),
             Trouble::Log { detail } => write!(out, "the shard's log: {detail}"),
@@ -186,7 +188,10 @@ pub struct Names {
 /// one says why.
 pub fn of_error(code: Code, detail: &str, global: Option<&(Code, String)>, names: &Names) -> Trouble {
     let code = match (code, global) {
-        (Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown | Code::MessageTimedOut | Code::RequestTimedOut, Some((Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL, reason))) => {
+        (
+            Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown | Code::MessageTimedOut | Code::RequestTimedOut,
+            Some((Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL, reason)),
+        ) => {
             return Trouble::NotLetIn { detail: reason.clone() };
         }
         (code, _) => code,
@@ -195,8 +200,14 @@ pub fn of_error(code: Code, detail: &str, global: Option<&(Code, String)>, names
         Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL | Code::UnsupportedSASLMechanism | Code::IllegalSASLState => {
             Trouble::NotLetIn { detail: detail.to_owned() }
         }
-        Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve | Code::OperationTimedOut | Code::MessageTimedOut
-        | Code::RequestTimedOut | Code::NetworkException | Code::BrokerNotAvailable => {
+        Code::BrokerTransportFailure
+        | Code::AllBrokersDown
+        | Code::Resolve
+        | Code::OperationTimedOut
+        | Code::MessageTimedOut
+        | Code::RequestTimedOut
+        | Code::NetworkException
+        | Code::BrokerNotAvailable => {
             let detail = global.map_or(detail, |(_, reason)| reason.as_str());
             Trouble::Unreachable { brokers: names.brokers.clone(), detail: detail.to_owned() }
         }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
-
 use crate::clock;
 use crate::forward::kafka::ASK_PARTITIONS;
 use crate::forward::kafka::End;
@@ -187,7 +186,8 @@ impl Worker {
         if matches!(end, End::Stopped) && !stream.going.is_empty() {
             let samples: u64 = stream.going.iter().map(|going| going.tally.samples()).sum();
             self.report.change(|view| {
-                view.aborted = Some(format!("{samples} samples under way; they stay in the log and may be in the topic twice after the next start"));
+                view.aborted =
+                    Some(format!("{samples} samples under way; they stay in the log and may be in the topic twice after the next start"));
             });
         }
     }

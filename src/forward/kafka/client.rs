@@ -282,6 +282,9 @@ pub fn asker(settings: &KafkaSettings, identity: &Identity, epoch: u64) -> Kafka
 }
 
 /// A client for making topics.
-pub fn admin(settings: &KafkaSettings, identity: &Identity) -> KafkaResult<rdkafka::admin::AdminClient<rdkafka::client::DefaultClientContext>> {
+pub fn admin(
+    settings: &KafkaSettings,
+    identity: &Identity,
+) -> KafkaResult<rdkafka::admin::AdminClient<rdkafka::client::DefaultClientContext>> {
     base(settings, identity).create()
 }

@@ -205,7 +205,8 @@ impl Worker {
         if matches!(end, End::Stopped) {
             let samples = outlet.tally.samples();
             self.report.change(|view| {
-                view.aborted = Some(format!("an open transaction of {samples} samples; they stay in the log and are sent at the next start"));
+                view.aborted =
+                    Some(format!("an open transaction of {samples} samples; they stay in the log and are sent at the next start"));
             });
         }
         self.report.change(|view| view.sums.aborts += 1);

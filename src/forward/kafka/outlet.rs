@@ -112,14 +112,7 @@ impl Outlet {
         Outlet {
             packer: Packer::new(partitions, settings.rows_per_message, bytes_max, settings.format == Format::Rows),
             encoder: Encoder::new(settings),
-            post: Post {
-                topic: settings.topic.clone(),
-                format: settings.format,
-                origin,
-                notes: VecDeque::new(),
-                first: 0,
-                unpolled: 0,
-            },
+            post: Post { topic: settings.topic.clone(), format: settings.format, origin, notes: VecDeque::new(), first: 0, unpolled: 0 },
             tally: Tally::default(),
             bytes: 0,
             tapped: Vec::new(),

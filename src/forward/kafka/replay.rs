@@ -45,7 +45,12 @@ struct Again {
 }
 
 /// Sends rows again, in order; one outcome each. Blocking.
-pub fn replay(settings: &KafkaSettings, identity: &Identity, seed: u64, rows: &[&[u8]]) -> Result<Vec<Result<(), ReplayError>>, KafkaError> {
+pub fn replay(
+    settings: &KafkaSettings,
+    identity: &Identity,
+    seed: u64,
+    rows: &[&[u8]],
+) -> Result<Vec<Result<(), ReplayError>>, KafkaError> {
     let settings = KafkaSettings { delivery: Delivery::AtLeastOnce, ..settings.clone() };
     let link = client::producer(&settings, identity, BATCH_BYTES)?;
     let until = clock::now() + REPLAY;
@@ -61,7 +66,8 @@ pub fn replay(settings: &KafkaSettings, identity: &Identity, seed: u64, rows: &[
         let partition = (again.series % partitions) as i32;
         let mut record = BaseRecord::<str, [u8], usize>::with_opaque_to(&settings.topic, 0).partition(partition).payload(&again.row);
         record.key = key.as_deref();
-        record.headers = settings.format.header().map(|format| OwnedHeaders::new().insert(Header { key: "sluice-format", value: Some(format) }));
+        record.headers =
+            settings.format.header().map(|format| OwnedHeaders::new().insert(Header { key: "sluice-format", value: Some(format) }));
         link.producer.send(record).map_err(|(error, _)| ReplayError::Refused(error.to_string()))?;
         // One after the other: order is kept, and each has an outcome of its own.
         loop {
@@ -124,7 +130,8 @@ mod tests {
 
     #[test]
     fn a_row_tells_its_series_and_is_late_when_sent_again() {
-        let labels = [("__name__", "up"), ("a", "x\"y,\"labels\":{"), ("job", "node"), ("ts", "t")].map(|(name, value)| Label::new(9, name, value));
+        let labels =
+            [("__name__", "up"), ("a", "x\"y,\"labels\":{"), ("job", "node"), ("ts", "t")].map(|(name, value)| Label::new(9, name, value));
         let series = series_hash(&labels, &[]);
         let mut row = Vec::new();
         let sample = Row { labels: &labels, time: 5, value: Value::Float(1.5), late: false, series, item: 0 };
