@@ -4,7 +4,7 @@
 
 const POLL_MS = 1000;
 const HISTORY = 90; // documents kept: a minute and a half
-const RATE_MS = 15000; // samples come in bursts, one a scrape: shorter spans would only show those
+const RATE_MS = 30000; // samples come in bursts, one a scrape: two scrapes of the usual 15 s
 const SILENT_MS = 60000;
 
 const byId = (id) => document.getElementById(id);
@@ -348,8 +348,8 @@ function drawSnippet() {
   text(byId("snippet"), [
     "global:",
     "  external_labels:",
-    "    cluster: my-cluster      # the pair's name, the same on both",
-    "    __replica__: replica-1   # replica-2 on the other one",
+    "    cluster: my-cluster      # the same on both",
+    "    __replica__: replica-1   # replica-2 on the other",
     "remote_write:",
     "  - url: " + location.protocol + "//" + location.host + "/api/v1/write",
     "",
