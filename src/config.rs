@@ -178,6 +178,8 @@ impl Config {
         check(self.data_dir != new.data_dir, "data_dir", "the data is open there; restart to change it");
         check(self.shards != new.shards, "shards", "every group belongs to one of the shards for good");
         check(self.log != new.log, "log", "the store is open with it; restart to change it");
+        let connections = |config: &Config| config.limits.connections;
+        check(connections(self) != connections(new), "limits.connections", "the listener has it; restart to change it");
         check(self.logging != new.logging, "logging", "it is set up once; restart to change it");
         fixed
     }

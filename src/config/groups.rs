@@ -46,7 +46,7 @@ pub struct Override {
     pub name: String,
     /// See [`Groups::switches_per_hour`].
     pub switches_per_hour: Option<u32>,
-    /// The replica that leads as long as nobody unpins it.
+    /// The replica that leads; an operator may unpin it until the file is read again.
     pub pinned: Option<String>,
     /// See [`crate::config::limits::Limits::future`].
     pub future: Option<Duration>,
@@ -60,7 +60,7 @@ impl Default for Groups {
         Groups {
             labels: vec![pair("prometheus", "prometheus_replica", true), pair("cluster", "__replica__", false)],
             unidentified: Unidentified::Forward,
-            switches_per_hour: 12,
+            switches_per_hour: 6,
             overrides: Vec::new(),
         }
     }

@@ -90,7 +90,7 @@ fn two_sinks_may_not_share_a_name() {
 #[test]
 fn what_cannot_change_while_running_is_named() {
     let old = Config::parse(SMALLEST).unwrap();
-    let new = Config::parse(&format!("shards: 3\n{}", SMALLEST.replace("topic: metrics", "topic: other").replace("9201", "9301"))).unwrap();
+    let new = Config::parse(&format!("shards: 3\nlimits: {{ connections: 5 }}\n{}", SMALLEST.replace("topic: metrics", "topic: other").replace("9201", "9301"))).unwrap();
     let keys: Vec<&str> = old.fixed_while_running(&new).iter().map(|(key, _)| *key).collect();
-    assert_eq!(keys, ["listen", "shards"]);
+    assert_eq!(keys, ["listen", "shards", "limits.connections"]);
 }
