@@ -340,6 +340,19 @@ fn wire_speed_is_measured_and_the_figures_are_about_the_whole_request() {
 }
 
 #[test]
+fn scratch_memory_is_kept_between_requests() {
+    for protocol in [Protocol::V1, Protocol::V2] {
+        let (mut walker, raw) = (Walker::new(SEED), cadvisor(protocol, 0, 2000));
+        let mut kept = Vec::new();
+        for _ in 0..3 {
+            walker.walk(protocol, &raw, &Limits::default(), &mut |_| ()).unwrap();
+            kept.push((walker.kept_bytes(), walker.peak_bytes));
+        }
+        assert!(kept[0].0 > 1000 && kept.iter().all(|bytes| *bytes == (kept[0].0, kept[0].0)), "{kept:?}");
+    }
+}
+
+#[test]
 fn a_digest_of_a_capture_is_small_and_complete() {
     let mut walker = Walker::new(SEED);
     for raw in captured(Protocol::V1) {

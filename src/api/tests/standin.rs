@@ -54,6 +54,7 @@ impl StandIn {
                 gap: 15_000,
                 ..SwitchView::default()
             }],
+            ..GroupView::default()
         }
     }
 }
