@@ -197,7 +197,8 @@ fn read(top: &Section<'_>) -> Option<Config> {
     let log = top.below("log").map(|section| read_log(&section)).unwrap_or_default();
     let logging = top.below("logging").map(|section| read_logging(&section)).unwrap_or_default();
     if let Some(cluster) = top.get("cluster") {
-        cluster.complain("clusters of several nodes are not part of this version", "leave `cluster:` out; the node is then a cluster of one");
+        cluster
+            .complain("clusters of several nodes are not part of this version", "leave `cluster:` out; the node is then a cluster of one");
     }
     top.finish();
     let shards = u16::try_from(shards).unwrap_or(SHARDS_DEFAULT);
