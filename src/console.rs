@@ -70,7 +70,9 @@ mod tests {
         assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"));
         assert!(!policy.contains("unsafe") && !policy.contains("http") && !policy.contains('*'));
         for (path, _, content) in FILES.into_iter().filter(|(path, _, _)| *path != "/icon.svg") {
-            for forbidden in ["http://", "https://", "style=", "onclick", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+            for forbidden in
+                ["http://", "https://", "style=", "onclick", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("]
+            {
                 assert!(!content.contains(forbidden), "{path} holds {forbidden}");
             }
         }

@@ -125,6 +125,7 @@ impl Handle {
         entry::encode(0, &Entry::Samples(samples), &mut encoded);
         let Offer { group, replica, settings, unpacked, claim, .. } = offer;
         let (reply, answer) = oneshot::channel();
+        self.shared.spend(bytes);
         lane.mailbox.offer(Queued { encoded, group, replica, settings, unpacked, claim, reply })?;
         Ok(answer)
     }

@@ -23,6 +23,7 @@ use rocksdb::DB;
 use rocksdb::Direction;
 use rocksdb::IteratorMode;
 use rocksdb::ReadOptions;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::model::ShardId;
@@ -149,26 +150,20 @@ impl Store {
     }
 
     /// All of `Meta` whose keys begin so.
-    pub fn meta_range(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
-        let mut found = Vec::new();
+    pub fn meta_range(&self, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError> {
+        let mut found = BTreeMap::new();
         for item in self.db.iterator_cf(self.family(Family::Meta), IteratorMode::From(prefix, Direction::Forward)) {
             let (key, value) = item.map_err(rocks("reading"))?;
             if !key.starts_with(prefix) {
                 break;
             }
-            found.push((key.into_vec(), value.into_vec()));
+            found.insert(key.into_vec(), value.into_vec());
         }
         Ok(found)
     }
 
     /// Values with numbers from `from` on, in order, until `take` says no more.
-    pub fn scan(
-        &self,
-        family: Family,
-        shard: ShardId,
-        from: u64,
-        take: &mut dyn FnMut(u64, &[u8]) -> bool,
-    ) -> Result<(), StoreError> {
+    pub fn scan(&self, family: Family, shard: ShardId, from: u64, take: &mut dyn FnMut(u64, &[u8]) -> bool) -> Result<(), StoreError> {
         let mut iterator = self.db.raw_iterator_cf_opt(self.family(family), self.reading(shard));
         iterator.seek(key(shard, from));
         while let Some((key, value)) = iterator.item() {

@@ -82,8 +82,8 @@ async fn the_manual_shows_every_key_that_is_answered_and_no_other() {
     let examples = examples();
     assert!(examples.len() >= 15, "only {} examples found", examples.len());
     for (method, path, body, shown) in examples {
-        let mut node = StandIn { pinned: path.ends_with("/unpin"), ..StandIn::default() };
-        node.twin_silent_ms = if path == "/api/v1/groups" { 700_000 } else { 0 }; // so that there is a hint
+        // The page of groups shows a hint.
+        let node = StandIn { pinned: path.ends_with("/unpin"), odd: path == "/api/v1/groups", ..StandIn::default() };
         let mut deps = deps(Arc::new(node));
         if path == "/-/reload" {
             deps.reload = Arc::new(|| Box::pin(async { Ok("reloaded".to_owned()) }));
@@ -107,7 +107,8 @@ async fn every_route_is_in_the_manual() {
     let manual = include_str!("../../docs/api.md");
     let words = ["", "/history", "/pin", "/unpin", "/step-down"].map(|word| format!("/api/v1/groups/{{group}}{word}`"));
     let more = ["", "/dead", "/replay", "/pause", "/resume", "/tap"].map(|word| format!("/api/v1/sinks/{{sink}}{word}`"));
-    let plain = ["/-/healthy", "/-/ready", "/-/reload", "/metrics", "/api/v1/status", "/api/v1/groups", "/api/v1/sinks", "/api/v1/dev/senders"];
+    let plain =
+        ["/-/healthy", "/-/ready", "/-/reload", "/metrics", "/api/v1/status", "/api/v1/groups", "/api/v1/sinks", "/api/v1/dev/senders"];
     for path in words.into_iter().chain(more).chain(plain.map(|path| format!("{path}`"))) {
         assert!(manual.contains(&path), "docs/api.md lacks {path}");
     }
@@ -157,7 +158,10 @@ async fn health_readiness_and_metrics() {
 #[tokio::test]
 async fn answers_are_not_stored_and_not_sniffed() {
     let asked = ask("GET", "/api/v1/groups", "").await;
-    assert_eq!((&asked.headers["cache-control"], &asked.headers["x-content-type-options"]), (&"no-store".parse().unwrap(), &"nosniff".parse().unwrap()));
+    assert_eq!(
+        (&asked.headers["cache-control"], &asked.headers["x-content-type-options"]),
+        (&"no-store".parse().unwrap(), &"nosniff".parse().unwrap())
+    );
 }
 
 #[tokio::test]
@@ -211,11 +215,17 @@ async fn pages_of_other_sites_change_nothing() {
 #[tokio::test]
 async fn the_status_names_what_is_wrong_worst_first() {
     let status = ask("GET", "/api/v1/status", "").await.json();
-    let problems: Vec<(&str, &str)> =
-        status["problems"].as_array().unwrap().iter().map(|problem| (problem["severity"].as_str().unwrap(), problem["code"].as_str().unwrap())).collect();
+    let problems: Vec<(&str, &str)> = status["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|problem| (problem["severity"].as_str().unwrap(), problem["code"].as_str().unwrap()))
+        .collect();
     assert_eq!(problems, [("error", "unreachable"), ("error", "budget"), ("warning", "unidentified")]);
     let (silent, _) = ask_of(StandIn { twin_silent_ms: 90_000, ..StandIn::default() }, "GET", "/api/v1/status", "").await;
     assert!(silent.text.contains("replica k8s-1 has not written for 92 s"), "{}", silent.text);
+    let (odd, _) = ask_of(StandIn { odd: true, ..StandIn::default() }, "GET", "/api/v1/status", "").await;
+    assert!(odd.text.contains("switches_withheld"), "{}", odd.text);
     let (empty, _) = ask_of(StandIn { nothing_yet: true, ..StandIn::default() }, "GET", "/api/v1/status", "").await;
     assert_eq!(empty.json()["groups"], Value::Array(Vec::new()));
 }
@@ -224,8 +234,14 @@ async fn the_status_names_what_is_wrong_worst_first() {
 async fn a_sink_is_the_sum_of_its_shards() {
     let sinks = ask("GET", "/api/v1/sinks", "").await.json();
     let sink = &sinks["sinks"][0];
-    assert_eq!((&sink["state"], &sink["delivered"], &sink["lag_ms"], &sink["seconds_left"]), (&"troubled".into(), &30.into(), &3000.into(), &97.into()));
-    assert_eq!(sink["troubles"], serde_json::json!([{"code": "unreachable", "text": "no broker answers", "remedy": "start one", "since": NOW - 3, "shards": [1, 3]}]));
+    assert_eq!(
+        (&sink["state"], &sink["delivered"], &sink["lag_ms"], &sink["seconds_left"]),
+        (&"troubled".into(), &30.into(), &3000.into(), &97.into())
+    );
+    assert_eq!(
+        sink["troubles"],
+        serde_json::json!([{"code": "unreachable", "text": "no broker answers", "remedy": "start one", "since": NOW - 3, "shards": [1, 3]}])
+    );
 }
 
 #[tokio::test]
@@ -245,7 +261,10 @@ async fn dead_letters_are_read_in_pages() {
 #[tokio::test]
 async fn a_tap_gives_a_row_a_line_and_ends_with_the_node() {
     let asked = ask("GET", "/api/v1/sinks/platform/tap", "").await;
-    assert_eq!((asked.text.as_str(), &asked.headers["content-type"]), ("{\"v\":1}\n{\"v\":2}\n{\"v\":3}\n", &"application/x-ndjson".parse().unwrap()));
+    assert_eq!(
+        (asked.text.as_str(), &asked.headers["content-type"]),
+        ("{\"v\":1}\n{\"v\":2}\n{\"v\":3}\n", &"application/x-ndjson".parse().unwrap())
+    );
     let mut stopping = deps(Arc::default());
     stopping.stopping = tokio::sync::watch::channel(true).1;
     assert_eq!(ask_with(&Api::new(stopping), "GET", "/api/v1/sinks/platform/tap", "", &[]).await.text, "");

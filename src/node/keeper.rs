@@ -211,7 +211,12 @@ impl Worker {
         self.refuse(refuse);
         if self.member.replica.leads_surely() {
             for drop in drops {
-                tracing::warn!(shard = self.lane.shard.0, sink = drop.sink, up_to = drop.up_to, "a sink is over its budget: its oldest samples are dropped");
+                tracing::warn!(
+                    shard = self.lane.shard.0,
+                    sink = drop.sink,
+                    up_to = drop.up_to,
+                    "a sink is over its budget: its oldest samples are dropped"
+                );
                 self.say(Command::Drop(drop));
             }
         }

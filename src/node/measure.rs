@@ -177,10 +177,15 @@ pub fn log(directory: &Path, load: &Load) -> Result<Cost, String> {
     let version = handle.shards().first().map_or(0, |&shard| handle.settings_version(shard));
     let offers = offers(load, version);
     let stop = Arc::new(AtomicBool::new(false));
-    let readers: Vec<_> = handle.shards().to_vec().into_iter().map(|shard| {
-        let (handle, stop) = (handle.clone(), Arc::clone(&stop));
-        std::thread::spawn(move || follow(&handle, shard, &stop))
-    }).collect();
+    let readers: Vec<_> = handle
+        .shards()
+        .to_vec()
+        .into_iter()
+        .map(|shard| {
+            let (handle, stop) = (handle.clone(), Arc::clone(&stop));
+            std::thread::spawn(move || follow(&handle, shard, &stop))
+        })
+        .collect();
     let (cpu, disk, syncs, begin) = (cpu_nanos(), disk_bytes(), handle.stats().store.syncs, clock::now());
     let sent = runtime.block_on(send(&handle, load, offers))?;
     let (seconds, cpu) = ((clock::now() - begin).as_secs_f64(), cpu_nanos() - cpu);
@@ -257,7 +262,8 @@ mod tests {
         let mut load = if real { Load::default() } else { Load { requests: 120, samples: 100, body_bytes: 4_200, ..Load::default() } };
         for standby in [false, true] {
             load.standby = standby;
-            let directory = tempfile::tempdir_in(std::env::var_os("SLUICE_MEASURE_DIR").unwrap_or_else(|| std::env::temp_dir().into())).unwrap();
+            let directory =
+                tempfile::tempdir_in(std::env::var_os("SLUICE_MEASURE_DIR").unwrap_or_else(|| std::env::temp_dir().into())).unwrap();
             let cost = log(directory.path(), &load).unwrap();
             assert_eq!(cost.emitted, (load.requests * load.samples) as u64);
             assert_eq!(cost.samples, cost.emitted * (1 + u64::from(standby)));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -37,6 +38,8 @@ pub(super) struct Shared {
 pub(super) struct Space {
     /// Free space is below the reserve: no samples.
     pub full: AtomicBool,
+    /// What samples may still take until somebody looks again.
+    pub left: AtomicI64,
     pub free: AtomicU64,
     pub reserve: AtomicU64,
     pub disk_bytes: AtomicU64,
@@ -49,6 +52,11 @@ impl Shared {
     }
 
     pub fn is_full(&self) -> bool {
-        self.space.full.load(Ordering::Relaxed)
+        self.space.full.load(Ordering::Relaxed) || self.space.left.load(Ordering::Relaxed) < 0
+    }
+
+    /// So many bytes will be written, twice: to the write-ahead log and to a table.
+    pub fn spend(&self, bytes: usize) {
+        self.space.left.fetch_sub(2 * bytes as i64, Ordering::Relaxed);
     }
 }

@@ -88,7 +88,7 @@ impl Worker {
             State::Data(data) => {
                 let now = self.mono(clock::now());
                 groups.extend(data.groups.iter().map(|(name, place)| GroupView {
-                    oddities: self.watched.detector.oddities(now, &place.group).iter().map(ToString::to_string).collect(),
+                    oddities: self.watched.detector.oddities(now, &place.group),
                     alarm: self.watched.alarms.get(name).cloned(),
                     ..group(self.lane.shard.0, name, place)
                 }));
@@ -121,7 +121,10 @@ impl Worker {
         }
         let same = views.cursors.len() == data.sinks.cursors.len()
             && views.cursors.iter().zip(&data.sinks.cursors).all(|(view, (name, cursor))| {
-                view.sink == *name && view.epoch == cursor.epoch && view.emission == cursor.emission && view.pending == data.samples - cursor.samples
+                view.sink == *name
+                    && view.epoch == cursor.epoch
+                    && view.emission == cursor.emission
+                    && view.pending == data.samples - cursor.samples
             });
         if same {
             return;

@@ -127,7 +127,10 @@ impl Node {
         let data_shards = match count_shards(&store)? {
             Some(count) => {
                 if count != settings.data_shards {
-                    tracing::warn!("this cluster was begun with {count} data shards and keeps them; `{}` is not used", settings.data_shards);
+                    tracing::warn!(
+                        "this cluster was begun with {count} data shards and keeps them; `{}` is not used",
+                        settings.data_shards
+                    );
                 }
                 count
             }

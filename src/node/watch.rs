@@ -74,6 +74,7 @@ pub(super) fn look(shared: &Shared, count: bool) -> Result<(), StoreError> {
             tracing::info!(free = room.free, "the disk has room again: samples are taken");
         }
     }
+    space.left.store(i64::try_from(room.free.saturating_sub(reserve)).unwrap_or(i64::MAX), Ordering::Relaxed);
     space.full.store(full, Ordering::Relaxed);
     space.free.store(room.free, Ordering::Relaxed);
     space.reserve.store(reserve, Ordering::Relaxed);

@@ -236,7 +236,9 @@ impl Command {
             Command::Settings(settings) => settings.write(out),
             Command::Cursor(moved) => {
                 out.text(&moved.sink);
-                [moved.epoch, moved.emission, moved.delivered, moved.filtered, moved.dead, moved.samples].into_iter().for_each(|n| out.number(n));
+                [moved.epoch, moved.emission, moved.delivered, moved.filtered, moved.dead, moved.samples]
+                    .into_iter()
+                    .for_each(|n| out.number(n));
             }
             Command::Epoch(epoch) => {
                 out.text(&epoch.sink);

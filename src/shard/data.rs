@@ -158,7 +158,13 @@ impl Data {
     }
 
     /// Lets `act` decide in a group, then writes down what passed.
-    fn judge<T: Default>(&mut self, name: &str, index: u64, effects: &mut Effects, act: impl FnOnce(&mut Group, i64, &mut Judged) -> T) -> T {
+    fn judge<T: Default>(
+        &mut self,
+        name: &str,
+        index: u64,
+        effects: &mut Effects,
+        act: impl FnOnce(&mut Group, i64, &mut Judged) -> T,
+    ) -> T {
         let Some(place) = self.groups.get_mut(name) else { return T::default() };
         let mut judged = std::mem::take(&mut self.judged);
         judged.clear();
@@ -190,7 +196,8 @@ impl Data {
         }
         let mut rest = &judged.passed[..];
         while let Some(head) = rest.first() {
-            let more = rest.windows(2).take(MAX_PICKS - 1).take_while(|two| two[0].entry == two[1].entry && two[0].item < two[1].item).count();
+            let more =
+                rest.windows(2).take(MAX_PICKS - 1).take_while(|two| two[0].entry == two[1].entry && two[0].item < two[1].item).count();
             let (run, after) = rest.split_at(more + 1);
             rest = after;
             self.emissions += 1;
@@ -259,7 +266,8 @@ impl Data {
             Command::ForgetReplica { group, replica } => {
                 let (at, place) = (self.at, self.groups.get_mut(&group));
                 if !place.is_some_and(|place| place.group.forget_replica(&replica, at)) {
-                    effects.void = Some(format!("replica `{replica}` is unknown, leads, has samples that wait, or was heard of within the hour"));
+                    effects.void =
+                        Some(format!("replica `{replica}` is unknown, leads, has samples that wait, or was heard of within the hour"));
                 }
             }
             Command::Settings(settings) if settings.version <= self.settings.version => {

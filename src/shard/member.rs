@@ -222,7 +222,9 @@ impl<D: Disk> Member<D> {
         let Begin { shard, id, disk, known, image, limits, entropy } = begin;
         let state = match &image {
             None => State::new(shard),
-            Some(sealed) => State::unseal(shard, sealed).map_err(|error| format!("the image of shard {} cannot be read: {error}", shard.0))?,
+            Some(sealed) => {
+                State::unseal(shard, sealed).map_err(|error| format!("the image of shard {} cannot be read: {error}", shard.0))?
+            }
         };
         let applied = state.applied().max(ORIGIN.index);
         let replica = Replica::new(id, disk, known, applied, limits, entropy).map_err(|error| format!("shard {}: {error}", shard.0))?;

@@ -155,6 +155,10 @@ impl Store {
             let chunk = self.get(Family::Image, shard, number)?;
             sealed.extend(chunk.ok_or_else(|| damaged(format!("chunk {number} of shard {}'s image is missing", shard.0)))?);
         }
-        if sealed.len() as u64 == bytes { Ok(Some((index, sealed))) } else { Err(damaged(format!("the image of shard {} is cut", shard.0))) }
+        if sealed.len() as u64 == bytes {
+            Ok(Some((index, sealed)))
+        } else {
+            Err(damaged(format!("the image of shard {} is cut", shard.0)))
+        }
     }
 }

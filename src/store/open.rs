@@ -27,6 +27,7 @@ use crate::store::mark::Mark;
 use crate::store::mark::Promise;
 use crate::store::options;
 use crate::store::rocks;
+use crate::store::space;
 
 /// Raised when anything on disk changes its layout.
 const SCHEMA: u64 = 1;
@@ -119,9 +120,10 @@ fn explain(directory: &Path, error: rocksdb::Error) -> StoreError {
 }
 
 fn open_database(directory: &Path, recovery: DBRecoveryMode) -> Result<Store, StoreError> {
-    let options = options::database(recovery);
+    let total = space::room(directory)?.total;
+    let options = options::database(recovery, total);
     let database = directory.join(DATABASE);
-    let db = DB::open_cf_descriptors(&options, &database, options::families()).map_err(|error| explain(directory, error))?;
+    let db = DB::open_cf_descriptors(&options, &database, options::families(total)).map_err(|error| explain(directory, error))?;
     let store = Store { db, path: directory.to_owned() };
     match store.meta(SCHEMA_KEY)? {
         Some(bytes) => match read_numbers(&bytes) {
@@ -141,9 +143,10 @@ fn open_database(directory: &Path, recovery: DBRecoveryMode) -> Result<Store, St
 
 /// As far as the write-ahead log can be read; changes nothing.
 fn read_only(directory: &Path) -> Result<Store, StoreError> {
-    let options = options::database(DBRecoveryMode::PointInTime);
+    let total = space::room(directory)?.total;
+    let options = options::database(DBRecoveryMode::PointInTime, total);
     let database = directory.join(DATABASE);
-    let db = DB::open_cf_descriptors_read_only(&options, database, options::families(), false).map_err(|error| {
+    let db = DB::open_cf_descriptors_read_only(&options, database, options::families(total), false).map_err(|error| {
         let what = format!("the database cannot be opened, not even for reading: {error}");
         damaged(directory, &what)
     })?;

@@ -15,15 +15,23 @@ const BLOB_BYTES: u64 = 1 << 10;
 /// A flush writes its values in key order, so shard by shard: in files of this size the shards hardly mix, and one shard's slow sink does
 /// not hold back the others' space.
 const BLOB_FILE_BYTES: u64 = 8 << 20;
-/// Of a log family in memory until it is flushed.
-const LOG_BUFFER: usize = 32 << 20;
+/// Of a log family in memory until it is flushed, at most.
+const LOG_BUFFER: u64 = 32 << 20;
+/// A disk has room for so many of these buffers. Two log families with three each, all flushed at once, take 5 % then: half of the reserve
+/// that samples leave free, so a disk that is full of samples can still be flushed, and given back.
+const BUFFERS_ON_DISK: u64 = 128;
 /// Of any other family.
 const OTHER_BUFFER: usize = 8 << 20;
-/// Above this the oldest buffers are flushed, so that the WAL can go. It is read at start: 256 MiB take a second.
-const WAL_BYTES: u64 = 256 << 20;
+/// With more of these in the WAL the oldest buffers are flushed, so that it can go. It is read at start: 256 MiB take a second.
+const WAL_BUFFERS: u64 = 8;
+
+/// The size of a log family's buffer on a disk of so many bytes.
+fn log_buffer(disk_bytes: u64) -> u64 {
+    (disk_bytes / BUFFERS_ON_DISK).clamp(1 << 20, LOG_BUFFER)
+}
 
 /// Of the whole database.
-pub(super) fn database(recovery: DBRecoveryMode) -> Options {
+pub(super) fn database(recovery: DBRecoveryMode, disk_bytes: u64) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
@@ -35,7 +43,7 @@ pub(super) fn database(recovery: DBRecoveryMode) -> Options {
     options.set_recycle_log_file_num(0);
     options.set_manual_wal_flush(false);
     options.set_enable_pipelined_write(false);
-    options.set_max_total_wal_size(WAL_BYTES);
+    options.set_max_total_wal_size(log_buffer(disk_bytes) * WAL_BUFFERS);
     options.set_max_background_jobs(2);
     options.set_max_open_files(512);
     options.set_log_level(LogLevel::Warn);
@@ -47,7 +55,8 @@ pub(super) fn database(recovery: DBRecoveryMode) -> Options {
 }
 
 /// All families with their settings.
-pub(super) fn families() -> Vec<ColumnFamilyDescriptor> {
+pub(super) fn families(disk_bytes: u64) -> Vec<ColumnFamilyDescriptor> {
+    let log_buffer = log_buffer(disk_bytes) as usize;
     let cache = Cache::new_lru_cache(32 << 20);
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(&cache);
@@ -56,7 +65,7 @@ pub(super) fn families() -> Vec<ColumnFamilyDescriptor> {
         options.set_block_based_table_factory(&blocks);
         match family {
             Family::LogLeader | Family::LogStandby => {
-                options.set_write_buffer_size(LOG_BUFFER);
+                options.set_write_buffer_size(log_buffer);
                 options.set_max_write_buffer_number(3);
                 options.set_enable_blob_files(true);
                 options.set_min_blob_size(BLOB_BYTES);
@@ -69,7 +78,7 @@ pub(super) fn families() -> Vec<ColumnFamilyDescriptor> {
                 options.set_level_zero_stop_writes_trigger(100);
             }
             _ => {
-                options.set_write_buffer_size(OTHER_BUFFER);
+                options.set_write_buffer_size(OTHER_BUFFER.min(log_buffer));
                 options.set_compression_type(DBCompressionType::Lz4);
             }
         }

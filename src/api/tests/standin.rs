@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use super::super::deps::*;
 use super::*;
+use crate::dedup::detect::doctor::Oddity;
 use crate::model::ShardId;
 use crate::node::ReadError;
 use crate::node::offer::Applied;
@@ -21,6 +22,7 @@ pub struct StandIn {
     pub pinned: bool,
     pub twin_silent_ms: i64,
     pub nothing_yet: bool,
+    pub odd: bool,
 }
 
 impl StandIn {
@@ -45,6 +47,8 @@ impl StandIn {
             series: 100,
             interval: 15_000,
             counts: CountsView { received: 4000, emitted: 3800, covered: 190, waiting: 10, ..CountsView::default() },
+            oddities: if self.odd { vec![Oddity::OneReplica { replica: "k8s-0".into() }] } else { Vec::new() },
+            alarm: self.odd.then(|| "12 switches within the hour".into()),
             switches: vec![SwitchView {
                 at: NOW - 60_000,
                 from: "k8s-1".into(),
@@ -102,7 +106,8 @@ impl Rows for ThreeRows {
 impl Sinks for StandInSinks {
     fn list(&self) -> Vec<Sink> {
         let trouble = |shard| {
-            let trouble = Trouble { code: "unreachable".into(), text: "no broker answers".into(), remedy: "start one".into(), since: NOW - shard };
+            let trouble =
+                Trouble { code: "unreachable".into(), text: "no broker answers".into(), remedy: "start one".into(), since: NOW - shard };
             let note = Trouble { code: "slow".into(), ..trouble.clone() };
             (Some(trouble), vec![note])
         };

@@ -96,7 +96,10 @@ fn over_the_bound_on_waiting_the_oldest_are_judged() {
 #[test]
 fn cursors_add_up_and_epochs_keep_old_positions_out() {
     let mut data = Data::default();
-    apply(&mut data, &command(T0, Command::Settings(ShardSettings { version: 1, sinks: vec![sink("k", Start::Now)], ..ShardSettings::default() })));
+    apply(
+        &mut data,
+        &command(T0, Command::Settings(ShardSettings { version: 1, sinks: vec![sink("k", Start::Now)], ..ShardSettings::default() })),
+    );
     for step in 0..10 {
         apply(&mut data, &samples(T0 + step * 1_000, "a", true, &[(1, T0 + step * 1_000), (2, T0 + step * 1_000)]));
     }
@@ -122,12 +125,18 @@ fn cursors_add_up_and_epochs_keep_old_positions_out() {
 fn log(seed: u64) -> Vec<Vec<u8>> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut now = T0;
-    let mut log = vec![command(T0, Command::Settings(ShardSettings { version: 1, sinks: vec![sink("k", Start::Oldest)], ..ShardSettings::default() }))];
+    let mut log = vec![command(
+        T0,
+        Command::Settings(ShardSettings { version: 1, sinks: vec![sink("k", Start::Oldest)], ..ShardSettings::default() }),
+    )];
     for _ in 0..300 {
         now += random.i64(0..700);
         log.push(match random.u8(..20) {
             0 => plain(now, &Entry::Image),
-            1 => command(now, Command::Switch(SwitchTo { group: "g".into(), to: ["a", "b"][random.usize(..2)].into(), ..SwitchTo::default() })),
+            1 => command(
+                now,
+                Command::Switch(SwitchTo { group: "g".into(), to: ["a", "b"][random.usize(..2)].into(), ..SwitchTo::default() }),
+            ),
             2 => plain(now, &Entry::Forget { group: "g" }),
             3 | 4 => plain(now, &Entry::Tick),
             _ => {

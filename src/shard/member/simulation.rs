@@ -56,7 +56,11 @@ impl Contents {
                 self.known.hard_state = hard;
                 for (index, bytes) in entries {
                     self.known.last_index = index;
-                    if entry::is_from_leader(&bytes) { self.leader.insert(index, bytes) } else { self.standby.insert(index, bytes) };
+                    if entry::is_from_leader(&bytes) {
+                        self.leader.insert(index, bytes)
+                    } else {
+                        self.standby.insert(index, bytes)
+                    };
                 }
             }
             Record::Emission(emission) => drop(self.emissions.insert(emission.number, emission)),
@@ -306,7 +310,13 @@ impl World {
                 let Some(cursor) = cursor else { return };
                 let emission = self.random.u64(cursor.emission..=emissions);
                 let samples = self.emissions[..emission as usize].iter().map(|e| e.picks.len() as u64).sum::<u64>();
-                Entry::Command(Command::Cursor(CursorMove { sink: sink.into(), epoch: cursor.epoch, emission, samples, ..CursorMove::default() }))
+                Entry::Command(Command::Cursor(CursorMove {
+                    sink: sink.into(),
+                    epoch: cursor.epoch,
+                    emission,
+                    samples,
+                    ..CursorMove::default()
+                }))
             }
             5 => {
                 let to = ["a", "b"][self.random.usize(..2)].to_owned();
