@@ -6,6 +6,7 @@
 pub mod check;
 pub mod dev;
 mod measures;
+mod pins;
 mod reload;
 mod running;
 mod senders;

@@ -178,6 +178,8 @@ impl Config {
         check(self.data_dir != new.data_dir, "data_dir", "the data is open there; restart to change it");
         check(self.shards != new.shards, "shards", "every group belongs to one of the shards for good");
         check(self.log != new.log, "log", "the store is open with it; restart to change it");
+        let connections = |config: &Config| config.limits.connections;
+        check(connections(self) != connections(new), "limits.connections", "the listener has it; restart to change it");
         check(self.logging != new.logging, "logging", "it is set up once; restart to change it");
         fixed
     }
@@ -195,7 +197,8 @@ fn read(top: &Section<'_>) -> Option<Config> {
     let log = top.below("log").map(|section| read_log(&section)).unwrap_or_default();
     let logging = top.below("logging").map(|section| read_logging(&section)).unwrap_or_default();
     if let Some(cluster) = top.get("cluster") {
-        cluster.complain("clusters of several nodes are not part of this version", "leave `cluster:` out; the node is then a cluster of one");
+        cluster
+            .complain("clusters of several nodes are not part of this version", "leave `cluster:` out; the node is then a cluster of one");
     }
     top.finish();
     let shards = u16::try_from(shards).unwrap_or(SHARDS_DEFAULT);

@@ -214,7 +214,7 @@ impl<T: Target> Ingest<T> {
         let Decoded { parcels, groups, mut refused, .. } = decoded;
         let whole = parcels.len() == 1;
         let mut lanes = Vec::with_capacity(parcels.len());
-        let mut offers: Vec<Pin<Box<dyn Future<Output = Result<(), OfferError>> + Send + '_>>> = Vec::with_capacity(parcels.len());
+        let mut offers: Vec<Soon<'_, Result<(), OfferError>>> = Vec::with_capacity(parcels.len());
         let mut unable = None;
         for parcel in parcels {
             let shard = match self.shard_of(&parcel, rules).await {
@@ -222,7 +222,9 @@ impl<T: Target> Ingest<T> {
                 Err(NewGroup::Full) => {
                     let at = groups.iter().position(|group| *group == parcel.lane.group).unwrap_or(0);
                     refused.count(Refusal::TooManyGroups, at, parcel.lane.good.total());
-                    refused.show(&[], || format!("group {:?} is new and limits.groups ({}) are there", parcel.lane.group, rules.limits.groups));
+                    refused.show(&[], || {
+                        format!("group {:?} is new and limits.groups ({}) are there", parcel.lane.group, rules.limits.groups)
+                    });
                     continue;
                 }
                 Err(NewGroup::Unable(reason)) => {
@@ -250,7 +252,9 @@ impl<T: Target> Ingest<T> {
                         self.metrics.unidentified(missing, lane.good.total());
                     }
                 }
-                Err(OfferError::TooLarge { bytes, limit }) => too_large = Some(format!("{bytes} bytes of one replica; at most {limit} are written at once")),
+                Err(OfferError::TooLarge { bytes, limit }) => {
+                    too_large = Some(format!("{bytes} bytes of one replica; at most {limit} are written at once"))
+                }
                 Err(error) => unable = Some(unable_of(&error)),
             }
         }
@@ -319,6 +323,9 @@ impl<T: Target> Ingest<T> {
     }
 }
 
+/// Something on its way.
+type Soon<'a, R> = Pin<Box<dyn Future<Output = R> + Send + 'a>>;
+
 enum NewGroup {
     Full,
     Unable(Unable),
@@ -351,7 +358,7 @@ fn unable_of(error: &OfferError) -> Unable {
 }
 
 /// Waits for all of them at the same time: the entries of a mixed request share their syncs.
-async fn all<R>(mut futures: Vec<Pin<Box<dyn Future<Output = R> + Send + '_>>>) -> Vec<R> {
+async fn all<R>(mut futures: Vec<Soon<'_, R>>) -> Vec<R> {
     let mut results: Vec<Option<R>> = futures.iter().map(|_| None).collect();
     std::future::poll_fn(|context| {
         for (future, result) in futures.iter_mut().zip(&mut results) {

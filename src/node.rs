@@ -28,6 +28,7 @@ use tokio::sync::oneshot;
 use tokio::sync::watch as latest;
 
 use crate::dedup::detect::Hint;
+use crate::dedup::detect::SwitchLimits;
 use crate::model::ShardId;
 use crate::node::lane::Lane;
 use crate::node::lane::lock;
@@ -150,6 +151,11 @@ impl Handle {
             // Full: detection goes on without it.
             let _ = lane.mailbox.ask(Ask { wanted: Wanted::Hint(group.to_owned(), replica.to_owned(), hint), reply: None });
         }
+    }
+
+    /// From now on detection may propose so many switches an hour. Local and volatile, like detection itself.
+    pub fn limit_switches(&self, limits: SwitchLimits) {
+        *lock(&self.shared.switch_limits) = Arc::new(limits);
     }
 
     /// Says a command without waiting for what comes of it. Best effort: for cursors, which say more the next time.

@@ -62,7 +62,9 @@ pub struct Peer {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Somebody else listens there.
-    #[error("{0} is taken: another program listens there. Stop it, or choose another address with `listen:` in the file or --listen HOST:PORT")]
+    #[error(
+        "{0} is taken: another program listens there. Stop it, or choose another address with `listen:` in the file or --listen HOST:PORT"
+    )]
     Taken(SocketAddr),
     /// The system refuses.
     #[error("cannot listen on {0}: {1}. Choose another address with `listen:` in the file or --listen HOST:PORT")]

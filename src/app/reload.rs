@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
+use tokio::sync::watch;
 
 use crate::app::Fault;
 use crate::app::check;
 use crate::app::sinks::SinkSet;
 use crate::app::translate;
 use crate::config::Config;
+use crate::config::groups::Groups;
 use crate::ingest::Ingest;
 use crate::node::Handle;
 
@@ -22,12 +24,20 @@ pub struct Reload {
     node: Handle,
     sinks: Arc<SinkSet>,
     ingest: Arc<Ingest<Handle>>,
+    /// For whoever acts on groups by itself (`pins`).
+    groups: watch::Sender<Groups>,
 }
 
 impl Reload {
     /// Of the running parts.
     pub fn new(config: Config, file: Option<PathBuf>, node: Handle, sinks: Arc<SinkSet>, ingest: Arc<Ingest<Handle>>) -> Reload {
-        Reload { config: Mutex::new(config), file, node, sinks, ingest }
+        let groups = watch::Sender::new(config.groups.clone());
+        Reload { config: Mutex::new(config), file, node, sinks, ingest, groups }
+    }
+
+    /// The groups' settings in force; changes with every reload, even one that changes nothing in them.
+    pub fn groups(&self) -> watch::Receiver<Groups> {
+        self.groups.subscribe()
     }
 
     /// Says what changed, or everything that is wrong.
@@ -53,6 +63,7 @@ impl Reload {
         self.node.set_sinks(&settings).await.map_err(|error| vec![format!("the shards did not take the settings: {error}")])?;
         self.arrange(new.clone()).await?;
         self.ingest.reload(&new.groups, &new.limits);
+        self.groups.send_replace(new.groups.clone());
         *present = new;
         Ok(changed)
     }

@@ -16,6 +16,7 @@ use crate::api::deps::Deps;
 use crate::app::Fault;
 use crate::app::make_data_dir;
 use crate::app::measures;
+use crate::app::pins;
 use crate::app::reload::Reload;
 use crate::app::senders::Senders;
 use crate::app::sinks::SinkSet;
@@ -104,6 +105,7 @@ impl Running {
         let bounds = serve::Bounds { connections, drain: DRAIN };
         let door = tokio::spawn(serve::run(listener, bounds, answerer(Api::new(deps), ingest), served, stop.clone()));
         let mut tasks = JoinSet::new();
+        tasks.spawn(pins::keep(node.handle.clone(), reload.groups(), stop.clone()));
         if let Some(senders) = dev {
             senders.start(address, &stop, &mut tasks);
         }

@@ -46,7 +46,7 @@ pub struct Override {
     pub name: String,
     /// See [`Groups::switches_per_hour`].
     pub switches_per_hour: Option<u32>,
-    /// The replica that leads as long as nobody unpins it.
+    /// The replica that leads; an operator may unpin it until the file is read again.
     pub pinned: Option<String>,
     /// See [`crate::config::limits::Limits::future`].
     pub future: Option<Duration>,
@@ -56,11 +56,12 @@ pub struct Override {
 
 impl Default for Groups {
     fn default() -> Groups {
-        let pair = |group: &str, replica: &str, operator_shards| LabelPair { group: group.into(), replica: replica.into(), operator_shards };
+        let pair =
+            |group: &str, replica: &str, operator_shards| LabelPair { group: group.into(), replica: replica.into(), operator_shards };
         Groups {
             labels: vec![pair("prometheus", "prometheus_replica", true), pair("cluster", "__replica__", false)],
             unidentified: Unidentified::Forward,
-            switches_per_hour: 12,
+            switches_per_hour: 6,
             overrides: Vec::new(),
         }
     }
@@ -121,7 +122,8 @@ fn read_overrides(node: &Node<'_>) -> Vec<Override> {
         let switches_per_hour = section.opt("switches_per_hour", values::number(1..=3600)).map(narrow);
         let pinned = section.opt("pinned", values::text);
         let future = section.opt("future", values::duration_in(Duration::from_secs(1)..=Duration::from_secs(365 * 86_400)));
-        let labels_per_series = section.opt("labels_per_series", values::number(1..=65_536)).and_then(|number| usize::try_from(number).ok());
+        let labels_per_series =
+            section.opt("labels_per_series", values::number(1..=65_536)).and_then(|number| usize::try_from(number).ok());
         section.finish();
         let Some(name) = name else { continue };
         if overrides.iter().any(|known| known.name == name) {

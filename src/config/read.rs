@@ -122,7 +122,9 @@ impl<'a> Node<'a> {
     /// The members of a list. A single scalar is no list: that would hide a forgotten bracket.
     pub fn list(&self) -> Vec<Node<'a>> {
         match &self.yaml.value {
-            Value::List(items) => items.iter().enumerate().map(|(index, yaml)| self.child(yaml, format!("{}[{index}]", self.key))).collect(),
+            Value::List(items) => {
+                items.iter().enumerate().map(|(index, yaml)| self.child(yaml, format!("{}[{index}]", self.key))).collect()
+            }
             Value::Empty => Vec::new(),
             _ => {
                 self.complain("must be a list", "write `[a, b]`, or one `- item` a line");
@@ -234,7 +236,13 @@ impl<'a> Section<'a> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("known here: {}", known.join(", ")),
             };
-            node.problems.add(Problem { line: node.line, key: node.key.clone(), value: shown(node.yaml), rule: "is no key known here".into(), remedy });
+            node.problems.add(Problem {
+                line: node.line,
+                key: node.key.clone(),
+                value: shown(node.yaml),
+                rule: "is no key known here".into(),
+                remedy,
+            });
         }
     }
 }

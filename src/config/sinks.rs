@@ -191,7 +191,10 @@ impl Kafka {
 /// Reads `sinks:`.
 pub fn read(top: &Section<'_>) -> Vec<Sink> {
     let Some(node) = top.get("sinks") else {
-        top.missing("sinks", "write where samples go; the smallest: sinks: [{ name: platform, kafka: { brokers: [\"127.0.0.1:9092\"], topic: metrics } }]");
+        top.missing(
+            "sinks",
+            "write where samples go; the smallest: sinks: [{ name: platform, kafka: { brokers: [\"127.0.0.1:9092\"], topic: metrics } }]",
+        );
         return Vec::new();
     };
     let mut sinks: Vec<Sink> = Vec::new();

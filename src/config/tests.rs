@@ -40,7 +40,8 @@ fn the_shipped_example_is_a_configuration_and_shows_every_section() {
     assert!(!config.sinks.is_empty() && !config.groups.labels.is_empty());
     // Every line that is commented out (`#key: value`) must be a key that is known, too.
     let is_prose = |rest: &str| rest.starts_with(' ') && !rest.starts_with("  ");
-    let all: String = text.lines().map(|line| format!("{}\n", line.strip_prefix('#').filter(|rest| !is_prose(rest)).unwrap_or(line))).collect();
+    let all: String =
+        text.lines().map(|line| format!("{}\n", line.strip_prefix('#').filter(|rest| !is_prose(rest)).unwrap_or(line))).collect();
     Config::parse(&all).unwrap_or_else(|problems| panic!("with all lines in force: {problems:#?}\n{all}"));
 }
 
@@ -78,7 +79,10 @@ fn what_is_no_yaml_is_reported_with_its_line() {
 #[test]
 fn every_key_has_its_line_for_those_who_judge_later() {
     let config = Config::parse(SMALLEST).unwrap();
-    assert_eq!((config.line_of("sinks[0].name"), config.line_of("sinks[0].kafka.topic"), config.line_of("sinks[0].kafka.properties.x")), (4, 5, 5));
+    assert_eq!(
+        (config.line_of("sinks[0].name"), config.line_of("sinks[0].kafka.topic"), config.line_of("sinks[0].kafka.properties.x")),
+        (4, 5, 5)
+    );
 }
 
 #[test]
@@ -90,7 +94,11 @@ fn two_sinks_may_not_share_a_name() {
 #[test]
 fn what_cannot_change_while_running_is_named() {
     let old = Config::parse(SMALLEST).unwrap();
-    let new = Config::parse(&format!("shards: 3\n{}", SMALLEST.replace("topic: metrics", "topic: other").replace("9201", "9301"))).unwrap();
+    let new = Config::parse(&format!(
+        "shards: 3\nlimits: {{ connections: 5 }}\n{}",
+        SMALLEST.replace("topic: metrics", "topic: other").replace("9201", "9301")
+    ))
+    .unwrap();
     let keys: Vec<&str> = old.fixed_while_running(&new).iter().map(|(key, _)| *key).collect();
-    assert_eq!(keys, ["listen", "shards"]);
+    assert_eq!(keys, ["listen", "shards", "limits.connections"]);
 }

@@ -49,7 +49,9 @@ pub fn parse(text: &str) -> Result<Tree, Broken> {
         match events.next()? {
             None => break,
             Some(Event::StreamStart | Event::StreamEnd | Event::Nothing | Event::DocumentEnd) => {}
-            Some(Event::DocumentStart(_)) if document.is_some() => return Err(events.broken("a second document starts here; one file is one configuration")),
+            Some(Event::DocumentStart(_)) if document.is_some() => {
+                return Err(events.broken("a second document starts here; one file is one configuration"));
+            }
             Some(Event::DocumentStart(_)) => {}
             Some(event) => document = Some(events.value(event, 0)?),
         }

@@ -55,10 +55,8 @@ pub fn size(text: &str) -> Result<u64, Refusal> {
         ("TB", 1_000_000_000_000),
         ("B", 1),
     ];
-    let (digits, factor) = UNITS
-        .iter()
-        .find_map(|(unit, factor)| text.strip_suffix(unit).map(|digits| (digits.trim_end(), *factor)))
-        .unwrap_or((text, 1));
+    let (digits, factor) =
+        UNITS.iter().find_map(|(unit, factor)| text.strip_suffix(unit).map(|digits| (digits.trim_end(), *factor))).unwrap_or((text, 1));
     let Some(thousandths) = thousandths(digits) else {
         return refuse("must be a size: a number and B, KiB, MiB, GiB, TiB (or KB, MB, GB, TB)", "for example 64MiB");
     };
@@ -84,7 +82,10 @@ pub fn duration(text: &str) -> Result<Duration, Refusal> {
             "d" => 86_400_000,
             _ => 0,
         };
-        let part = thousandths(&rest[..digits]).filter(|_| factor > 0).and_then(|number| number.checked_mul(factor)).map(|thousand| thousand / 1000);
+        let part = thousandths(&rest[..digits])
+            .filter(|_| factor > 0)
+            .and_then(|number| number.checked_mul(factor))
+            .map(|thousand| thousand / 1000);
         let Some(sum) = part.and_then(|part| millis.checked_add(part)) else {
             return refuse("must be a time span: a number and ms, s, m, h or d", "for example 15m");
         };
@@ -139,7 +140,8 @@ pub fn listen(text: &str) -> Result<SocketAddr, Refusal> {
 
 /// Where somebody else listens: `kafka-1.example:9092`.
 pub fn host_port(text: &str) -> Result<String, Refusal> {
-    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains('/')).and_then(|(_, port)| port.parse::<u16>().ok());
+    let port =
+        text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains('/')).and_then(|(_, port)| port.parse::<u16>().ok());
     match port {
         Some(port) if port > 0 => Ok(text.to_string()),
         _ => refuse("must be host:port", "for example kafka-1.example:9092"),
@@ -189,7 +191,7 @@ fn thousandths(text: &str) -> Option<u64> {
 pub fn shown_size(bytes: u64) -> String {
     let units = [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     match units.iter().find(|(_, factor)| bytes >= *factor) {
-        Some((unit, factor)) if bytes % factor == 0 => format!("{} {unit}", bytes / factor),
+        Some((unit, factor)) if bytes.is_multiple_of(*factor) => format!("{} {unit}", bytes / factor),
         Some((unit, factor)) => format!("{}.{} {unit}", bytes / factor, bytes % factor * 10 / factor),
         None => format!("{bytes} B"),
     }

@@ -7,8 +7,8 @@
 //! - `behind`: its data time is further behind another's than that, and has been for as long (it sends its backlog);
 //! - `half`: it lacks a quarter or more of the series that another sends, and that one lacks few of its (`sketch`), twice running.
 //!
-//! After a switch nothing but silence moves the leader for a minute. More than six switches an hour are too many: then the leader stays,
-//! and an alarm says so. A pinned group is left alone. Time is the caller's monotonic clock, ms; what a replica sent is told by `observe`.
+//! After a switch nothing but silence moves the leader for a minute. More than six switches an hour (`groups.switches_per_hour`) are too
+//! many: then the leader stays, and an alarm says so. A pinned group is left alone. Time is the caller's monotonic clock, ms; what a replica sent is told by `observe`.
 
 pub mod doctor;
 pub mod pattern;
@@ -20,8 +20,9 @@ use crate::model::Kind;
 use pattern::Pattern;
 use sketch::Sketch;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// Switches by detection in an hour of `at`; then the leader stays.
+/// Switches by detection in an hour of `at`; then the leader stays. Unless [`Detector::limit`] says otherwise.
 pub const SWITCHES_AN_HOUR: usize = 6;
 const HOUR: i64 = 3_600_000;
 /// After a switch only silence moves the leader, for so long, ms.
@@ -114,10 +115,33 @@ struct Watch {
     begin: u64,
 }
 
+/// How many switches an hour detection may propose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwitchLimits {
+    /// Of any group.
+    pub usual: usize,
+    /// Of single groups, by name.
+    pub special: BTreeMap<String, usize>,
+}
+
+impl Default for SwitchLimits {
+    fn default() -> SwitchLimits {
+        SwitchLimits { usual: SWITCHES_AN_HOUR, special: BTreeMap::new() }
+    }
+}
+
+impl SwitchLimits {
+    /// Of this group.
+    pub fn of(&self, group: &str) -> usize {
+        self.special.get(group).copied().unwrap_or(self.usual)
+    }
+}
+
 /// Watches the groups of one shard, on its leader.
 #[derive(Debug, Default)]
 pub struct Detector {
     watches: BTreeMap<String, Watch>,
+    limits: Arc<SwitchLimits>,
 }
 
 impl Detector {
@@ -156,6 +180,11 @@ impl Detector {
         }
     }
 
+    /// From now on so many switches an hour.
+    pub fn limit(&mut self, limits: Arc<SwitchLimits>) {
+        self.limits = limits;
+    }
+
     /// Something made us doubt a replica.
     pub fn hint(&mut self, group: &str, replica: &str, hint: Hint) {
         if let Some(sender) = self.watches.get_mut(group).and_then(|watch| watch.senders.get_mut(replica)) {
@@ -183,7 +212,7 @@ impl Detector {
             let Some(proposal) = watch.judge(group, leader, now) else { continue };
             let switches = group.history().rev().take_while(|record| group.at() - record.at < HOUR);
             let switches = switches.filter(|record| record.reason != "pinned" && record.reason != "step-down").count();
-            if switches >= SWITCHES_AN_HOUR {
+            if switches >= self.limits.of(group.name()) {
                 findings.alarms.push(Alarm { withheld: proposal, switches });
             } else if watch.proposed.as_ref().is_none_or(|(when, from)| *from != proposal.from || now - when >= AGAIN) {
                 watch.proposed = Some((now, proposal.from.clone()));

@@ -107,8 +107,11 @@ pub struct Answer {
 }
 
 /// The headers that say what was written, in the order of [`Written`]'s fields.
-pub const WRITTEN: [&str; 3] =
-    ["x-prometheus-remote-write-samples-written", "x-prometheus-remote-write-histograms-written", "x-prometheus-remote-write-exemplars-written"];
+pub const WRITTEN: [&str; 3] = [
+    "x-prometheus-remote-write-samples-written",
+    "x-prometheus-remote-write-histograms-written",
+    "x-prometheus-remote-write-exemplars-written",
+];
 
 /// The answer.
 pub fn answer(outcome: &Outcome, context: Context) -> Answer {
@@ -126,11 +129,15 @@ pub fn answer(outcome: &Outcome, context: Context) -> Answer {
         Outcome::PackedTooLarge { limit } => {
             (413, format!("the body is larger than {limit} bytes; send fewer samples a request, or raise limits.packed_bytes\n"))
         }
-        Outcome::TooLarge(why) => (413, format!("the request is too large: {why}; send fewer samples a request, or raise the limit (docs/configuration.md)\n")),
+        Outcome::TooLarge(why) => {
+            (413, format!("the request is too large: {why}; send fewer samples a request, or raise the limit (docs/configuration.md)\n"))
+        }
         Outcome::Undecodable(why) => (400, format!("nothing was taken: {why}\n")),
         Outcome::Slow => (408, "the body came too slowly (limits.body_bytes_per_second)\n".to_string()),
         Outcome::Broken => (400, "the body broke off\n".to_string()),
-        Outcome::Busy(unable) | Outcome::Read { unable: Some(unable), .. } => (503, format!("not taken now, send it again: {}\n", unable.says())),
+        Outcome::Busy(unable) | Outcome::Read { unable: Some(unable), .. } => {
+            (503, format!("not taken now, send it again: {}\n", unable.says()))
+        }
         Outcome::Read { refused, .. } if !refused.is_empty() => (400, refused.text()),
         Outcome::Read { .. } => (204, String::new()),
     };

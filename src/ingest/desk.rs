@@ -165,8 +165,7 @@ impl Desk {
             true => Unreadable::TooLarge(error.to_string()),
             false => Unreadable::Undecodable(error.to_string()),
         };
-        let totals =
-            self.lanes.walk(&mut self.walker, (job.protocol, &self.raw), door, &job.hint, job.now_ms).map_err(undecodable)?;
+        let totals = self.lanes.walk(&mut self.walker, (job.protocol, &self.raw), door, &job.hint, job.now_ms).map_err(undecodable)?;
         let groups = self.lanes.lanes.iter().map(|lane| lane.group.clone()).collect();
         let mut parcels = Vec::with_capacity(self.lanes.lanes.len());
         match self.lanes.lanes.as_slice() {

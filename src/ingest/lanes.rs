@@ -158,7 +158,8 @@ pub struct Door {
 impl Door {
     /// Of a configuration.
     pub fn new(groups: &Groups, limits: &Limits) -> Door {
-        let widest = groups.overrides.iter().filter_map(|special| special.labels_per_series).max().unwrap_or(0).max(limits.labels_per_series);
+        let widest =
+            groups.overrides.iter().filter_map(|special| special.labels_per_series).max().unwrap_or(0).max(limits.labels_per_series);
         Door {
             identifier: Identifier::new(groups),
             groups: groups.clone(),

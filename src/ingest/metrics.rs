@@ -147,7 +147,11 @@ impl Metrics {
     /// Registers them.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("ingest_requests", "Remote-write requests, by protocol and answer", self.requests.clone());
-        registry.register("ingest_accepted", "Samples, histograms and exemplars that were committed, from leaders and standbys", self.accepted.clone());
+        registry.register(
+            "ingest_accepted",
+            "Samples, histograms and exemplars that were committed, from leaders and standbys",
+            self.accepted.clone(),
+        );
         registry.register("ingest_refused", "Points refused for good, by reason and group", self.refused.clone());
         registry.register("ingest_unable", "Requests answered 503, by reason", self.unable.clone());
         registry.register("ingest_unidentified", "Points that do not say which group and replica they are of", self.unidentified.clone());
@@ -232,11 +236,17 @@ impl Metrics {
     /// For the status page.
     pub fn shown(&self) -> Shown {
         let kind = |kind| self.accepted.get(&KindLabels { kind }).map_or(0, |counter| counter.get());
-        let seen = |pairs: Vec<(&'static str, u64)>| pairs.into_iter().filter(|(_, count)| *count > 0).map(|(word, count)| (word.to_owned(), count)).collect();
-        let refused = |reason: &Refusal| (reason.word(), self.refused_by_reason.get(&ReasonLabels { reason: *reason }).map_or(0, |counter| counter.get()));
-        let unable = |reason: &Unable| (reason.word(), self.unable.get(&UnableLabels { reason: *reason }).map_or(0, |counter| counter.get()));
-        let unidentified =
-            |missing: &Unidentified| (missing.word(), self.unidentified.get(&UnidentifiedLabels { missing: *missing }).map_or(0, |counter| counter.get()));
+        let seen = |pairs: Vec<(&'static str, u64)>| {
+            pairs.into_iter().filter(|(_, count)| *count > 0).map(|(word, count)| (word.to_owned(), count)).collect()
+        };
+        let refused = |reason: &Refusal| {
+            (reason.word(), self.refused_by_reason.get(&ReasonLabels { reason: *reason }).map_or(0, |counter| counter.get()))
+        };
+        let unable =
+            |reason: &Unable| (reason.word(), self.unable.get(&UnableLabels { reason: *reason }).map_or(0, |counter| counter.get()));
+        let unidentified = |missing: &Unidentified| {
+            (missing.word(), self.unidentified.get(&UnidentifiedLabels { missing: *missing }).map_or(0, |counter| counter.get()))
+        };
         Shown {
             requests: self.all_requests.get(),
             samples: kind(PointKind::Sample) + kind(PointKind::Histogram),

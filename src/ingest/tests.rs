@@ -195,7 +195,9 @@ async fn captured_requests_of_a_real_prometheus_are_taken_whole() {
         let offered = bench.offered();
         assert!(offered.iter().all(|(group, replica, ..)| (group.as_str(), replica.as_str()) == ("c3", "a")));
         assert_eq!(offered.iter().map(|(_, _, items, _)| items.len()).sum::<usize>(), total);
-        assert!(offered.iter().all(|(.., items, names)| items.len() == names.len() && !names.iter().any(|name| name.contains("__replica__"))));
+        assert!(
+            offered.iter().all(|(.., items, names)| items.len() == names.len() && !names.iter().any(|name| name.contains("__replica__")))
+        );
         assert_eq!(bench.ingest.budget().held(), 0, "every claim came back");
     }
 }
@@ -221,7 +223,8 @@ async fn a_request_that_mixes_replicas_is_split_and_nothing_is_lost() {
         assert_eq!(told.status, 400, "one has no name");
         let mut offered = bench.offered();
         offered.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
-        let seen: Vec<_> = offered.iter().map(|(group, replica, items, names)| (group.as_str(), replica.as_str(), items.len(), names.len())).collect();
+        let seen: Vec<_> =
+            offered.iter().map(|(group, replica, items, names)| (group.as_str(), replica.as_str(), items.len(), names.len())).collect();
         // The nameless one stands beside b's and is counted there as refused.
         assert_eq!(seen, [("-", "", 1, 1), ("c", "a", 3, 3), ("c", "b", 3, 2)]);
         assert_eq!(bench.ingest.budget().held(), 0);
@@ -241,7 +244,11 @@ async fn the_good_part_is_taken_and_the_counts_are_exact() {
     encoder.finish(&mut raw);
     let told = bench.post(Protocol::V2, &raw).await;
     assert_eq!((told.status, told.written()), (400, [Some("2"), Some("0"), Some("1")]));
-    assert!(told.text.starts_with("2 refused, the rest was taken: ") && told.text.contains("1 x future") && told.text.contains("1 x no_name"), "{}", told.text);
+    assert!(
+        told.text.starts_with("2 refused, the rest was taken: ") && told.text.contains("1 x future") && told.text.contains("1 x no_name"),
+        "{}",
+        told.text
+    );
     let (_, _, items, _) = bench.offered().remove(0);
     assert_eq!(items.iter().map(|item| item.refused).collect::<Vec<_>>(), [false, false, true, true, false]);
 }
@@ -362,8 +369,9 @@ async fn twenty_five_writers_at_once_do_not_mix_their_bytes() {
         writers.spawn(async move {
             for round in 0..8 {
                 let value = format!("w{writer}r{round}");
-                let labels: Vec<Vec<(&str, &str)>> =
-                    (0..50).map(|_| vec![("__name__", "up"), ("__replica__", value.as_str()), ("cluster", "c"), ("who", value.as_str())]).collect();
+                let labels: Vec<Vec<(&str, &str)>> = (0..50)
+                    .map(|_| vec![("__name__", "up"), ("__replica__", value.as_str()), ("cluster", "c"), ("who", value.as_str())])
+                    .collect();
                 let slices: Vec<&[(&str, &str)]> = labels.iter().map(Vec::as_slice).collect();
                 assert_eq!(bench.post(Protocol::V2, &request(Protocol::V2, &slices)).await.status, 204);
             }

@@ -1,10 +1,12 @@
 //! Who should lead a group, asked twice a second by the shard's leader: what it saw stays here, and only its proposals become entries.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::dedup::detect::Detector;
 use crate::dedup::detect::Proposal;
+use crate::node::lane::lock;
 use crate::node::mailbox::Queued;
 use crate::node::worker::Worker;
 use crate::shard::command::Command;
@@ -47,6 +49,7 @@ impl Worker {
     pub(super) fn detect(&mut self, now: Instant) {
         let (mono, at) = (self.mono(now), self.at(now));
         let State::Data(data) = &self.member.state else { return };
+        self.watched.detector.limit(Arc::clone(&lock(&self.shared.switch_limits)));
         let findings = self.watched.detector.check(mono, data.groups.values().map(|place| &place.group));
         for proposal in findings.proposals {
             tracing::info!(

@@ -1,11 +1,13 @@
 //! What all threads of a node share.
 
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use crate::dedup::detect::SwitchLimits;
 use crate::model::ShardId;
 use crate::node::bodies::Bodies;
 use crate::node::lane::Lane;
@@ -27,6 +29,8 @@ pub(super) struct Shared {
     pub shards: Vec<ShardId>,
     pub space: Space,
     pub stopping: AtomicBool,
+    /// Replaced as a whole; held only to take a copy of the pointer.
+    pub switch_limits: Mutex<Arc<SwitchLimits>>,
 }
 
 /// As seen last by the thread that watches it.

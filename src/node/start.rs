@@ -152,6 +152,7 @@ impl Node {
             shards: (1..=data_shards).map(ShardId).collect(),
             space: Space::default(),
             stopping: AtomicBool::new(false),
+            switch_limits: std::sync::Mutex::default(),
             store,
             settings,
         });

@@ -18,7 +18,11 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register("http_connections", "Open connections", self.open.clone());
         registry.register("http_connections_accepted", "Connections accepted", self.accepted.clone());
-        registry.register("http_connections_beyond_bound", "Connections beyond limits.connections, answered 503", self.beyond_bound.clone());
+        registry.register(
+            "http_connections_beyond_bound",
+            "Connections beyond limits.connections, answered 503",
+            self.beyond_bound.clone(),
+        );
         registry.register("http_accept_failures", "Connections that the system could not give us", self.accept_failures.clone());
     }
 

@@ -194,6 +194,23 @@ fn switches_too_many_end_in_an_alarm() {
 }
 
 #[test]
+fn a_group_may_have_a_limit_of_its_own() {
+    for (usual, special, proposals) in [(1, None, 1), (6, Some(0), 0), (0, Some(1), 1)] {
+        let mut story = Story::new();
+        let special = special.map(|limit| ("g".to_owned(), limit)).into_iter().collect();
+        story.detector.limit(Arc::new(SwitchLimits { usual, special }));
+        story.obey = true;
+        story.run(600, &[habit("a"), habit("b")]);
+        for _ in 0..2 {
+            let leads_a = story.group.leader() == Some("a");
+            story.run(80, &[Habit { on: !leads_a, ..habit("a") }, Habit { on: leads_a, ..habit("b") }]);
+            story.run(40, &[habit("a"), habit("b")]);
+        }
+        assert_eq!((story.proposals.len(), story.alarms > 0), (proposals, true));
+    }
+}
+
+#[test]
 fn a_pinned_group_is_left_alone_and_step_down_takes_the_best() {
     let mut story = Story::new();
     story.run(600, &[habit("a"), Habit { series: 100, ..habit("b") }, habit("c")]);
