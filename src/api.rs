@@ -179,7 +179,8 @@ impl Api {
         Ok(match (self.deps.reload)().await {
             Ok(done) => json(StatusCode::OK, &Done { done }),
             Err(problems) => {
-                let (error, remedy) = ("the file was not taken, everything stays as it was", "mend these, `sluice check FILE` shows them too");
+                let (error, remedy) =
+                    ("the file was not taken, everything stays as it was", "mend these, `sluice check FILE` shows them too");
                 json(StatusCode::BAD_REQUEST, &NotReloaded { error, remedy, code: "not_reloaded", problems })
             }
         })
@@ -201,8 +202,7 @@ impl Api {
 }
 
 fn ready(reasons: Vec<String>) -> Response {
-    let (status, word) =
-        if reasons.is_empty() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not_ready") };
+    let (status, word) = if reasons.is_empty() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not_ready") };
     json(status, &Health { status: word, reasons })
 }
 
@@ -220,7 +220,12 @@ fn same_site(headers: &HeaderMap) -> Result<(), Failure> {
     if ours && !cross {
         return Ok(());
     }
-    Err(Failure::new(StatusCode::FORBIDDEN, "other_site", "a page of another site asked for a change", "use this node's own page, curl, or the sluice command"))
+    Err(Failure::new(
+        StatusCode::FORBIDDEN,
+        "other_site",
+        "a page of another site asked for a change",
+        "use this node's own page, curl, or the sluice command",
+    ))
 }
 
 #[cfg(test)]
