@@ -27,6 +27,9 @@ use crate::shard::log::Log;
 use crate::shard::log::Place;
 use crate::shard::log::Remembered;
 
+/// What members of a group say to each other. Only its bytes leave a node.
+pub type PeerMessage = Message;
+
 /// Every bound of a Raft group. Bytes, or ticks of 100 ms.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
