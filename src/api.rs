@@ -152,8 +152,8 @@ impl Api {
                 response
             }
             Route::Status => json(ok, &status::status(deps, now)),
-            Route::Groups => json(ok, &groups::all(&node.groups(), now)),
-            Route::Group(name, OfGroup::Itself) => json(ok, &groups::one(&groups::find(node, &name)?, now)),
+            Route::Groups => json(ok, &groups::all(&node.groups())),
+            Route::Group(name, OfGroup::Itself) => json(ok, &groups::one(&groups::find(node, &name)?)),
             Route::Group(name, OfGroup::History) => json(ok, &groups::history(&groups::find(node, &name)?)),
             Route::Group(name, what) => json(ok, &groups::change(node, &name, what, &call.body, now).await?),
             Route::Sinks => json(ok, &sinks::Sinks { sinks: deps.sinks.list().into_iter().map(sinks::one).collect() }),

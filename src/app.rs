@@ -36,7 +36,12 @@ impl std::fmt::Display for Fault {
         match self {
             Fault::Config(problems) => {
                 let number = problems.len();
-                write!(out, "the configuration has {number} {}:\n  {}", if number == 1 { "problem" } else { "problems" }, problems.join("\n  "))
+                write!(
+                    out,
+                    "the configuration has {number} {}:\n  {}",
+                    if number == 1 { "problem" } else { "problems" },
+                    problems.join("\n  ")
+                )
             }
             Fault::Start(reason) => write!(out, "cannot start: {reason}"),
             Fault::Ended(reason) => write!(out, "{reason}"),
@@ -61,7 +66,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
 /// Waits for a signal or a fault, then stops everything in order.
 async fn until_the_end(running: Running) -> Result<(), Fault> {
     let on = |kind: SignalKind| signal(kind).map_err(|error| Fault::Start(format!("signals: {error}")));
-    let (mut terminate, mut interrupt, mut hangup) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
+    let (mut terminate, mut interrupt, mut hangup) =
+        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
     let mut fatal = running.fatal();
     let fault = loop {
         tokio::select! {
@@ -93,6 +99,9 @@ async fn until_the_end(running: Running) -> Result<(), Fault> {
 fn make_data_dir(config: &Config) -> Result<(), Fault> {
     let dir = &config.data_dir;
     std::fs::create_dir_all(dir).map_err(|error| {
-        Fault::Start(format!("data_dir {}: {error}; make it and give it to the user that runs sluice, or name another in the file", dir.display()))
+        Fault::Start(format!(
+            "data_dir {}: {error}; make it and give it to the user that runs sluice, or name another in the file",
+            dir.display()
+        ))
     })
 }

@@ -24,28 +24,36 @@ mod kafka_tests;
 #[cfg(test)]
 mod rows_tests;
 #[cfg(test)]
+mod shard_log_tests;
+#[cfg(test)]
 mod standin;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rdkafka::error::KafkaError;
+
 use crate::clock;
 use crate::forward::kafka::Control;
 use crate::forward::kafka::Identity;
 use crate::forward::kafka::Parts;
 use crate::forward::kafka::Worker;
+use crate::forward::kafka::replay;
+use crate::forward::kafka::replay::ReplayError;
 use crate::forward::settings::KafkaSettings;
 use crate::forward::source::Source;
 use crate::forward::tap::Listener;
 use crate::forward::tap::Tap;
 use crate::forward::view::Report;
 use crate::forward::view::SinkView;
+use crate::shard::command::DeadLetter;
 
 /// One running sink: a worker for each shard.
 #[derive(Debug)]
 pub struct Sink {
     name: String,
+    identity: Identity,
     settings: Arc<KafkaSettings>,
     tap: Tap,
     workers: Vec<Running>,
@@ -81,12 +89,14 @@ impl Sink {
         let settings = Arc::new(settings);
         let tap = Tap::default();
         let mut workers = Vec::new();
+        let SinkIdentity { cluster, seal, sink } = identity.clone();
+        let identity = Identity { cluster, sink, shard: 0, seal };
         for (shard, source) in shards {
             let control = Arc::new(Control::default());
             let report = Arc::new(Report::new(&identity.sink, shard));
             let worker = Worker::new(Parts {
                 settings: Arc::clone(&settings),
-                identity: Identity { cluster: identity.cluster.clone(), sink: identity.sink.clone(), shard, seal: identity.seal.clone() },
+                identity: Identity { shard, ..identity.clone() },
                 source,
                 control: Arc::clone(&control),
                 report: Arc::clone(&report),
@@ -96,7 +106,7 @@ impl Sink {
             let thread = std::thread::Builder::new().name(format!("sink-{}-{shard}", identity.sink)).spawn(move || worker.run())?;
             workers.push(Running { shard, control, report, thread });
         }
-        Ok(Sink { name: identity.sink.clone(), settings, tap, workers })
+        Ok(Sink { name: identity.sink.clone(), identity, settings, tap, workers })
     }
 
     /// Its name.
@@ -125,6 +135,14 @@ impl Sink {
     /// Holds delivery, or lets it go on. What is open is delivered first.
     pub fn pause(&self, paused: bool) {
         self.workers.iter().for_each(|worker| worker.control.pause(paused));
+    }
+
+    /// Sends dead letters again, in order: one outcome each. `seed` is that of the cluster's series hashes. The letters stay in the log
+    /// until it lets them go: no entry removes one yet. Blocking, at most half a minute.
+    pub fn replay(&self, shard: u16, seed: u64, letters: &[DeadLetter]) -> Result<Vec<Result<(), ReplayError>>, KafkaError> {
+        let identity = Identity { shard, ..self.identity.clone() };
+        let rows: Vec<&[u8]> = letters.iter().map(|letter| letter.payload.as_slice()).collect();
+        replay::replay(&self.settings, &identity, seed, &rows)
     }
 
     /// Stops: what is open is committed within the grace. Returns what had to be left undone, by name. Blocking.

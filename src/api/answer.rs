@@ -71,9 +71,11 @@ impl Failure {
     pub fn of_command(error: ProposeError) -> Failure {
         let (status, code, remedy) = match &error {
             ProposeError::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy", "try again in a few seconds"),
-            ProposeError::NotLeader(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "not_leader", "try again in a few seconds, or ask the node that leads the shard (/api/v1/status)")
-            }
+            ProposeError::NotLeader(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not_leader",
+                "try again in a few seconds, or ask the node that leads the shard (/api/v1/status)",
+            ),
             ProposeError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping", "ask again when the node is back"),
             ProposeError::Unknown => (StatusCode::SERVICE_UNAVAILABLE, "unknown_outcome", "look whether it happened, then ask again"),
             ProposeError::NoShard(_) => (StatusCode::INTERNAL_SERVER_ERROR, "no_shard", "report this with the node's log"),

@@ -24,6 +24,9 @@ use crate::shard::command::DeadLetter;
 /// Something that will be known later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// From a path and the request's headers to a file, if there is one.
+pub type Pages = dyn Fn(&str, &hyper::HeaderMap) -> Option<Response> + Send + Sync;
+
 /// Everything that [`crate::api::Api`] is made of.
 #[derive(Clone)]
 pub struct Deps {
@@ -44,7 +47,7 @@ pub struct Deps {
     /// The synthetic senders of `sluice dev`.
     pub dev: Option<Arc<dyn DevControls>>,
     /// Pages for people, asked for GET and HEAD before a path counts as unknown: `Arc::new(console::answer)`.
-    pub pages: Arc<dyn Fn(&str, &hyper::HeaderMap) -> Option<Response> + Send + Sync>,
+    pub pages: Arc<Pages>,
     /// Turns true when the node stops: streams end.
     pub stopping: watch::Receiver<bool>,
     /// Of the program.

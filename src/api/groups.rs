@@ -103,14 +103,14 @@ const SWITCHES_SHOWN: usize = 20;
 const ALIVE_MS: i64 = 240_000;
 
 /// All groups, by name.
-pub fn all(views: &[GroupView], now: i64) -> Groups {
-    let mut groups: Vec<Group> = views.iter().map(|view| one(view, now)).collect();
+pub fn all(views: &[GroupView]) -> Groups {
+    let mut groups: Vec<Group> = views.iter().map(one).collect();
     groups.sort_by(|a, b| a.name.cmp(&b.name));
     Groups { groups }
 }
 
 /// One group as it is published.
-pub fn one(view: &GroupView, now: i64) -> Group {
+pub fn one(view: &GroupView) -> Group {
     let of_all: u64 = view.replicas.iter().map(|replica| replica.samples).sum();
     let replicas = view.replicas.iter().map(|replica| Replica {
         name: replica.name.clone(),
@@ -145,7 +145,7 @@ pub fn one(view: &GroupView, now: i64) -> Group {
             late: counts.late,
             filled: counts.filled,
         },
-        hints: doctor::hints(view, now),
+        hints: doctor::hints(view),
     }
 }
 

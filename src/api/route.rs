@@ -64,7 +64,8 @@ const OF_SINK: [(&str, OfSink); 5] =
     [("dead", OfSink::Dead), ("replay", OfSink::Replay), ("pause", OfSink::Pause), ("resume", OfSink::Resume), ("tap", OfSink::Tap)];
 
 /// Shown where a path is unknown.
-pub const PATHS: &str = "/api/v1/status, /api/v1/groups, /api/v1/sinks, /metrics, /-/healthy, /-/ready, /-/reload; docs/api.md has all of them";
+pub const PATHS: &str =
+    "/api/v1/status, /api/v1/groups, /api/v1/sinks, /metrics, /-/healthy, /-/ready, /-/reload; docs/api.md has all of them";
 
 impl Route {
     /// Of a path without its query; `None`: nothing is there.

@@ -165,7 +165,8 @@ pub struct Letter {
 pub async fn dead(node: &Arc<dyn Node>, name: &str, query: &str) -> Result<Dead, Failure> {
     let (mut only, mut after, mut limit) = (None, 0u64, DEAD_MAX);
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-        let wrong = |_| Failure::wrong(format!("{key}={value} is no number"), "the query takes shard=NUMBER, after=NUMBER and limit=NUMBER");
+        let wrong =
+            |_| Failure::wrong(format!("{key}={value} is no number"), "the query takes shard=NUMBER, after=NUMBER and limit=NUMBER");
         match &*key {
             "shard" => only = Some(value.parse::<u16>().map_err(wrong)?),
             "after" => after = value.parse().map_err(wrong)?,

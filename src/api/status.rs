@@ -7,6 +7,7 @@ use crate::api::deps::Ingest;
 use crate::api::deps::Problem;
 use crate::api::deps::Sender;
 use crate::api::deps::Severity;
+use crate::api::doctor;
 use crate::api::groups;
 use crate::api::groups::Group;
 use crate::api::groups::Switch;
@@ -86,8 +87,9 @@ pub fn status(deps: &Deps, now: i64) -> Status {
     problems.extend(sinks.iter().flat_map(of_sink));
     problems.extend(of_dead(&stats.shards, &sinks));
     problems.extend(views.iter().flat_map(|view| of_group(view, now)));
+    problems.extend(views.iter().filter_map(of_withheld));
     problems.extend(of_unidentified(&ingest));
-    problems.sort_by(|a, b| a.severity.cmp(&b.severity)); // stable: kinds stay together
+    problems.sort_by_key(|problem| problem.severity); // stable: kinds stay together
     Status {
         name: deps.name.clone(),
         version: deps.version,
@@ -100,7 +102,7 @@ pub fn status(deps: &Deps, now: i64) -> Status {
         dev: deps.dev.is_some(),
         problems,
         ingest,
-        groups: groups::all(&views, now).groups,
+        groups: groups::all(&views).groups,
         switches: groups::last_switches(&views),
         shards: stats.shards.iter().map(shard).collect(),
         disk: disk(&stats.store),
@@ -164,8 +166,17 @@ fn of_sink(sink: &Sink) -> Vec<Problem> {
     let fullest = sink.fullest_percent();
     if fullest >= 50 {
         let severity = if fullest >= 80 { Severity::Error } else { Severity::Warning };
-        let text = format!("{fullest} % of its budget is used{}", sink.seconds_left.map_or_else(String::new, |left| format!("; at this rate full in {left} s")));
-        problems.push(problem(severity, "budget", about(), text, "see to it that what it writes to takes more, or raise the sink's budget"));
+        let text = format!(
+            "{fullest} % of its budget is used{}",
+            sink.seconds_left.map_or_else(String::new, |left| format!("; at this rate full in {left} s"))
+        );
+        problems.push(problem(
+            severity,
+            "budget",
+            about(),
+            text,
+            "see to it that what it writes to takes more, or raise the sink's budget",
+        ));
     }
     problems
 }
@@ -197,7 +208,7 @@ fn of_group(view: &GroupView, now: i64) -> Vec<Problem> {
         let remedy = "look at these Prometheus servers, and at the network between them and here; what they still hold will be sent";
         return vec![problem(Severity::Error, "group_silent", about(), text, remedy)];
     }
-    if crate::api::doctor::hints(view, now).iter().any(|hint| hint.code == "renamed") {
+    if doctor::renames(view) {
         return Vec::new(); // names that are gone for good: the hint says it
     }
     let of_replica = |replica: &&crate::node::view::ReplicaView| {
@@ -207,9 +218,19 @@ fn of_group(view: &GroupView, now: i64) -> Vec<Problem> {
     gone.iter().map(of_replica).collect()
 }
 
+fn of_withheld(view: &GroupView) -> Option<Problem> {
+    let remedy = "look at both Prometheus servers, and pin the better one meanwhile: `sluice group pin GROUP REPLICA`; holes are filled all the same";
+    let text = view.alarm.clone()?;
+    Some(problem(Severity::Warning, "switches_withheld", format!("group {}", view.name), text, remedy))
+}
+
 fn of_unidentified(ingest: &Ingest) -> Option<Problem> {
-    let missing: Vec<String> =
-        ingest.unidentified.iter().filter(|counted| counted.count > 0).map(|counted| format!("{} x {}", counted.count, counted.reason)).collect();
+    let missing: Vec<String> = ingest
+        .unidentified
+        .iter()
+        .filter(|counted| counted.count > 0)
+        .map(|counted| format!("{} x {}", counted.count, counted.reason))
+        .collect();
     let remedy = "give each Prometheus external_labels with the group's and the replica's name (docs/senders.md)";
     let text = format!("series came that do not say whose they are, so they cannot be deduplicated: {}", missing.join(", "));
     (!missing.is_empty()).then(|| problem(Severity::Warning, "unidentified", "ingest".into(), text, remedy))

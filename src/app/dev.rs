@@ -61,7 +61,12 @@ fn config(options: &Options, data_dir: &std::path::Path, broker: &str, mock: boo
     // The mock has the topic; a real Kafka gets one made if it is missing, as somebody who tries sluice expects.
     let create_topic = (!mock).then_some(sinks::CreateTopic { partitions: 4, replication: 1 });
     let kafka = sinks::Kafka { create_topic, ..sinks::Kafka::new(vec![broker.to_owned()], &options.topic) };
-    config.sinks.push(sinks::Sink { name: SINK.to_owned(), target: sinks::Target::Kafka(kafka), budget: sinks::Budget::default(), from: sinks::From::Oldest });
+    config.sinks.push(sinks::Sink {
+        name: SINK.to_owned(),
+        target: sinks::Target::Kafka(kafka),
+        budget: sinks::Budget::default(),
+        from: sinks::From::Oldest,
+    });
     config
 }
 
@@ -100,7 +105,8 @@ impl Scratch {
             return Ok(Scratch { path: path.clone(), remove: false });
         }
         let path = std::env::temp_dir().join(format!("sluice-dev-{}", std::process::id()));
-        std::fs::create_dir_all(&path).map_err(|error| Fault::Start(format!("{}: {error}; --data-dir names another place", path.display())))?;
+        std::fs::create_dir_all(&path)
+            .map_err(|error| Fault::Start(format!("{}: {error}; --data-dir names another place", path.display())))?;
         Ok(Scratch { path, remove: true })
     }
 }

@@ -55,7 +55,9 @@ impl Collector for Measures {
         };
         counter("sink_delivered_samples", "Samples the sink has for good, since it was added", |shard| shard.cursor.delivered)?;
         counter("sink_filtered_samples", "Samples the sink does not want, since it was added", |shard| shard.cursor.filtered)?;
-        counter("sink_dead_samples", "Samples the sink's receiver refused for good (dead letters), since it was added", |shard| shard.cursor.dead)?;
+        counter("sink_dead_samples", "Samples the sink's receiver refused for good (dead letters), since it was added", |shard| {
+            shard.cursor.dead
+        })?;
         counter("sink_dropped_samples", "Samples let go by the sink's budget, since it was added", |shard| shard.cursor.dropped)?;
         counter("sink_rows", "Rows delivered by this process", |shard| shard.sums.rows)?;
         counter("sink_bytes", "Bytes of rows delivered by this process, before compression", |shard| shard.sums.bytes)?;
@@ -69,7 +71,9 @@ impl Collector for Measures {
         gauge("sink_pending_bytes", "Bytes of the log that stay for the sink", |shard| shard.cursor.pending_bytes as f64)?;
         gauge("sink_lag_seconds", "Age of the oldest sample not delivered yet", |shard| shard.lag_ms as f64 / 1000.0)?;
         gauge("sink_budget_bytes", "The sink's budget in this shard", |shard| shard.cursor.budget_bytes as f64)?;
-        gauge("sink_troubled", "1: something stops the sink (`sluice sink list` says what)", |shard| f64::from(u8::from(shard.trouble.is_some())))?;
+        gauge("sink_troubled", "1: something stops the sink (`sluice sink list` says what)", |shard| {
+            f64::from(u8::from(shard.trouble.is_some()))
+        })?;
         gauge("sink_client_queue_bytes", "Bytes in the Kafka client's queue", |shard| shard.client.queue_bytes as f64)?;
         gauge("sink_client_rtt_p99_seconds", "Round trip to the slowest broker", |shard| shard.client.rtt_p99_micros as f64 / 1e6)
     }
@@ -93,9 +97,10 @@ fn shards(out: &mut Out<'_, '_>, stats: &NodeStats) -> Result<(), Error> {
     each(false, "shard_dead_letters", "Dead letters kept", |shard| shard.dead as f64)?;
     each(true, "shard_emitted_samples", "Samples emitted since the shard began", |shard| shard.samples as f64)?;
     each(true, "shard_emissions", "Emissions since the shard began", |shard| shard.emissions as f64)?;
-    let refused = stats.shards.iter().flat_map(|shard| {
-        shard.refused.iter().map(|(reason, count)| (RefusedLabels { shard: shard.shard, reason }, *count as f64))
-    });
+    let refused = stats
+        .shards
+        .iter()
+        .flat_map(|shard| shard.refused.iter().map(|(reason, count)| (RefusedLabels { shard: shard.shard, reason }, *count as f64)));
     out.counters("shard_refused_offers", "Offers that were refused, by reason", refused)
 }
 
@@ -115,7 +120,9 @@ fn groups(out: &mut Out<'_, '_>, groups: &[GroupView]) -> Result<(), Error> {
         let rows = groups.iter().map(|group| (GroupLabels { group: group.name.clone() }, figure(group)));
         if counter { out.counters(name, help, rows) } else { out.gauges(name, help, rows) }
     };
-    each(true, "group_received_samples", "Samples received: emitted + covered + repeated + refused + waiting", |group| group.counts.received as f64)?;
+    each(true, "group_received_samples", "Samples received: emitted + covered + repeated + refused + waiting", |group| {
+        group.counts.received as f64
+    })?;
     each(true, "group_emitted_samples", "Samples let through", |group| group.counts.emitted as f64)?;
     each(true, "group_covered_samples", "Samples of which a twin's copy went through", |group| group.counts.covered as f64)?;
     each(true, "group_repeated_samples", "Samples sent again", |group| group.counts.repeated as f64)?;
@@ -128,11 +135,19 @@ fn groups(out: &mut Out<'_, '_>, groups: &[GroupView]) -> Result<(), Error> {
     let rows = groups.iter().flat_map(|group| {
         group.replicas.iter().map(|replica| {
             let leads = group.leader.as_deref() == Some(replica.name.as_str());
-            (ReplicaLabels { group: group.name.clone(), replica: replica.name.clone() }, replica.lag as f64 / 1000.0, f64::from(u8::from(leads)))
+            (
+                ReplicaLabels { group: group.name.clone(), replica: replica.name.clone() },
+                replica.lag as f64 / 1000.0,
+                f64::from(u8::from(leads)),
+            )
         })
     });
     let rows: Vec<_> = rows.collect();
-    out.gauges("replica_lag_seconds", "Usual age of a replica's samples on arrival", rows.iter().map(|(labels, lag, _)| (labels.clone(), *lag)))?;
+    out.gauges(
+        "replica_lag_seconds",
+        "Usual age of a replica's samples on arrival",
+        rows.iter().map(|(labels, lag, _)| (labels.clone(), *lag)),
+    )?;
     out.gauges("replica_leads", "1: the replica leads its group", rows.iter().map(|(labels, _, leads)| (labels.clone(), *leads)))
 }
 

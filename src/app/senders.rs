@@ -185,7 +185,8 @@ fn scrape(replica: &str, time: i64) -> Vec<u8> {
     let seconds = time as f64 / 1000.0;
     for pod in 0..PODS {
         let app = ["checkout", "catalog", "billing"][pod % 3];
-        let (name, instance, namespace) = (format!("{app}-{:02}", pod / 3), format!("10.0.{}.{}:8080", pod / 20, pod % 20), format!("shop-{}", pod % 4));
+        let (name, instance, namespace) =
+            (format!("{app}-{:02}", pod / 3), format!("10.0.{}.{}:8080", pod / 20, pod % 20), format!("shop-{}", pod % 4));
         for (number, (metric, counter)) in NAMES.iter().enumerate() {
             let wave = (seconds / 60.0 + pod as f64).sin();
             let value = match (*metric, *counter) {

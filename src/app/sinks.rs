@@ -86,7 +86,10 @@ impl SinkSet {
     pub fn stop(&self) -> Vec<String> {
         let all = std::mem::take(&mut *self.running());
         let stopping: Vec<_> = all.into_values().map(|(_, sink)| self.runtime.spawn_blocking(move || sink.stop(GRACE))).collect();
-        stopping.into_iter().flat_map(|one| self.runtime.block_on(one).unwrap_or_else(|_| vec!["a sink panicked while stopping".into()])).collect()
+        stopping
+            .into_iter()
+            .flat_map(|one| self.runtime.block_on(one).unwrap_or_else(|_| vec!["a sink panicked while stopping".into()]))
+            .collect()
     }
 
     /// What is to be seen of them, by name.

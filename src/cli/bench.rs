@@ -1,6 +1,7 @@
 //! `sluice bench`: measuring tools that an operator can run too. Figures of ours stand in docs/benchmarks.md with their commands.
 
-pub mod load;
+mod load;
+mod local;
 mod template;
 
 use std::time::Duration;
@@ -18,6 +19,12 @@ use crate::wire::remote_write::Protocol;
 pub enum Verb {
     /// Write to a node like pairs of Prometheus: in real time, 2,000 samples a request, series like cAdvisor's.
     Load(LoadArguments),
+    /// Unpack, walk and digest requests, one thread.
+    Decode(local::Decode),
+    /// The dedup core alone: what a sample costs, what a series keeps.
+    Dedup(local::Dedup),
+    /// Rows: encode them, and send them to a Kafka if one is named.
+    Rows(local::Rows),
 }
 
 /// `sluice bench load`.
@@ -61,10 +68,22 @@ pub enum Version {
     V2,
 }
 
+impl Version {
+    fn protocol(self) -> Protocol {
+        match self {
+            Version::V1 => Protocol::V1,
+            Version::V2 => Protocol::V2,
+        }
+    }
+}
+
 /// Does it.
 pub fn carry_out(verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Load(arguments) => wait_for(run_load(arguments)),
+        Verb::Decode(arguments) => local::decode(&arguments),
+        Verb::Dedup(arguments) => local::dedup(&arguments),
+        Verb::Rows(arguments) => local::rows(&arguments),
     }
 }
 
@@ -80,10 +99,7 @@ async fn run_load(arguments: LoadArguments) -> Result<(), Failure> {
         groups,
         interval,
         duration: Duration::from_secs(arguments.seconds),
-        protocol: match arguments.protocol {
-            Version::V1 => Protocol::V1,
-            Version::V2 => Protocol::V2,
-        },
+        protocol: arguments.protocol.protocol(),
         connections,
         start_ms: crate::clock::wall_ms(),
     };
@@ -92,12 +108,16 @@ async fn run_load(arguments: LoadArguments) -> Result<(), Failure> {
         println!("{:#}", serde_json::json!(report));
         return Ok(());
     }
-    let figure = |value: Option<f64>, scale: f64, unit: &str| value.map_or("not told".into(), |value| format!("{:.2} {unit}", value / scale));
+    let figure =
+        |value: Option<f64>, scale: f64, unit: &str| value.map_or("not told".into(), |value| format!("{:.2} {unit}", value / scale));
     println!("interval of a series    {:.3} s", interval.as_secs_f64());
     println!("acknowledged            {} samples in {} requests, {:.1} s", report.samples, report.requests, report.seconds);
     println!("rate                    {:.0} samples/s", report.samples_per_second);
     println!("bytes a sample          {:.1} packed", report.packed_bytes as f64 / report.samples.max(1) as f64);
-    println!("answers                 p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms, max {:.2} ms", report.p50_ms, report.p90_ms, report.p99_ms, report.max_ms);
+    println!(
+        "answers                 p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
+        report.p50_ms, report.p90_ms, report.p99_ms, report.max_ms
+    );
     println!("behind schedule         at most {:.0} ms", report.behind_ms);
     println!("retried (503), failed   {}, {}", report.retried, report.failed);
     println!("server CPU              {}", figure(report.server_cpu_us_per_sample, 1.0, "µs a sample"));

@@ -90,7 +90,8 @@ fn list(answer: &Value) -> String {
     let mut hints = String::new();
     for group in items(answer, "groups") {
         let leader = cell(&group["leader"]);
-        let standbys: Vec<String> = items(group, "replicas").iter().map(|replica| cell(&replica["name"])).filter(|name| *name != leader).collect();
+        let standbys: Vec<String> =
+            items(group, "replicas").iter().map(|replica| cell(&replica["name"])).filter(|name| *name != leader).collect();
         let counts = &group["counts"];
         table.row(vec![
             cell(&group["name"]),

@@ -31,9 +31,8 @@ impl Table {
             cells.chain([self.headings[column].len()]).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
-        let numeric = |column: usize| {
-            self.rows.iter().all(|row| row[column] == "-" || row[column].starts_with(|first: char| first.is_ascii_digit()))
-        };
+        let numeric =
+            |column: usize| self.rows.iter().all(|row| row[column] == "-" || row[column].starts_with(|first: char| first.is_ascii_digit()));
         let right: Vec<bool> = (0..columns).map(numeric).collect();
         let mut out = String::new();
         let mut line = |cells: &[&str]| {

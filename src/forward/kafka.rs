@@ -14,6 +14,7 @@ mod connect;
 mod exactly_once;
 pub mod measure;
 mod outlet;
+pub mod replay;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -545,3 +545,19 @@ fn what_a_row_costs_can_be_measured() {
         assert!(cost.own_micros > 0.0 && cost.client_micros > 0.0);
     }
 }
+
+#[test]
+fn dead_letters_are_sent_again_late_and_where_their_series_is() {
+    let bench = bench();
+    let sample = |number, filling| Sample { series: 5, number, filling, exemplar: false };
+    bench.shard.emit_these(vec![sample(0, 10), sample(1, 10)]);
+    let sink = bench.start();
+    delivered(&bench, &sink);
+    let row = bench.read(2).remove(0).text.lines().next().unwrap().to_owned();
+    let letter = |payload: &[u8]| crate::shard::command::DeadLetter { payload: payload.to_vec(), ..Default::default() };
+    let outcomes = sink.replay(1, 0, &[letter(row.as_bytes()), letter(&row.as_bytes()[..50])]).unwrap();
+    assert_eq!(outcomes, [Ok(()), Err(crate::forward::kafka::replay::ReplayError::NotWhole)]);
+    stop(sink);
+    let again: Vec<serde_json::Value> = bench.read(3).into_iter().flat_map(|message| message.rows).filter(|row| row["late"] == true).collect();
+    assert_eq!((again.len(), again[0]["v"].as_u64(), again[0]["labels"]["s"].as_str()), (1, Some(0), Some("5")));
+}

@@ -148,7 +148,8 @@ impl Source for ShardLog {
             return Err(SourceError::Unreadable(format!("entry {}: {torn}", emission.entry)));
         }
         if visited != emission.picks.len() {
-            let text = format!("entry {} holds {visited} of the {} samples of emission {}", emission.entry, emission.picks.len(), emission.number);
+            let text =
+                format!("entry {} holds {visited} of the {} samples of emission {}", emission.entry, emission.picks.len(), emission.number);
             return Err(SourceError::Unreadable(text));
         }
         Ok(true)
@@ -156,7 +157,15 @@ impl Source for ShardLog {
 
     fn step(&self, step: Step) -> Result<(), SourceError> {
         let Step { epoch, emission, delivered, filtered, dead } = step;
-        self.propose(Command::Cursor(CursorMove { sink: self.sink.clone(), epoch, emission, delivered, filtered, dead, samples: 0 }))
+        self.propose(Command::Cursor(CursorMove {
+            sink: self.sink.clone(),
+            epoch,
+            emission,
+            delivered,
+            filtered,
+            dead,
+            ..CursorMove::default()
+        }))
     }
 
     fn bury(&self, dead: Dead) -> Result<(), SourceError> {

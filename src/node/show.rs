@@ -88,7 +88,7 @@ impl Worker {
             State::Data(data) => {
                 let now = self.mono(clock::now());
                 groups.extend(data.groups.iter().map(|(name, place)| GroupView {
-                    oddities: self.watched.detector.oddities(now, &place.group).iter().map(ToString::to_string).collect(),
+                    oddities: self.watched.detector.oddities(now, &place.group),
                     alarm: self.watched.alarms.get(name).cloned(),
                     ..group(self.lane.shard.0, name, place)
                 }));

@@ -76,7 +76,7 @@ pub struct GroupView {
     /// The last switches, oldest first.
     pub switches: Vec<SwitchView>,
     /// What is odd about it, for people.
-    pub oddities: Vec<String>,
+    pub oddities: Vec<crate::dedup::detect::doctor::Oddity>,
     /// A switch that detection wants and withholds, since there were too many.
     pub alarm: Option<String>,
 }

@@ -73,3 +73,21 @@ pub fn write(headers: &str, body: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(headers.as_bytes());
     out.extend_from_slice(body);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_back_and_their_headers_say_what_they_are() {
+        let mut file = Vec::new();
+        let v2 = "CONTENT-TYPE: application/x-protobuf;proto=io.prometheus.write.v2.Request\ncontent-encoding: zstd\n";
+        write(v2, b"body", &mut file);
+        write("", b"", &mut file);
+        let read_back = read(&file).unwrap();
+        let seen: Vec<_> = read_back.iter().map(|request| (request.protocol(), request.packing(), request.body)).collect();
+        assert_eq!(seen, [(Protocol::V2, Packing::Zstd, &b"body"[..]), (Protocol::V1, Packing::Snappy, &b""[..])]);
+        file.push(1);
+        assert_eq!(read(&file).err(), Some(CaptureError { at: file.len() - 1 }));
+    }
+}

@@ -127,9 +127,11 @@ fn the_hash_leaves_out_the_replica_and_depends_on_everything_else() {
         hash(protocol, 1, &[("__name__", "up"), ("joba", "a")]);
         hash(protocol, 1, &[("__name__", "job"), ("up", "a")]);
         hash(protocol, 1, &[("__name__", "up")]);
+        hash(protocol, 1, &[("__name__", "up"), ("x", "y")]);
+        hash(protocol, 1, &[("__name__", "up"), ("y", "x")]);
         hash(protocol, 2, &[("__name__", "up"), ("job", "a")]);
     }
-    assert_eq!(hashes.len(), 6);
+    assert_eq!(hashes.len(), 8);
 }
 
 #[test]
@@ -296,11 +298,11 @@ pub fn cadvisor(protocol: Protocol, from: usize, count: usize) -> Vec<u8> {
     raw
 }
 
-/// Not a check of speed (machines differ) but the way to see it: `cargo test --lib wire_speed -- --nocapture`, `ROUNDS=300` for a good look.
+/// Not a check of speed (machines differ) but the way to see it: `cargo test --lib wire_speed -- --nocapture`, `SPEED_ROUNDS=300` for a good look.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 fn wire_speed_is_measured_and_the_figures_are_about_the_whole_request() {
-    let rounds = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
+    let rounds = std::env::var("SPEED_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
     let begun = std::time::Instant::now();
     let now = || begun.elapsed().as_nanos() as u64;
     for protocol in [Protocol::V1, Protocol::V2] {
@@ -334,6 +336,19 @@ fn wire_speed_is_measured_and_the_figures_are_about_the_whole_request() {
                 bytes(got.digest_bytes)
             );
         }
+    }
+}
+
+#[test]
+fn scratch_memory_is_kept_between_requests() {
+    for protocol in [Protocol::V1, Protocol::V2] {
+        let (mut walker, raw) = (Walker::new(SEED), cadvisor(protocol, 0, 2000));
+        let mut kept = Vec::new();
+        for _ in 0..3 {
+            walker.walk(protocol, &raw, &Limits::default(), &mut |_| ()).unwrap();
+            kept.push((walker.kept_bytes(), walker.peak_bytes));
+        }
+        assert!(kept[0].0 > 1000 && kept.iter().all(|bytes| *bytes == (kept[0].0, kept[0].0)), "{kept:?}");
     }
 }
 

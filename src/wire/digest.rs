@@ -255,6 +255,23 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_kind_and_an_empty_run_are_refused() {
+        let digest = |kinds: &[u8], refused: &[u8]| {
+            let mut bytes = vec![VERSION, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+            bytes.extend_from_slice(kinds);
+            bytes.extend_from_slice(refused);
+            Digest::parse(&bytes).map(|digest| digest.iter().next())
+        };
+        let item = Item { series: 0, time: 1, kind: Kind::Exemplar, refused: true };
+        assert_eq!(digest(&[1, 3], &[0, 1]), Ok(Some(item)));
+        assert_eq!(digest(&[1, 4], &[0, 1]), Err(DigestError::Damaged));
+        assert_eq!(digest(&[0, 3, 1, 3], &[0, 1]), Err(DigestError::Damaged));
+        assert_eq!(digest(&[2, 3], &[0, 1]), Err(DigestError::Damaged));
+        assert_eq!(digest(&[1, 3], &[0, 0, 1]), Err(DigestError::Damaged));
+        assert_eq!(digest(&[1, 3], &[2]), Err(DigestError::Damaged));
+    }
+
+    #[test]
     fn an_impossible_count_is_refused_at_once() {
         let mut bytes = vec![VERSION];
         put_varint(&mut bytes, u64::MAX / 8);

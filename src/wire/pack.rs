@@ -232,6 +232,13 @@ mod tests {
         let refused = unpack(Packing::Zstd, &packed, Bounds { unpacked_bytes: text().len() - 1 }, &mut out).unwrap_err();
         assert!(matches!(refused, UnpackError::TooLarge { .. }), "{refused}");
         assert_eq!(out.capacity(), 0);
+        // Nothing beyond the bound is even looked at: what is damaged there does not show.
+        let mut damaged = packed.clone();
+        let last = damaged.len() - 9;
+        damaged[last..].fill(0xff);
+        assert!(matches!(unpack(Packing::Zstd, &damaged, Bounds::default(), &mut out), Err(UnpackError::Zstd(_))));
+        let refused = unpack(Packing::Zstd, &damaged, Bounds { unpacked_bytes: 1000 }, &mut out).unwrap_err();
+        assert!(matches!(refused, UnpackError::TooLarge { .. }), "{refused}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::template::Template;
+use crate::wire::pack;
 use crate::wire::remote_write::Protocol;
 
 /// Samples of one request: Prometheus' `max_samples_per_send`.
@@ -136,7 +137,8 @@ pub async fn run(load: Load) -> Result<Report, LoadError> {
 
 impl Seen {
     fn new() -> Seen {
-        let answers_us = Histogram::new_with_max(120_000_000, 3).unwrap_or_else(|_| unreachable!("120 s with 3 digits is a valid histogram"));
+        let answers_us =
+            Histogram::new_with_max(120_000_000, 3).unwrap_or_else(|_| unreachable!("120 s with 3 digits is a valid histogram"));
         Seen { samples: 0, requests: 0, packed_bytes: 0, retried: 0, failed: 0, behind: Duration::ZERO, answers_us }
     }
 
@@ -187,7 +189,6 @@ async fn one_connection(load: Arc<Load>, start: Instant, [group, replica, connec
         templates.push((number, Template::new(load.protocol, &group_name, &replica_name, first, count)));
     }
     let mut sender = connect(&load.server).await?;
-    let mut encoder = snap::raw::Encoder::new();
     // Replicas never scrape at the same moment; a third of an interval apart is as good as any distance.
     let offset = load.interval * replica as u32 / 3;
     for round in 0.. {
@@ -199,7 +200,8 @@ async fn one_connection(load: Arc<Load>, start: Instant, [group, replica, connec
             tokio::time::sleep_until(start + due).await;
             let samples = template.samples() as u64;
             let raw = template.at(load.start_ms + due.as_millis() as i64);
-            let Ok(packed) = encoder.compress_vec(raw) else { continue };
+            let mut packed = Vec::new();
+            pack::pack_snappy(raw, &mut packed);
             seen.behind = seen.behind.max((start + due).elapsed());
             deliver(&load, &mut sender, Bytes::from(packed), samples, &mut seen).await?;
         }
@@ -211,13 +213,7 @@ async fn one_connection(load: Arc<Load>, start: Instant, [group, replica, connec
 }
 
 /// Sends one request until it is answered for good, as Prometheus does.
-async fn deliver(
-    load: &Load,
-    sender: &mut SendRequest<Full<Bytes>>,
-    body: Bytes,
-    samples: u64,
-    seen: &mut Seen,
-) -> Result<(), LoadError> {
+async fn deliver(load: &Load, sender: &mut SendRequest<Full<Bytes>>, body: Bytes, samples: u64, seen: &mut Seen) -> Result<(), LoadError> {
     loop {
         let begun = Instant::now();
         let answer = tokio::time::timeout(ANSWER_WITHIN, send(load, sender, body.clone())).await;
@@ -263,7 +259,8 @@ async fn send(load: &Load, sender: &mut SendRequest<Full<Bytes>>, body: Bytes) -
     sender.ready().await?;
     let answer = sender.send_request(request).await?;
     let status = answer.status();
-    let wait = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok()).map_or(100, |seconds: u64| seconds * 1000);
+    let wait =
+        answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok()).map_or(100, |seconds: u64| seconds * 1000);
     answer.into_body().collect().await?;
     Ok((status, Duration::from_millis(wait)))
 }
@@ -293,5 +290,8 @@ async fn process_figures(server: &str) -> Option<Figures> {
         let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;
         line.rsplit(' ').next()?.parse::<f64>().ok()
     };
-    Some(Figures { cpu_seconds: figure("process_cpu_seconds_total")?, resident_bytes: figure("process_resident_memory_bytes").unwrap_or(0.0) })
+    Some(Figures {
+        cpu_seconds: figure("process_cpu_seconds_total")?,
+        resident_bytes: figure("process_resident_memory_bytes").unwrap_or(0.0),
+    })
 }

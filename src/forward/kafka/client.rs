@@ -59,6 +59,14 @@ impl Signals {
         lock(&self.refusals).first().cloned()
     }
 
+    /// The first refusal, which is then forgotten.
+    pub fn take_refusal(&self) -> Option<Refusal> {
+        let mut refusals = lock(&self.refusals);
+        let first = refusals.first().cloned();
+        refusals.clear();
+        first
+    }
+
     /// Numbers of messages taken since the last call, into `taken`.
     pub fn drain_taken(&self, taken: &mut Vec<usize>) {
         taken.clear();

@@ -66,7 +66,6 @@ fn usual_label<'b>(message: Reader<'b>, text: &mut Text<'b>) -> Option<(&'b str,
 
 fn any_label<'b>(mut message: Reader<'b>, text: &mut Text<'b>) -> Result<Option<(&'b str, &'b str)>, Malformed> {
     let (mut name, mut value) = (Some(""), Some(""));
-    let mut valid = true;
     while let Some(key) = message.key()? {
         let slot = match key {
             0x0a => &mut name,
@@ -78,9 +77,8 @@ fn any_label<'b>(mut message: Reader<'b>, text: &mut Text<'b>) -> Result<Option<
         };
         let string = message.message()?;
         *slot = text.cut(string.at(), string.end());
-        valid &= slot.is_some();
     }
-    Ok(if valid { name.zip(value) } else { None })
+    Ok(name.zip(value))
 }
 
 /// An Exemplar of 1.0, whose labels are messages.

