@@ -62,8 +62,6 @@ fn offer(handle: &Handle, settings: u64, replica: &str, time: i64) -> Offer {
         digest: encoded,
         body: packed.into(),
         unpacked: None,
-        newest_time: time,
-        samples: items.len() as u32,
         claim: None,
     }
 }
