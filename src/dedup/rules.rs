@@ -14,6 +14,8 @@ use crate::model::Kind;
 /// No sample waits longer than this for another replica's to cover it, ms; none waits less than the other.
 const MAX_WAIT: i64 = 60_000;
 const MIN_WAIT: i64 = 2_000;
+/// Marks the class of a queue of stale markers; classes themselves are at most 32.
+const MARKERS: u8 = 0x80;
 /// While the whole group has shown no interval: how long to wait is judged by this, ms,
 const FIRST_GUESS: u32 = 15_000;
 /// and how close is too close by this (rather a sample too many than one too few).
@@ -216,6 +218,9 @@ impl Group {
         let source = if row.source == NOBODY { self.leader } else { row.source };
         let interval = i64::from(interval);
         let cover = (interval + interval / 2 + self.replicas.lag(source)).clamp(MIN_WAIT, MAX_WAIT);
+        // A marker of one replica (a scrape that failed) must not end a series that its twin still sees: it is judged after the twin's next
+        // sample would have been, and stands in a queue of its own so that it holds nobody up.
+        let (class, cover) = if stale { (class | MARKERS, cover * 2) } else { (class, cover) };
         if queue.0 != class {
             *queue = (class, self.queues.of(place.replica, class));
         }

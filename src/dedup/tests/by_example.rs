@@ -288,3 +288,20 @@ fn a_damaged_image_never_panics() {
     }
     assert!(read > 0);
 }
+
+#[test]
+fn a_marker_does_not_swallow_the_twins_next_sample() {
+    let mut play = Play::new();
+    play.both(0..20);
+    // a's next scrape fails: a marker. b goes on seeing the series.
+    let failed = T + 20 * 15_000;
+    let mut passed = play.send("a", failed + 100, Kind::Stale, &[(1, failed)]);
+    for scrape in 20..26 {
+        let time = T + scrape * 15_000 + 5000;
+        passed.extend(play.tick(time));
+        passed.extend(play.float("b", time + 100, 1, time));
+    }
+    passed.extend(play.tick(T + 1_000_000));
+    let wanted: Vec<(u64, i64)> = (20..26).map(|scrape| (1, T + scrape * 15_000 + 5000)).collect();
+    assert_eq!(passed, wanted, "every sample of b, and no marker between them");
+}
