@@ -81,7 +81,7 @@ fn text(options: &Options, address: SocketAddr, broker: &str) -> String {
          remote write to   http://{address}/api/v1/write\n\n\
          Things to try, in another terminal:\n  \
          sluice tap --at {SINK} -n 3{ask}\n      what the sink delivers, row by row\n  \
-         kcat -b {broker} -t {topic} -C -o -1 -e -q | head -n 3 | jq -c '{{ts,name,v}}'\n      the same, read from Kafka\n  \
+         kcat -b {broker} -t {topic} -C -o -1 -u -q | head -n 3 | jq -c '{{ts,name,v}}'\n      the same, read from Kafka\n  \
          sluice group list{ask}\n      who leads, who stands by\n"
     );
     if options.synthetic {
