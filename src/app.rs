@@ -5,7 +5,7 @@
 
 pub mod check;
 pub mod dev;
-mod measures;
+mod metrics;
 mod pins;
 mod reload;
 mod running;

@@ -15,7 +15,7 @@ use crate::api::deps;
 use crate::api::deps::Deps;
 use crate::app::Fault;
 use crate::app::make_data_dir;
-use crate::app::measures;
+use crate::app::metrics;
 use crate::app::pins;
 use crate::app::reload::Reload;
 use crate::app::senders::Senders;
@@ -76,7 +76,7 @@ impl Running {
         telemetry.register_process(clock::wall_ms());
         telemetry.register(|registry| ingest.metrics().register(registry));
         telemetry.register(|registry| served.register(registry));
-        telemetry.register(|registry| measures::register(registry, handle.clone(), Arc::clone(&sinks)));
+        telemetry.register(|registry| metrics::register(registry, handle.clone(), Arc::clone(&sinks)));
         let (stop_door, stop) = watch::channel(false);
         let (name, connections) = (config.name.clone(), config.limits.connections);
         let reload = Arc::new(Reload::new(config, file, handle.clone(), Arc::clone(&sinks), Arc::clone(&ingest)));

@@ -3,7 +3,6 @@
 //! One lock, one condition: a turn of the shard takes all that waits at once, so that one sync serves many offers. Putting something in never
 //! waits: what does not fit is refused. The way back holds one number, so the writer can never be stopped by a shard.
 
-use raft::eraftpb::Message;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Condvar;
@@ -18,6 +17,7 @@ use crate::node::offer::Applied;
 use crate::node::offer::OfferError;
 use crate::node::offer::ProposeError;
 use crate::shard::command::Command;
+use crate::shard::replica::PeerMessage;
 use crate::wire::body::Body;
 
 /// Proposals and messages that may wait.
@@ -55,7 +55,7 @@ pub(super) struct Ask {
 pub(super) struct Mail {
     pub offers: VecDeque<Queued>,
     pub asks: VecDeque<Ask>,
-    pub messages: VecDeque<Message>,
+    pub messages: VecDeque<PeerMessage>,
     /// The highest number reported durable.
     pub persisted: u64,
     pub stop: bool,

@@ -1,8 +1,5 @@
 //! Starting and stopping a node: the disk is opened and proved, shards go on where they ended, threads start; and in reverse order.
 
-use prost::Message as _;
-use raft::eraftpb::ConfState;
-use raft::eraftpb::HardState;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -68,11 +65,9 @@ pub struct Node {
 }
 
 fn remembered(on_disk: RaftOnDisk) -> Result<Remembered, String> {
-    let (term, vote, commit) = on_disk.hard_state;
-    let members = ConfState::decode(&on_disk.members[..]).map_err(|error| format!("the members cannot be read: {error}"))?;
     let truncated = Place { index: on_disk.cut.0, term: on_disk.cut.1 };
-    let hard_state = HardState { term, vote, commit };
-    Ok(Remembered { hard_state, members, truncated, last_index: on_disk.last_index, terms: on_disk.terms })
+    let known = Remembered::from_stored(on_disk.hard_state, &on_disk.members, truncated)?;
+    Ok(Remembered { last_index: on_disk.last_index, terms: on_disk.terms, ..known })
 }
 
 /// All shards begin in one synced batch, so that there are either none or all.
@@ -82,7 +77,7 @@ fn begin(store: &Store, id: u64, data_shards: u16) -> Result<(), StoreError> {
         let fresh = Remembered::fresh(vec![id]);
         let hard = &fresh.hard_state;
         batch.hard_state(shard, hard.term, hard.vote, hard.commit);
-        batch.members(shard, &fresh.members.encode_to_vec());
+        batch.members(shard, &fresh.members_stored());
         batch.cut(shard, fresh.truncated.index, fresh.truncated.term);
     }
     store.write(batch.seal())?;

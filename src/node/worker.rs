@@ -3,7 +3,6 @@
 //! One turn: mail, ticks, proposals, housekeeping (`keeper`), then the member's turn, whose operations go to the writer as one batch and whose
 //! applied entries answer those who wait. It blocks only in its mailbox and, when the writer is behind, in front of the writer.
 
-use prost::Message as _;
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -351,7 +350,7 @@ impl Worker {
                 batch.hard_state(shard, hard.term, hard.vote, hard.commit);
                 self.keeper.image_taken(image.index);
             }
-            Op::Members(members) => batch.members(shard, &members.encode_to_vec()),
+            Op::Members(members) => batch.members(shard, &members),
             Op::Free(free) => {
                 batch.cut(shard, free.truncated.index, free.truncated.term);
                 batch.delete(Family::LogStandby, shard, 0, free.standby_below);

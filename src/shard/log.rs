@@ -4,6 +4,7 @@
 //! on disk and applied, and after that as long as there is room. Terms are kept as runs: a term changes at elections only, so a log of a
 //! billion entries has a handful of runs, and the entries' own bytes need no room for one.
 
+use prost::Message as _;
 use raft::GetEntriesContext;
 use raft::RaftState;
 use raft::Storage;
@@ -62,6 +63,18 @@ impl Remembered {
         let hard_state = HardState { term: ORIGIN.term, vote: 0, commit: ORIGIN.index };
         let members = ConfState { voters, ..ConfState::default() };
         Remembered { hard_state, members, truncated: ORIGIN, last_index: ORIGIN.index, terms: BTreeMap::new() }
+    }
+
+    /// From what a disk holds: term, vote and commit; the members as [`Remembered::members_stored`] gave them; where the log was cut.
+    pub fn from_stored((term, vote, commit): (u64, u64, u64), members: &[u8], truncated: Place) -> Result<Remembered, String> {
+        let members = ConfState::decode(members).map_err(|error| format!("the members cannot be read: {error}"))?;
+        let hard_state = HardState { term, vote, commit };
+        Ok(Remembered { hard_state, members, truncated, last_index: truncated.index, terms: BTreeMap::new() })
+    }
+
+    /// The members as bytes.
+    pub fn members_stored(&self) -> Vec<u8> {
+        self.members.encode_to_vec()
     }
 
     /// The term of the entry at `index`, as far as the log reaches.

@@ -4,9 +4,8 @@
 //! was applied. The shell (`node`'s threads, or the simulator) carries them out and reports what is durable. Operations of one shard must
 //! reach the disk in the order given; only `Op::Log` and `Op::Free` need a sync, everything else comes back by replay.
 
-use raft::eraftpb::ConfState;
+use prost::Message as _;
 use raft::eraftpb::HardState;
-use raft::eraftpb::Message;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -27,6 +26,7 @@ use crate::shard::log::ORIGIN;
 use crate::shard::log::Place;
 use crate::shard::log::Remembered;
 use crate::shard::replica::Limits;
+use crate::shard::replica::PeerMessage;
 use crate::shard::replica::Refused;
 use crate::shard::replica::Replica;
 use crate::shard::replica::Write;
@@ -130,8 +130,8 @@ pub enum Op {
     Dead(u64, DeadLetter, u64),
     /// An image of the state; it takes the place of the one before. The hard state goes with it, so that `commit` is never behind it.
     Image(Box<Image>),
-    /// New members.
-    Members(ConfState),
+    /// New members, as `Remembered::members_stored` gives them.
+    Members(Vec<u8>),
     /// What is below is not needed. To be synced with all before, then files may go.
     Free(Free),
 }
@@ -177,7 +177,7 @@ pub struct Done {
 #[derive(Debug, Default)]
 pub struct Turn {
     /// To send.
-    pub messages: Vec<Message>,
+    pub messages: Vec<PeerMessage>,
     /// For the disk, in order.
     pub ops: Vec<Op>,
     /// What was applied, in order.
@@ -258,7 +258,7 @@ impl<D: Disk> Member<D> {
             if let Some(write) = output.write {
                 turn.ops.push(Op::Log(write));
             }
-            turn.ops.extend(output.members.map(Op::Members));
+            turn.ops.extend(output.members.map(|members| Op::Members(members.encode_to_vec())));
             for committed in &output.committed {
                 let place = Place { index: committed.index, term: committed.term };
                 let ours = committed.entry_type == 0;

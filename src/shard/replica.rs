@@ -27,6 +27,9 @@ use crate::shard::log::Log;
 use crate::shard::log::Place;
 use crate::shard::log::Remembered;
 
+/// What members of a group say to each other. Only its bytes leave a node.
+pub type PeerMessage = Message;
+
 /// Every bound of a Raft group. Bytes, or ticks of 100 ms.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -131,7 +134,9 @@ impl<D: Disk> Replica<D> {
             max_election_tick: limits.election_ticks * 2,
             read_only_option: ReadOnlyOption::Safe,
             skip_bcast_commit: false,
-            batch_append: true,
+            // Never true with raft-rs 0.7: it joins entries to a waiting message that has none without looking where that message stands, so a
+            // follower acknowledges entries that do not exist (found by `tests`, seed by seed).
+            batch_append: false,
             priority: 0,
             max_uncommitted_size: limits.uncommitted_bytes,
             max_committed_size_per_ready: limits.committed_bytes,
@@ -333,3 +338,6 @@ impl<D: Disk> Replica<D> {
         self.node.store().failed.borrow().clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

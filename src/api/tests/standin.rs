@@ -58,7 +58,6 @@ impl StandIn {
                 gap: 15_000,
                 ..SwitchView::default()
             }],
-            ..GroupView::default()
         }
     }
 }

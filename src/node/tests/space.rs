@@ -113,3 +113,51 @@ fn a_budget_may_refuse_instead() {
     eventually(|| send(&handle, offer(seed, "g", "a", (10, now + step, 7_000))).is_ok());
     assert!(node.stop().is_empty());
 }
+
+/// On a small file system named by `SLUICE_SMALL_DISK` (a tmpfs of 64 MiB or more): it fills up, samples are refused, commands are not, and
+/// it recovers by itself once a sink has come along; a restart while it is full has everything that was acknowledged.
+#[test]
+fn a_full_disk_refuses_and_recovers_by_itself() {
+    let Some(disk) = std::env::var_os("SLUICE_SMALL_DISK") else {
+        eprintln!("not run: SLUICE_SMALL_DISK names no small file system");
+        return;
+    };
+    let directory = tempfile::tempdir_in(disk).unwrap();
+    let settings = || {
+        let mut settings = Settings { reserve: Reserve::Percent(10), ..settings(directory.path()) };
+        settings.timing.image = Duration::from_millis(200);
+        settings
+    };
+    let node = start(settings());
+    let handle = node.handle.clone();
+    wait(handle.ready()).unwrap();
+    wait(handle.set_sinks(&[sink("k")])).unwrap();
+    let (seed, now) = (handle.hash_seed(), clock::wall_ms());
+    let (mut sent, mut refused) = (0, 0);
+    while refused < 20 {
+        match send(&handle, offer(seed, "g", "a", (10, now - 1_000_000 + sent * 700, 7_000))) {
+            Ok(()) => (sent, refused) = (sent + 1, 0),
+            Err(error) => {
+                assert_eq!(error, OfferError::DiskFull);
+                refused += 1;
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+    }
+    println!("full after {sent} requests: {:?}", handle.stats().store);
+    assert!(sent > 100);
+    let shard = handle.group("g").unwrap();
+    assert_eq!(handle.progress(shard).borrow().samples, 10 * sent as u64);
+    assert!(node.stop().is_empty());
+    drop(handle);
+
+    let node = start(settings());
+    let handle = node.handle.clone();
+    wait(handle.ready()).unwrap();
+    assert_eq!(all_emissions(&handle, shard).len(), sent as usize);
+    // The start itself wrote the write-ahead log into tables, which may have made room already.
+    deliver(&handle, shard, "k");
+    eventually(|| send(&handle, offer(seed, "g", "a", (10, now, 7_000))).is_ok());
+    println!("recovered: {:?}", handle.stats().store);
+    assert!(node.stop().is_empty());
+}

@@ -155,8 +155,10 @@ fn replay_from_any_image_comes_to_the_same_state_and_the_same_emissions() {
         let log = log(seed);
         let mut whole = Data::default();
         let (mut emissions, mut images) = (Vec::new(), vec![(0, Vec::new())]);
+        let mut copied = std::collections::BTreeSet::new();
         for encoded in &log {
             let effects = apply(&mut whole, encoded);
+            assert!(effects.copies.iter().all(|&index| copied.insert(index)), "seed {seed}: a body is copied twice");
             emissions.extend(effects.emissions);
             if effects.image {
                 let mut image = Vec::new();

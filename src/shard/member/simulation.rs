@@ -36,7 +36,7 @@ struct Contents {
 /// One write, atomic.
 #[derive(Clone)]
 enum Record {
-    Log { entries: Vec<(u64, Vec<u8>)>, void: Option<(u64, u64)>, terms: Vec<(u64, u64)>, hard: HardState },
+    Log { number: u64, entries: Vec<(u64, Vec<u8>)>, void: Option<(u64, u64)>, terms: Vec<(u64, u64)>, hard: HardState },
     Emission(Emission),
     Copy(u64),
     Image(Vec<u8>, HardState),
@@ -46,7 +46,7 @@ enum Record {
 impl Contents {
     fn put(&mut self, record: Record) {
         match record {
-            Record::Log { entries, void, terms, hard } => {
+            Record::Log { number: _, entries, void, terms, hard } => {
                 if let Some((from, to)) = void {
                     self.leader.retain(|index, _| !(from..=to).contains(index));
                     self.standby.retain(|index, _| !(from..=to).contains(index));
@@ -89,7 +89,7 @@ struct Forgetful {
     synced: Contents,
     seen: Contents,
     unsynced: Vec<Record>,
-    /// Numbers of log writes among the unsynced.
+    /// Of the last log write that is durable.
     number: u64,
 }
 
@@ -97,9 +97,8 @@ impl Forgetful {
     fn write(&mut self, op: Op) {
         let record = match op {
             Op::Log(write) => {
-                self.number = write.number;
                 let entries = write.entries.iter().map(|entry| (entry.index, to_stored(entry).into_owned())).collect();
-                Record::Log { entries, void: write.void, terms: write.terms, hard: write.hard_state }
+                Record::Log { number: write.number, entries, void: write.void, terms: write.terms, hard: write.hard_state }
             }
             Op::Emission(emission) => Record::Emission((*emission).clone()),
             Op::Copy(index) => Record::Copy(index),
@@ -111,9 +110,19 @@ impl Forgetful {
         self.unsynced.push(record);
     }
 
-    fn sync(&mut self) {
-        self.synced = self.seen.clone();
-        self.unsynced.clear();
+    /// Makes the first so many records durable; the number of the last log write that is.
+    fn sync(&mut self, records: usize) -> u64 {
+        for record in self.unsynced.drain(..records) {
+            if let Record::Log { number: of_write, .. } = &record {
+                self.number = *of_write;
+            }
+            self.synced.put(record);
+        }
+        self.number
+    }
+
+    fn sync_all(&mut self) -> u64 {
+        self.sync(self.unsynced.len())
     }
 
     /// Power is lost: of what was not synced, the first so many records are there.
@@ -231,8 +240,10 @@ impl World {
             self.applied(done.place.index);
         }
         if self.random.u8(..) < 150 {
-            let number = self.disk.0.borrow().number;
-            self.disk.0.borrow_mut().sync();
+            // A writer that is behind has written some of it.
+            let waiting = self.disk.0.borrow().unsynced.len();
+            let records = if self.random.bool() { waiting } else { self.random.usize(0..=waiting) };
+            let number = self.disk.0.borrow_mut().sync(records);
             if self.random.u8(..) < 240 {
                 self.member().replica.persisted(number);
             }
@@ -335,7 +346,8 @@ impl World {
         if let Some(free) = free {
             // The image that this rests on must be durable first; `Op::Free` is synced with all before it.
             self.disk.0.borrow_mut().write(Op::Free(free));
-            self.disk.0.borrow_mut().sync();
+            let number = self.disk.0.borrow_mut().sync_all();
+            self.member().replica.persisted(number);
         }
     }
 
@@ -365,8 +377,7 @@ impl World {
     fn settle(&mut self) {
         for _ in 0..50 {
             self.turn();
-            let number = self.disk.0.borrow().number;
-            self.disk.0.borrow_mut().sync();
+            let number = self.disk.0.borrow_mut().sync_all();
             self.member().replica.persisted(number);
         }
     }

@@ -1,0 +1,172 @@
+//! Three replicas over a network that loses and reorders, and disks that take their time and forget: what one applies, all apply.
+
+use fastrand::Rng;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::*;
+use crate::shard::log::to_stored;
+
+#[derive(Clone, Default)]
+struct Contents {
+    known: Remembered,
+    entries: BTreeMap<u64, Vec<u8>>,
+}
+
+/// `seen` is what reads find, `synced` what a crash leaves.
+#[derive(Clone, Default)]
+struct MemoryDisk(Rc<RefCell<(Contents, Contents)>>);
+
+impl Disk for MemoryDisk {
+    fn stored(&self, low: u64, high: u64, _: u64) -> Result<Vec<Vec<u8>>, String> {
+        let disk = self.0.borrow();
+        (low..high).map(|index| disk.0.entries.get(&index).cloned().ok_or_else(|| format!("entry {index} is missing"))).collect()
+    }
+}
+
+struct Peer {
+    id: u64,
+    disk: MemoryDisk,
+    replica: Replica<MemoryDisk>,
+    unsynced: Option<u64>,
+    applied: Vec<(u64, Vec<u8>)>,
+}
+
+impl Peer {
+    fn new(id: u64) -> Peer {
+        let disk = MemoryDisk::default();
+        let contents = Contents { known: Remembered::fresh(vec![1, 2, 3]), entries: BTreeMap::new() };
+        *disk.0.borrow_mut() = (contents.clone(), contents);
+        let replica = Peer::open(id, &disk);
+        Peer { id, disk, replica, unsynced: None, applied: Vec::new() }
+    }
+
+    fn open(id: u64, disk: &MemoryDisk) -> Replica<MemoryDisk> {
+        let known = disk.0.borrow().0.known.clone();
+        let applied = known.truncated.index;
+        Replica::new(id, disk.clone(), known, applied, Limits { tail_bytes: 40, ..Limits::default() }, id * 77).unwrap()
+    }
+
+    fn crash(&mut self) {
+        let synced = self.disk.0.borrow().1.clone();
+        self.disk.0.borrow_mut().0 = synced;
+        (self.unsynced, self.replica) = (None, Peer::open(self.id, &self.disk));
+        self.applied.clear();
+    }
+
+    fn turn(&mut self, network: &mut Vec<Message>) {
+        while let Some(output) = self.replica.output() {
+            network.extend(output.messages);
+            if let Some(write) = output.write {
+                let mut disk = self.disk.0.borrow_mut();
+                let contents = &mut disk.0;
+                if let Some((from, _)) = write.void {
+                    contents.entries.split_off(&from);
+                    contents.known.terms.split_off(&from);
+                }
+                contents.known.terms.extend(write.terms);
+                contents.known.hard_state = write.hard_state;
+                for entry in write.entries {
+                    contents.entries.insert(entry.index, to_stored(&entry).into_owned());
+                    contents.known.last_index = entry.index;
+                }
+                self.unsynced = Some(write.number);
+            }
+            for entry in output.committed {
+                self.replica.applied(entry.index);
+                self.applied.push((entry.index, entry.data));
+            }
+        }
+    }
+
+    fn sync(&mut self) {
+        let seen = self.disk.0.borrow().0.clone();
+        self.disk.0.borrow_mut().1 = seen;
+        if let Some(number) = self.unsynced.take() {
+            self.replica.persisted(number);
+        }
+    }
+}
+
+/// All that was ever applied, by whoever was first.
+fn agree(truth: &mut BTreeMap<u64, Vec<u8>>, peers: &[Peer], seed: u64) {
+    for (index, data) in peers.iter().flat_map(|peer| &peer.applied) {
+        let known = truth.entry(*index).or_insert_with(|| data.clone());
+        assert_eq!(known, data, "seed {seed}: two members applied different entries at {index}");
+    }
+}
+
+fn run(seed: u64) -> usize {
+    let mut random = Rng::with_seed(seed);
+    let mut peers: Vec<Peer> = (1..=3).map(Peer::new).collect();
+    let (mut network, mut truth, mut proposed) = (Vec::new(), BTreeMap::new(), 0_u64);
+    for step in 0..1_500 {
+        let heal = step > 1_000; // liveness is owed when the faults are over
+        let peer = &mut peers[random.usize(..3)];
+        match random.u8(..20) {
+            0..=3 => peer.replica.tick(),
+            4 | 5 => {
+                proposed += 1;
+                let _ = peer.replica.propose(proposed.to_le_bytes().to_vec(), false);
+            }
+            6 if !heal && random.u8(..) < 60 => peer.crash(),
+            7..=9 => peer.sync(),
+            _ => peer.turn(&mut network),
+        }
+        if heal {
+            peers.iter_mut().for_each(|peer| {
+                peer.turn(&mut network);
+                peer.sync();
+            });
+        }
+        for _ in 0..network.len().min(3) {
+            let message = network.swap_remove(random.usize(..network.len()));
+            if heal || random.u8(..) > 25 {
+                peers[message.to as usize - 1].replica.step(message);
+            }
+        }
+        agree(&mut truth, &peers, seed);
+    }
+    for _ in 0..200 {
+        for peer in &mut peers {
+            peer.replica.tick();
+            peer.turn(&mut network);
+            peer.sync();
+            peer.turn(&mut network);
+        }
+        std::mem::take(&mut network).into_iter().for_each(|message| peers[message.to as usize - 1].replica.step(message));
+    }
+    agree(&mut truth, &peers, seed);
+    assert_eq!(peers.iter().filter(|peer| peer.replica.leads_surely()).count(), 1, "seed {seed}");
+    let last = peers[0].applied.last().map(|(index, _)| *index);
+    assert!(peers.iter().all(|peer| peer.applied.last().map(|(index, _)| *index) == last), "seed {seed}: not all caught up");
+    truth.len()
+}
+
+#[test]
+fn what_one_applies_all_apply_whatever_is_lost_or_forgotten() {
+    let seeds = 300;
+    let applied: usize = (0..seeds).map(run).sum();
+    assert!(applied > 20 * seeds as usize, "{applied}");
+}
+
+#[test]
+fn samples_leave_room_for_what_is_reserved() {
+    let disk = MemoryDisk::default();
+    let known = Remembered::fresh(vec![1]);
+    disk.0.borrow_mut().0.known = known.clone();
+    let limits = Limits { uncommitted_bytes: 2 << 20, reserved_bytes: 1 << 20, ..Limits::default() };
+    let mut replica = Replica::new(1, disk, known, 1, limits, 0).unwrap();
+    assert!(replica.leads());
+    while replica.propose(vec![1; 100_000], false).is_ok() {}
+    assert!(replica.uncommitted_bytes() <= 1 << 20);
+    assert!(replica.propose(vec![1; 100_000], true).is_ok());
+}
+
+#[test]
+fn a_state_that_is_ahead_of_the_log_is_refused() {
+    let known = Remembered::fresh(vec![1]);
+    let Err(error) = Replica::new(1, MemoryDisk::default(), known, 9, Limits::default(), 0) else { panic!("it was taken") };
+    assert!(error.contains("the state is that of 9"), "{error}");
+}
