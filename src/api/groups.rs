@@ -248,7 +248,8 @@ fn step_down(view: &GroupView, body: &[u8], now: i64) -> Result<(Command, String
     };
     let done = format!("{leader} stepped down, {to} leads");
     let evidence = "asked for through the API".to_owned();
-    let reason = "step_down".to_owned();
+    // The word that detection does not count among its own switches.
+    let reason = "step-down".to_owned();
     Ok((Command::Switch(SwitchTo { group: view.name.clone(), from: leader.clone(), to, reason, evidence }), done))
 }
 

@@ -186,7 +186,7 @@ async fn unpin_and_step_down_do_what_the_state_allows() {
     let (asked, proposed) = ask_of(StandIn::default(), "POST", down, "").await;
     assert_eq!(asked.json()["done"], "k8s-0 stepped down, k8s-1 leads");
     let Command::Switch(switch) = &proposed[0].1 else { panic!("{proposed:?}") };
-    assert_eq!((switch.from.as_str(), switch.to.as_str(), switch.reason.as_str()), ("k8s-0", "k8s-1", "step_down"));
+    assert_eq!((switch.from.as_str(), switch.to.as_str(), switch.reason.as_str()), ("k8s-0", "k8s-1", "step-down"));
     for (node, body) in [
         (StandIn { pinned: true, ..StandIn::default() }, ""),
         (StandIn { twin_silent_ms: 300_000, ..StandIn::default() }, ""),

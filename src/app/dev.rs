@@ -81,12 +81,12 @@ fn text(options: &Options, address: SocketAddr, broker: &str) -> String {
          remote write to   http://{address}/api/v1/write\n\n\
          Things to try, in another terminal:\n  \
          sluice tap --at {SINK} -n 3{ask}\n      what the sink delivers, row by row\n  \
-         kcat -b {broker} -t {topic} -C -o -1 -u -q | head -n 3 | jq -c '{{ts,name,v}}'\n      the same, read from Kafka\n  \
+         kcat -b {broker} -t {topic} -C -o beginning -q -c 1 | head -n 3 | jq -c '{{ts,name,v}}'\n      the same, read from Kafka\n  \
          sluice group list{ask}\n      who leads, who stands by\n"
     );
     if options.synthetic {
         out.push_str(&format!(
-            "  curl -X POST http://{address}/api/v1/dev/senders -d '{{\"name\":\"prometheus-shop-0\",\"running\":false}}'\n      stop the sender that leads (true starts it again)\n  \
+            "  curl -X POST http://{address}/api/v1/dev/senders -d '{{\"name\":\"prometheus-shop-0\",\"running\":false}}'\n      stop the sender that leads at first (true starts it again)\n  \
              sluice group history demo/shop{ask}\n      the switch that follows: reason, evidence, gap, what was filled\n"
         ));
     }

@@ -142,14 +142,14 @@ fn history(answer: &Value) -> String {
     let mut out = String::new();
     for switch in items(answer, "switches") {
         out.push_str(&format!(
-            "{}  {} -> {}  ({})\n  {}\n  gap {}, overlap {}, late {}, filled {}\n",
+            "{}  {} -> {}  ({})\n  {}\n  gap {}; samples: overlap {}, late {}, filled {}\n",
             switch.get("at_text").map_or_else(|| at(&switch["at"]), cell),
             cell(&switch["from"]),
             cell(&switch["to"]),
             cell(&switch["reason"]),
             cell(&switch["evidence"]),
             span(switch.get("gap_ms").unwrap_or(&switch["gap"])),
-            span(switch.get("overlap_ms").unwrap_or(&switch["overlap"])),
+            cell(&switch["overlap"]),
             cell(&switch["late"]),
             cell(&switch["filled"]),
         ));

@@ -40,6 +40,8 @@ pub(super) struct Keeper {
     free: Instant,
     view: Instant,
     detect: Instant,
+    /// The group with which the next round of forgetting begins; `None`: with the first.
+    forget_from: Option<String>,
     /// Index of an image that is proposed and not taken.
     image_at: Option<u64>,
     freed: Free,
@@ -49,8 +51,8 @@ pub(super) struct Keeper {
 impl Keeper {
     pub fn new(now: Instant) -> Keeper {
         let (due, image, forget, free, view, detect) = (now, now, now, now, now, now);
-        let (changed, logged, leads, image_at, freed, founding) = (false, 0, false, None, Free::default(), false);
-        Keeper { changed, logged, leads, due, image, forget, free, view, detect, image_at, freed, founding }
+        let (changed, logged, leads, image_at, freed, founding, forget_from) = (false, 0, false, None, Free::default(), false, None);
+        Keeper { changed, logged, leads, due, image, forget, free, view, detect, forget_from, image_at, freed, founding }
     }
 
     pub fn image_open(&self) -> bool {
@@ -148,7 +150,11 @@ impl Worker {
             .iter()
             .map(|(name, place)| (name.clone(), place.group.silent(at).into_iter().map(str::to_owned).collect()))
             .collect();
-        for (group, silent) in named.into_iter().take(FORGET_AT_ONCE) {
+        // A round goes on where the last one ended, so that no group waits for ever behind others.
+        let begin = self.keeper.forget_from.take().map_or(0, |name| named.partition_point(|(group, _)| *group < name));
+        let turn = named.iter().skip(begin).take(FORGET_AT_ONCE);
+        self.keeper.forget_from = named.get(begin + FORGET_AT_ONCE).map(|(group, _)| group.clone());
+        for (group, silent) in turn.cloned() {
             let _ = self.member.propose(at, &Entry::Forget { group: &group });
             for replica in silent {
                 self.say(Command::ForgetReplica { group: group.clone(), replica });
