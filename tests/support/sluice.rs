@@ -40,8 +40,10 @@ impl Sluice {
         let port = free_port();
         let data = disk.map_or_else(|| dir.join("data"), |disk| disk.mount().join("data"));
         let config = dir.join("sluice.yaml");
+        // Scenarios share a broker, and clusters of one name would fence each other's producers.
         let text = format!(
-            "listen: 127.0.0.1:{port}\ndata_dir: {}\nsinks:\n  - name: platform\n    kafka: {{ brokers: [\"{brokers}\"], topic: {topic}, format: rows }}\n{more}",
+            "name: test-{port}-{}\nlisten: 127.0.0.1:{port}\ndata_dir: {}\nsinks:\n  - name: platform\n    kafka: {{ brokers: [\"{brokers}\"], topic: {topic}, format: rows }}\n{more}",
+            fastrand::u32(..),
             data.display()
         );
         std::fs::write(&config, text).expect("configuration");
