@@ -37,7 +37,8 @@ pub const STALE_NAN: u64 = 0x7ff0_0000_0000_0002;
 /// Items stand in *body order*: series as on the wire; within a series samples, then histograms, then exemplars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// xxh3-64 of the canonical labels without the replica labels (`wire::remote_write::series_hash`).
+    /// Hash of the labels without the replica labels, by the cluster's seed; the order of labels does not matter
+    /// (`wire::remote_write::series_hash`).
     pub series: u64,
     /// Milliseconds since 1970.
     pub time: i64,
