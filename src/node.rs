@@ -4,7 +4,9 @@
 //! space (`watch`). Queues: Q1 and Q2 are a shard's `mailbox`, Q3 is the `writer`'s queue and one number back, Q7 is `Progress`. Async callers
 //! never wait for a thread but by awaiting a reply; reads of emissions, bodies and dead letters may read the disk and block.
 //!
-//! Left out on purpose: HTTP, peers, what sinks do, the text of settings.
+//! With peers (`peers`), a shard may be led elsewhere: offers and proposals then go to the node that leads it, and its answer comes back as it is.
+//!
+//! Left out on purpose: HTTP, how peers are reached, what sinks do, the text of settings.
 
 mod bodies;
 mod detection;
@@ -13,6 +15,7 @@ mod lane;
 mod mailbox;
 pub mod measure;
 pub mod offer;
+pub mod peers;
 pub mod settings;
 mod shared;
 mod show;
@@ -39,6 +42,7 @@ use crate::node::offer::Applied;
 use crate::node::offer::Offer;
 use crate::node::offer::OfferError;
 use crate::node::offer::ProposeError;
+use crate::node::peers::Place;
 use crate::node::shared::Shared;
 use crate::node::view::CursorView;
 use crate::node::view::GroupView;
@@ -91,7 +95,17 @@ impl Handle {
     pub async fn offer(&self, offer: Offer) -> Result<(), OfferError> {
         let shard = self.group(&offer.group).ok_or(OfferError::Unassigned)?;
         let lane = self.shared.lane(shard).ok_or(OfferError::Unassigned)?;
-        let answer = self.queue(lane, offer);
+        let answer = match self.place_of(lane) {
+            Place::Here => self.queue(lane, offer),
+            Place::Nowhere => Err(OfferError::NotLeader { shard: shard.0, leader: None }),
+            Place::There(leader, peers) => {
+                let encoded = encode(&offer)?;
+                // The claim is held until the answer is there: so long the bytes are.
+                let answer = peers.offer(leader, shard, encoded).await;
+                drop(offer);
+                return answer;
+            }
+        };
         if let Err(error) = &answer {
             lane.refused(error.reason());
         }
@@ -100,29 +114,9 @@ impl Handle {
     }
 
     fn queue(&self, lane: &Lane, offer: Offer) -> Result<oneshot::Receiver<Result<(), OfferError>>, OfferError> {
-        if self.shared.is_full() {
-            return Err(OfferError::DiskFull);
-        }
-        if lane.refuse.load(Ordering::Relaxed) {
-            return Err(OfferError::Overloaded { reason: "sink_budget" });
-        }
         let bytes = offer.body.len() + offer.digest.len();
-        if bytes > MOST_ENTRY_BYTES {
-            return Err(OfferError::TooLarge { bytes, limit: MOST_ENTRY_BYTES });
-        }
-        let samples = Samples {
-            group: &offer.group,
-            replica: &offer.replica,
-            settings: offer.settings,
-            protocol: offer.protocol,
-            packing: offer.packing,
-            strip: offer.strip.iter().map(String::as_str).collect(),
-            from_leader: false,
-            digest: &offer.digest,
-            body: &offer.body,
-        };
-        let mut encoded = Vec::new();
-        entry::encode(0, &Entry::Samples(samples), &mut encoded);
+        self.room_for(lane, bytes)?;
+        let encoded = encode(&offer)?;
         let Offer { group, replica, settings, unpacked, claim, .. } = offer;
         let (reply, answer) = oneshot::channel();
         self.shared.spend(bytes);
@@ -132,17 +126,13 @@ impl Handle {
 
     /// Resolves when the command has been applied. Void commands are errors that say why.
     pub async fn propose(&self, shard: ShardId, command: Command) -> Result<Applied, ProposeError> {
-        let (reply, answer) = oneshot::channel();
-        self.lane(shard)?.mailbox.ask(Ask { wanted: Wanted::Command(command), reply: Some(reply) })?;
-        answer.await.unwrap_or(Err(ProposeError::Unknown))
+        self.ask(shard, Wanted::Command(command)).await
     }
 
     /// The group's leader gives way to the best of the others; void if none is well. Resolves when it has been applied.
     pub async fn step_down(&self, group: &str) -> Result<Applied, ProposeError> {
         let shard = self.group(group).ok_or_else(|| ProposeError::Void(format!("there is no group `{group}`")))?;
-        let (reply, answer) = oneshot::channel();
-        self.lane(shard)?.mailbox.ask(Ask { wanted: Wanted::StepDown(group.to_owned()), reply: Some(reply) })?;
-        answer.await.unwrap_or(Err(ProposeError::Unknown))
+        self.ask(shard, Wanted::StepDown(group.to_owned())).await
     }
 
     /// Something made us doubt a replica: detection takes its next silence more seriously. Best effort.
@@ -184,12 +174,13 @@ impl Handle {
         self.configure(|settings| settings.sinks = sinks.to_vec()).await
     }
 
-    /// Resolves when this node leads all shards and the cluster has been founded: from then on it can take offers.
+    /// Resolves when every shard is led, by this node where it has no peers, and the cluster has been founded: from then on it can take offers.
     pub async fn ready(&self) -> Result<(), ProposeError> {
         for lane in &self.shared.lanes {
             let mut progress = lane.progress.subscribe();
             let founded = || lane.shard != ShardId::CONTROL || lock(&lane.views).founding.is_some();
-            let ready = progress.wait_for(|progress| progress.leads && founded()).await;
+            let alone = self.shared.together.is_none();
+            let ready = progress.wait_for(|progress| (progress.leads || !alone && progress.leader != 0) && founded()).await;
             ready.map_err(|_| ProposeError::Stopping)?;
         }
         Ok(())
@@ -339,6 +330,28 @@ impl Handle {
         };
         NodeStats { shards: shared.lanes.iter().map(|lane| lock(&lane.views).stats.clone()).collect(), store }
     }
+}
+
+/// As it will stand in the log, but for its time and whether its replica leads.
+fn encode(offer: &Offer) -> Result<Vec<u8>, OfferError> {
+    let bytes = offer.body.len() + offer.digest.len();
+    if bytes > MOST_ENTRY_BYTES {
+        return Err(OfferError::TooLarge { bytes, limit: MOST_ENTRY_BYTES });
+    }
+    let samples = Samples {
+        group: &offer.group,
+        replica: &offer.replica,
+        settings: offer.settings,
+        protocol: offer.protocol,
+        packing: offer.packing,
+        strip: offer.strip.iter().map(String::as_str).collect(),
+        from_leader: false,
+        digest: &offer.digest,
+        body: &offer.body,
+    };
+    let mut encoded = Vec::new();
+    entry::encode(0, &Entry::Samples(samples), &mut encoded);
+    Ok(encoded)
 }
 
 #[cfg(test)]

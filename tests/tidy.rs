@@ -65,6 +65,7 @@ const SITES: &[(&str, &str, &str)] = &[
     ("src/forward/tap.rs", "broadcast::channel(", "rows for listeners of `tap`: bounded, slow listeners miss some and are counted"),
     ("src/ingest/desk.rs", "spawn_blocking(", "decoding; as many at a time as there are desks"),
     ("src/node.rs", "oneshot::channel(", "an answer to an offer or a proposal"),
+    ("src/node/peers.rs", "oneshot::channel(", "an answer to an offer or a proposal of a peer"),
     ("src/node/measure.rs", "thread::spawn(", "the measuring run's own"),
     ("src/node/measure.rs", "JoinSet::new(", "the measuring run's own"),
     ("src/node/start.rs", "thread::Builder::new(", "a thread a shard, the writer and the watch of free space; joined by Node::stop"),

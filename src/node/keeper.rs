@@ -34,6 +34,8 @@ pub(super) struct Keeper {
     pub logged: u64,
     /// As published last.
     pub leads: bool,
+    /// As published last.
+    pub leader: u64,
     due: Instant,
     image: Instant,
     forget: Instant,
@@ -52,7 +54,8 @@ impl Keeper {
     pub fn new(now: Instant) -> Keeper {
         let (due, image, forget, free, view, detect) = (now, now, now, now, now, now);
         let (changed, logged, leads, image_at, freed, founding, forget_from) = (false, 0, false, None, Free::default(), false, None);
-        Keeper { changed, logged, leads, due, image, forget, free, view, detect, forget_from, image_at, freed, founding }
+        let leader = 0;
+        Keeper { changed, logged, leads, leader, due, image, forget, free, view, detect, forget_from, image_at, freed, founding }
     }
 
     pub fn image_open(&self) -> bool {
@@ -110,11 +113,15 @@ impl Worker {
         Ok(())
     }
 
-    /// A cluster of one founds itself.
+    /// A cluster of one founds itself; one of several was founded by an operator, and this writes down what was agreed on.
     fn found(&mut self) {
         let State::Control(control) = &self.member.state else { return };
         if control.founding.is_some() || self.keeper.founding {
             return;
+        }
+        if let Some(together) = &self.shared.together {
+            self.keeper.founding = true;
+            return self.say(Command::Found(together.founding));
         }
         let random = || identity::random().unwrap_or_else(|_| fastrand::u64(..));
         let cluster = u128::from(random()) << 64 | u128::from(random());
@@ -256,8 +263,9 @@ impl Worker {
     pub(super) fn publish(&mut self) {
         self.show_cursors();
         let leads = self.member.replica.leads_surely();
-        self.keeper.leads = leads;
-        let mut progress = Progress { leads, term: self.member.replica.hard_state().term, ..Progress::default() };
+        let leader = self.member.replica.leader().unwrap_or(0);
+        (self.keeper.leads, self.keeper.leader) = (leads, leader);
+        let mut progress = Progress { leads, leader, term: self.member.replica.hard_state().term, ..Progress::default() };
         match &self.member.state {
             State::Data(data) => {
                 progress.applied = data.applied;

@@ -1,8 +1,9 @@
-//! The way to a shard's thread: offers (Q1), proposals (Q2), and what the writer made durable (the way back of Q3).
+//! The way to a shard's thread: offers (Q1), proposals and peers' messages (Q2), and what the writer made durable (the way back of Q3).
 //!
 //! One lock, one condition: a turn of the shard takes all that waits at once, so that one sync serves many offers. Putting something in never
 //! waits: what does not fit is refused. The way back holds one number, so the writer can never be stopped by a shard.
 
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Condvar;
@@ -18,10 +19,13 @@ use crate::node::offer::OfferError;
 use crate::node::offer::ProposeError;
 use crate::shard::command::Command;
 use crate::shard::replica::PeerMessage;
+use crate::shard::replica::message_bytes;
 use crate::wire::body::Body;
 
-/// Proposals and messages that may wait.
+/// Proposals, and messages, that may wait.
 const ASKS: usize = 1024;
+/// Bytes of messages that may wait: 64 messages of 1 MiB are on their way from a leader at most.
+const MESSAGE_BYTES: usize = 64 << 20;
 
 /// An offer, encoded.
 pub(super) struct Queued {
@@ -55,7 +59,10 @@ pub(super) struct Ask {
 pub(super) struct Mail {
     pub offers: VecDeque<Queued>,
     pub asks: VecDeque<Ask>,
-    pub messages: VecDeque<PeerMessage>,
+    /// Each with the place up to which every member has the log.
+    pub messages: VecDeque<(u64, PeerMessage)>,
+    /// Peers that messages do not reach.
+    pub unreachable: BTreeSet<u64>,
     /// The highest number reported durable.
     pub persisted: u64,
     pub stop: bool,
@@ -67,6 +74,9 @@ struct Inner {
     /// Of offers here or taken and not proposed yet.
     slots: usize,
     bytes: usize,
+    message_bytes: usize,
+    /// Messages that did not fit, since the beginning.
+    dropped: u64,
     news: bool,
 }
 
@@ -136,6 +146,31 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Dropped where too many wait: Raft sends it again.
+    pub fn message(&self, floor: u64, message: PeerMessage) {
+        let bytes = message_bytes(&message);
+        let mut inner = self.lock();
+        let fits = inner.mail.messages.len() < ASKS && (inner.message_bytes == 0 || inner.message_bytes + bytes <= MESSAGE_BYTES);
+        if !fits {
+            inner.dropped += 1;
+            return;
+        }
+        inner.message_bytes += bytes;
+        inner.mail.messages.push_back((floor, message));
+        self.put(inner);
+    }
+
+    /// Messages that did not fit, since the beginning.
+    pub fn dropped(&self) -> u64 {
+        self.lock().dropped
+    }
+
+    pub fn unreachable(&self, peer: u64) {
+        let mut inner = self.lock();
+        inner.mail.unreachable.insert(peer);
+        self.put(inner);
+    }
+
     pub fn persisted(&self, number: u64) {
         let mut inner = self.lock();
         inner.mail.persisted = inner.mail.persisted.max(number);
@@ -153,7 +188,7 @@ impl Mailbox {
         let inner = self.lock();
         let waited = self.wake.wait_timeout_while(inner, most, |inner| !inner.news);
         let (mut inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        inner.news = false;
+        (inner.news, inner.message_bytes) = (false, 0);
         let (persisted, stop) = (inner.mail.persisted, inner.mail.stop);
         std::mem::replace(&mut inner.mail, Mail { persisted, stop, ..Mail::default() })
     }

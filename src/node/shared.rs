@@ -11,12 +11,15 @@ use crate::dedup::detect::SwitchLimits;
 use crate::model::ShardId;
 use crate::node::bodies::Bodies;
 use crate::node::lane::Lane;
+use crate::node::peers::Together;
 use crate::node::settings::Settings;
 use crate::node::writer::Fatal;
 use crate::node::writer::Writer;
 use crate::store::Store;
 
 pub(super) struct Shared {
+    /// `None`: this node is all there is.
+    pub together: Option<Together>,
     pub settings: Settings,
     pub store: Arc<Store>,
     pub writer: Writer,

@@ -10,6 +10,7 @@ use crate::node::lane::lock;
 use crate::node::view::CountsView;
 use crate::node::view::CursorView;
 use crate::node::view::GroupView;
+use crate::node::view::MemberView;
 use crate::node::view::ReplicaView;
 use crate::node::view::ShardStats;
 use crate::node::view::SwitchView;
@@ -73,6 +74,9 @@ impl Worker {
             shard: self.lane.shard.0,
             term: hard.term,
             leads: self.member.replica.leads(),
+            leader: self.member.replica.leader().unwrap_or(0),
+            members: self.member.replica.members().map(|(id, matched, active)| MemberView { id, matched, active }).collect(),
+            messages_dropped: self.lane.mailbox.dropped(),
             last_index: last.index,
             committed: hard.commit,
             applied: self.member.state.applied(),

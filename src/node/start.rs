@@ -11,6 +11,7 @@ use crate::node::Handle;
 use crate::node::bodies::Bodies;
 use crate::node::lane::Lane;
 use crate::node::mailbox::Mailbox;
+use crate::node::peers::Together;
 use crate::node::settings::Settings;
 use crate::node::shared::Shared;
 use crate::node::shared::Space;
@@ -71,10 +72,10 @@ fn remembered(on_disk: RaftOnDisk) -> Result<Remembered, String> {
 }
 
 /// All shards begin in one synced batch, so that there are either none or all.
-fn begin(store: &Store, id: u64, data_shards: u16) -> Result<(), StoreError> {
+fn begin(store: &Store, members: &[u64], data_shards: u16) -> Result<(), StoreError> {
     let mut batch = Batch::new(store, 4096);
     for shard in (0..=data_shards).map(ShardId) {
-        let fresh = Remembered::fresh(vec![id]);
+        let fresh = Remembered::fresh(members.to_vec());
         let hard = &fresh.hard_state;
         batch.hard_state(shard, hard.term, hard.vote, hard.commit);
         batch.members(shard, &fresh.members_stored());
@@ -111,15 +112,42 @@ fn member(shared: &Shared, shard: ShardId, id: u64) -> Result<Member<ShardDisk>,
 impl Node {
     /// Opens the disk and starts the threads. `fatal` is told, at most once and from any thread, why the process must end.
     pub fn start(settings: Settings, fatal: Box<dyn Fn(&str) + Send + Sync>) -> Result<Node, StartError> {
+        Node::start_with(settings, None, fatal)
+    }
+
+    /// The same as one node of several.
+    pub fn start_with(
+        mut settings: Settings,
+        together: Option<Together>,
+        fatal: Box<dyn Fn(&str) + Send + Sync>,
+    ) -> Result<Node, StartError> {
+        if let Some(together) = &together {
+            settings.data_shards = together.founding.data_shards;
+        }
         if settings.data_shards == 0 || usize::from(settings.data_shards) >= MOST_SHARDS {
             return Err(StartError::Shards(settings.data_shards));
         }
-        let opened = open::open(&settings.data_dir, clock::wall_ms())?;
+        let opened = open::open_as(&settings.data_dir, together.as_ref().map(|together| together.id), clock::wall_ms())?;
         if let Some(torn) = &opened.torn {
             tracing::warn!("the end of the write-ahead log was torn; nothing of it had been acknowledged, so nothing is lost ({torn})");
         }
         let (store, id) = (Arc::new(opened.store), opened.identity.node);
-        let data_shards = match count_shards(&store)? {
+        let wrong = |what: String| StartError::Data { path: store.path().to_owned(), what };
+        if let Some(together) = together.as_ref().filter(|together| together.id != id) {
+            return Err(wrong(format!(
+                "it is that of node {id:016x}, the certificate is that of node {:016x}; `sluice cluster join BUNDLE` makes one that fits",
+                together.id
+            )));
+        }
+        let count = count_shards(&store)?;
+        if count.is_none() && together.as_ref().is_some_and(|together| together.begun) {
+            return Err(wrong(
+                "this node had data, and made promises to its peers that rest on it, but the data is gone. It must not go on under its old id: \
+                 remove the whole directory and run `sluice cluster join BUNDLE` again"
+                    .to_owned(),
+            ));
+        }
+        let data_shards = match count {
             Some(count) => {
                 if count != settings.data_shards {
                     tracing::warn!(
@@ -130,7 +158,8 @@ impl Node {
                 count
             }
             None => {
-                begin(&store, id, settings.data_shards)?;
+                let members = together.as_ref().map_or_else(|| vec![id], |together| together.members.clone());
+                begin(&store, &members, settings.data_shards)?;
                 settings.data_shards
             }
         };
@@ -148,6 +177,7 @@ impl Node {
             space: Space::default(),
             stopping: AtomicBool::new(false),
             switch_limits: std::sync::Mutex::default(),
+            together,
             store,
             settings,
         });

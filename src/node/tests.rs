@@ -27,6 +27,7 @@ use crate::wire::remote_write::Walker;
 
 mod damage;
 mod space;
+mod together;
 
 fn settings(directory: &Path) -> Settings {
     let mut settings = Settings { data_shards: 2, reserve: Reserve::Bytes(1), ..Settings::new(directory) };

@@ -15,6 +15,8 @@ pub struct Progress {
     pub sinks_version: u64,
     /// This node leads the shard (and has applied an entry of its own term).
     pub leads: bool,
+    /// Who leads, by this node's knowledge: a node's id; 0: nobody.
+    pub leader: u64,
     /// Raft's term.
     pub term: u64,
     /// The shard's time, ms since 1970.
@@ -164,6 +166,12 @@ pub struct ShardStats {
     pub term: u64,
     /// This node leads it.
     pub leads: bool,
+    /// Who leads, by this node's knowledge; 0: nobody.
+    pub leader: u64,
+    /// How far the members are; known where it is led.
+    pub members: Vec<MemberView>,
+    /// Messages of peers that did not fit into the mailbox.
+    pub messages_dropped: u64,
     /// Last index, committed, applied.
     pub last_index: u64,
     /// Committed.
@@ -194,6 +202,17 @@ pub struct ShardStats {
     pub dead: u64,
     /// Refused offers by reason.
     pub refused: Vec<(&'static str, u64)>,
+}
+
+/// How far a member of a shard is, as its leader knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemberView {
+    /// The node's id.
+    pub id: u64,
+    /// Up to here it has the log on its disk.
+    pub matched: u64,
+    /// It was heard of within the last election timeout.
+    pub active: bool,
 }
 
 /// Figures of the disk.

@@ -51,6 +51,8 @@ use crate::wire::body::Body;
 const BATCH_BYTES: usize = 8 << 20;
 /// How long a stopping shard waits for what it has proposed.
 const STOP_WAIT: Duration = Duration::from_secs(5);
+/// How long of it a leader waits for its successor.
+const HAND_OVER: Duration = Duration::from_secs(1);
 /// After a stall (of the disk, of the machine) at most so many ticks are caught up: fewer than an election takes, since peers' messages that
 /// came meanwhile have not been read yet.
 const MOST_TICKS: u32 = 5;
@@ -91,6 +93,7 @@ pub(super) struct Worker {
     persisted: u64,
     ticked: Instant,
     stop_by: Option<Instant>,
+    handing_over: bool,
 }
 
 impl Worker {
@@ -109,6 +112,7 @@ impl Worker {
             persisted: 0,
             ticked: now,
             stop_by: None,
+            handing_over: false,
         }
     }
 
@@ -169,7 +173,11 @@ impl Worker {
             self.persisted = mail.persisted;
             self.member.replica.persisted(mail.persisted);
         }
-        mail.messages.into_iter().for_each(|message| self.member.replica.step(message));
+        for (floor, message) in mail.messages {
+            self.member.replica.learn_floor(floor);
+            self.member.replica.step(message);
+        }
+        mail.unreachable.into_iter().for_each(|peer| self.member.replica.unreachable(peer));
         let at = self.at(now);
         for ask in mail.asks {
             self.ask((now, at), ask);
@@ -202,6 +210,11 @@ impl Worker {
         };
         let refusal = if self.stop_by.is_some() {
             Some(OfferError::Stopping)
+        } else if !self.member.replica.leads() {
+            Some(OfferError::NotLeader { shard: self.lane.shard.0, leader: self.member.replica.leader() })
+        } else if !self.member.replica.leads_surely() {
+            // Just elected: what it knows of settings and groups may be old, for a moment.
+            return Some(offer);
         } else if offer.settings != data.settings.version {
             Some(OfferError::Settings { offered: offer.settings, applied: data.settings.version })
         } else {
@@ -305,7 +318,10 @@ impl Worker {
 
     pub(super) fn carry_out(&mut self, turn: Turn) -> Result<(), String> {
         let Turn { messages, ops, done, counts: _, changed } = turn;
-        debug_assert!(messages.is_empty(), "a cluster of one has nobody to write to");
+        // Promises among them rest on what is durable already: the replica holds them back until then.
+        if let Some(together) = self.shared.together.as_ref().filter(|_| !messages.is_empty()) {
+            together.peers.send(self.lane.shard, self.member.replica.floor(), messages);
+        }
         self.keeper.changed |= changed;
         let bytes = ops.iter().map(op_bytes).sum::<usize>().min(BATCH_BYTES * 2);
         let shared = Arc::clone(&self.shared);
@@ -319,7 +335,12 @@ impl Worker {
         self.submit(packed);
         let any = !done.is_empty();
         done.into_iter().for_each(|done| self.answer(done));
-        if any || self.keeper.leads != self.member.replica.leads_surely() {
+        let replica = &self.member.replica;
+        if !replica.leads() && !self.waiters.is_empty() {
+            self.abandon();
+        }
+        let replica = &self.member.replica;
+        if any || self.keeper.leads != replica.leads_surely() || self.keeper.leader != replica.leader().unwrap_or(0) {
             self.publish();
         }
         Ok(())
@@ -423,6 +444,17 @@ impl Worker {
         }
     }
 
+    /// Leadership went elsewhere: whether what was proposed here will be committed is not known, and nobody shall wait for it.
+    fn abandon(&mut self) {
+        for waiter in std::mem::take(&mut self.waiters).into_values() {
+            match waiter.reply {
+                Reply::Offer { reply, .. } => drop(reply.send(Err(OfferError::Unknown))),
+                Reply::Ask(Some(reply)) => drop(reply.send(Err(ProposeError::Unknown))),
+                Reply::Ask(None) => {}
+            }
+        }
+    }
+
     /// Whether everything that was promised is done, or time is up. An image at the end makes the next start quick.
     fn has_stopped(&mut self, by: Instant, now: Instant) -> bool {
         if now >= by {
@@ -434,7 +466,18 @@ impl Worker {
         if self.keeper.changed && self.member.replica.leads_surely() {
             return !self.propose_image(now);
         }
-        !self.keeper.image_open()
+        if self.keeper.image_open() {
+            return false;
+        }
+        if self.shared.together.is_some() && self.member.replica.leads() {
+            // Another one leads at once instead of after an election; its first message ends this one's part.
+            if !self.handing_over {
+                self.handing_over = true;
+                return !self.member.replica.hand_over();
+            }
+            return now + STOP_WAIT >= by + HAND_OVER;
+        }
+        true
     }
 
     /// Proposes an `Image` entry unless one is on its way; says whether one is.

@@ -313,18 +313,16 @@ impl<D: Disk> Member<D> {
     pub fn free(&mut self, floor_after: impl FnOnce(u64) -> Option<u64>) -> Option<Free> {
         let replay = self.state.replay_floor();
         let truncated = self.replica.truncate(replay.saturating_sub(1));
-        let mut free = Free {
-            truncated: truncated.unwrap_or(self.replica.known().truncated),
-            standby_below: replay,
-            leader_below: replay,
-            emissions_below: 0,
-        };
+        let truncated = truncated.unwrap_or(self.replica.known().truncated);
+        // What Raft may still have to send to a member that lacks it stays, too.
+        let below = replay.min(truncated.index + 1);
+        let mut free = Free { truncated, standby_below: below, leader_below: below, emissions_below: 0 };
         if let State::Data(data) = &self.state {
             let done = data.sinks.slowest().unwrap_or(data.emissions);
             free.emissions_below = done + 1;
             if done < data.emissions {
                 // Unknown: better nothing goes.
-                free.leader_below = replay.min(floor_after(done).unwrap_or(0));
+                free.leader_below = below.min(floor_after(done).unwrap_or(0));
             }
         }
         (replay > ORIGIN.index).then_some(free)

@@ -5,7 +5,10 @@
 //! held back here until the write they rest on is durable, so that no caller can send them too early. Nothing reads a clock or a random
 //! number: time is `tick`, and election timeouts come from `entropy`.
 //!
-//! Left out on purpose: what entries mean (`data`, `control`), how bytes are written (`store`), snapshots for peers (they come with peers).
+//! The log is cut only at what every member has: this program sends no snapshots yet, so whoever lacks an entry must find it in some log. The
+//! leader knows that place ([`Replica::floor`]) and tells the others beside its messages ([`Replica::learn_floor`]); once true it stays true.
+//!
+//! Left out on purpose: what entries mean (`data`, `control`), how bytes are written (`store`), snapshots for peers.
 
 use prost::Message as _;
 use raft::Config;
@@ -29,6 +32,21 @@ use crate::shard::log::Remembered;
 
 /// What members of a group say to each other. Only its bytes leave a node.
 pub type PeerMessage = Message;
+
+/// A message as it goes to a peer.
+pub fn encode_message(message: &PeerMessage) -> Vec<u8> {
+    message.encode_to_vec()
+}
+
+/// What a peer sent. The bytes may be anything.
+pub fn decode_message(bytes: &[u8]) -> Result<PeerMessage, String> {
+    Message::decode(bytes).map_err(|error| error.to_string())
+}
+
+/// About what a message takes in memory and on the wire.
+pub fn message_bytes(message: &PeerMessage) -> usize {
+    64 + message.entries.iter().map(|entry| entry.data.len() + 32).sum::<usize>()
+}
 
 /// Every bound of a Raft group. Bytes, or ticks of 100 ms.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +134,9 @@ pub struct Replica<D: Disk> {
     writing: VecDeque<(u64, bool, Vec<Message>)>,
     released: Vec<Message>,
     promised: (u64, u64),
+    /// Up to here every member has the log, as far as a leader has said.
+    floor: u64,
+    alone: bool,
 }
 
 impl<D: Disk> Replica<D> {
@@ -151,7 +172,7 @@ impl<D: Disk> Replica<D> {
         let alone = known.members.voters == [id];
         let log = Log::new(disk, known, limits.tail_bytes);
         let node = RawNode::new(&config, log, &super::raft_log::logger(id)).map_err(|error| error.to_string())?;
-        let mut replica = Replica { node, limits, entropy, writing: VecDeque::new(), released: Vec::new(), promised };
+        let mut replica = Replica { node, limits, entropy, writing: VecDeque::new(), released: Vec::new(), promised, floor: 0, alone };
         replica.pin_election_timeout();
         if alone {
             replica.node.campaign().map_err(|error| error.to_string())?;
@@ -286,11 +307,51 @@ impl<D: Disk> Replica<D> {
         raft.set_randomized_election_timeout(shortest + (mixed >> 33) as usize % shortest);
     }
 
-    /// Up to here the log is not needed any more; what to remember of it.
+    /// Up to here the log is not needed any more; what to remember of it. Never beyond what every member has.
     pub fn truncate(&mut self, index: u64) -> Option<Place> {
+        let floor = if self.alone { u64::MAX } else { self.floor() };
         let log = &mut self.node.raft.raft_log;
-        let index = index.min(log.applied);
+        let index = index.min(log.applied).min(floor);
         log.store.truncate(index)
+    }
+
+    /// Up to here every member has the log on its disk, as far as is known here.
+    pub fn floor(&mut self) -> u64 {
+        if self.leads() {
+            let everybody = self.node.raft.prs().iter().map(|(_, progress)| progress.matched).min().unwrap_or(0);
+            self.floor = self.floor.max(everybody);
+        }
+        self.floor
+    }
+
+    /// A leader, of whichever term, said up to where every member has the log.
+    pub fn learn_floor(&mut self, floor: u64) {
+        self.floor = self.floor.max(floor);
+    }
+
+    /// Where this one leads: each member, up to where it has the log, and whether it was heard of lately.
+    pub fn members(&self) -> impl Iterator<Item = (u64, u64, bool)> {
+        let raft = &self.node.raft;
+        let known = if self.leads() { Some(raft.prs()) } else { None };
+        let own = raft.id;
+        known.into_iter().flat_map(move |all| all.iter().map(move |(&id, one)| (id, one.matched, one.recent_active || id == own)))
+    }
+
+    /// Messages to this peer do not arrive: send one at a time until it answers.
+    pub fn unreachable(&mut self, peer: u64) {
+        self.node.report_unreachable(peer);
+    }
+
+    /// Hands leadership to the member that has most of the log and was heard of; says whether there is one. Proposals are refused meanwhile.
+    pub fn hand_over(&mut self) -> bool {
+        let raft = &self.node.raft;
+        let others = raft.prs().iter().filter(|(id, progress)| **id != raft.id && progress.recent_active);
+        let best = others.max_by_key(|(_, progress)| progress.matched).map(|(id, _)| *id);
+        if let Some(best) = best.filter(|_| self.leads()) {
+            self.node.transfer_leader(best);
+            return true;
+        }
+        false
     }
 
     /// Leads, by Raft's word.

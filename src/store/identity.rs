@@ -33,11 +33,11 @@ impl Identity {
         serde_json::from_slice(&text).map(Some).map_err(|error| StoreError::File { path, error: error.into() })
     }
 
-    /// A new one, written so that it is there wholly or not at all.
-    pub fn create(directory: &Path, now_ms: i64) -> Result<Identity, StoreError> {
+    /// A new one, written so that it is there wholly or not at all. `node`: the number, where a certificate names it already.
+    pub fn create(directory: &Path, node: Option<u64>, now_ms: i64) -> Result<Identity, StoreError> {
         let path = directory.join(NAME);
         let make = || {
-            let identity = Identity { node: random()?.max(1), created_ms: now_ms };
+            let identity = Identity { node: node.map_or_else(random, Ok)?.max(1), created_ms: now_ms };
             let temporary = directory.join("identity.json.new");
             let mut file = File::create(&temporary)?;
             file.write_all(&serde_json::to_vec(&identity)?)?;

@@ -76,6 +76,11 @@ impl RaftOnDisk {
 
 /// Opens `directory`, or begins it (it may exist if it is empty).
 pub fn open(directory: &Path, now_ms: i64) -> Result<Opened, StoreError> {
+    open_as(directory, None, now_ms)
+}
+
+/// The same; where it begins, as this node.
+pub fn open_as(directory: &Path, node: Option<u64>, now_ms: i64) -> Result<Opened, StoreError> {
     std::fs::create_dir_all(directory).map_err(|error| StoreError::File { path: directory.to_owned(), error })?;
     let database = directory.join(DATABASE);
     let Some(identity) = Identity::read(directory)? else {
@@ -84,7 +89,7 @@ pub fn open(directory: &Path, now_ms: i64) -> Result<Opened, StoreError> {
         }
         let _ = std::fs::remove_file(directory.join("acked")); // of a first start that was cut short
         let mark = Mark::create(directory)?;
-        let identity = Identity::create(directory, now_ms)?;
+        let identity = Identity::create(directory, node, now_ms)?;
         let store = open_database(directory, DBRecoveryMode::AbsoluteConsistency)?;
         return Ok(Opened { store, mark, identity, torn: None });
     };
