@@ -42,6 +42,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("prost", &["shard", "wire", "node"]),
     // `node` carries raft's messages and says what is on the disk in its words.
     ("raft", &["shard", "node"]),
+    ("rcgen", &["secret"]),
     ("rdkafka", &["forward", "app"]),
     ("rocksdb", &["store"]),
     ("saphyr_parser", &["config"]),
