@@ -4,6 +4,7 @@
 //! (`ingest`), the page itself (`console`), and any knowledge of how sinks or ingest work: `app` hands that in (`deps`).
 
 pub mod answer;
+pub mod cluster;
 pub mod deps;
 pub mod doctor;
 pub mod groups;
@@ -158,6 +159,8 @@ impl Api {
             Route::Group(name, what) => json(ok, &groups::change(node, &name, what, &call.body, now).await?),
             Route::Sinks => json(ok, &sinks::Sinks { sinks: deps.sinks.list().into_iter().map(sinks::one).collect() }),
             Route::Sink(name, what) => return self.sink(&name, what, &call).await,
+            Route::Cluster => json(ok, &cluster::show(deps)?),
+            Route::Init => json(ok, &cluster::init(deps).await?),
             Route::Senders => return self.senders(&call).await,
         })
     }

@@ -4,6 +4,7 @@
 //! Deliberately absent: any rule about samples, sinks or requests.
 
 pub mod check;
+mod cluster;
 pub mod dev;
 mod metrics;
 mod pins;
@@ -94,6 +95,12 @@ async fn until_the_end(running: Running) -> Result<(), Fault> {
         Some(reason) => Err(Fault::Ended(reason)),
         None => Ok(()),
     }
+}
+
+/// The id of the node whose data is there, if there is any.
+pub fn identity(data_dir: &Path) -> Result<Option<u64>, Fault> {
+    let identity = crate::store::identity::Identity::read(data_dir).map_err(|error| Fault::Start(error.to_string()))?;
+    Ok(identity.map(|identity| identity.node))
 }
 
 /// Directory of the data, made if it is missing.

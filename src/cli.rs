@@ -7,6 +7,7 @@
 
 pub mod bench;
 mod client;
+mod cluster;
 mod groups;
 mod sinks;
 mod status;
@@ -58,6 +59,9 @@ enum Verb {
     Dev(Dev),
     /// What the node does now: groups, sinks, problems.
     Status(Asked),
+    /// Several nodes as one: founding it, and how it is (docs/cluster.md).
+    #[command(subcommand)]
+    Cluster(cluster::Verb),
     /// Groups: pairs of Prometheus and who of them leads.
     #[command(subcommand)]
     Group(groups::Verb),
@@ -128,13 +132,16 @@ pub enum Failure {
     /// The node gave no answer.
     #[error("{0}")]
     NoAnswer(String),
+    /// `cluster status` has said what is wrong: samples are refused.
+    #[error("")]
+    Critical,
 }
 
 impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Failed(_) => ExitCode::from(1),
-            Failure::Wrong(_) => ExitCode::from(2),
+            Failure::Wrong(_) | Failure::Critical => ExitCode::from(2),
             Failure::NoAnswer(_) => ExitCode::from(3),
         }
     }
@@ -165,6 +172,7 @@ fn carry_out(verb: Verb) -> Result<(), Failure> {
             Ok(())
         }
         Verb::Status(asked) => wait_for(status::show(&asked)),
+        Verb::Cluster(verb) => wait_for(cluster::carry_out(verb)),
         Verb::Group(verb) => wait_for(groups::carry_out(verb)),
         Verb::Sink(verb) => wait_for(sinks::carry_out(verb)),
         Verb::Tap(tap) => wait_for(sinks::tap(tap)),

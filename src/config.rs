@@ -4,6 +4,7 @@
 //! that librdkafka does not know) that part checks, and `app` shows it beside what is found here. Holding a [`Config`] means that
 //! every rule written here held.
 
+pub mod cluster;
 pub mod groups;
 pub mod limits;
 pub mod read;
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::cluster::Cluster;
 use crate::config::groups::Groups;
 use crate::config::limits::Limits;
 use crate::config::read::Node;
@@ -34,6 +36,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Number of data shards, fixed at the first start.
     pub shards: u16,
+    /// The nodes; `None`: this one is all there is.
+    pub cluster: Option<Cluster>,
     /// How series find their group and replica.
     pub groups: Groups,
     /// Bounds on what senders may do.
@@ -108,6 +112,12 @@ pub const LISTEN_DEFAULT: &str = "127.0.0.1:9201";
 pub const SHARDS_DEFAULT: u16 = 6;
 
 impl Config {
+    /// What all nodes of a cluster must say alike, as text to be compared: everything but addresses of this node, paths, memory and logging.
+    pub fn agreed(&self) -> String {
+        let nodes = self.cluster.as_ref().map(|cluster| &cluster.nodes);
+        format!("{:?}", (&self.name, self.shards, nodes, &self.groups, &self.sinks))
+    }
+
     /// Reads a configuration, or says everything that is wrong with it.
     pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
         let tree = match tree::parse(text) {
@@ -155,6 +165,7 @@ impl Config {
             listen,
             data_dir,
             shards: 2,
+            cluster: None,
             groups: Groups::default(),
             limits: Limits::default(),
             sinks: Vec::new(),
@@ -177,6 +188,7 @@ impl Config {
         check(self.listen != new.listen, "listen", "the socket is open; restart to change it");
         check(self.data_dir != new.data_dir, "data_dir", "the data is open there; restart to change it");
         check(self.shards != new.shards, "shards", "every group belongs to one of the shards for good");
+        check(self.cluster != new.cluster, "cluster", "members do not change by the file; restart where only an address changed");
         check(self.log != new.log, "log", "the store is open with it; restart to change it");
         let connections = |config: &Config| config.limits.connections;
         check(connections(self) != connections(new), "limits.connections", "the listener has it; restart to change it");
@@ -196,13 +208,24 @@ fn read(top: &Section<'_>) -> Option<Config> {
     let sinks = sinks::read(top);
     let log = top.below("log").map(|section| read_log(&section)).unwrap_or_default();
     let logging = top.below("logging").map(|section| read_logging(&section)).unwrap_or_default();
-    if let Some(cluster) = top.get("cluster") {
-        cluster
-            .complain("clusters of several nodes are not part of this version", "leave `cluster:` out; the node is then a cluster of one");
-    }
+    let (cluster, cluster_name) = top.below("cluster").map_or((None, None), |section| cluster::read(&section));
+    let name = cluster_name.unwrap_or(name);
     top.finish();
     let shards = u16::try_from(shards).unwrap_or(SHARDS_DEFAULT);
-    Some(Config { name, listen, data_dir: data_dir?, shards, groups, limits, sinks, log, logging, text: String::new(), lines: Vec::new() })
+    Some(Config {
+        name,
+        listen,
+        data_dir: data_dir?,
+        shards,
+        cluster,
+        groups,
+        limits,
+        sinks,
+        log,
+        logging,
+        text: String::new(),
+        lines: Vec::new(),
+    })
 }
 
 fn lines(tree: &tree::Tree, key: String, out: &mut Vec<(String, usize)>) {

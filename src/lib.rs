@@ -31,6 +31,7 @@ pub mod api;
 pub mod console;
 pub mod forward;
 pub mod ingest;
+pub mod peer;
 
 // L6: what builds and starts it all.
 pub mod app;

@@ -34,9 +34,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("clap", &["cli", "main"]),
     ("clap_complete", &["cli"]),
     ("hdrhistogram", &["cli"]),
-    ("hyper", &["serve", "api", "console", "ingest", "app", "cli"]),
-    ("hyper_util", &["serve", "ingest", "app", "cli"]),
-    ("http_body_util", &["serve", "api", "ingest", "app", "cli"]),
+    ("hyper", &["serve", "api", "console", "ingest", "peer", "app", "cli"]),
+    ("hyper_util", &["serve", "ingest", "peer", "app", "cli"]),
+    ("http_body_util", &["serve", "api", "ingest", "peer", "app", "cli"]),
     // And every `metrics.rs`: a part's own struct of counters.
     ("prometheus_client", &["telemetry"]),
     ("prost", &["shard", "wire", "node"]),
@@ -48,7 +48,10 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("saphyr_parser", &["config"]),
     ("slog", &["shard"]),
     ("snap", &["wire"]),
+    // TLS between nodes; certificates are read back by webpki.
+    ("tokio_rustls", &["peer"]),
     ("tracing_subscriber", &["telemetry"]),
+    ("webpki", &["peer"]),
     ("zstd", &["wire"]),
 ];
 
@@ -70,6 +73,9 @@ const SITES: &[(&str, &str, &str)] = &[
     ("src/node/measure.rs", "thread::spawn(", "the measuring run's own"),
     ("src/node/measure.rs", "JoinSet::new(", "the measuring run's own"),
     ("src/node/start.rs", "thread::Builder::new(", "a thread a shard, the writer and the watch of free space; joined by Node::stop"),
+    ("src/peer.rs", "watch::channel(", "the end of all connections: one value"),
+    ("src/peer.rs", "JoinSet::new(", "the door, and a task a peer; awaited by Peering::stop"),
+    ("src/peer/door.rs", "JoinSet::new(", "a task a connection, 64 at most; ended with the door"),
     ("src/serve.rs", "JoinSet::new(", "a task a connection, bounded by their number; ended with the server"),
     ("src/cli/client.rs", "tokio::spawn(", "drives the one connection of a verb that asks a node"),
     ("src/cli/bench/load.rs", "JoinSet::new(", "a task a sender of the load tool"),

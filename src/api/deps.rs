@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::api::cluster::Cluster;
 use crate::model::ShardId;
 use crate::node;
 use crate::node::ReadError;
@@ -44,6 +45,8 @@ pub struct Deps {
     pub not_ready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// What else is wrong and known to `app` (a file that differs from the settings in force, say).
     pub problems: Arc<dyn Fn() -> Vec<Problem> + Send + Sync>,
+    /// The other nodes; `None`: there are none.
+    pub cluster: Option<Arc<dyn Cluster>>,
     /// The synthetic senders of `sluice dev`.
     pub dev: Option<Arc<dyn DevControls>>,
     /// Pages for people, asked for GET and HEAD before a path counts as unknown: `Arc::new(console::answer)`.

@@ -22,6 +22,10 @@ pub enum Route {
     Sinks,
     /// `/api/v1/sinks/{name}`, with a last word or without one.
     Sink(String, OfSink),
+    /// `/api/v1/cluster`
+    Cluster,
+    /// `/api/v1/cluster/init`
+    Init,
     /// `/api/v1/dev/senders`
     Senders,
 }
@@ -79,6 +83,8 @@ impl Route {
             "/api/v1/status" => return Some(Route::Status),
             "/api/v1/groups" => return Some(Route::Groups),
             "/api/v1/sinks" => return Some(Route::Sinks),
+            "/api/v1/cluster" => return Some(Route::Cluster),
+            "/api/v1/cluster/init" => return Some(Route::Init),
             "/api/v1/dev/senders" => return Some(Route::Senders),
             _ => {}
         }
@@ -93,7 +99,7 @@ impl Route {
     /// The methods that it takes, as in `Allow`.
     pub fn allow(&self) -> &'static str {
         match self {
-            Route::Reload => "POST",
+            Route::Reload | Route::Init => "POST",
             Route::Group(_, OfGroup::Pin | OfGroup::Unpin | OfGroup::StepDown) => "POST",
             Route::Sink(_, OfSink::Replay | OfSink::Pause | OfSink::Resume) => "POST",
             Route::Senders => "GET, HEAD, POST",

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::api::cluster::View;
 use crate::api::deps::Deps;
 use crate::api::deps::Ingest;
 use crate::api::deps::Problem;
@@ -39,6 +40,9 @@ pub struct Status {
     disk: Disk,
     sinks: Vec<Sink>,
     senders: Vec<Sender>,
+    /// The other nodes; none where this one is all there is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<View>,
 }
 
 /// One shard.
@@ -83,6 +87,8 @@ pub fn status(deps: &Deps, now: i64) -> Status {
     let ingest = (deps.ingest)();
     let not_ready = (deps.not_ready)();
     let mut problems = (deps.problems)();
+    let cluster = deps.cluster.as_ref().map(|cluster| cluster.view());
+    problems.extend(cluster.iter().flat_map(|view| view.problems.iter().cloned()));
     problems.extend(of_disk(&stats.store));
     problems.extend(sinks.iter().flat_map(of_sink));
     problems.extend(of_dead(&stats.shards, &sinks));
@@ -108,6 +114,7 @@ pub fn status(deps: &Deps, now: i64) -> Status {
         disk: disk(&stats.store),
         sinks,
         senders: deps.dev.as_ref().map_or_else(Vec::new, |dev| dev.list()),
+        cluster,
     }
 }
 

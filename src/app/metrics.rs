@@ -96,6 +96,12 @@ fn shards(out: &mut Out<'_, '_>, stats: &NodeStats) -> Result<(), Error> {
     each(false, "shard_series", "Series known", |shard| shard.series as f64)?;
     each(false, "shard_dead_letters", "Dead letters kept", |shard| shard.dead as f64)?;
     each(true, "shard_emitted_samples", "Samples emitted since the shard began", |shard| shard.samples as f64)?;
+    each(
+        true,
+        "shard_dropped_messages",
+        "Peers' messages that did not fit into the shard's mailbox (Q2); Raft sends them again",
+        |shard| shard.messages_dropped as f64,
+    )?;
     each(true, "shard_emissions", "Emissions since the shard began", |shard| shard.emissions as f64)?;
     let refused = stats
         .shards

@@ -4,6 +4,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::RwLock;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -11,9 +13,13 @@ use tokio::task::JoinHandle;
 use tokio::task::JoinSet;
 
 use crate::api::Api;
+use crate::api::cluster::Cluster;
 use crate::api::deps;
 use crate::api::deps::Deps;
 use crate::app::Fault;
+use crate::app::cluster::Membership;
+use crate::app::cluster::Nothing;
+use crate::app::cluster::Seen;
 use crate::app::make_data_dir;
 use crate::app::metrics;
 use crate::app::pins;
@@ -27,6 +33,7 @@ use crate::console;
 use crate::ingest;
 use crate::ingest::Ingest;
 use crate::node::Handle;
+use crate::node::peers::Together;
 use crate::node::start::Node;
 use crate::serve;
 use crate::serve::Listener;
@@ -52,6 +59,7 @@ pub struct Running {
     node: Node,
     sinks: Arc<SinkSet>,
     reload: Arc<Reload>,
+    membership: Option<Membership>,
     address: SocketAddr,
     stop_door: watch::Sender<bool>,
     door: JoinHandle<usize>,
@@ -68,17 +76,27 @@ impl Running {
         let listener = Listener::bind(config.listen).await.map_err(|error| Fault::Start(error.to_string()))?;
         let address = listener.address();
         let (tell, fatal) = watch::channel(None);
-        let (node, sinks) = start_node(&config, tell).await?;
+        let (stop_door, stop) = watch::channel(false);
+        let served = serve::metrics::Metrics::default();
+        let bounds = serve::Bounds { connections: config.limits.connections, drain: DRAIN };
+        let mut entrance = Entrance::Closed(listener, bounds, served.clone(), stop.clone());
+        let membership = Membership::start(&config).await?;
+        if let Some(membership) = &membership {
+            entrance = entrance.open_for_now(waiting(&config, address, &membership.seen, &stop));
+        }
+        let (node, sinks) = match &membership {
+            None => start_node(&config, tell).await?,
+            Some(membership) => start_member(&config, membership, tell).await?,
+        };
         let handle = node.handle.clone();
         let telemetry = Telemetry::default();
+        let seen = membership.as_ref().map(|membership| Arc::clone(&membership.seen));
         let ingest = Arc::new(Ingest::new(handle.clone(), &config.groups, &config.limits, desks()));
-        let served = serve::metrics::Metrics::default();
         telemetry.register_process(clock::wall_ms());
         telemetry.register(|registry| ingest.metrics().register(registry));
         telemetry.register(|registry| served.register(registry));
         telemetry.register(|registry| metrics::register(registry, handle.clone(), Arc::clone(&sinks)));
-        let (stop_door, stop) = watch::channel(false);
-        let (name, connections) = (config.name.clone(), config.limits.connections);
+        let name = config.name.clone();
         let reload = Arc::new(Reload::new(config, file, handle.clone(), Arc::clone(&sinks), Arc::clone(&ingest)));
         let deps = Deps {
             node: Arc::new(handle),
@@ -92,8 +110,9 @@ impl Running {
                     Box::pin(async move { reload.run().await })
                 })
             },
-            not_ready: not_ready(&node.handle, stop.clone()),
+            not_ready: not_ready(&node.handle, membership.is_some(), stop.clone()),
             problems: Arc::new(Vec::new),
+            cluster: seen.map(|seen| seen as Arc<dyn Cluster>),
             dev: dev.clone().map(|senders| senders as Arc<dyn deps::DevControls>),
             pages: Arc::new(console::answer),
             stopping: stop.clone(),
@@ -102,15 +121,14 @@ impl Running {
             listen: address,
             started_ms: clock::wall_ms(),
         };
-        let bounds = serve::Bounds { connections, drain: DRAIN };
-        let door = tokio::spawn(serve::run(listener, bounds, answerer(Api::new(deps), ingest), served, stop.clone()));
+        let door = entrance.open(answerer(Api::new(deps), ingest));
         let mut tasks = JoinSet::new();
         tasks.spawn(pins::keep(node.handle.clone(), reload.groups(), stop.clone()));
         if let Some(senders) = dev {
             senders.start(address, &stop, &mut tasks);
         }
         tracing::info!(listen = %address, version = env!("CARGO_PKG_VERSION"), "ready");
-        Ok(Running { node, sinks, reload, address, stop_door, door, tasks, fatal })
+        Ok(Running { node, sinks, reload, membership, address, stop_door, door, tasks, fatal })
     }
 
     /// Where it listens.
@@ -145,22 +163,111 @@ impl Running {
             undone
         });
         undone.extend(rest.await.unwrap_or_else(|_| vec!["the shards panicked while stopping".to_owned()]));
+        // Last: a leader hands over by messages.
+        if let Some(membership) = self.membership {
+            membership.stop().await;
+        }
         undone
+    }
+}
+
+/// The public socket. A node that is all there is opens it once it is ready; one of several at once, to say what it waits for.
+enum Entrance {
+    Closed(Listener, serve::Bounds, serve::metrics::Metrics, watch::Receiver<bool>),
+    Open(Arc<RwLock<serve::Answerer>>, JoinHandle<usize>),
+}
+
+impl Entrance {
+    /// Answers so until `open` says otherwise.
+    fn open_for_now(self, answerer: serve::Answerer) -> Entrance {
+        let Entrance::Closed(listener, bounds, served, stop) = self else { return self };
+        let current = Arc::new(RwLock::new(answerer));
+        let shared = Arc::clone(&current);
+        let whoever: serve::Answerer = Arc::new(move |request, peer| {
+            let answerer = Arc::clone(&shared.read().unwrap_or_else(PoisonError::into_inner));
+            answerer(request, peer)
+        });
+        Entrance::Open(current, tokio::spawn(serve::run(listener, bounds, whoever, served, stop)))
+    }
+
+    fn open(self, answerer: serve::Answerer) -> JoinHandle<usize> {
+        match self {
+            Entrance::Closed(listener, bounds, served, stop) => tokio::spawn(serve::run(listener, bounds, answerer, served, stop)),
+            Entrance::Open(current, door) => {
+                *current.write().unwrap_or_else(PoisonError::into_inner) = answerer;
+                door
+            }
+        }
+    }
+}
+
+/// Answers for a node whose shards do not run yet, or have no leader yet.
+fn waiting(config: &Config, address: SocketAddr, seen: &Arc<Seen>, stop: &watch::Receiver<bool>) -> serve::Answerer {
+    let waits = {
+        let seen = Arc::clone(seen);
+        Arc::new(move || seen.waits_for())
+    };
+    let deps = Deps {
+        node: Arc::new(Nothing),
+        sinks: Arc::new(Nothing),
+        ingest: Arc::new(deps::Ingest::default),
+        metrics: Arc::new(|| Telemetry::default().render()),
+        reload: Arc::new(|| Box::pin(async { Err(vec!["the node is only starting".to_owned()]) })),
+        not_ready: waits.clone(),
+        problems: Arc::new(Vec::new),
+        cluster: Some(Arc::clone(seen) as Arc<dyn Cluster>),
+        dev: None,
+        pages: Arc::new(console::answer),
+        stopping: stop.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        name: config.name.clone(),
+        listen: address,
+        started_ms: clock::wall_ms(),
+    };
+    let api = Api::new(deps);
+    Arc::new(move |request, peer| match ingest::head::route(request.uri().path(), request.uri().query()) {
+        Some(_) => {
+            let text = format!("not taken now, send it again: {}\n", waits().join("; "));
+            let mut response = serve::answer(hyper::StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", text);
+            let wait = hyper::header::HeaderValue::from(fastrand::u64(2..8));
+            response.headers_mut().insert(hyper::header::RETRY_AFTER, wait);
+            Box::pin(std::future::ready(response))
+        }
+        None => {
+            let api = api.clone();
+            Box::pin(async move { api.answer(request, peer).await })
+        }
+    })
+}
+
+/// The same as `start_node` for one of several: it waits as long as it takes, since others decide.
+async fn start_member(
+    config: &Config,
+    membership: &Membership,
+    tell: watch::Sender<Option<String>>,
+) -> Result<(Node, Arc<SinkSet>), Fault> {
+    let fatal = tell.subscribe();
+    let together = membership.founded().await?;
+    let node = open_node(config, Some(together), tell).await?;
+    let sinks = match membership.ready(&node, config, fatal).await {
+        Ok(()) => {
+            let sinks = Arc::new(SinkSet::new(node.handle.clone(), tokio::runtime::Handle::current(), config));
+            sinks.arrange(config).map(|_| sinks).map_err(Fault::Start)
+        }
+        Err(fault) => Err(fault),
+    };
+    match sinks {
+        Ok(sinks) => Ok((node, sinks)),
+        Err(fault) => {
+            let _ = tokio::task::spawn_blocking(move || node.stop()).await;
+            Err(fault)
+        }
     }
 }
 
 /// Disk, shards, settings, sinks.
 async fn start_node(config: &Config, tell: watch::Sender<Option<String>>) -> Result<(Node, Arc<SinkSet>), Fault> {
-    let settings = translate::node(config);
-    let fatal = Box::new(move |reason: &str| {
-        tell.send_replace(Some(reason.to_owned()));
-    });
-    let started = tokio::task::spawn_blocking(move || Node::start(settings, fatal)).await;
-    let node = match started {
-        Ok(Ok(node)) => node,
-        Ok(Err(error)) => return Err(Fault::Start(error.to_string())),
-        Err(_) => return Err(Fault::Start("the shards panicked while starting".to_owned())),
-    };
+    let node = open_node(config, None, tell).await?;
     let begun = async {
         node.handle.ready().await?;
         node.handle.set_sinks(&translate::sinks(config, node.handle.shards().len())).await
@@ -177,6 +284,20 @@ async fn start_node(config: &Config, tell: watch::Sender<Option<String>>) -> Res
         return Err(Fault::Start(reason));
     }
     Ok((node, sinks))
+}
+
+/// Disk and shards.
+async fn open_node(config: &Config, together: Option<Together>, tell: watch::Sender<Option<String>>) -> Result<Node, Fault> {
+    let settings = translate::node(config);
+    let fatal = Box::new(move |reason: &str| {
+        tell.send_replace(Some(reason.to_owned()));
+    });
+    let started = tokio::task::spawn_blocking(move || Node::start_with(settings, together, fatal)).await;
+    match started {
+        Ok(Ok(node)) => Ok(node),
+        Ok(Err(error)) => Err(Fault::Start(error.to_string())),
+        Err(_) => Err(Fault::Start("the shards panicked while starting".to_owned())),
+    }
 }
 
 /// Requests that are decoded at the same time: one a core.
@@ -216,7 +337,7 @@ fn shown_ingest(ingest: &Arc<Ingest<Handle>>, served: &serve::metrics::Metrics) 
     })
 }
 
-fn not_ready(node: &Handle, stop: watch::Receiver<bool>) -> Arc<dyn Fn() -> Vec<String> + Send + Sync> {
+fn not_ready(node: &Handle, together: bool, stop: watch::Receiver<bool>) -> Arc<dyn Fn() -> Vec<String> + Send + Sync> {
     let node = node.clone();
     Arc::new(move || {
         let mut reasons = Vec::new();
@@ -229,9 +350,13 @@ fn not_ready(node: &Handle, stop: watch::Receiver<bool>) -> Arc<dyn Fn() -> Vec<
         if node.stats().store.disk_full {
             reasons.push("the disk is full to its reserve".to_owned());
         }
-        let leaderless = node.shards().iter().filter(|shard| !node.progress(**shard).borrow().leads).count();
+        let led = |shard: &crate::model::ShardId| {
+            let progress = *node.progress(*shard).borrow();
+            progress.leads || together && progress.leader != 0
+        };
+        let leaderless = node.shards().iter().filter(|shard| !led(shard)).count();
         if leaderless > 0 {
-            reasons.push(format!("{leaderless} shards have no leader here"));
+            reasons.push(format!("{leaderless} shards have no leader{}", if together { "" } else { " here" }));
         }
         reasons
     })

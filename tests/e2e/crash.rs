@@ -11,9 +11,9 @@ use std::time::Duration;
 
 const KILLS: u32 = 100;
 /// Milliseconds between the samples of a series.
-const INTERVAL: i64 = 200;
+pub(super) const INTERVAL: i64 = 200;
 
-fn sender(group: &str, replica: &str, offset: i64) -> Sender {
+pub(super) fn sender(group: &str, replica: &str, offset: i64) -> Sender {
     Sender { group: group.to_owned(), replica: replica.to_owned(), series: 50, interval: INTERVAL, offset }
 }
 
@@ -80,7 +80,7 @@ fn a_hundred_kills_lose_nothing_acknowledged_and_double_nothing() {
 }
 
 /// Acknowledged samples of a replica without a twin that are not in Kafka, and rows that nobody sent.
-fn missing(account: &Account, received: &Received) -> Vec<String> {
+pub(super) fn missing(account: &Account, received: &Received) -> Vec<String> {
     let mut problems = Vec::new();
     for (series, times) in &account.acknowledged {
         let rows = received.get(series).map(Vec::as_slice).unwrap_or_default();
@@ -99,7 +99,7 @@ fn missing(account: &Account, received: &Received) -> Vec<String> {
 }
 
 /// What the gates' checker says of one pair.
-fn covered(pair: &[Account; 2], received: &Received) -> Result<(), String> {
+pub(super) fn covered(pair: &[Account; 2], received: &Received) -> Result<(), String> {
     let acknowledged: Vec<Samples> = pair.iter().map(|account| account.acknowledged.clone()).collect();
     let offered: Vec<Samples> = pair.iter().map(|account| account.offered.clone()).collect();
     let own: Received = received

@@ -1,6 +1,7 @@
 //! The scenarios, a module a subject.
 
 mod captures;
+mod cluster;
 mod crash;
 mod disk;
 mod failover;

@@ -15,3 +15,4 @@ pub mod prompb;
 pub mod proxy;
 pub mod series;
 pub mod sluice;
+pub mod trio;

@@ -1,0 +1,132 @@
+//! Several nodes: who is there, who leads which shard, who lags, and what is wrong, as one node sees it. `app` draws it up.
+
+use hyper::StatusCode;
+use serde::Serialize;
+
+use crate::api::answer::Failure;
+use crate::api::deps::Deps;
+use crate::api::deps::Later;
+use crate::api::deps::Problem;
+use crate::api::groups::Done;
+
+/// What is asked of the cluster.
+pub trait Cluster: Send + Sync {
+    /// Everything at a glance.
+    fn view(&self) -> View;
+    /// Founds it, or completes its founding: what was done, or everything that is in the way.
+    fn init(&self) -> Later<'_, Result<String, Vec<String>>>;
+}
+
+/// `GET /api/v1/cluster`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct View {
+    /// The cluster's name.
+    pub name: String,
+    /// Its id, 32 hexadecimal digits; none before it was founded.
+    pub id: Option<String>,
+    /// What this node does: `waiting_for_init`, `starting` or `running`.
+    pub phase: Phase,
+    /// The worst of the problems: `ok`, `degraded` (it works, somebody should look), `critical` (samples are refused).
+    pub health: Health,
+    /// All nodes, in the order of the file.
+    pub nodes: Vec<Node>,
+    /// The shards, the control shard (0) first.
+    pub shards: Vec<Shard>,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+}
+
+/// What a node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It belongs to no cluster: `sluice cluster init` founds one.
+    WaitingForInit,
+    /// It waits until every shard has a leader.
+    Starting,
+    /// It takes samples.
+    Running,
+}
+
+/// How it is, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// All is well.
+    Ok,
+    /// It works, and somebody should look.
+    Degraded,
+    /// Samples are refused.
+    Critical,
+}
+
+/// A node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its id, 16 hexadecimal digits, if known.
+    pub id: Option<String>,
+    /// Where the others reach it; none for the node that was asked.
+    pub address: Option<String>,
+    /// `this`, `connected` or `unreachable`.
+    pub state: String,
+    /// Why it is unreachable.
+    pub reason: Option<String>,
+    /// The program's version.
+    pub version: Option<String>,
+    /// The cluster that it belongs to.
+    pub cluster: Option<String>,
+    /// Its file says the same as that of the node that was asked.
+    pub same_file: Option<bool>,
+    /// Its clock less that of the node that was asked, ms.
+    pub clock_off_ms: Option<i64>,
+    /// When its certificate ends, ms since 1970.
+    pub certificate_expires: Option<i64>,
+    /// Raft's messages to it since the process began.
+    pub sent: u64,
+    /// Those that were dropped.
+    pub dropped: u64,
+}
+
+/// A shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Shard {
+    /// Which.
+    pub shard: u16,
+    /// The name of the node that leads it, as the node that was asked knows.
+    pub leader: Option<String>,
+    /// Up to where every member has the log: it is kept from there on.
+    pub applied: Vec<Applied>,
+}
+
+/// How far a node has applied a shard's log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Applied {
+    /// The node's name.
+    pub node: String,
+    /// Index of the last entry.
+    pub index: u64,
+    /// Entries that it is behind the first of them.
+    pub behind: u64,
+}
+
+/// `GET /api/v1/cluster`, or that there is none.
+pub fn show(deps: &Deps) -> Result<View, Failure> {
+    deps.cluster.as_ref().map(|cluster| cluster.view()).ok_or_else(no_cluster)
+}
+
+/// `POST /api/v1/cluster/init`.
+pub async fn init(deps: &Deps) -> Result<Done, Failure> {
+    let cluster = deps.cluster.as_ref().ok_or_else(no_cluster)?;
+    let refused = |problems: Vec<String>| {
+        let remedy = "mend these and run `sluice cluster init` again; it may be repeated as often as you like";
+        Failure::new(StatusCode::CONFLICT, "not_founded", format!("the cluster was not founded:\n  {}", problems.join("\n  ")), remedy)
+    };
+    cluster.init().await.map(|done| Done { done }).map_err(refused)
+}
+
+fn no_cluster() -> Failure {
+    let remedy = "docs/cluster.md shows how three nodes become one";
+    Failure::new(StatusCode::NOT_FOUND, "no_cluster", "this node is a cluster of one: its file has no `cluster:`", remedy)
+}

@@ -1,0 +1,408 @@
+//! A node as one of several: from its files to its part in the cluster, and what it says meanwhile. Until every shard has a leader for the first
+//! time there is nobody to decide on samples: remote write is answered 503, everything else says what is being waited for.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::api::cluster::Applied;
+use crate::api::cluster::Cluster;
+use crate::api::cluster::Health;
+use crate::api::cluster::Node as NodeView;
+use crate::api::cluster::Phase;
+use crate::api::cluster::Shard;
+use crate::api::cluster::View;
+use crate::api::deps;
+use crate::api::deps::Later;
+use crate::api::deps::Problem;
+use crate::api::deps::Severity;
+use crate::app::Fault;
+use crate::app::translate;
+use crate::clock;
+use crate::config::Config;
+use crate::node::Handle;
+use crate::node::peers::Together;
+use crate::node::start::Node;
+use crate::peer::Common;
+use crate::peer::Peering;
+use crate::peer::Plan;
+use crate::peer::hello::Standing;
+use crate::peer::link::Sight;
+use crate::secret::NodeSecrets;
+
+/// Between two tries to propose the first settings, while leaders change.
+const AGAIN: Duration = Duration::from_millis(500);
+/// A certificate that ends sooner is a problem, ms.
+const EXPIRES_SOON_MS: i64 = 30 * 86_400_000;
+/// A member that is further behind is a problem: some seconds of a busy shard.
+const BEHIND: u64 = 5_000;
+/// A clock that differs by more is a problem, ms.
+const CLOCK_OFF_MS: i64 = 2_000;
+
+/// A node's part in a cluster.
+pub struct Membership {
+    peering: Option<Peering>,
+    /// For the API.
+    pub seen: Arc<Seen>,
+}
+
+/// What is to be seen of the cluster from here.
+pub struct Seen {
+    common: Arc<Common>,
+    name: String,
+    node: OnceLock<Handle>,
+    running: AtomicBool,
+    /// The shards that have other sinks than this node's file.
+    differ: OnceLock<Vec<u16>>,
+}
+
+/// Whether there is data in the directory, of a cluster of one or of several.
+fn has_data(data_dir: &Path) -> bool {
+    data_dir.join("identity.json").exists() || data_dir.join("db").exists()
+}
+
+impl Membership {
+    /// Listens for peers and begins to connect; `None`: the file has no `cluster:`.
+    pub async fn start(config: &Config) -> Result<Option<Membership>, Fault> {
+        let secrets = NodeSecrets::read(&config.data_dir).map_err(|error| Fault::Start(error.to_string()))?;
+        let Some(cluster) = &config.cluster else {
+            if secrets.is_some() {
+                let text = "this node joined a cluster, but its file has no `cluster:`; write it, as on the other nodes".to_owned();
+                return Err(Fault::Start(text));
+            }
+            return Ok(None);
+        };
+        let Some(secrets) = secrets else {
+            let text = "this node has no certificate yet. `sluice cluster prepare` on one node makes a bundle; `sluice cluster join BUNDLE` on each \
+                        makes the node's certificate from it"
+                .to_owned();
+            return Err(Fault::Start(text));
+        };
+        let expired = secrets.card.expires_ms < clock::wall_ms();
+        if expired {
+            return Err(Fault::Start("this node's certificate has expired; `sluice cluster join BUNDLE` makes a new one".to_owned()));
+        }
+        let plan = Plan {
+            cluster: cluster.clone(),
+            secrets,
+            data_dir: config.data_dir.clone(),
+            data_shards: config.shards,
+            agreed: config.agreed(),
+            data: has_data(&config.data_dir),
+        };
+        let peering = Peering::start(plan).await.map_err(Fault::Start)?;
+        let seen = Arc::new(Seen {
+            common: Arc::clone(&peering.common),
+            name: config.name.clone(),
+            node: OnceLock::new(),
+            running: AtomicBool::new(false),
+            differ: OnceLock::new(),
+        });
+        Ok(Some(Membership { peering: Some(peering), seen }))
+    }
+
+    /// Waits until the cluster is founded.
+    pub async fn founded(&self) -> Result<Together, Fault> {
+        let common = &self.seen.common;
+        if common.charter().is_none() {
+            tracing::info!("this node belongs to no cluster yet: `sluice cluster init` founds one, once all nodes are there");
+        }
+        let charter = common.founded().await;
+        common.together(&charter).map_err(Fault::Start)
+    }
+
+    /// The shards run. Waits until each has a leader, and until they have settings.
+    pub async fn ready(&self, node: &Node, config: &Config, mut fatal: watch::Receiver<Option<String>>) -> Result<(), Fault> {
+        let handle = &node.handle;
+        self.seen.common.begun(handle.clone()).map_err(Fault::Start)?;
+        let _ = self.seen.node.set(handle.clone());
+        let settled = async {
+            handle.ready().await.map_err(|error| Fault::Start(error.to_string()))?;
+            let sinks = translate::sinks(config, handle.shards().len());
+            loop {
+                match handle.propose_settings(|settings| settings.sinks.clone_from(&sinks)).await {
+                    Ok(differ) => {
+                        let differ = differ.iter().map(|shard| shard.0).collect();
+                        let _ = self.seen.differ.set(differ);
+                        return Ok(());
+                    }
+                    // Leaders change, or the majority is gone again.
+                    Err(_) => tokio::time::sleep(AGAIN).await,
+                }
+            }
+        };
+        tokio::select! {
+            reason = fatal.wait_for(Option::is_some) => {
+                let reason = reason.ok().and_then(|reason| reason.clone());
+                return Err(Fault::Ended(reason.unwrap_or_else(|| "the shards ended".to_owned())));
+            }
+            settled = settled => settled?,
+        }
+        self.seen.running.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Closes the connections; the shards have stopped.
+    pub async fn stop(mut self) {
+        if let Some(peering) = self.peering.take() {
+            peering.stop().await;
+        }
+    }
+}
+
+impl Seen {
+    fn phase(&self) -> Phase {
+        match (self.common.charter().is_some(), self.running.load(Ordering::Acquire)) {
+            (false, _) => Phase::WaitingForInit,
+            (true, false) => Phase::Starting,
+            (true, true) => Phase::Running,
+        }
+    }
+
+    /// What a node that does not take samples yet waits for.
+    pub fn waits_for(&self) -> Vec<String> {
+        let greeted: Vec<&str> = self
+            .common
+            .links()
+            .iter()
+            .filter(|link| matches!(link.sight(), Sight::Greeted { .. }))
+            .map(|link| &*link.member.name)
+            .collect();
+        let sees = if greeted.is_empty() { "no other node".to_owned() } else { greeted.join(", ") };
+        match self.phase() {
+            Phase::WaitingForInit => vec![format!("this node belongs to no cluster yet (`sluice cluster init`); it sees {sees}")],
+            Phase::Starting => vec![format!("not every shard has a leader yet; this node sees {sees}")],
+            Phase::Running => Vec::new(),
+        }
+    }
+
+    fn nodes(&self) -> Vec<(NodeView, Vec<Standing>)> {
+        let own = self.common.hello();
+        let charter = self.common.charter();
+        let node = |name: &String| {
+            let known =
+                charter.as_ref().and_then(|charter| charter.nodes.iter().find(|node| node.name == *name)).map(|node| node.id.clone());
+            let Some(link) = self.common.links().iter().find(|link| link.member.name == *name) else {
+                let view = NodeView {
+                    name: name.clone(),
+                    id: Some(own.node.clone()),
+                    state: "this".to_owned(),
+                    version: Some(own.version.clone()),
+                    cluster: own.cluster.clone(),
+                    certificate_expires: Some(own.expires_ms),
+                    ..NodeView::default()
+                };
+                return (view, own.shards.clone());
+            };
+            let view = NodeView {
+                name: name.clone(),
+                id: known,
+                address: Some(link.member.address.clone()),
+                sent: link.sent.load(Ordering::Relaxed),
+                dropped: link.dropped.load(Ordering::Relaxed),
+                ..NodeView::default()
+            };
+            match link.sight() {
+                Sight::Unreachable(reason) => (NodeView { state: "unreachable".to_owned(), reason: Some(reason), ..view }, Vec::new()),
+                Sight::Greeted { hello, clock_off_ms } => {
+                    let view = NodeView {
+                        state: "connected".to_owned(),
+                        id: Some(hello.node),
+                        version: Some(hello.version),
+                        cluster: hello.cluster,
+                        same_file: Some(hello.agreed == own.agreed),
+                        clock_off_ms: Some(clock_off_ms),
+                        certificate_expires: Some(hello.expires_ms),
+                        ..view
+                    };
+                    (view, hello.shards)
+                }
+            }
+        };
+        self.common.names().iter().map(node).collect()
+    }
+
+    fn shards(&self, nodes: &[(NodeView, Vec<Standing>)]) -> Vec<Shard> {
+        let own = nodes.iter().find(|(node, _)| node.state == "this").map(|(_, shards)| shards.as_slice()).unwrap_or_default();
+        let name_of = |id: &String| nodes.iter().find(|(node, _)| node.id.as_ref() == Some(id)).map(|(node, _)| node.name.clone());
+        let shard = |standing: &Standing| {
+            let of = |shards: &[Standing]| shards.iter().find(|other| other.shard == standing.shard).map(|other| other.applied);
+            let all: Vec<(String, u64)> = nodes.iter().filter_map(|(node, shards)| Some((node.name.clone(), of(shards)?))).collect();
+            let first = all.iter().map(|(_, applied)| *applied).max().unwrap_or(0);
+            Shard {
+                shard: standing.shard,
+                leader: standing.leader.as_ref().and_then(name_of),
+                applied: all.into_iter().map(|(node, index)| Applied { node, index, behind: first - index }).collect(),
+            }
+        };
+        own.iter().map(shard).collect()
+    }
+}
+
+fn problem(severity: Severity, code: &str, about: String, text: String, remedy: &str) -> Problem {
+    Problem { severity, code: code.to_owned(), about, text, remedy: remedy.to_owned() }
+}
+
+/// What is wrong, by what there is to be seen. Pure.
+fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], differ: &[u16], now: i64) -> Vec<Problem> {
+    let mut found = Vec::new();
+    if phase == Phase::WaitingForInit {
+        let text = "this node belongs to no cluster yet: samples are answered 503, the senders keep them".to_owned();
+        let remedy = "`sluice cluster init` on one node, once all nodes are connected";
+        found.push(problem(Severity::Error, "not_founded", "cluster".into(), text, remedy));
+    }
+    let leaderless: Vec<String> = shards.iter().filter(|shard| shard.leader.is_none()).map(|shard| shard.shard.to_string()).collect();
+    if !leaderless.is_empty() {
+        let text = format!("shards {} have no leader: their samples are answered 503, the senders keep them", leaderless.join(", "));
+        let remedy = "an election takes some two seconds; if it lasts, a majority of the nodes is not there: start them, look at the network between them";
+        found.push(problem(Severity::Error, "no_leader", "cluster".into(), text, remedy));
+    }
+    for node in nodes {
+        let about = || format!("node {}", node.name);
+        if let Some(reason) = &node.reason {
+            let text = format!("it cannot be reached: {reason}");
+            let remedy =
+                "start it, or look at the network; the log is kept for it until it is back, which takes room on the disks of the others";
+            found.push(problem(Severity::Warning, "node_unreachable", about(), text, remedy));
+        }
+        if node.same_file == Some(false) {
+            let text = "its file differs from this node's in name, shards, cluster.nodes, groups or sinks".to_owned();
+            found.push(problem(Severity::Warning, "file_differs", about(), text, "copy one file to all nodes, then reload each"));
+        }
+        if let Some(off) = node.clock_off_ms.filter(|off| off.abs() > CLOCK_OFF_MS) {
+            found.push(problem(Severity::Warning, "clock", about(), format!("its clock differs by {off} ms"), "set both clocks by NTP"));
+        }
+        if let Some(left) = node.certificate_expires.map(|expires| expires - now).filter(|left| *left < EXPIRES_SOON_MS) {
+            let text = format!("its certificate ends in {} days", left.max(0) / 86_400_000);
+            let remedy = "`sluice cluster join BUNDLE` on that node makes a new one; then restart it";
+            found.push(problem(Severity::Warning, "certificate", about(), text, remedy));
+        }
+        let behind =
+            shards.iter().flat_map(|shard| &shard.applied).filter(|applied| applied.node == node.name).map(|applied| applied.behind).max();
+        if let Some(behind) = behind.filter(|behind| *behind > BEHIND) {
+            let text = format!("it is {behind} entries behind the others");
+            found.push(problem(
+                Severity::Warning,
+                "behind",
+                about(),
+                text,
+                "it catches up by itself; if it does not, look at its disk and its CPU",
+            ));
+        }
+    }
+    if !differ.is_empty() {
+        let text = "this node's file has other sinks than the cluster's settings".to_owned();
+        let remedy = "`kill -HUP` on one node proposes its file; or copy the file of another node";
+        found.push(problem(Severity::Warning, "settings_differ", "cluster".into(), text, remedy));
+    }
+    found
+}
+
+impl Cluster for Seen {
+    fn view(&self) -> View {
+        let nodes = self.nodes();
+        let shards = self.shards(&nodes);
+        let nodes: Vec<NodeView> = nodes.into_iter().map(|(node, _)| node).collect();
+        let phase = self.phase();
+        let differ = self.differ.get().map(Vec::as_slice).unwrap_or_default();
+        let problems = problems(phase, &nodes, &shards, differ, clock::wall_ms());
+        let health = match problems.iter().map(|problem| problem.severity).min() {
+            Some(Severity::Error) => Health::Critical,
+            Some(_) => Health::Degraded,
+            None => Health::Ok,
+        };
+        View { name: self.name.clone(), id: self.common.cluster(), phase, health, nodes, shards, problems }
+    }
+
+    fn init(&self) -> Later<'_, Result<String, Vec<String>>> {
+        Box::pin(self.common.init())
+    }
+}
+
+/// Shards and sinks of a node that has none yet.
+pub struct Nothing;
+
+impl deps::Node for Nothing {
+    fn shards(&self) -> Vec<crate::model::ShardId> {
+        Vec::new()
+    }
+
+    fn groups(&self) -> Vec<crate::node::view::GroupView> {
+        Vec::new()
+    }
+
+    fn stats(&self) -> crate::node::view::NodeStats {
+        crate::node::view::NodeStats::default()
+    }
+
+    fn propose(
+        &self,
+        shard: crate::model::ShardId,
+        _: crate::shard::command::Command,
+    ) -> Later<'_, Result<crate::node::offer::Applied, crate::node::offer::ProposeError>> {
+        Box::pin(std::future::ready(Err(crate::node::offer::ProposeError::NotLeader(shard.0))))
+    }
+
+    fn dead(
+        &self,
+        _: crate::model::ShardId,
+        _: &str,
+        _: u64,
+        _: usize,
+    ) -> Result<Vec<(u64, crate::shard::command::DeadLetter)>, crate::node::ReadError> {
+        Ok(Vec::new())
+    }
+}
+
+impl deps::Sinks for Nothing {
+    fn list(&self) -> Vec<deps::Sink> {
+        Vec::new()
+    }
+
+    fn tap(&self, _: &str) -> Option<Box<dyn deps::Rows>> {
+        None
+    }
+
+    fn replay<'a>(&'a self, _: &'a str, _: deps::Letters) -> Later<'a, Result<u64, deps::Refusal>> {
+        Box::pin(std::future::ready(Err(deps::Refusal::Unknown)))
+    }
+
+    fn pause<'a>(&'a self, _: &'a str, _: bool) -> Later<'a, Result<(), deps::Refusal>> {
+        Box::pin(std::future::ready(Err(deps::Refusal::Unknown)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_named_and_the_worst_decides() {
+        let well = NodeView { name: "a".into(), state: "this".into(), certificate_expires: Some(i64::MAX / 2), ..NodeView::default() };
+        let shard = |leader: Option<&str>, behind| Shard {
+            shard: 1,
+            leader: leader.map(Into::into),
+            applied: vec![Applied { node: "a".into(), index: 9, behind }],
+        };
+        let codes = |phase, node: NodeView, shard: Shard, differ: &[u16]| -> Vec<String> {
+            problems(phase, &[node], &[shard], differ, 0).into_iter().map(|problem| problem.code).collect()
+        };
+        assert_eq!(codes(Phase::Running, well.clone(), shard(Some("a"), 0), &[]), Vec::<String>::new());
+        assert_eq!(codes(Phase::WaitingForInit, well.clone(), shard(Some("a"), 0), &[]), ["not_founded"]);
+        assert_eq!(codes(Phase::Running, well.clone(), shard(None, 0), &[]), ["no_leader"]);
+        assert_eq!(codes(Phase::Running, well.clone(), shard(Some("a"), 1 << 20), &[1]), ["behind", "settings_differ"]);
+        let bad = NodeView {
+            reason: Some("refused".into()),
+            same_file: Some(false),
+            clock_off_ms: Some(-2_001),
+            certificate_expires: Some(86_400_000),
+            ..well
+        };
+        assert_eq!(codes(Phase::Running, bad, shard(Some("a"), 0), &[]), ["node_unreachable", "file_differs", "clock", "certificate"]);
+    }
+}

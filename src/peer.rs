@@ -1,0 +1,418 @@
+//! Node to node: one HTTP/2 connection to each peer, always with certificates of the cluster's own authority on both sides (`secret`), that
+//! carries Raft's messages, and offers and proposals that came to a node which does not lead their shard.
+//!
+//! Read `hello` and `charter` (what nodes know of each other and of their cluster), `link` (the way out), `door` (the way in), `frame` (what is
+//! written). A cluster comes into being by [`Common::init`] and by nothing else: the first node of the list asks all, and only if all are there, empty
+//! and of one mind is the record written, first here, then there. Asked again it completes what was cut short.
+//!
+//! Left out on purpose: admitting nodes later, replacing them, snapshots (no such entry or message exists yet), and what is decided by the shards.
+
+pub mod charter;
+mod door;
+pub mod frame;
+pub mod hello;
+pub mod link;
+mod tls;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::admission::Budget;
+use crate::clock;
+use crate::config::cluster::Cluster;
+use crate::model::ShardId;
+use crate::node::Handle;
+use crate::node::offer::Applied;
+use crate::node::offer::OfferError;
+use crate::node::offer::ProposeError;
+use crate::node::peers::Later;
+use crate::node::peers::Peers;
+use crate::node::peers::Together;
+use crate::peer::charter::Charter;
+use crate::peer::charter::Founder;
+use crate::peer::frame::Letter;
+use crate::peer::hello::Hello;
+use crate::peer::hello::Standing;
+use crate::peer::link::Link;
+use crate::peer::link::Sight;
+use crate::peer::tls::Tls;
+use crate::secret::NodeSecrets;
+use crate::shard::replica::PeerMessage;
+
+const CLUSTER_HEADER: &str = "sluice-cluster";
+/// Bytes of peers' offers and batches that are held here: four nodes' batches of 4 MiB and 10,000 requests of 20 KiB.
+const HELD_BYTES: u64 = 256 << 20;
+/// An offer that has no answer by then is reported as unknown; longer than an election.
+const OFFER: Duration = Duration::from_secs(10);
+/// Clocks that differ by more must be set before a cluster is founded, ms.
+const CLOCKS_MS: i64 = 1_000;
+
+/// What is needed to begin.
+pub struct Plan {
+    /// Nodes and the address to listen on.
+    pub cluster: Cluster,
+    /// Certificate and key of this node.
+    pub secrets: NodeSecrets,
+    /// Where the record of the cluster is kept.
+    pub data_dir: PathBuf,
+    /// Of the cluster to be founded.
+    pub data_shards: u16,
+    /// What all nodes must say alike.
+    pub agreed: String,
+    /// There is data already.
+    pub data: bool,
+}
+
+/// What links and door share.
+pub struct Common {
+    tls: Tls,
+    secrets: NodeSecrets,
+    data_dir: PathBuf,
+    data_shards: u16,
+    agreed: String,
+    data: bool,
+    /// All nodes' names, in the order of the file.
+    names: Vec<String>,
+    links: Vec<Arc<Link>>,
+    node: OnceLock<Handle>,
+    charter: watch::Sender<Option<Charter>>,
+    budget: Budget,
+    initiating: tokio::sync::Mutex<()>,
+}
+
+/// The running connections of a node.
+pub struct Peering {
+    /// For everybody who asks.
+    pub common: Arc<Common>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Peering {
+    /// Listens, and begins to connect. The error says what to do.
+    pub async fn start(plan: Plan) -> Result<Peering, String> {
+        let Plan { cluster, secrets, data_dir, data_shards, agreed, data } = plan;
+        let name = &secrets.card.name;
+        if !cluster.nodes.iter().any(|node| node.name == *name) {
+            return Err(format!(
+                "this node joined as {name}, which is not in cluster.nodes; name it there on all nodes, or join again as one of them"
+            ));
+        }
+        let charter = Charter::read(&data_dir).map_err(|error| error.to_string())?;
+        let taken = |error| format!("cannot listen for peers on {}: {error}; cluster.listen names another address", cluster.listen);
+        let listener = TcpListener::bind(cluster.listen).await.map_err(taken)?;
+        let others = cluster.nodes.iter().filter(|node| node.name != *name);
+        let common = Arc::new(Common {
+            tls: tls::of(&secrets)?,
+            links: others.map(|node| Arc::new(Link::new(node.clone()))).collect(),
+            names: cluster.nodes.iter().map(|node| node.name.clone()).collect(),
+            secrets,
+            data_dir,
+            data_shards,
+            agreed: format!("{:016x}", xxh3_64(agreed.as_bytes())),
+            data,
+            node: OnceLock::new(),
+            charter: watch::Sender::new(charter),
+            budget: Budget::new(HELD_BYTES),
+            initiating: tokio::sync::Mutex::default(),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(door::run(listener, Arc::clone(&common), stopped.clone()));
+        for link in &common.links {
+            tasks.spawn(Arc::clone(link).run(Arc::clone(&common), stopped.clone()));
+        }
+        Ok(Peering { common, stop, tasks })
+    }
+
+    /// Closes all connections.
+    pub async fn stop(mut self) {
+        let _ = self.stop.send(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+impl Common {
+    /// Resolves when this node belongs to a cluster.
+    pub async fn founded(&self) -> Charter {
+        let mut charter = self.charter.subscribe();
+        loop {
+            if let Some(charter) = charter.borrow_and_update().clone() {
+                return charter;
+            }
+            if charter.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// What makes the node's shards part of the cluster.
+    pub fn together(self: &Arc<Common>, charter: &Charter) -> Result<Together, String> {
+        Ok(Together {
+            id: self.secrets.id,
+            members: charter.nodes.iter().map(Founder::number).collect(),
+            founding: charter.check()?,
+            begun: charter.begun,
+            peers: Arc::new(Way { common: Arc::clone(self), links: self.links_by_id(charter) }),
+        })
+    }
+
+    /// The shards run: peers' messages have somewhere to go. The record says from now on that there must be data.
+    pub fn begun(&self, node: Handle) -> Result<(), String> {
+        let _ = self.node.set(node);
+        let charter = self.charter.borrow().clone();
+        let Some(charter) = charter.filter(|charter| !charter.begun) else { return Ok(()) };
+        let charter = Charter { begun: true, ..charter };
+        charter.write(&self.data_dir).map_err(|error| error.to_string())?;
+        self.charter.send_replace(Some(charter));
+        Ok(())
+    }
+
+    fn links_by_id(&self, charter: &Charter) -> BTreeMap<u64, Arc<Link>> {
+        let link = |founder: &Founder| self.links.iter().find(|link| link.member.name == founder.name).cloned();
+        charter.nodes.iter().filter_map(|founder| Some((founder.number(), link(founder)?))).collect()
+    }
+
+    /// The cluster's id, 32 hexadecimal digits.
+    pub fn cluster(&self) -> Option<String> {
+        self.charter.borrow().as_ref().map(|charter| charter.cluster.clone())
+    }
+
+    /// The record of the cluster, if there is one.
+    pub fn charter(&self) -> Option<Charter> {
+        self.charter.borrow().clone()
+    }
+
+    /// This node's id, name and certificate's end.
+    pub fn secrets(&self) -> &NodeSecrets {
+        &self.secrets
+    }
+
+    /// All nodes' names, in the order of the file.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The other nodes.
+    pub fn links(&self) -> &[Arc<Link>] {
+        &self.links
+    }
+
+    /// What this node says of itself.
+    pub fn hello(&self) -> Hello {
+        Hello {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.secrets.card.node.clone(),
+            name: self.secrets.card.name.clone(),
+            cluster: self.cluster(),
+            agreed: self.agreed.clone(),
+            data: self.data || self.charter.borrow().as_ref().is_some_and(|charter| charter.begun),
+            running: self.node.get().is_some(),
+            now_ms: clock::wall_ms(),
+            shards: self.node.get().map(standings).unwrap_or_default(),
+            expires_ms: self.secrets.card.expires_ms,
+        }
+    }
+
+    fn is_member(&self, id: u64) -> bool {
+        self.charter.borrow().as_ref().is_some_and(|charter| charter.nodes.iter().any(|node| node.number() == id))
+    }
+
+    /// Whether the node of this name may have this id.
+    fn is_expected(&self, name: &str, id: u64) -> Result<(), String> {
+        let charter = self.charter.borrow();
+        let known = charter.as_ref().and_then(|charter| charter.nodes.iter().find(|node| node.name == name));
+        match known {
+            Some(known) if known.number() != id => Err(format!(
+                "it is node {id:016x} now, the cluster knows {name} as {}: its data is gone, and admitting a node anew is not part of this version",
+                known.id
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn unreachable(&self, name: &str) {
+        let charter = self.charter.borrow();
+        let known = charter.as_ref().and_then(|charter| charter.nodes.iter().find(|node| node.name == name));
+        if let (Some(node), Some(known)) = (self.node.get(), known) {
+            node.unreachable(known.number());
+        }
+    }
+
+    /// The first node of the list founded the cluster; this one takes its record.
+    fn accept(&self, charter: Charter) -> Result<(), String> {
+        charter.check()?;
+        if !charter.nodes.iter().any(|node| node.number() == self.secrets.id) {
+            return Err(format!("node {} is not among the members", self.secrets.card.node));
+        }
+        if let Some(own) = self.cluster() {
+            return if own == charter.cluster { Ok(()) } else { Err(format!("this node belongs to cluster {own} already")) };
+        }
+        if self.data {
+            return Err("this node has data: it never becomes part of a new cluster".to_owned());
+        }
+        let charter = Charter { begun: false, ..charter };
+        charter.write(&self.data_dir).map_err(|error| error.to_string())?;
+        tracing::info!(cluster = charter.cluster, "this node is part of a cluster now");
+        self.charter.send_replace(Some(charter));
+        Ok(())
+    }
+
+    /// Founds the cluster, or completes its founding: says what was done, or everything that is in the way. One node of the list does it for all, so
+    /// that two people who ask two nodes at the same time found one cluster.
+    pub async fn init(self: &Arc<Common>) -> Result<String, Vec<String>> {
+        let first = self.names.first().filter(|first| **first != self.secrets.card.name);
+        let Some(link) = first.and_then(|first| self.links.iter().find(|link| link.member.name == *first)) else {
+            return self.init_here().await;
+        };
+        let no_answer = || vec![format!("{}: no answer, and a cluster is founded by the first node of the list", link.member.name)];
+        match link.ask(self, "/init", Bytes::new(), OFFER).await {
+            Ok(Some((StatusCode::OK, done))) => Ok(String::from_utf8_lossy(&done).into_owned()),
+            Ok(Some((_, why))) => Err(String::from_utf8_lossy(&why).lines().map(str::to_owned).collect()),
+            Ok(None) => Err(no_answer()),
+            Err(()) => match link.sight() {
+                Sight::Unreachable(why) => Err(vec![format!("{}: {why}", link.member.name)]),
+                Sight::Greeted { .. } => Err(no_answer()),
+            },
+        }
+    }
+
+    async fn init_here(self: &Arc<Common>) -> Result<String, Vec<String>> {
+        let _one_at_a_time = self.initiating.lock().await;
+        let present = self.charter();
+        let charter = match present {
+            Some(charter) => charter,
+            None => self.draw_up()?,
+        };
+        if self.charter.borrow().is_none() {
+            self.accept(charter.clone()).map_err(|why| vec![why])?;
+        }
+        let body = serde_json::to_vec(&charter).map_err(|error| vec![error.to_string()])?;
+        let mut problems = Vec::new();
+        for link in &self.links {
+            let has_it = matches!(link.sight(), Sight::Greeted { hello, .. } if hello.cluster.as_ref() == Some(&charter.cluster));
+            if has_it {
+                continue;
+            }
+            match link.ask(self, "/found", Bytes::from(body.clone()), OFFER).await {
+                Ok(Some((StatusCode::OK, _))) => {}
+                Ok(Some((_, why))) => problems.push(format!("{}: {}", link.member.name, String::from_utf8_lossy(&why))),
+                Ok(None) | Err(()) => {
+                    problems.push(format!("{}: no answer; `sluice cluster init` again once it is there", link.member.name))
+                }
+            }
+        }
+        let names = self.names.join(", ");
+        if problems.is_empty() { Ok(format!("cluster {} of {names}", charter.cluster)) } else { Err(problems) }
+    }
+
+    /// A new cluster, if nothing is in the way.
+    fn draw_up(&self) -> Result<Charter, Vec<String>> {
+        let mut problems = Vec::new();
+        let own = self.hello();
+        let mut nodes = BTreeMap::from([(own.name.clone(), own.node.clone())]);
+        if own.data {
+            problems.push(format!("{}: it has data; a cluster begins with empty nodes (remove data_dir and join again)", own.name));
+        }
+        for link in &self.links {
+            let name = &link.member.name;
+            match link.sight() {
+                Sight::Unreachable(why) => problems.push(format!("{name}: {why}")),
+                Sight::Greeted { hello, clock_off_ms } => {
+                    nodes.insert(name.clone(), hello.node.clone());
+                    let differs = hello.agreed != own.agreed;
+                    let all = [
+                        (
+                            hello.cluster.is_some(),
+                            "it belongs to a cluster already; remove its data_dir and join again to begin anew".to_owned(),
+                        ),
+                        (hello.data, "it has data; a cluster begins with empty nodes (remove its data_dir and join again)".to_owned()),
+                        (hello.version != own.version, format!("it runs version {}, this node {}", hello.version, own.version)),
+                        (
+                            differs,
+                            "its configuration differs in name, shards, cluster.nodes, groups or sinks; copy one file to all nodes"
+                                .to_owned(),
+                        ),
+                        (clock_off_ms.abs() > CLOCKS_MS, format!("its clock differs by {clock_off_ms} ms; set both by NTP")),
+                    ];
+                    problems.extend(all.into_iter().filter(|(wrong, _)| *wrong).map(|(_, why)| format!("{name}: {why}")));
+                }
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let random = || crate::secret::random().map_err(|error| vec![error.to_string()]);
+        Ok(Charter {
+            cluster: format!("{:016x}{:016x}", random()?.max(1), random()?),
+            seed: format!("{:016x}", random()?),
+            data_shards: self.data_shards,
+            nodes: nodes.into_iter().map(|(name, id)| Founder { id, name }).collect(),
+            founded_ms: own.now_ms,
+            begun: false,
+        })
+    }
+}
+
+/// The way from the shards to the peers.
+struct Way {
+    common: Arc<Common>,
+    links: BTreeMap<u64, Arc<Link>>,
+}
+
+impl Peers for Way {
+    fn send(&self, shard: ShardId, floor: u64, messages: Vec<PeerMessage>) {
+        for message in messages {
+            if let Some(link) = self.links.get(&message.to) {
+                link.post(Letter { shard, floor, message });
+            }
+        }
+    }
+
+    fn offer(&self, to: u64, shard: ShardId, encoded: Vec<u8>) -> Later<Result<(), OfferError>> {
+        let (common, link) = (Arc::clone(&self.common), self.links.get(&to).cloned());
+        Box::pin(async move {
+            let away = OfferError::NotLeader { shard: shard.0, leader: Some(to) };
+            let Some(link) = link else { return Err(away) };
+            match link.ask(&common, &format!("/offer/{}", shard.0), encoded.into(), OFFER).await {
+                Ok(Some((StatusCode::OK, answer))) => frame::read_offered(&answer).unwrap_or(Err(OfferError::Unknown)),
+                Ok(Some((StatusCode::SERVICE_UNAVAILABLE, _))) => Err(OfferError::Overloaded { reason: "bytes" }),
+                Ok(_) => Err(OfferError::Unknown),
+                Err(()) => Err(away),
+            }
+        })
+    }
+
+    fn ask(&self, to: u64, shard: ShardId, encoded: Vec<u8>) -> Later<Result<Applied, ProposeError>> {
+        let (common, link) = (Arc::clone(&self.common), self.links.get(&to).cloned());
+        Box::pin(async move {
+            let Some(link) = link else { return Err(ProposeError::NotLeader(shard.0)) };
+            match link.ask(&common, &format!("/ask/{}", shard.0), encoded.into(), OFFER).await {
+                Ok(Some((StatusCode::OK, answer))) => frame::read_asked(&answer).unwrap_or(Err(ProposeError::Unknown)),
+                Ok(Some((StatusCode::SERVICE_UNAVAILABLE, _))) => Err(ProposeError::Busy(shard.0)),
+                Ok(_) => Err(ProposeError::Unknown),
+                Err(()) => Err(ProposeError::NotLeader(shard.0)),
+            }
+        })
+    }
+}
+
+fn standings(node: &Handle) -> Vec<Standing> {
+    let all = [ShardId::CONTROL].into_iter().chain(node.shards().iter().copied());
+    let standing = |shard: ShardId| {
+        let progress = *node.progress(shard).borrow();
+        let leader = (progress.leader != 0).then(|| format!("{:016x}", progress.leader));
+        Standing { shard: shard.0, leader, applied: progress.applied }
+    };
+    all.map(standing).collect()
+}

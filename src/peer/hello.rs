@@ -1,0 +1,40 @@
+//! What nodes tell each other about themselves, once a second and before anything else.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+/// A greeting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The program's version.
+    pub version: String,
+    /// The node's id, 16 hexadecimal digits.
+    pub node: String,
+    /// Its name.
+    pub name: String,
+    /// The cluster it belongs to; `None`: to none yet.
+    pub cluster: Option<String>,
+    /// A hash of what all nodes' files must say alike.
+    pub agreed: String,
+    /// It has data, of whatever cluster.
+    pub data: bool,
+    /// It takes part in the shards now.
+    pub running: bool,
+    /// Its wall clock, ms since 1970.
+    pub now_ms: i64,
+    /// Its shards.
+    pub shards: Vec<Standing>,
+    /// When its certificate ends, ms since 1970.
+    pub expires_ms: i64,
+}
+
+/// A shard, as the greeting node knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Which.
+    pub shard: u16,
+    /// Who leads it: a node's id, 16 hexadecimal digits; `None`: nobody.
+    pub leader: Option<String>,
+    /// Index of the last entry that is applied there.
+    pub applied: u64,
+}
