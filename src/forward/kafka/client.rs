@@ -42,6 +42,13 @@ pub struct Refusal {
     pub payload: Vec<u8>,
 }
 
+impl Refusal {
+    /// Not refused by Kafka: librdkafka let it go because another one was.
+    pub fn is_purged(&self) -> bool {
+        matches!(self.code, Code::PurgeQueue | Code::PurgeInflight)
+    }
+}
+
 /// What a client's callbacks wrote down.
 #[derive(Debug, Default)]
 pub struct Signals {
@@ -136,9 +143,12 @@ impl ProducerContext for Context {
                 let payload = message.payload().unwrap_or_default();
                 let payload = payload[..payload.len().min(PAYLOAD_MAX)].to_vec();
                 let mut refusals = lock(&self.signals.refusals);
-                // The first of them says it all: what follows is purged because of it.
-                if refusals.is_empty() {
-                    refusals.push(Refusal { id, code, payload });
+                // The first one that Kafka refused says it all: the others are purged because of it, and may be reported before it.
+                let new = Refusal { id, code, payload };
+                match refusals.first_mut() {
+                    None => refusals.push(new),
+                    Some(first) if first.is_purged() && !new.is_purged() => *first = new,
+                    Some(_) => {}
                 }
             }
         }

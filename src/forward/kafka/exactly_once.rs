@@ -169,15 +169,6 @@ impl Worker {
         }
     }
 
-    /// What an error inside a transaction means: a refused message, if there is one, says more than the call that noticed.
-    fn fault(&mut self, link: &Link, outlet: &Outlet, error: &KafkaError) -> End {
-        if let Some(refusal) = link.signals.refusal() {
-            return self.refused(link, outlet, &refusal, None);
-        }
-        let (code, detail) = link.producer_fatal().unwrap_or((error.rdkafka_error_code().unwrap_or(Code::Unknown), error.to_string()));
-        self.ended_by(link, code, &detail)
-    }
-
     fn committed(&mut self, outlet: &mut Outlet, book: &mut Book, open: &Open) {
         let (tally, bytes, messages) = (outlet.tally, outlet.bytes, outlet.messages());
         book.advance(open.upto, &tally);
