@@ -15,6 +15,7 @@ mod translate;
 
 use std::path::Path;
 
+use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
@@ -55,8 +56,11 @@ pub fn run(path: &Path) -> Result<(), Fault> {
     let config = check::file(path)?;
     crate::telemetry::logs::set_up(&config.logging);
     let runtime = runtime()?;
-    let running = runtime.block_on(Running::start(running::Plan { config, file: Some(path.to_owned()), dev: None }))?;
-    runtime.block_on(until_the_end(running))
+    runtime.block_on(async {
+        let signals = Signals::new()?;
+        let running = Running::start(running::Plan { config, file: Some(path.to_owned()), dev: None }).await?;
+        until_the_end(running, signals).await
+    })
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
@@ -64,11 +68,24 @@ fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
     built.map_err(|error| Fault::Start(format!("the runtime: {error}")))
 }
 
+/// Signals that are ours to answer. Made before anything starts: one that comes during the start is answered when it is done, where
+/// the system's own answer would be to end the process at once.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, Fault> {
+        let on = |kind: SignalKind| signal(kind).map_err(|error| Fault::Start(format!("signals: {error}")));
+        Ok(Signals { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())?, hangup: on(SignalKind::hangup())? })
+    }
+}
+
 /// Waits for a signal or a fault, then stops everything in order.
-async fn until_the_end(running: Running) -> Result<(), Fault> {
-    let on = |kind: SignalKind| signal(kind).map_err(|error| Fault::Start(format!("signals: {error}")));
-    let (mut terminate, mut interrupt, mut hangup) =
-        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
+async fn until_the_end(running: Running, signals: Signals) -> Result<(), Fault> {
+    let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     let mut fatal = running.fatal();
     let fault = loop {
         tokio::select! {
