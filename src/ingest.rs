@@ -30,6 +30,7 @@ use crate::admission::Claim;
 use crate::clock;
 use crate::config::groups::Groups;
 use crate::config::limits::Limits;
+use crate::dedup::detect;
 use crate::ingest::answer::Answer;
 use crate::ingest::answer::Context;
 use crate::ingest::answer::Outcome;
@@ -128,6 +129,13 @@ impl<T: Target> Ingest<T> {
     /// Who sends.
     pub fn senders(&self) -> &Senders {
         &self.senders
+    }
+
+    /// A connection is gone. Whoever has no other one left may have died: the next silence of theirs counts sooner.
+    pub fn gone(&self, connection: u64) {
+        for (group, replica) in self.senders.gone(connection) {
+            self.target.doubt(&group, &replica, detect::Hint::Closed);
+        }
     }
 
     /// Takes one request whose path was found to be ours.
@@ -299,6 +307,7 @@ impl<T: Target> Ingest<T> {
                 group: &lane.group,
                 replica: &lane.replica,
                 address: head.peer.address.ip(),
+                connection: head.peer.connection,
                 protocol: head.protocol,
                 agent: &head.agent,
                 now_ms,

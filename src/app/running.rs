@@ -103,7 +103,7 @@ impl Running {
             started_ms: clock::wall_ms(),
         };
         let bounds = serve::Bounds { connections, drain: DRAIN };
-        let door = tokio::spawn(serve::run(listener, bounds, answerer(Api::new(deps), ingest), served, stop.clone()));
+        let door = tokio::spawn(serve::run(listener, bounds, front_door(Api::new(deps), ingest), served, stop.clone()));
         let mut tasks = JoinSet::new();
         tasks.spawn(pins::keep(node.handle.clone(), reload.groups(), stop.clone()));
         if let Some(senders) = dev {
@@ -185,8 +185,9 @@ fn desks() -> usize {
 }
 
 /// Remote write goes to `ingest`, everything else to `api`.
-fn answerer(api: Api, ingest: Arc<Ingest<Handle>>) -> serve::Answerer {
-    Arc::new(move |request, peer| match ingest::head::route(request.uri().path(), request.uri().query()) {
+fn front_door(api: Api, ingest: Arc<Ingest<Handle>>) -> serve::Door {
+    let told = Arc::clone(&ingest);
+    let answerer: serve::Answerer = Arc::new(move |request, peer| match ingest::head::route(request.uri().path(), request.uri().query()) {
         Some(hint) => {
             let ingest = Arc::clone(&ingest);
             Box::pin(async move { ingest.take(request, peer, hint).await })
@@ -195,7 +196,8 @@ fn answerer(api: Api, ingest: Arc<Ingest<Handle>>) -> serve::Answerer {
             let api = api.clone();
             Box::pin(async move { api.answer(request, peer).await })
         }
-    })
+    });
+    serve::Door { answerer, gone: Arc::new(move |connection| told.gone(connection)) }
 }
 
 fn shown_ingest(ingest: &Arc<Ingest<Handle>>, served: &serve::metrics::Metrics) -> Arc<dyn Fn() -> deps::Ingest + Send + Sync> {

@@ -1,6 +1,7 @@
 //! The accept loop against plain sockets.
 
 use super::*;
+use std::sync::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 
@@ -8,6 +9,7 @@ struct Running {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<usize>,
+    gone: Arc<Mutex<Vec<u64>>>,
 }
 
 async fn start(connections: usize, answerer: Answerer) -> Running {
@@ -15,8 +17,11 @@ async fn start(connections: usize, answerer: Answerer) -> Running {
     let address = listener.address();
     let (stop, stopped) = watch::channel(false);
     let bounds = Bounds { connections, drain: Duration::from_secs(2) };
-    let task = tokio::spawn(run(listener, bounds, answerer, Metrics::default(), stopped));
-    Running { address, stop, task }
+    let gone: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let told = Arc::clone(&gone);
+    let door = Door { answerer, gone: Arc::new(move |connection| told.lock().unwrap().push(connection)) };
+    let task = tokio::spawn(run(listener, bounds, door, Metrics::default(), stopped));
+    Running { address, stop, task, gone }
 }
 
 fn echo(limit: usize, pace: body::Pace) -> Answerer {
@@ -102,4 +107,26 @@ async fn a_taken_port_says_which_flag_changes_it() {
     let error = Listener::bind(first.address()).await.err().unwrap();
     assert!(matches!(error, BindError::Taken(_)));
     assert!(error.to_string().contains("--listen"));
+}
+
+#[tokio::test]
+async fn the_end_of_each_connection_is_told_by_its_number() {
+    let running = start(4, echo(100, FAST)).await;
+    let post = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi";
+    let mut first = TcpStream::connect(running.address).await.unwrap();
+    exchange(&mut first, post, "hi").await;
+    let mut second = TcpStream::connect(running.address).await.unwrap();
+    exchange(&mut second, post, "hi").await;
+    drop(second);
+    let told = || running.gone.lock().unwrap().clone();
+    while told().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(told(), [2]);
+    exchange(&mut first, post, "hi").await;
+    assert_eq!(told(), [2], "the other one is open");
+    running.stop.send(true).unwrap();
+    running.task.await.unwrap();
+    let told = running.gone.lock().unwrap().clone();
+    assert_eq!(told, [2, 1]);
 }
