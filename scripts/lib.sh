@@ -32,6 +32,8 @@ node-exporter command:prometheus-node-exporter|command:node_exporter prometheus-
 kcat          command:kcat                     kcat                       kcat
 jq            command:jq                       jq                         jq
 python3       command:python3                  python3                    python3
+curl          command:curl                     curl                       curl
+chromium      command:chromium                 chromium                   chromium
 strace        command:strace                   strace                     strace
 tmpfs         command:unshare                  util-linux                 util-linux
 '
