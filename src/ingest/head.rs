@@ -60,9 +60,10 @@ fn next_name(rest: &str) -> (String, &str) {
     (plain, after)
 }
 
-/// vmagent asks before it sends zstd (VictoriaMetrics' dialect).
-pub fn is_handshake(method: &Method, query: Option<&str>) -> bool {
-    method == Method::GET && form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(key, _)| key == "get_vm_proto_version")
+/// vmagent asks before it sends zstd (VictoriaMetrics' dialect): by a POST without a body. One with a body is data, whatever its query says.
+pub fn is_handshake(method: &Method, empty: bool, query: Option<&str>) -> bool {
+    (method == Method::GET || (method == Method::POST && empty))
+        && form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(key, _)| key == "get_vm_proto_version")
 }
 
 /// A header's value that is none of ours, cut for the answer.
@@ -151,8 +152,9 @@ mod tests {
 
     #[test]
     fn vmagent_shakes_hands() {
-        assert!(is_handshake(&Method::GET, Some("get_vm_proto_version=1")));
-        assert!(!is_handshake(&Method::POST, Some("get_vm_proto_version=1")));
-        assert!(!is_handshake(&Method::GET, None));
+        assert!(is_handshake(&Method::POST, true, Some("get_vm_proto_version=1")));
+        assert!(is_handshake(&Method::GET, true, Some("get_vm_proto_version=1")));
+        assert!(!is_handshake(&Method::POST, false, Some("get_vm_proto_version=1")));
+        assert!(!is_handshake(&Method::POST, true, None));
     }
 }

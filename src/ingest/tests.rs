@@ -387,3 +387,16 @@ async fn twenty_five_writers_at_once_do_not_mix_their_bytes() {
         assert!(names.iter().all(|name| name.ends_with(&format!("who={replica}"))));
     }
 }
+
+#[tokio::test]
+async fn vmagents_question_is_answered() {
+    let bench = Bench::new(|_, _| ()).await;
+    // As vmagent 1.102 sends it, and the same by GET.
+    let headers = [("content-type", "application/x-protobuf"), ("content-encoding", "snappy"), ("user-agent", "vmagent")];
+    for (method, path) in
+        [("POST", "/api/v1/write?get_vm_proto_version=1"), ("GET", "/groups/g/replicas/a/api/v1/write?get_vm_proto_version=1")]
+    {
+        let told = bench.send(method, path, &headers, Bytes::new()).await;
+        assert_eq!((told.status, told.text.as_str()), (200, "1"), "{method} {path}");
+    }
+}

@@ -6,3 +6,4 @@ mod disk;
 mod failover;
 mod harness;
 mod manual;
+mod senders;

@@ -18,6 +18,8 @@ pub enum Peer {
     /// Room to mount a small tmpfs: root, or user namespaces.
     Tmpfs,
     Python,
+    /// VictoriaMetrics' agent.
+    Vmagent,
 }
 
 impl Peer {
@@ -32,6 +34,7 @@ impl Peer {
             Peer::Strace => "strace",
             Peer::Tmpfs => "tmpfs",
             Peer::Python => "python3",
+            Peer::Vmagent => "vmagent",
         }
     }
 
@@ -48,7 +51,7 @@ impl Peer {
                 let status = std::process::Command::new("unshare").args(super::disk::NAMESPACE).arg("true").status();
                 (!status.is_ok_and(|status| status.success())).then(|| "this user may not make a mount namespace".to_owned())
             }),
-            Peer::Prometheus | Peer::Kcat | Peer::Jq | Peer::Strace | Peer::Python => program(&[self.name()]),
+            Peer::Prometheus | Peer::Kcat | Peer::Jq | Peer::Strace | Peer::Python | Peer::Vmagent => program(&[self.name()]),
         }
     }
 }
