@@ -25,6 +25,7 @@ use crate::wire::remote_write::Limits;
 use crate::wire::remote_write::Protocol;
 use crate::wire::remote_write::Walker;
 
+mod churn;
 mod damage;
 mod space;
 
