@@ -250,4 +250,6 @@ fn read_logging(section: &Section<'_>) -> Logging {
 }
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;

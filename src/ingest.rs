@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use hyper::StatusCode;
+use hyper::body::Body as _;
 
 use crate::admission::Budget;
 use crate::admission::Claim;
@@ -155,7 +156,7 @@ impl<T: Target> Ingest<T> {
 
     async fn outcome(&self, request: serve::Request, peer: serve::Peer, hint: Hint) -> Outcome {
         let rules = Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner));
-        if head::is_handshake(request.method(), request.uri().query()) {
+        if head::is_handshake(request.method(), request.body().is_end_stream(), request.uri().query()) {
             return Outcome::Handshake;
         }
         let known = match (request.method(), head::protocol(request.headers()), head::packing(request.headers())) {

@@ -11,6 +11,9 @@ pub mod config;
 pub mod serve;
 pub mod telemetry;
 
+#[cfg(test)]
+mod mutate;
+
 // L1: the words.
 pub mod model;
 

@@ -221,12 +221,17 @@ async fn connection(stream: TcpStream, peer: Peer, answerer: Answerer, mut stop:
 async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
     let mut first = [0u8; HTTP2_PREFACE.len()];
     loop {
+        // Asked before the peek, which then sees all that will ever come.
+        let ended = stream.ready(tokio::io::Interest::READABLE).await?.is_read_closed();
         let seen = stream.peek(&mut first).await?;
         if seen == 0 || first[..seen] != HTTP2_PREFACE[..seen] {
             return Ok(false);
         }
         if seen == first.len() {
             return Ok(true);
+        }
+        if ended {
+            return Ok(false);
         }
         // `peek` returns at once while some bytes are there: a sender that dribbles its preface is looked at again a little later.
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -358,6 +358,10 @@ impl Worker {
 
     fn ended_by(&self, link: &Link, code: Code, detail: &str) -> End {
         let names = self.identity.names(&self.settings, 0);
+        // Purged messages, and calls out of order, are what follows from something else, which the producer still knows.
+        let follows = matches!(code, Code::PurgeQueue | Code::PurgeInflight | Code::State | Code::Fatal);
+        let cause = if follows { link.producer_fatal().or_else(|| link.abort_cause()) } else { None };
+        let (code, detail) = cause.as_ref().map_or((code, detail), |(code, detail)| (*code, detail.as_str()));
         End::Trouble(trouble::of_error(code, detail, link.signals.error().as_ref(), &names))
     }
 
@@ -474,6 +478,15 @@ impl Link {
             self.producer.poll(Duration::from_millis(1));
         }
         self.signals.refusal()
+    }
+
+    /// Why the open transaction can only be aborted, if so. A second `begin` is refused with that reason, and changes nothing.
+    fn abort_cause(&self) -> Option<(Code, String)> {
+        use rdkafka::producer::Producer;
+        match self.producer.begin_transaction() {
+            Err(KafkaError::Transaction(error)) if error.txn_requires_abort() => Some((error.code(), error.to_string())),
+            _ => None,
+        }
     }
 
     /// Whether a call may simply be made again.

@@ -357,7 +357,7 @@ fn what_is_denied_is_named_with_its_remedy_and_passes_when_granted() {
     bench.shard.emit(7, 100);
     let sink = bench.start();
     let shown = trouble(&sink, "topic_denied");
-    assert!(shown.remedy.contains("grant WRITE, DESCRIBE and READ on topic metrics"), "{shown:?}");
+    assert!(shown.remedy.contains("grant WRITE and READ on topic metrics"), "{shown:?}");
     bench.kafka.cluster().topic_error("metrics", Wrong::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
     let shown = trouble(&sink, "topic_missing");
     assert!(shown.remedy.contains("create_topic"), "{shown:?}");

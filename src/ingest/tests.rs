@@ -407,3 +407,16 @@ async fn a_replica_whose_last_connection_is_closed_is_doubted() {
     }
     assert_eq!(*notes.doubted.lock().unwrap(), [("c".to_owned(), "a".to_owned(), detect::Hint::Closed)]);
 }
+
+#[tokio::test]
+async fn vmagents_question_is_answered() {
+    let bench = Bench::new(|_, _| ()).await;
+    // As vmagent 1.102 sends it, and the same by GET.
+    let headers = [("content-type", "application/x-protobuf"), ("content-encoding", "snappy"), ("user-agent", "vmagent")];
+    for (method, path) in
+        [("POST", "/api/v1/write?get_vm_proto_version=1"), ("GET", "/groups/g/replicas/a/api/v1/write?get_vm_proto_version=1")]
+    {
+        let told = bench.send(method, path, &headers, Bytes::new()).await;
+        assert_eq!((told.status, told.text.as_str()), (200, "1"), "{method} {path}");
+    }
+}

@@ -25,6 +25,7 @@ use crate::wire::remote_write::Limits;
 use crate::wire::remote_write::Protocol;
 use crate::wire::remote_write::Walker;
 
+mod churn;
 mod damage;
 mod space;
 
@@ -188,6 +189,7 @@ fn a_fill_keeps_its_body_and_cursors_are_seen() {
     let letter = DeadLetter { sink: "k".into(), emission: 2, item: 3, reason: "too large".into(), payload: b"row".to_vec() };
     wait(handle.propose(shard, Command::Dead(letter.clone()))).unwrap();
     eventually(|| handle.dead(shard, "k", 0, 10).unwrap() == [(1, letter.clone())]);
+    assert_eq!(handle.dead(shard, "k", u64::MAX, 10).unwrap(), []);
     assert!(node.stop().is_empty());
 }
 

@@ -12,13 +12,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-fn root() -> &'static Path {
+pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Fenced blocks of a language in a page.
 fn blocks(page: &str, language: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(root().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
+    blocks_of(&std::fs::read_to_string(root().join(page)).unwrap_or_else(|error| panic!("{page}: {error}")), language)
+}
+
+/// Fenced blocks of a language in a text; `""` for those of none.
+pub(super) fn blocks_of(text: &str, language: &str) -> Vec<String> {
     let parts = text.split("\n```");
     let blocks = parts.skip(1).step_by(2).filter_map(|block| block.split_once('\n')).filter(|(first, _)| *first == language);
     blocks.map(|(_, block)| block.to_owned()).collect()

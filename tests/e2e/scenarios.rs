@@ -6,3 +6,5 @@ mod disk;
 mod failover;
 mod harness;
 mod manual;
+mod rights;
+mod senders;

@@ -20,6 +20,8 @@ pub enum Peer {
     Python,
     Curl,
     Chromium,
+    /// VictoriaMetrics' agent.
+    Vmagent,
 }
 
 impl Peer {
@@ -36,6 +38,7 @@ impl Peer {
             Peer::Python => "python3",
             Peer::Curl => "curl",
             Peer::Chromium => "chromium",
+            Peer::Vmagent => "vmagent",
         }
     }
 
@@ -52,7 +55,9 @@ impl Peer {
                 let status = std::process::Command::new("unshare").args(super::disk::NAMESPACE).arg("true").status();
                 (!status.is_ok_and(|status| status.success())).then(|| "this user may not make a mount namespace".to_owned())
             }),
-            Peer::Prometheus | Peer::Kcat | Peer::Jq | Peer::Strace | Peer::Python | Peer::Curl | Peer::Chromium => program(&[self.name()]),
+            Peer::Prometheus | Peer::Vmagent | Peer::Kcat | Peer::Jq | Peer::Strace | Peer::Python | Peer::Curl | Peer::Chromium => {
+                program(&[self.name()])
+            }
         }
     }
 }

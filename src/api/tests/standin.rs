@@ -86,7 +86,7 @@ impl Node for StandIn {
         let letter = |number| {
             (number, DeadLetter { sink: sink.into(), emission: 9, item: 3, reason: "too large".into(), payload: b"{\"ts\":1}".to_vec() })
         };
-        Ok(if shard.0 == 1 { (after + 1..=5).map(letter).take(limit).collect() } else { Vec::new() })
+        Ok(if shard.0 == 1 { (after.saturating_add(1)..=5).map(letter).take(limit).collect() } else { Vec::new() })
     }
 }
 

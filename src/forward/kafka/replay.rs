@@ -127,6 +127,33 @@ mod tests {
     use crate::forward::rows::Row;
     use crate::forward::rows::RowEncoder;
     use crate::forward::rows::Value;
+    use crate::mutate::damage;
+    use crate::mutate::seeds;
+
+    #[test]
+    fn damaged_letters_are_sent_whole_or_not_at_all() {
+        let rows = [
+            &br#"{"ts":1790000000123,"name":"up","v":1,"job":"node","labels":{"zone":"a","x":"y,\"labels\":{"}}"#[..],
+            br#"{"ts":1,"name":"h","v":null,"histogram":{"count":1,"sum":1.5,"schema":3,"buckets":[[0,1]]},"late":true,"labels":{}}"#,
+            br#"{"labels":{"__name__":"up"},"name":"up","timestamp":"2026-09-21T14:13:20Z","value":"1"}"#,
+        ];
+        let mut sent = 0;
+        for seed in seeds(20_000) {
+            let random = &mut fastrand::Rng::with_seed(seed);
+            let mut row = rows[random.usize(0..rows.len())].to_vec();
+            damage(random, &mut row);
+            for format in [Format::Rows, Format::Row, Format::Adapter] {
+                let Some(again) = Again::of(format, 9, &row) else { continue };
+                sent += 1;
+                assert!(again.row.len() <= row.len() + 16, "SEED={seed}");
+                assert!(serde_json::from_slice::<serde_json::Value>(&again.row).is_ok(), "SEED={seed}");
+            }
+        }
+        assert!(sent > 0 || std::env::var("SEED").is_ok());
+        // Nested beyond what any row of ours is: refused, not followed.
+        let deep = [br#"{"ts":1,"labels":{"a":"#.to_vec(), b"[".repeat(100_000)].concat();
+        assert_eq!(Again::of(Format::Rows, 9, &deep), None);
+    }
 
     #[test]
     fn a_row_tells_its_series_and_is_late_when_sent_again() {
