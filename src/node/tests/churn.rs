@@ -2,7 +2,7 @@
 //!
 //! The day lies in the past and takes seconds: forgetting goes by the data's own time, and only how often it is asked for (`Timing::forget`)
 //! and how much may wait for a twin are made fit for the speed. Runs in a process of its own, since other tests' memory is nobody's churn.
-//! `dedup::tests::churn` has the same day sample by sample.
+//! `dedup::tests::churn` has the same day sample by sample. `HOURS=96 cargo test --lib memory_follows -- --nocapture` lets it go on for longer.
 
 use super::*;
 use crate::telemetry::process::usage;
@@ -19,6 +19,11 @@ const REPLACED: u64 = PODS * 4 / 100;
 fn pods(hour: i64) -> Vec<u64> {
     let first = hour as u64 * REPLACED;
     (first..first + PODS).chain((hour == 12).then_some(0)).collect()
+}
+
+/// How long the day is: 24 hours, or `HOURS`.
+fn hours() -> i64 {
+    std::env::var("HOURS").ok().and_then(|hours| hours.parse().ok()).unwrap_or(24)
 }
 
 /// A scrape of all pods.
@@ -65,11 +70,12 @@ fn day() {
     wait(handle.set_sinks(&[sink("k")])).unwrap();
     wait(handle.configure(|settings| settings.waiting_bytes = 1 << 20)).unwrap();
     let seed = handle.hash_seed();
-    let begin = (clock::wall_ms() - 24 * HOUR) / STEP * STEP;
+    let quarter = hours() / 4 * HOUR;
+    let begin = (clock::wall_ms() - 4 * quarter) / STEP * STEP;
     let (mut taken, mut sent, mut passed, mut of_pod_0) = (0, 0_u64, 0_u64, Vec::new());
     let mut seen = Vec::new();
     let age = forget_age(&handle);
-    for step in 0..24 * HOUR / STEP {
+    for step in 0..4 * quarter / STEP {
         let (hour, time) = (step * STEP / HOUR, begin + step * STEP);
         for (replica, offset) in [("a", 0), ("b", 20_000)] {
             send(&handle, scrape(seed, replica, hour, time + offset)).unwrap();
@@ -94,7 +100,7 @@ fn day() {
         }
         let moved = CursorMove { sink: "k".into(), epoch: 1, emission: taken, ..CursorMove::default() };
         wait(handle.propose(shard, Command::Cursor(moved))).unwrap();
-        if step % (6 * HOUR / STEP) == 6 * HOUR / STEP - 1 {
+        if (step + 1) % (quarter / STEP) == 0 {
             // What lives, what died within the age, and an hour for what is being forgotten.
             let bound = (PODS + REPLACED * (age / HOUR + 1) as u64 + 1) * SERIES_OF_A_POD;
             let mut known = 0;
