@@ -58,6 +58,8 @@ const REST_MIN: Duration = Duration::from_millis(250);
 const REST_MAX: Duration = Duration::from_secs(15);
 /// The view's figures and the cursor are looked after this often.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
+/// How long reports are read when something has failed; those that say why are there already.
+const REPORTS: Duration = Duration::from_millis(20);
 /// Whether the topic has grown is asked this often, while rows flow.
 const ASK_PARTITIONS: Duration = Duration::from_secs(60);
 
@@ -341,12 +343,21 @@ impl Worker {
         match unsent {
             Unsent::Refused(refusal, note) => self.refused(link, outlet, &refusal, note),
             Unsent::Stopped => End::Stopped,
-            Unsent::Error(error) => {
-                let (code, detail) =
-                    link.producer_fatal().unwrap_or((error.rdkafka_error_code().unwrap_or(Code::Unknown), error.to_string()));
-                self.ended_by(link, code, &detail)
-            }
+            Unsent::Error(error) => self.fault(link, outlet, &error),
         }
+    }
+
+    /// What an error means. A refused message, if there is one, says more than the call that noticed; and the call may notice before that
+    /// message's report has been read, so the reports are read first.
+    fn fault(&mut self, link: &Link, outlet: &Outlet, error: &KafkaError) -> End {
+        if link.signals.refusal().is_none() {
+            link.producer.poll(REPORTS);
+        }
+        if let Some(refusal) = link.signals.refusal() {
+            return self.refused(link, outlet, &refusal, None);
+        }
+        let (code, detail) = link.producer_fatal().unwrap_or((error.rdkafka_error_code().unwrap_or(Code::Unknown), error.to_string()));
+        self.ended_by(link, code, &detail)
     }
 
     fn ended_by(&self, link: &Link, code: Code, detail: &str) -> End {
