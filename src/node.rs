@@ -241,7 +241,7 @@ impl Handle {
         let wrong = |error: &dyn std::fmt::Display| ReadError(format!("entry {number} of shard {}: {error}", shard.0));
         let stamped = entry::parse(&stored).map_err(|error| wrong(&error))?;
         let Entry::Samples(samples) = stamped.entry else { return Ok(None) };
-        let mut raw = Vec::new();
+        let mut raw = self.shared.bodies.room();
         pack::unpack(samples.packing, samples.body, Bounds::default(), &mut raw).map_err(|error| wrong(&error))?;
         let strip = samples.strip.iter().map(|label| (*label).to_owned()).collect();
         let body = Arc::new(Body { protocol: samples.protocol, raw, strip });

@@ -18,7 +18,8 @@ pub struct Settings {
     pub queue_bytes: usize,
     /// Bytes that may wait for the writer, of all shards together (Q3).
     pub write_bytes: usize,
-    /// Unpacked bodies kept for sinks: 256 MiB are 260 requests of 2,000 samples of 490 B.
+    /// Unpacked bodies kept for sinks: 64 MiB are 65 requests of 2,000 samples of 490 B; sinks that keep up
+    /// read an entry within the same second.
     pub body_bytes: usize,
     /// Emissions kept in memory per shard, in picks of 8 bytes.
     pub recent_picks: usize,
@@ -97,7 +98,7 @@ impl Settings {
             queue_slots: 4096,
             queue_bytes: 64 << 20,
             write_bytes: 128 << 20,
-            body_bytes: 256 << 20,
+            body_bytes: 64 << 20,
             recent_picks: 2 << 20,
             reserve: Reserve::Percent(10),
             limits: Limits::default(),
