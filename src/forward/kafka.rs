@@ -342,6 +342,11 @@ impl Worker {
             Unsent::Refused(refusal, note) => self.refused(link, outlet, &refusal, note),
             Unsent::Stopped => End::Stopped,
             Unsent::Error(error) => {
+                // A refusal leaves the transaction in an error state, and that is all that the next message is told.
+                link.producer.poll(Duration::ZERO);
+                if let Some(refusal) = link.signals.refusal() {
+                    return self.refused(link, outlet, &refusal, None);
+                }
                 let (code, detail) =
                     link.producer_fatal().unwrap_or((error.rdkafka_error_code().unwrap_or(Code::Unknown), error.to_string()));
                 self.ended_by(link, code, &detail)
