@@ -8,6 +8,7 @@ pub mod dev;
 mod metrics;
 mod pins;
 mod reload;
+mod replay;
 mod running;
 mod senders;
 mod sinks;

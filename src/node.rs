@@ -306,9 +306,10 @@ impl Handle {
     /// Dead letters of a sink in a shard after a number, at most so many. May block.
     pub fn dead(&self, shard: ShardId, sink: &str, after: u64, limit: usize) -> Result<Vec<(u64, DeadLetter)>, ReadError> {
         let (mut found, mut wrong) = (Vec::new(), None);
-        let scanned = self.shared.store.scan(Family::Dead, shard, after + 1, &mut |number, bytes| {
+        let (gone, resent) = self.shared.lane(shard).map(|lane| lock(&lane.views).dead_gone.clone()).unwrap_or_default();
+        let scanned = self.shared.store.scan(Family::Dead, shard, after.max(gone).saturating_add(1), &mut |number, bytes| {
             match DeadLetter::decode(bytes) {
-                Ok(letter) if letter.sink == sink => found.push((number, letter)),
+                Ok(letter) if letter.sink == sink && !resent.contains(&number) => found.push((number, letter)),
                 Ok(_) => {}
                 Err(error) => wrong = Some(ReadError(format!("dead letter {number}: {error}"))),
             }

@@ -5,4 +5,5 @@ mod crash;
 mod disk;
 mod failover;
 mod harness;
+mod letters;
 mod manual;
