@@ -27,6 +27,7 @@ use crate::wire::remote_write::Protocol;
 use crate::wire::remote_write::Walker;
 
 mod damage;
+mod forget;
 mod space;
 
 fn settings(directory: &Path) -> Settings {
