@@ -107,3 +107,6 @@ fn make_data_dir(config: &Config) -> Result<(), Fault> {
         ))
     })
 }
+
+#[cfg(test)]
+mod tests;

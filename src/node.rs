@@ -123,10 +123,10 @@ impl Handle {
         };
         let mut encoded = Vec::new();
         entry::encode(0, &Entry::Samples(samples), &mut encoded);
-        let Offer { group, replica, settings, unpacked, claim, .. } = offer;
+        let Offer { group, replica, settings, unpacked, bare, claim, .. } = offer;
         let (reply, answer) = oneshot::channel();
         self.shared.spend(bytes);
-        lane.mailbox.offer(Queued { encoded, group, replica, settings, unpacked, claim, reply })?;
+        lane.mailbox.offer(Queued { encoded, group, replica, settings, unpacked, bare, claim, reply })?;
         Ok(answer)
     }
 
@@ -293,6 +293,10 @@ impl Handle {
         for lane in &self.shared.lanes {
             let of_shard = Arc::clone(&lock(&lane.views).groups);
             groups.extend(of_shard.iter().cloned());
+        }
+        let mut sharing = self.shared.sharing();
+        for group in &mut groups {
+            group.oddities.extend(sharing.remove(&group.name).unwrap_or_default());
         }
         groups.sort_by(|a, b| a.name.cmp(&b.name));
         groups

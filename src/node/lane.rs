@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use tokio::sync::watch;
 
+use crate::dedup::detect::doctor::Bare;
 use crate::model::ShardId;
 use crate::node::mailbox::Mailbox;
 use crate::node::view::CursorView;
@@ -35,6 +36,8 @@ pub(super) struct Recent {
 pub(super) struct Views {
     pub groups: Arc<Vec<GroupView>>,
     pub cursors: Arc<Vec<CursorView>>,
+    /// Smallest hashes of the groups' series without the groups' own labels, for comparison with those of other shards.
+    pub bare: Vec<(String, Arc<Bare>)>,
     /// Dead letters up to this one are gone, and so are these, though the disk may still have them for a moment.
     pub dead_gone: (u64, Arc<BTreeSet<u64>>),
     /// Data shards only: as applied.

@@ -83,6 +83,7 @@ fn offer(seed: u64, group: &str, replica: &str, (series, time, pad): (usize, i64
         digest: encoded,
         body: Bytes::from(packed),
         unpacked: None,
+        bare: Vec::new(),
         claim: None,
     }
 }
