@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::cli::Asked;
 use crate::cli::Failure;
+use crate::cli::Node;
 use crate::cli::client::segment;
 use crate::cli::table::Table;
 use crate::cli::table::cell;
@@ -45,7 +46,7 @@ pub struct Tap {
     #[arg(long, short = 'n', value_name = "ROWS")]
     count: Option<u64>,
     #[command(flatten)]
-    asked: Asked,
+    node: Node,
 }
 
 /// Does it.
@@ -74,7 +75,7 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
 
 /// Copies rows to standard output until there are enough of them, or nobody reads on.
 pub async fn tap(tap: Tap) -> Result<(), Failure> {
-    let mut body = tap.asked.client().open(&format!("/api/v1/sinks/{}/tap", segment(&tap.sink))).await?;
+    let mut body = tap.node.client().open(&format!("/api/v1/sinks/{}/tap", segment(&tap.sink))).await?;
     let mut out = std::io::stdout().lock();
     let mut left = tap.count.unwrap_or(u64::MAX);
     let mut begun: Vec<u8> = Vec::new();
