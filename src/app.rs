@@ -8,6 +8,7 @@ pub mod dev;
 mod metrics;
 mod pins;
 mod reload;
+mod replay;
 mod running;
 mod senders;
 mod sinks;
@@ -132,3 +133,6 @@ fn make_data_dir(config: &Config) -> Result<(), Fault> {
         ))
     })
 }
+
+#[cfg(test)]
+mod tests;

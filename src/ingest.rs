@@ -74,6 +74,8 @@ pub struct Ingest<T> {
     metrics: Metrics,
     senders: Senders,
     seldom: Seldom,
+    /// Whether requests of this time show their series for comparison with other groups'.
+    shows: fn(i64) -> bool,
 }
 
 struct Rules {
@@ -108,7 +110,14 @@ impl<T: Target> Ingest<T> {
             metrics: Metrics::default(),
             senders: Senders::default(),
             seldom: Seldom::every(REPEAT),
+            shows: identity::now_and_then,
         }
+    }
+
+    /// All requests show their series: for tests that cannot wait for the minute.
+    #[cfg(test)]
+    pub fn show_always(&mut self) {
+        self.shows = |_| true;
     }
 
     /// Takes new rules; requests under way end by the old ones.
@@ -194,12 +203,14 @@ impl<T: Target> Ingest<T> {
     async fn decode_and_offer(&self, head: &Head, packed: bytes::Bytes, mut claim: Claim, rules: &Rules) -> Outcome {
         // Twice, because the settings may change between the digest and the shard; what the first round committed is a repeat then.
         for _ in 0..2 {
+            let now_ms = clock::wall_ms();
             let job = Job {
                 packed: packed.clone(),
                 packing: head.packing,
                 protocol: head.protocol,
                 hint: head.hint.clone(),
-                now_ms: clock::wall_ms(),
+                now_ms,
+                bare: (self.shows)(now_ms),
                 unpacked_bytes: rules.limits.unpacked_bytes,
             };
             self.metrics.waits(1);
@@ -352,6 +363,7 @@ fn offer_of(parcel: Parcel, protocol: Protocol, strip: Vec<String>, settings: u6
         digest: parcel.digest,
         body: parcel.body,
         unpacked: None,
+        bare: parcel.lane.bare.into_hashes(),
         claim,
     }
 }

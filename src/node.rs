@@ -123,10 +123,10 @@ impl Handle {
         };
         let mut encoded = Vec::new();
         entry::encode(0, &Entry::Samples(samples), &mut encoded);
-        let Offer { group, replica, settings, unpacked, claim, .. } = offer;
+        let Offer { group, replica, settings, unpacked, bare, claim, .. } = offer;
         let (reply, answer) = oneshot::channel();
         self.shared.spend(bytes);
-        lane.mailbox.offer(Queued { encoded, group, replica, settings, unpacked, claim, reply })?;
+        lane.mailbox.offer(Queued { encoded, group, replica, settings, unpacked, bare, claim, reply })?;
         Ok(answer)
     }
 
@@ -294,6 +294,10 @@ impl Handle {
             let of_shard = Arc::clone(&lock(&lane.views).groups);
             groups.extend(of_shard.iter().cloned());
         }
+        let mut sharing = self.shared.sharing();
+        for group in &mut groups {
+            group.oddities.extend(sharing.remove(&group.name).unwrap_or_default());
+        }
         groups.sort_by(|a, b| a.name.cmp(&b.name));
         groups
     }
@@ -306,9 +310,10 @@ impl Handle {
     /// Dead letters of a sink in a shard after a number, at most so many. May block.
     pub fn dead(&self, shard: ShardId, sink: &str, after: u64, limit: usize) -> Result<Vec<(u64, DeadLetter)>, ReadError> {
         let (mut found, mut wrong) = (Vec::new(), None);
-        let scanned = self.shared.store.scan(Family::Dead, shard, after.saturating_add(1), &mut |number, bytes| {
+        let (gone, resent) = self.shared.lane(shard).map(|lane| lock(&lane.views).dead_gone.clone()).unwrap_or_default();
+        let scanned = self.shared.store.scan(Family::Dead, shard, after.max(gone).saturating_add(1), &mut |number, bytes| {
             match DeadLetter::decode(bytes) {
-                Ok(letter) if letter.sink == sink => found.push((number, letter)),
+                Ok(letter) if letter.sink == sink && !resent.contains(&number) => found.push((number, letter)),
                 Ok(_) => {}
                 Err(error) => wrong = Some(ReadError(format!("dead letter {number}: {error}"))),
             }

@@ -48,8 +48,8 @@ pub struct LoadArguments {
     /// How long to write, seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     seconds: u64,
-    /// Which Remote Write.
-    #[arg(long, value_enum, default_value_t = Version::V1)]
+    /// Which Remote Write: v1 or v2.
+    #[arg(long, value_enum, hide_possible_values = true, default_value_t = Version::V1)]
     protocol: Version,
     /// Connections of each replica.
     #[arg(long, default_value_t = 4)]

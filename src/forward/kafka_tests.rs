@@ -569,8 +569,10 @@ fn dead_letters_are_sent_again_late_and_where_their_series_is() {
     delivered(&bench, &sink);
     let row = bench.read(2).remove(0).text.lines().next().unwrap().to_owned();
     let letter = |payload: &[u8]| crate::shard::command::DeadLetter { payload: payload.to_vec(), ..Default::default() };
-    let outcomes = sink.replay(1, 0, &[letter(row.as_bytes()), letter(&row.as_bytes()[..50])]).unwrap();
-    assert_eq!(outcomes, [Ok(()), Err(crate::forward::kafka::replay::ReplayError::NotWhole)]);
+    let outcomes = sink.resender().send((1, 0), &[letter(row.as_bytes()), letter(&row.as_bytes()[..50])], &|| true).unwrap();
+    use crate::forward::kafka::replay::ReplayError;
+    assert_eq!(outcomes, [Ok(()), Err(ReplayError::NotWhole)]);
+    assert_eq!(sink.resender().send((1, 0), &[letter(row.as_bytes())], &|| false).unwrap(), [Err(ReplayError::NotTried)]);
     stop(sink);
     let again: Vec<serde_json::Value> =
         bench.read(3).into_iter().flat_map(|message| message.rows).filter(|row| row["late"] == true).collect();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::dedup::detect::doctor::WATCHED;
 use crate::shard::replica::Limits;
 
 /// Bounds and places. `Default` is for one node of a large installation; the arithmetic stands beside each number.
@@ -65,6 +66,8 @@ pub struct Timing {
     pub forget: Duration,
     /// Between two looks at who should lead.
     pub detect: Duration,
+    /// How long a group is watched before what is odd about it is shown.
+    pub watched: Duration,
     /// Between two looks at what may be deleted.
     pub free: Duration,
     /// Between two views for people, and looks at budgets.
@@ -82,6 +85,7 @@ impl Default for Timing {
             image_bytes: 512 << 20,
             forget: Duration::from_secs(600),
             detect: Duration::from_millis(500),
+            watched: Duration::from_millis(WATCHED),
             free: Duration::from_secs(10),
             view: Duration::from_secs(1),
             space: Duration::from_millis(500),

@@ -148,6 +148,7 @@ impl Node {
             space: Space::default(),
             stopping: AtomicBool::new(false),
             switch_limits: std::sync::Mutex::default(),
+            compared: std::sync::Mutex::default(),
             store,
             settings,
         });

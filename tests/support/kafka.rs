@@ -2,7 +2,7 @@
 
 use super::peers::kafka_libs;
 use super::process::{Process, Scratch, eventually, free_port};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -135,6 +135,18 @@ impl Kafka {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((name, code)) => panic!("create topic {name}: {code}"),
             }
+        }
+    }
+
+    /// Sets the most that the topic takes at once, bytes.
+    pub fn bound_messages(&self, topic: &str, bytes: usize) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        let admin: AdminClient<_> = self.client().create().expect("admin client");
+        let bytes = bytes.to_string();
+        let wanted = [AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &bytes)];
+        let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(30)));
+        for one in runtime.block_on(admin.alter_configs(&wanted, &options)).expect("alter topic") {
+            one.unwrap_or_else(|(what, code)| panic!("alter {what:?}: {code}"));
         }
     }
 

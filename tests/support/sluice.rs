@@ -121,6 +121,12 @@ impl Sluice {
         Client::new(self.address()).call("GET", path).unwrap_or_else(|error| panic!("GET {path}: {error}"))
     }
 
+    /// The same with POST.
+    #[track_caller]
+    pub fn post(&self, path: &str) -> Http {
+        Client::new(self.address()).call("POST", path).unwrap_or_else(|error| panic!("POST {path}: {error}"))
+    }
+
     /// The sum of a metric over all its label sets whose text holds `labels`.
     pub fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = self.get("/metrics").text();

@@ -12,7 +12,6 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::BaseRecord;
 use rdkafka::producer::Producer;
 
-use crate::clock;
 use crate::forward::format::Format;
 use crate::forward::format::RESERVED;
 use crate::forward::kafka::client;
@@ -23,9 +22,6 @@ use crate::forward::settings::KafkaSettings;
 use crate::wire::remote_write::Label;
 use crate::wire::remote_write::series_hash;
 
-/// How long all of it may take.
-const REPLAY: Duration = Duration::from_secs(30);
-
 /// Why a letter was not sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
@@ -35,6 +31,9 @@ pub enum ReplayError {
     /// Kafka does not have it.
     #[error("kafka did not take it: {0}")]
     Refused(String),
+    /// There was no time left, or the node stops.
+    #[error("it was not tried: time was up")]
+    NotTried,
 }
 
 /// A row as it is sent again, and the hash of its series.
@@ -44,27 +43,30 @@ struct Again {
     series: u64,
 }
 
-/// Sends rows again, in order; one outcome each. Blocking.
+/// Sends rows again, in order, for as long as `go_on` says so; one outcome each. Blocking.
 pub fn replay(
     settings: &KafkaSettings,
     identity: &Identity,
     seed: u64,
     rows: &[&[u8]],
+    go_on: &dyn Fn() -> bool,
 ) -> Result<Vec<Result<(), ReplayError>>, KafkaError> {
     let settings = KafkaSettings { delivery: Delivery::AtLeastOnce, ..settings.clone() };
     let link = client::producer(&settings, identity, BATCH_BYTES)?;
-    let until = clock::now() + REPLAY;
     let metadata = link.producer.client().fetch_metadata(Some(&settings.topic), Duration::from_secs(5))?;
     let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len()) as u64;
     if partitions == 0 {
         return Err(KafkaError::MetadataFetch(rdkafka::types::RDKafkaErrorCode::UnknownTopicOrPartition));
     }
     let mut taken = Vec::new();
-    let mut send = |row: &[u8]| {
+    let mut send = |id: usize, row: &[u8]| {
+        if !go_on() {
+            return Err(ReplayError::NotTried);
+        }
         let again = Again::of(settings.format, seed, row).ok_or(ReplayError::NotWhole)?;
         let key = (settings.format == Format::Row).then(|| format!("{:016x}", again.series));
         let partition = (again.series % partitions) as i32;
-        let mut record = BaseRecord::<str, [u8], usize>::with_opaque_to(&settings.topic, 0).partition(partition).payload(&again.row);
+        let mut record = BaseRecord::<str, [u8], usize>::with_opaque_to(&settings.topic, id).partition(partition).payload(&again.row);
         record.key = key.as_deref();
         record.headers =
             settings.format.header().map(|format| OwnedHeaders::new().insert(Header { key: "sluice-format", value: Some(format) }));
@@ -73,18 +75,19 @@ pub fn replay(
         loop {
             link.producer.poll(Duration::from_millis(5));
             link.signals.drain_taken(&mut taken);
-            if let Some(refusal) = link.signals.take_refusal() {
-                return Err(ReplayError::Refused(refusal.code.to_string()));
-            }
-            if !taken.is_empty() {
+            // By its number: the answer to one that was given up may still come.
+            if taken.contains(&id) {
                 return Ok(());
             }
-            if clock::now() >= until {
+            if let Some(refusal) = link.signals.take_refusal().filter(|refusal| refusal.id == id) {
+                return Err(ReplayError::Refused(refusal.code.to_string()));
+            }
+            if !go_on() {
                 return Err(ReplayError::Refused("no answer in time".to_owned()));
             }
         }
     };
-    Ok(rows.iter().map(|row| send(row)).collect())
+    Ok(rows.iter().enumerate().map(|(id, row)| send(id, row)).collect())
 }
 
 impl Again {

@@ -54,6 +54,7 @@ fn scrape(seed: u64, replica: &str, hour: i64, time: i64) -> Offer {
         settings: 0,
         digest: encoded,
         body,
+        bare: Vec::new(),
         unpacked: None,
         claim: None,
     }
