@@ -29,9 +29,12 @@ kafka         command:java                     default-jre-headless       java-1
 kafka         command:mvn                      maven                      maven
 prometheus    command:prometheus               prometheus                 golang-github-prometheus
 node-exporter command:prometheus-node-exporter|command:node_exporter prometheus-node-exporter node-exporter
+vmagent       command:vmagent                  victoria-metrics         victoria-metrics
 kcat          command:kcat                     kcat                       kcat
 jq            command:jq                       jq                         jq
 python3       command:python3                  python3                    python3
+curl          command:curl                     curl                       curl
+chromium      command:chromium                 chromium                   chromium
 strace        command:strace                   strace                     strace
 tmpfs         command:unshare                  util-linux                 util-linux
 '
@@ -68,9 +71,9 @@ install_missing() {
   say "$why: installing $packages ($time)"
   # A server that a package brings is for the tests, which start their own on free ports: the one of the system stays off.
   case " $packages " in
-    *" prometheus "* | *" prometheus-node-exporter "*)
+    *" prometheus "* | *" prometheus-node-exporter "* | *" victoria-metrics "*)
       if [ "$family" = debian ] && command -v systemctl >/dev/null; then
-        for unit in prometheus prometheus-node-exporter; do
+        for unit in prometheus prometheus-node-exporter victoria-metrics; do
           case " $packages " in *" $unit "*) "${run[@]}" systemctl mask "$unit" >&2 || true
             say "  $unit.service stays off (systemctl unmask $unit gives it back)" ;; esac
         done

@@ -27,7 +27,7 @@ use crate::cli::client::Client;
 
 /// Takes remote-write from pairs of Prometheus, lets each sample through once, forwards it to Kafka.
 #[derive(Debug, Parser)]
-#[command(name = "sluice", version, propagate_version = true, after_help = AFTER)]
+#[command(name = "sluice", version, after_help = AFTER)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -35,12 +35,14 @@ struct Arguments {
 
 const AFTER: &str = "\
 First steps:
-  sluice dev                             a node, a Kafka and a pair of senders in one process; prints what to try
-  sluice check /etc/sluice/sluice.yaml   says everything that is wrong with a configuration, or nothing
-  sluice run --config sluice.yaml        runs a node
-  sluice group list                      who leads, who stands by, what was covered (asks a running node)
+  sluice dev                        try it: node, Kafka, senders in one process
+  sluice check sluice.yaml          what is wrong with a configuration
+  sluice run --config sluice.yaml   run a node
+  sluice status                     what a running node does; what is wrong
+  sluice group list                 who leads, who stands by, what was covered
 
-Exit codes: 0 done, 1 failed, 2 wrong command or configuration, 3 no answer from the node.";
+Exit codes: 0 done, 1 failed, 2 wrong command or configuration,
+            3 no answer from the node.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -50,12 +52,12 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Say everything that is wrong with a configuration: line, key, rule and remedy of each problem.
+    /// Say all that is wrong with a configuration: line, rule, remedy.
     Check {
         /// The configuration.
         file: PathBuf,
     },
-    /// Run a node to look at: with an in-process Kafka and a pair of synthetic Prometheus senders.
+    /// Run a node to look at, with a Kafka and senders of its own.
     Dev(Dev),
     /// What the node does now: groups, sinks, problems.
     Status(Asked),
@@ -103,12 +105,25 @@ struct Dev {
     interval: u64,
 }
 
-/// For every verb that asks a running node.
+/// Which running node is asked.
 #[derive(Clone, Debug, Args)]
-pub struct Asked {
+pub struct Node {
     /// The node to ask.
     #[arg(long, env = "SLUICE_SERVER", value_name = "URL", default_value = "http://127.0.0.1:9201")]
     server: String,
+}
+
+impl Node {
+    fn client(&self) -> Client {
+        Client::new(&self.server)
+    }
+}
+
+/// For every verb that asks a running node and shows its answer.
+#[derive(Clone, Debug, Args)]
+pub struct Asked {
+    #[command(flatten)]
+    node: Node,
     /// Print the node's JSON (docs/api.md) instead of a table.
     #[arg(long)]
     json: bool,
@@ -116,7 +131,7 @@ pub struct Asked {
 
 impl Asked {
     fn client(&self) -> Client {
-        Client::new(&self.server)
+        self.node.client()
     }
 }
 
@@ -226,6 +241,15 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_first_page_fits_a_narrow_terminal() {
+        let page = Arguments::command().term_width(80).render_long_help().to_string();
+        for line in AFTER.lines().chain(page.lines()) {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        assert!(AFTER.lines().all(|line| page.contains(line)), "nothing is wrapped: {page}");
     }
 
     #[test]

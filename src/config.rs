@@ -128,7 +128,7 @@ impl Config {
                     key: "(the file)".into(),
                     value: String::new(),
                     rule: format!("is no YAML: {}", broken.reason),
-                    remedy: "look at this line and the one above: indentation, a missing `:` or quote".into(),
+                    remedy: "look at this line and those next to it: indentation, tabs, a missing `:` or quote".into(),
                 }]);
             }
         };
@@ -272,5 +272,7 @@ fn read_logging(section: &Section<'_>) -> Logging {
     Logging { level, format }
 }
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;

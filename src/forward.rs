@@ -67,6 +67,28 @@ struct Running {
     thread: JoinHandle<()>,
 }
 
+/// Sends dead letters again, as the sink was set when this was taken from it.
+#[derive(Clone, Debug)]
+pub struct Resender {
+    identity: Identity,
+    settings: Arc<KafkaSettings>,
+}
+
+impl Resender {
+    /// Sends the letters in order, for as long as `go_on` says so: one outcome each, or why no broker could be asked. `seed` is that of
+    /// the cluster's series hashes. What Kafka took is to be followed by a `Command::Resent`. Blocking.
+    pub fn send(
+        &self,
+        (shard, seed): (u16, u64),
+        letters: &[DeadLetter],
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Vec<Result<(), ReplayError>>, KafkaError> {
+        let identity = Identity { shard, ..self.identity.clone() };
+        let rows: Vec<&[u8]> = letters.iter().map(|letter| letter.payload.as_slice()).collect();
+        replay::replay(&self.settings, &identity, seed, &rows, go_on)
+    }
+}
+
 /// Who a sink is: the names that Kafka sees, and what no other cluster has.
 #[derive(Clone, Debug)]
 pub struct SinkIdentity {
@@ -137,12 +159,9 @@ impl Sink {
         self.workers.iter().for_each(|worker| worker.control.pause(paused));
     }
 
-    /// Sends dead letters again, in order: one outcome each. `seed` is that of the cluster's series hashes. The letters stay in the log
-    /// until it lets them go: no entry removes one yet. Blocking, at most half a minute.
-    pub fn replay(&self, shard: u16, seed: u64, letters: &[DeadLetter]) -> Result<Vec<Result<(), ReplayError>>, KafkaError> {
-        let identity = Identity { shard, ..self.identity.clone() };
-        let rows: Vec<&[u8]> = letters.iter().map(|letter| letter.payload.as_slice()).collect();
-        replay::replay(&self.settings, &identity, seed, &rows)
+    /// What sends dead letters again. It has nothing to do with the workers, and outlives the sink if need be.
+    pub fn resender(&self) -> Resender {
+        Resender { identity: self.identity.clone(), settings: Arc::clone(&self.settings) }
     }
 
     /// Stops: what is open is committed within the grace. Returns what had to be left undone, by name. Blocking.

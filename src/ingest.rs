@@ -24,12 +24,14 @@ use std::time::Duration;
 
 use hyper::Method;
 use hyper::StatusCode;
+use hyper::body::Body as _;
 
 use crate::admission::Budget;
 use crate::admission::Claim;
 use crate::clock;
 use crate::config::groups::Groups;
 use crate::config::limits::Limits;
+use crate::dedup::detect;
 use crate::ingest::answer::Answer;
 use crate::ingest::answer::Context;
 use crate::ingest::answer::Outcome;
@@ -72,6 +74,8 @@ pub struct Ingest<T> {
     metrics: Metrics,
     senders: Senders,
     seldom: Seldom,
+    /// Whether requests of this time show their series for comparison with other groups'.
+    shows: fn(i64) -> bool,
 }
 
 struct Rules {
@@ -106,7 +110,14 @@ impl<T: Target> Ingest<T> {
             metrics: Metrics::default(),
             senders: Senders::default(),
             seldom: Seldom::every(REPEAT),
+            shows: identity::now_and_then,
         }
+    }
+
+    /// All requests show their series: for tests that cannot wait for the minute.
+    #[cfg(test)]
+    pub fn show_always(&mut self) {
+        self.shows = |_| true;
     }
 
     /// Takes new rules; requests under way end by the old ones.
@@ -130,6 +141,13 @@ impl<T: Target> Ingest<T> {
         &self.senders
     }
 
+    /// A connection is gone. Whoever has no other one left may have died: the next silence of theirs counts sooner.
+    pub fn gone(&self, connection: u64) {
+        for (group, replica) in self.senders.gone(connection) {
+            self.target.doubt(&group, &replica, detect::Hint::Closed);
+        }
+    }
+
     /// Takes one request whose path was found to be ours.
     pub async fn take(&self, request: serve::Request, peer: serve::Peer, hint: Hint) -> serve::Response {
         let started = clock::now();
@@ -147,7 +165,7 @@ impl<T: Target> Ingest<T> {
 
     async fn outcome(&self, request: serve::Request, peer: serve::Peer, hint: Hint) -> Outcome {
         let rules = Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner));
-        if head::is_handshake(request.method(), request.uri().query()) {
+        if head::is_handshake(request.method(), request.body().is_end_stream(), request.uri().query()) {
             return Outcome::Handshake;
         }
         let known = match (request.method(), head::protocol(request.headers()), head::packing(request.headers())) {
@@ -185,12 +203,14 @@ impl<T: Target> Ingest<T> {
     async fn decode_and_offer(&self, head: &Head, packed: bytes::Bytes, mut claim: Claim, rules: &Rules) -> Outcome {
         // Twice, because the settings may change between the digest and the shard; what the first round committed is a repeat then.
         for _ in 0..2 {
+            let now_ms = clock::wall_ms();
             let job = Job {
                 packed: packed.clone(),
                 packing: head.packing,
                 protocol: head.protocol,
                 hint: head.hint.clone(),
-                now_ms: clock::wall_ms(),
+                now_ms,
+                bare: (self.shows)(now_ms),
                 unpacked_bytes: rules.limits.unpacked_bytes,
             };
             self.metrics.waits(1);
@@ -299,6 +319,7 @@ impl<T: Target> Ingest<T> {
                 group: &lane.group,
                 replica: &lane.replica,
                 address: head.peer.address.ip(),
+                connection: head.peer.connection,
                 protocol: head.protocol,
                 agent: &head.agent,
                 now_ms,
@@ -342,6 +363,7 @@ fn offer_of(parcel: Parcel, protocol: Protocol, strip: Vec<String>, settings: u6
         digest: parcel.digest,
         body: parcel.body,
         unpacked: None,
+        bare: parcel.lane.bare.into_hashes(),
         claim,
     }
 }

@@ -12,6 +12,9 @@ pub mod secret;
 pub mod serve;
 pub mod telemetry;
 
+#[cfg(test)]
+mod mutate;
+
 // L1: the words.
 pub mod model;
 

@@ -117,10 +117,10 @@ impl Handle {
         let bytes = offer.body.len() + offer.digest.len();
         self.room_for(lane, bytes)?;
         let encoded = encode(&offer)?;
-        let Offer { group, replica, settings, unpacked, claim, .. } = offer;
+        let Offer { group, replica, settings, unpacked, bare, claim, .. } = offer;
         let (reply, answer) = oneshot::channel();
         self.shared.spend(bytes);
-        lane.mailbox.offer(Queued { encoded, group, replica, settings, unpacked, claim, reply })?;
+        lane.mailbox.offer(Queued { encoded, group, replica, settings, unpacked, bare, claim, reply })?;
         Ok(answer)
     }
 
@@ -232,7 +232,7 @@ impl Handle {
         let wrong = |error: &dyn std::fmt::Display| ReadError(format!("entry {number} of shard {}: {error}", shard.0));
         let stamped = entry::parse(&stored).map_err(|error| wrong(&error))?;
         let Entry::Samples(samples) = stamped.entry else { return Ok(None) };
-        let mut raw = Vec::new();
+        let mut raw = self.shared.bodies.room();
         pack::unpack(samples.packing, samples.body, Bounds::default(), &mut raw).map_err(|error| wrong(&error))?;
         let strip = samples.strip.iter().map(|label| (*label).to_owned()).collect();
         let body = Arc::new(Body { protocol: samples.protocol, raw, strip });
@@ -285,6 +285,10 @@ impl Handle {
             let of_shard = Arc::clone(&lock(&lane.views).groups);
             groups.extend(of_shard.iter().cloned());
         }
+        let mut sharing = self.shared.sharing();
+        for group in &mut groups {
+            group.oddities.extend(sharing.remove(&group.name).unwrap_or_default());
+        }
         groups.sort_by(|a, b| a.name.cmp(&b.name));
         groups
     }
@@ -297,9 +301,10 @@ impl Handle {
     /// Dead letters of a sink in a shard after a number, at most so many. May block.
     pub fn dead(&self, shard: ShardId, sink: &str, after: u64, limit: usize) -> Result<Vec<(u64, DeadLetter)>, ReadError> {
         let (mut found, mut wrong) = (Vec::new(), None);
-        let scanned = self.shared.store.scan(Family::Dead, shard, after + 1, &mut |number, bytes| {
+        let (gone, resent) = self.shared.lane(shard).map(|lane| lock(&lane.views).dead_gone.clone()).unwrap_or_default();
+        let scanned = self.shared.store.scan(Family::Dead, shard, after.max(gone).saturating_add(1), &mut |number, bytes| {
             match DeadLetter::decode(bytes) {
-                Ok(letter) if letter.sink == sink => found.push((number, letter)),
+                Ok(letter) if letter.sink == sink && !resent.contains(&number) => found.push((number, letter)),
                 Ok(_) => {}
                 Err(error) => wrong = Some(ReadError(format!("dead letter {number}: {error}"))),
             }

@@ -38,6 +38,8 @@ pub type Response = hyper::Response<Body>;
 pub type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
 /// What answers requests.
 pub type Answerer = Arc<dyn Fn(Request, Peer) -> Answering + Send + Sync>;
+/// Is told when a connection is gone: its number, which every request that came over it has named.
+pub type Gone = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// Prometheus closes idle connections after 5 minutes: the receiver must not be the one that closes first, or a request that is just
 /// being sent meets a closed connection. Also the most that the head of a request may take.
@@ -54,6 +56,8 @@ const HTTP2_WINDOW: u32 = 4 << 20;
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
+    /// The number of its connection, never used again while the process lives.
+    pub connection: u64,
     /// It came over a connection beyond the bound.
     pub beyond_bound: bool,
 }
@@ -104,12 +108,22 @@ pub struct Bounds {
     pub drain: Duration,
 }
 
+/// Who answers, and who is told of the end of a connection.
+#[derive(Clone)]
+pub struct Door {
+    /// Answers requests.
+    pub answerer: Answerer,
+    /// Is told of connections that are gone.
+    pub gone: Gone,
+}
+
 /// Accepts and answers until `stop` says so, then lets requests under way end. Returns how many connections had to be cut.
-pub async fn run(listener: Listener, bounds: Bounds, answerer: Answerer, metrics: Metrics, mut stop: watch::Receiver<bool>) -> usize {
+pub async fn run(listener: Listener, bounds: Bounds, door: Door, metrics: Metrics, mut stop: watch::Receiver<bool>) -> usize {
     let hard = bounds.connections + (bounds.connections / 4).max(64);
     let open = Arc::new(AtomicUsize::new(0));
     let stopping = stop.clone();
     let mut connections: JoinSet<()> = JoinSet::new();
+    let mut last = 0;
     loop {
         let full = connections.len() >= hard;
         tokio::select! {
@@ -119,10 +133,11 @@ pub async fn run(listener: Listener, bounds: Bounds, answerer: Answerer, metrics
             accepted = listener.listener.accept(), if !full => match accepted {
                 Ok((stream, address)) => {
                     let number = open.fetch_add(1, Ordering::Relaxed) + 1;
-                    let peer = Peer { address, beyond_bound: number > bounds.connections };
+                    last += 1;
+                    let peer = Peer { address, connection: last, beyond_bound: number > bounds.connections };
                     metrics.opened(peer.beyond_bound);
-                    let left = Leaving { open: Arc::clone(&open), metrics: metrics.clone() };
-                    connections.spawn(connection(stream, peer, Arc::clone(&answerer), stopping.clone(), left));
+                    let left = Leaving { open: Arc::clone(&open), metrics: metrics.clone(), connection: last, gone: Arc::clone(&door.gone) };
+                    connections.spawn(connection(stream, peer, Arc::clone(&door.answerer), stopping.clone(), left));
                 }
                 // Out of descriptors or memory: existing connections go on, new ones are tried again.
                 Err(error) => {
@@ -152,12 +167,15 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 struct Leaving {
     open: Arc<AtomicUsize>,
     metrics: Metrics,
+    connection: u64,
+    gone: Gone,
 }
 
 impl Drop for Leaving {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
         self.metrics.closed();
+        (self.gone)(self.connection);
     }
 }
 
@@ -203,12 +221,17 @@ async fn connection(stream: TcpStream, peer: Peer, answerer: Answerer, mut stop:
 async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
     let mut first = [0u8; HTTP2_PREFACE.len()];
     loop {
+        // Asked before the peek, which then sees all that will ever come.
+        let ended = stream.ready(tokio::io::Interest::READABLE).await?.is_read_closed();
         let seen = stream.peek(&mut first).await?;
         if seen == 0 || first[..seen] != HTTP2_PREFACE[..seen] {
             return Ok(false);
         }
         if seen == first.len() {
             return Ok(true);
+        }
+        if ended {
+            return Ok(false);
         }
         // `peek` returns at once while some bytes are there: a sender that dribbles its preface is looked at again a little later.
         tokio::time::sleep(Duration::from_millis(5)).await;

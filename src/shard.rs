@@ -11,6 +11,8 @@ pub mod control;
 pub mod data;
 pub mod emission;
 pub mod entry;
+#[cfg(test)]
+mod hostile_tests;
 pub mod log;
 pub mod member;
 mod raft_log;

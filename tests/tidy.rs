@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by layer, DESIGN's "the ground" first. A module names modules of lower layers only, never one of its own layer.
 const LAYERS: &[&[&str]] = &[
-    &["clock", "config", "secret"],
+    &["clock", "config", "mutate", "secret"],
     &["admission", "serve", "telemetry"],
     &["model"],
     &["alert", "dedup", "relabel", "wire"],
@@ -24,6 +24,8 @@ const WITHIN_A_LAYER: &[(&str, &str)] = &[
     ("cli", "app"),
     // Routes of alerts are matchers too.
     ("alert", "relabel"),
+    // Tests only.
+    ("config", "mutate"),
 ];
 
 /// Macros, which stand at the crate's root wherever they are written, and their module.
@@ -64,7 +66,11 @@ const SITES: &[(&str, &str, &str)] = &[
     ("src/app/running.rs", "JoinSet::new(", "the synthetic senders of dev, ended with the node"),
     ("src/app/running.rs", "spawn_blocking(", "opening and closing the disk"),
     ("src/app/senders.rs", "tokio::spawn(", "drives a synthetic sender's connection, ends with it"),
-    ("src/app/sinks.rs", "spawn_blocking(", "stops all sinks at the same time"),
+    (
+        "src/app/sinks.rs",
+        "spawn_blocking(",
+        "stops all sinks at the same time; one replay of dead letters at a time, which waits for Kafka",
+    ),
     ("src/forward.rs", "thread::Builder::new(", "a worker per sink and shard, joined by Sink::stop"),
     ("src/forward/tap.rs", "broadcast::channel(", "rows for listeners of `tap`: bounded, slow listeners miss some and are counted"),
     ("src/ingest/desk.rs", "spawn_blocking(", "decoding; as many at a time as there are desks"),

@@ -105,8 +105,8 @@ pub trait Sinks: Send + Sync {
     fn list(&self) -> Vec<Sink>;
     /// Rows as they are delivered from now on; `None`: no such sink.
     fn tap(&self, sink: &str) -> Option<Box<dyn Rows>>;
-    /// Delivers dead letters again: how many were, or why not.
-    fn replay<'a>(&'a self, sink: &'a str, letters: Letters) -> Later<'a, Result<u64, Refusal>>;
+    /// Delivers dead letters again: which were, and why others were not. What was delivered is no dead letter any more.
+    fn replay<'a>(&'a self, sink: &'a str, letters: Letters) -> Later<'a, Result<Replayed, Refusal>>;
     /// Holds delivery, or lets it go on.
     fn pause<'a>(&'a self, sink: &'a str, paused: bool) -> Later<'a, Result<(), Refusal>>;
 }
@@ -123,6 +123,39 @@ pub enum Letters {
         /// Its number there.
         number: u64,
     },
+}
+
+/// What came of a replay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replayed {
+    /// The shards that had letters.
+    pub shards: Vec<ReplayedShard>,
+    /// Some were not tried: time was up, or something stood in the way.
+    pub more: bool,
+}
+
+/// What came of it in one shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ReplayedShard {
+    /// Its number.
+    pub shard: u16,
+    /// Letters that were delivered.
+    pub replayed: u64,
+    /// Letters that were tried, and stay.
+    pub failed: u64,
+    /// The first of these, and why.
+    pub letters: Vec<Unsent>,
+    /// What ended it before its time.
+    pub problem: Option<String>,
+}
+
+/// A letter that stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Unsent {
+    /// Its number in its shard.
+    pub number: u64,
+    /// Why it was not delivered.
+    pub reason: String,
 }
 
 /// Why something asked for was not done.

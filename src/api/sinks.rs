@@ -205,6 +205,10 @@ fn published(shard: u16, number: u64, letter: DeadLetter) -> Letter {
 #[derive(Debug, Serialize)]
 pub struct Replayed {
     replayed: u64,
+    failed: u64,
+    /// Some were not tried.
+    more: bool,
+    shards: Vec<deps::ReplayedShard>,
 }
 
 #[derive(Default, Deserialize)]
@@ -227,7 +231,8 @@ pub async fn replay(sinks: &dyn deps::Sinks, name: &str, body: &[u8]) -> Result<
         _ => return Err(Failure::wrong("a letter is named by its shard and its number", EXPECTED)),
     };
     let replayed = sinks.replay(name, letters).await.map_err(|refusal| Failure::of_refusal(refusal, "sink", name, LIST))?;
-    Ok(Replayed { replayed })
+    let sum = |of: fn(&deps::ReplayedShard) -> u64| replayed.shards.iter().map(of).sum();
+    Ok(Replayed { replayed: sum(|shard| shard.replayed), failed: sum(|shard| shard.failed), more: replayed.more, shards: replayed.shards })
 }
 
 /// Holds delivery, or lets it go on.

@@ -279,3 +279,39 @@ async fn synthetic_senders_exist_in_dev_only() {
     let asked = ask_with(&Api::new(run), "GET", "/api/v1/dev/senders", "", &[]).await;
     assert_eq!((asked.status, &asked.json()["code"]), (StatusCode::NOT_FOUND, &Value::from("not_dev")));
 }
+
+#[tokio::test]
+async fn damaged_calls_are_answered_in_json_and_never_by_a_panic() {
+    let corpus = [
+        ("POST", "/api/v1/groups/monitoring%2Fk8s/pin", r#"{"replica": "k8s-1"}"#),
+        ("POST", "/api/v1/groups/monitoring%2Fk8s/step-down", r#"{"to": "k8s-1"}"#),
+        ("GET", "/api/v1/groups/monitoring%2Fk8s/history", ""),
+        ("GET", "/api/v1/sinks/platform/dead?shard=1&after=2&limit=3", ""),
+        ("POST", "/api/v1/sinks/platform/replay", r#"{"shard": 1, "number": 7}"#),
+        ("POST", "/api/v1/dev/senders", r#"{"name": "a", "running": false}"#),
+    ];
+    let api = Api::new(deps(Arc::new(StandIn::default())));
+    let mut answered = std::collections::BTreeMap::<u16, u32>::new();
+    for seed in crate::mutate::seeds(3_000) {
+        let random = &mut fastrand::Rng::with_seed(seed);
+        let (method, path, body) = corpus[random.usize(0..corpus.len())];
+        let (mut path, mut body) = (path.to_owned(), body.to_owned());
+        if random.bool() {
+            path = crate::mutate::damage_text(random, &path);
+        } else {
+            body = crate::mutate::damage_text(random, &body);
+        }
+        let asked = ask_with(&api, method, &path, &body, &[]).await;
+        *answered.entry(asked.status.as_u16()).or_default() += 1;
+        assert!(asked.status.as_u16() < 500, "SEED={seed}: {} to {method} {path} {body}", asked.status);
+        assert!(asked.status == StatusCode::OK || asked.json()["remedy"].is_string(), "SEED={seed}: {}", asked.text);
+        assert!(asked.text.len() < 64 << 10, "SEED={seed}: {} bytes", asked.text.len());
+    }
+    assert!(
+        answered.contains_key(&200) && answered.contains_key(&400) && answered.contains_key(&404) || std::env::var("SEED").is_ok(),
+        "{answered:?}"
+    );
+    // Nested as deep as a body may be long: refused, not followed.
+    let deep = format!("{{\"replica\": {}", "[".repeat(60_000));
+    assert_eq!(ask_with(&api, "POST", "/api/v1/groups/monitoring%2Fk8s/pin", &deep, &[]).await.status, StatusCode::BAD_REQUEST);
+}

@@ -13,10 +13,17 @@ use crate::forward::settings::KafkaSettings;
 
 /// Reads and judges a file.
 pub fn file(path: &Path) -> Result<Config, Fault> {
-    let cannot = |error: std::io::Error| {
-        Fault::Config(vec![format!("{}: cannot be read: {error}; `sluice run --config FILE` names the file", path.display())])
-    };
-    let text = std::fs::read_to_string(path).map_err(cannot)?;
+    let cannot =
+        |error: &dyn std::fmt::Display, remedy| Fault::Config(vec![format!("{}: cannot be read: {error}\n    {remedy}", path.display())]);
+    let bytes = std::fs::read(path).map_err(|error| {
+        let remedy = match error.kind() {
+            std::io::ErrorKind::NotFound => "is the path right? config/sluice.yaml shows every key, and the README a file of six lines",
+            std::io::ErrorKind::PermissionDenied => "let the user that runs sluice read it, and enter its directories",
+            _ => "name a file with the configuration (docs/configuration.md)",
+        };
+        cannot(&error, remedy)
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| cannot(&error.utf8_error(), "is it the YAML file? Save it as UTF-8"))?;
     self::text(&text).map_err(|problems| Fault::Config(lines(path, &problems)))
 }
 

@@ -368,7 +368,7 @@ impl deps::Sinks for Nothing {
         None
     }
 
-    fn replay<'a>(&'a self, _: &'a str, _: deps::Letters) -> Later<'a, Result<u64, deps::Refusal>> {
+    fn replay<'a>(&'a self, _: &'a str, _: deps::Letters) -> Later<'a, Result<deps::Replayed, deps::Refusal>> {
         Box::pin(std::future::ready(Err(deps::Refusal::Unknown)))
     }
 

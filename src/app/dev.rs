@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::Fault;
+use crate::app::Signals;
 use crate::app::running::Plan;
 use crate::app::running::Running;
 use crate::app::runtime;
@@ -49,9 +50,12 @@ pub fn run(options: Options) -> Result<(), Fault> {
     crate::telemetry::logs::set_up(&config.logging);
     let senders = options.synthetic.then(|| Arc::new(Senders::new(options.interval)));
     let runtime = runtime()?;
-    let running = runtime.block_on(Running::start(Plan { config, file: None, dev: senders }))?;
-    print!("{}", text(&options, running.address(), &broker));
-    let ended = runtime.block_on(until_the_end(running));
+    let ended = runtime.block_on(async {
+        let signals = Signals::new()?;
+        let running = Running::start(Plan { config, file: None, dev: senders }).await?;
+        print!("{}", text(&options, running.address(), &broker));
+        until_the_end(running, signals).await
+    });
     drop(mock);
     ended
 }

@@ -121,7 +121,7 @@ impl Running {
             listen: address,
             started_ms: clock::wall_ms(),
         };
-        let door = entrance.open(answerer(Api::new(deps), ingest));
+        let door = entrance.open(front_door(Api::new(deps), ingest));
         let mut tasks = JoinSet::new();
         tasks.spawn(pins::keep(node.handle.clone(), reload.groups(), stop.clone()));
         if let Some(senders) = dev {
@@ -174,28 +174,29 @@ impl Running {
 /// The public socket. A node that is all there is opens it once it is ready; one of several at once, to say what it waits for.
 enum Entrance {
     Closed(Listener, serve::Bounds, serve::metrics::Metrics, watch::Receiver<bool>),
-    Open(Arc<RwLock<serve::Answerer>>, JoinHandle<usize>),
+    Open(Arc<RwLock<serve::Door>>, JoinHandle<usize>),
 }
 
 impl Entrance {
     /// Answers so until `open` says otherwise.
     fn open_for_now(self, answerer: serve::Answerer) -> Entrance {
         let Entrance::Closed(listener, bounds, served, stop) = self else { return self };
-        let current = Arc::new(RwLock::new(answerer));
-        let shared = Arc::clone(&current);
-        let whoever: serve::Answerer = Arc::new(move |request, peer| {
-            let answerer = Arc::clone(&shared.read().unwrap_or_else(PoisonError::into_inner));
-            answerer(request, peer)
-        });
+        let current = Arc::new(RwLock::new(serve::Door { answerer, gone: Arc::new(|_| {}) }));
+        let (for_requests, for_ends) = (Arc::clone(&current), Arc::clone(&current));
+        let now = |current: &RwLock<serve::Door>| current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let whoever = serve::Door {
+            answerer: Arc::new(move |request, peer| (now(&for_requests).answerer)(request, peer)),
+            gone: Arc::new(move |connection| (now(&for_ends).gone)(connection)),
+        };
         Entrance::Open(current, tokio::spawn(serve::run(listener, bounds, whoever, served, stop)))
     }
 
-    fn open(self, answerer: serve::Answerer) -> JoinHandle<usize> {
+    fn open(self, door: serve::Door) -> JoinHandle<usize> {
         match self {
-            Entrance::Closed(listener, bounds, served, stop) => tokio::spawn(serve::run(listener, bounds, answerer, served, stop)),
-            Entrance::Open(current, door) => {
-                *current.write().unwrap_or_else(PoisonError::into_inner) = answerer;
-                door
+            Entrance::Closed(listener, bounds, served, stop) => tokio::spawn(serve::run(listener, bounds, door, served, stop)),
+            Entrance::Open(current, task) => {
+                *current.write().unwrap_or_else(PoisonError::into_inner) = door;
+                task
             }
         }
     }
@@ -306,8 +307,9 @@ fn desks() -> usize {
 }
 
 /// Remote write goes to `ingest`, everything else to `api`.
-fn answerer(api: Api, ingest: Arc<Ingest<Handle>>) -> serve::Answerer {
-    Arc::new(move |request, peer| match ingest::head::route(request.uri().path(), request.uri().query()) {
+fn front_door(api: Api, ingest: Arc<Ingest<Handle>>) -> serve::Door {
+    let told = Arc::clone(&ingest);
+    let answerer: serve::Answerer = Arc::new(move |request, peer| match ingest::head::route(request.uri().path(), request.uri().query()) {
         Some(hint) => {
             let ingest = Arc::clone(&ingest);
             Box::pin(async move { ingest.take(request, peer, hint).await })
@@ -316,7 +318,8 @@ fn answerer(api: Api, ingest: Arc<Ingest<Handle>>) -> serve::Answerer {
             let api = api.clone();
             Box::pin(async move { api.answer(request, peer).await })
         }
-    })
+    });
+    serve::Door { answerer, gone: Arc::new(move |connection| told.gone(connection)) }
 }
 
 fn shown_ingest(ingest: &Arc<Ingest<Handle>>, served: &serve::metrics::Metrics) -> Arc<dyn Fn() -> deps::Ingest + Send + Sync> {

@@ -105,6 +105,8 @@ impl One {
         let step = i64::try_from(self.interval.as_millis()).unwrap_or(5000);
         let offset = step * 37 / 100 * self.number as i64;
         let mut connection = None;
+        // The first one seen leads, and what is printed says that it is the first one here: the others begin an interval later.
+        tokio::time::sleep(self.interval * self.number as u32).await;
         loop {
             let now = clock::wall_ms();
             let next = (now - offset).div_euclid(step) * step + step + offset;

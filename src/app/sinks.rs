@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +17,8 @@ use crate::api::deps::Letters;
 use crate::api::deps::Refusal;
 use crate::api::deps::Rows;
 use crate::app::check;
+use crate::app::replay::Replay;
+use crate::clock;
 use crate::config::Config;
 use crate::config::sinks::Sink as Wanted;
 use crate::forward::Sink;
@@ -29,6 +33,8 @@ use crate::node::Handle;
 
 /// How long a sink may take to commit what is open when it is stopped.
 pub const GRACE: Duration = Duration::from_secs(5);
+/// How long a replay may take; those who ask wait half a minute, and reaching Kafka may take 5 s beyond.
+const REPLAY: Duration = Duration::from_secs(20);
 
 /// All sinks of this node.
 pub struct SinkSet {
@@ -38,13 +44,17 @@ pub struct SinkSet {
     seal: String,
     /// By name; changed only on start, reload and stop.
     running: Mutex<BTreeMap<String, (Wanted, Sink)>>,
+    /// Held by the replay that is under way: two would send the same letters.
+    replaying: Arc<tokio::sync::Mutex<()>>,
+    stopping: Arc<AtomicBool>,
 }
 
 impl SinkSet {
     /// No sink yet.
     pub fn new(node: Handle, runtime: tokio::runtime::Handle, config: &Config) -> SinkSet {
         let seal = node.cluster_id();
-        SinkSet { node, runtime, cluster: config.name.clone(), seal, running: Mutex::default() }
+        let (replaying, stopping) = (Arc::default(), Arc::default());
+        SinkSet { node, runtime, cluster: config.name.clone(), seal, running: Mutex::default(), replaying, stopping }
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<String, (Wanted, Sink)>> {
@@ -84,12 +94,16 @@ impl SinkSet {
 
     /// Stops all, at the same time; says what had to be left undone. Blocking.
     pub fn stop(&self) -> Vec<String> {
+        self.stopping.store(true, Ordering::Relaxed);
+        // What a replay has sent must still leave the list, and for that the shards must run.
+        let replayed = self.runtime.block_on(async { tokio::time::timeout(GRACE, self.replaying.lock()).await.is_ok() });
         let all = std::mem::take(&mut *self.running());
         let stopping: Vec<_> = all.into_values().map(|(_, sink)| self.runtime.spawn_blocking(move || sink.stop(GRACE))).collect();
-        stopping
+        let undone = stopping
             .into_iter()
-            .flat_map(|one| self.runtime.block_on(one).unwrap_or_else(|_| vec!["a sink panicked while stopping".into()]))
-            .collect()
+            .flat_map(|one| self.runtime.block_on(one).unwrap_or_else(|_| vec!["a sink panicked while stopping".into()]));
+        let unreplayed = (!replayed).then(|| "a replay of dead letters: the next one may send up to a hundred of a shard again".to_owned());
+        undone.chain(unreplayed).collect()
     }
 
     /// What is to be seen of them, by name.
@@ -107,16 +121,23 @@ impl deps::Sinks for SinkSet {
         self.running().get(sink).map(|(_, sink)| Box::new(Tapped(sink.listen())) as Box<dyn Rows>)
     }
 
-    fn replay<'a>(&'a self, sink: &'a str, _letters: Letters) -> Later<'a, Result<u64, Refusal>> {
-        let refusal = if self.running().contains_key(sink) {
-            Refusal::Conflict {
-                text: "dead letters cannot be sent again by this version".into(),
-                remedy: "`sluice sink dead` prints them as they were refused; write them with kcat once the topic takes them".into(),
-            }
-        } else {
-            Refusal::Unknown
-        };
-        Box::pin(std::future::ready(Err(refusal)))
+    fn replay<'a>(&'a self, sink: &'a str, letters: Letters) -> Later<'a, Result<deps::Replayed, Refusal>> {
+        let resender = self.running().get(sink).map(|(_, sink)| sink.resender());
+        let turn = Arc::clone(&self.replaying).try_lock_owned();
+        Box::pin(async move {
+            let resender = resender.ok_or(Refusal::Unknown)?;
+            let turn = turn.map_err(|_| Refusal::Conflict {
+                text: "dead letters are being sent again already".into(),
+                remedy: "wait for its end, half a minute at most, and look what is left with `sluice sink dead`".into(),
+            })?;
+            let replay = Replay { node: self.node.clone(), runtime: self.runtime.clone(), sink: sink.to_owned(), resender };
+            let (until, stopping) = (clock::now() + REPLAY, Arc::clone(&self.stopping));
+            let work = move || {
+                let _turn = turn;
+                replay.run(letters, &|| clock::now() < until && !stopping.load(Ordering::Relaxed))
+            };
+            self.runtime.spawn_blocking(work).await.unwrap_or_else(|_| Err(Refusal::Later("sending was given up".into())))
+        })
     }
 
     fn pause<'a>(&'a self, sink: &'a str, paused: bool) -> Later<'a, Result<(), Refusal>> {

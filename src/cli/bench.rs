@@ -48,12 +48,15 @@ pub struct LoadArguments {
     /// How long to write, seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     seconds: u64,
-    /// Which Remote Write.
-    #[arg(long, value_enum, default_value_t = Version::V1)]
+    /// Which Remote Write: v1 or v2.
+    #[arg(long, value_enum, hide_possible_values = true, default_value_t = Version::V1)]
     protocol: Version,
     /// Connections of each replica.
     #[arg(long, default_value_t = 4)]
     connections: usize,
+    /// How long to wait after the last answer until the node's sinks have delivered all; its CPU is counted until then. 0: not at all.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    drain: u64,
     /// Print the figures as JSON.
     #[arg(long)]
     json: bool,
@@ -102,14 +105,13 @@ async fn run_load(arguments: LoadArguments) -> Result<(), Failure> {
         protocol: arguments.protocol.protocol(),
         connections,
         start_ms: crate::clock::wall_ms(),
+        drain: Duration::from_secs(arguments.drain),
     };
     let report = load::run(load).await.map_err(|error| Failure::NoAnswer(error.to_string()))?;
     if arguments.json {
         println!("{:#}", serde_json::json!(report));
         return Ok(());
     }
-    let figure =
-        |value: Option<f64>, scale: f64, unit: &str| value.map_or("not told".into(), |value| format!("{:.2} {unit}", value / scale));
     println!("interval of a series    {:.3} s", interval.as_secs_f64());
     println!("acknowledged            {} samples in {} requests, {:.1} s", report.samples, report.requests, report.seconds);
     println!("rate                    {:.0} samples/s", report.samples_per_second);
@@ -120,7 +122,22 @@ async fn run_load(arguments: LoadArguments) -> Result<(), Failure> {
     );
     println!("behind schedule         at most {:.0} ms", report.behind_ms);
     println!("retried (503), failed   {}, {}", report.retried, report.failed);
-    println!("server CPU              {}", figure(report.server_cpu_us_per_sample, 1.0, "µs a sample"));
-    println!("server memory           {}", figure(report.server_resident_bytes, 1048576.0, "MiB resident"));
+    let Some(server) = report.server else {
+        println!("server                  has no metrics of its own");
+        return Ok(());
+    };
+    println!(
+        "delivered               {:.0} rows, {:.0} rows/s, {:.0} transactions, {:.1} s after the last answer",
+        server.rows, server.rows_per_second, server.commits, server.drain_seconds
+    );
+    if server.undelivered > 0.0 {
+        println!("NOT delivered           {:.0} samples: the server's CPU leaves that work out", server.undelivered);
+    }
+    println!("server CPU              {:.3} µs a sample, {:.2} s in all", server.cpu_us_per_sample, server.cpu_seconds);
+    println!("server memory           {:.0} MiB resident", server.resident_bytes / 1048576.0);
+    println!(
+        "server disk             {:.1} bytes a sample handed over, {:.1} syncs/s",
+        server.log_bytes_per_sample, server.syncs_per_second
+    );
     Ok(())
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::cli::Asked;
 use crate::cli::Failure;
+use crate::cli::Node;
 use crate::cli::client::segment;
 use crate::cli::table::Table;
 use crate::cli::table::cell;
@@ -22,7 +23,7 @@ pub enum Verb {
     List(Asked),
     /// What a sink's receiver refused for good, oldest first.
     Dead(One),
-    /// Send a sink's dead letters again.
+    /// Send a sink's dead letters again; those that Kafka takes leave the list.
     Replay(One),
 }
 
@@ -45,7 +46,7 @@ pub struct Tap {
     #[arg(long, short = 'n', value_name = "ROWS")]
     count: Option<u64>,
     #[command(flatten)]
-    asked: Asked,
+    node: Node,
 }
 
 /// Does it.
@@ -60,15 +61,21 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
             print_or_json(&one.asked, &answer, dead)
         }
         Verb::Replay(one) => {
-            let answer = one.asked.client().post(&format!("/api/v1/sinks/{}/replay", segment(&one.sink)), &json!({})).await?;
-            print_or_json(&one.asked, &answer, |answer| format!("{} sent again\n", cell(&answer["replayed"])))
+            // A call sends for some seconds; a long list takes several.
+            loop {
+                let answer = one.asked.client().post(&format!("/api/v1/sinks/{}/replay", segment(&one.sink)), &json!({})).await?;
+                print_or_json(&one.asked, &answer, replayed)?;
+                if !goes_on(&answer)? {
+                    return Ok(());
+                }
+            }
         }
     }
 }
 
 /// Copies rows to standard output until there are enough of them, or nobody reads on.
 pub async fn tap(tap: Tap) -> Result<(), Failure> {
-    let mut body = tap.asked.client().open(&format!("/api/v1/sinks/{}/tap", segment(&tap.sink))).await?;
+    let mut body = tap.node.client().open(&format!("/api/v1/sinks/{}/tap", segment(&tap.sink))).await?;
     let mut out = std::io::stdout().lock();
     let mut left = tap.count.unwrap_or(u64::MAX);
     let mut begun: Vec<u8> = Vec::new();
@@ -135,6 +142,31 @@ fn dead(answer: &Value) -> String {
         table.row(vec![cell(&letter["shard"]), cell(&letter["number"]), cell(&letter["reason"]), cell(&letter["payload"])]);
     }
     table.text("no dead letters")
+}
+
+fn replayed(answer: &Value) -> String {
+    let mut text = format!("{} sent again\n", cell(&answer["replayed"]));
+    for shard in items(answer, "shards") {
+        for letter in items(shard, "letters") {
+            text.push_str(&format!("! shard {} number {}: {}\n", shard["shard"], letter["number"], cell(&letter["reason"])));
+        }
+        if !shard["problem"].is_null() {
+            text.push_str(&format!("! shard {}: {}\n", shard["shard"], cell(&shard["problem"])));
+        }
+    }
+    text
+}
+
+/// Whether to ask once more: letters were not tried for want of time. Letters that stay are a failure.
+fn goes_on(answer: &Value) -> Result<bool, Failure> {
+    let failed = answer["failed"].as_u64().unwrap_or(0);
+    let stuck = items(answer, "shards").iter().any(|shard| !shard["problem"].is_null());
+    let more = answer["more"] == true;
+    if failed > 0 || stuck || (more && answer["replayed"] == 0) {
+        let which = if failed > 0 { format!("{failed} dead letters stay") } else { "dead letters stay".to_owned() };
+        return Err(Failure::Failed(format!("{which}: mend the cause, then ask again; `sluice sink dead` lists them")));
+    }
+    Ok(more)
 }
 
 #[cfg(test)]

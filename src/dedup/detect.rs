@@ -17,6 +17,7 @@ pub mod sketch;
 use super::group::Group;
 use crate::model::Item;
 use crate::model::Kind;
+use doctor::Bare;
 use pattern::Pattern;
 use sketch::Sketch;
 use std::collections::BTreeMap;
@@ -110,8 +111,10 @@ struct Watch {
     /// Stretches running in which the leader was half blind, and who it was.
     half: (String, u32),
     proposed: Option<(u64, String)>,
-    /// Series hashed without the group's own labels.
-    bare: Sketch,
+    /// Series hashed without the group's own labels, in this long stretch and in the one before.
+    bare: Bare,
+    bare_before: Arc<Bare>,
+    bare_since: u64,
     begin: u64,
 }
 
@@ -138,16 +141,29 @@ impl SwitchLimits {
 }
 
 /// Watches the groups of one shard, on its leader.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Detector {
     watches: BTreeMap<String, Watch>,
     limits: Arc<SwitchLimits>,
+    /// How long a group is watched before the doctor speaks of it, ms.
+    watched: u64,
+}
+
+impl Default for Detector {
+    fn default() -> Detector {
+        Detector { watches: BTreeMap::new(), limits: Arc::default(), watched: doctor::WATCHED }
+    }
 }
 
 impl Detector {
     /// One that has seen nothing.
     pub fn new() -> Detector {
         Detector::default()
+    }
+
+    /// How long a group is to be watched before the doctor speaks of it, ms.
+    pub fn watch_for(&mut self, ms: u64) {
+        self.watched = ms;
     }
 
     /// An entry of a replica. `at` is the group's time, `now` ours. About 2 ns an item.
@@ -157,7 +173,7 @@ impl Detector {
         }
         // No entry API: it would want an owned name for each request.
         if !self.watches.contains_key(group) {
-            self.watches.insert(group.to_owned(), Watch { begin: now, stretch: now, ..Watch::default() });
+            self.watches.insert(group.to_owned(), Watch { begin: now, stretch: now, bare_since: now, ..Watch::default() });
         }
         let Some(watch) = self.watches.get_mut(group) else { return };
         if !watch.senders.contains_key(replica) {
@@ -193,11 +209,16 @@ impl Detector {
     }
 
     /// Hashes of series over labels without the replica's and the group's own: for the doctor's question whether two groups share most
-    /// series. A few hundred of the smallest ones now and then are enough.
+    /// series. The smallest of a request are enough ([`doctor::BARE`]), and so are those of one round of all series in each long stretch.
     pub fn bare(&mut self, group: &str, hashes: impl Iterator<Item = u64>) {
         if let Some(watch) = self.watches.get_mut(group) {
             hashes.for_each(|hash| watch.bare.insert(hash));
         }
+    }
+
+    /// What was gathered so in the last whole long stretch, by group.
+    pub fn bared(&self) -> impl Iterator<Item = (&str, &Arc<Bare>)> {
+        self.watches.iter().filter(|(_, watch)| !watch.bare_before.is_empty()).map(|(name, watch)| (&**name, &watch.bare_before))
     }
 
     /// Looks at every group: call it each second or so.
@@ -206,6 +227,7 @@ impl Detector {
         for group in groups {
             let Some(watch) = self.watches.get_mut(group.name()) else { continue };
             watch.turn(now);
+            watch.turn_bare(now, self.watched);
             let known = |name: &String| group.replicas().any(|replica| replica.name == *name);
             watch.senders.retain(|name, _| known(name));
             let Some(leader) = group.leader().filter(|_| !group.pinned()) else { continue };
@@ -281,6 +303,14 @@ impl Watch {
         }
         // Judged anew in each stretch, once.
         self.half.1 |= 1 << 31;
+    }
+
+    /// A long stretch ends: what it has shown is the group's set, and what it has not shown has gone.
+    fn turn_bare(&mut self, now: u64, length: u64) {
+        if now.saturating_sub(self.bare_since) >= length {
+            self.bare_since = now;
+            self.bare_before = Arc::new(std::mem::take(&mut self.bare));
+        }
     }
 
     /// The other replica that is well and has most to offer.

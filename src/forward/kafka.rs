@@ -58,6 +58,8 @@ const REST_MIN: Duration = Duration::from_millis(250);
 const REST_MAX: Duration = Duration::from_secs(15);
 /// The view's figures and the cursor are looked after this often.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
+/// How long the report of a refused message is waited for, once its transaction has failed: it is on its way.
+const REPORT: Duration = Duration::from_secs(1);
 /// Whether the topic has grown is asked this often, while rows flow.
 const ASK_PARTITIONS: Duration = Duration::from_secs(60);
 
@@ -341,16 +343,25 @@ impl Worker {
         match unsent {
             Unsent::Refused(refusal, note) => self.refused(link, outlet, &refusal, note),
             Unsent::Stopped => End::Stopped,
-            Unsent::Error(error) => {
-                let (code, detail) =
-                    link.producer_fatal().unwrap_or((error.rdkafka_error_code().unwrap_or(Code::Unknown), error.to_string()));
-                self.ended_by(link, code, &detail)
-            }
+            Unsent::Error(error) => self.fault(link, outlet, &error),
         }
+    }
+
+    /// What an error means: a refused message, if there is one, says more than the call that noticed.
+    fn fault(&mut self, link: &Link, outlet: &Outlet, error: &KafkaError) -> End {
+        if let Some(refusal) = link.awaited_refusal(error) {
+            return self.refused(link, outlet, &refusal, None);
+        }
+        let (code, detail) = link.producer_fatal().unwrap_or((error.rdkafka_error_code().unwrap_or(Code::Unknown), error.to_string()));
+        self.ended_by(link, code, &detail)
     }
 
     fn ended_by(&self, link: &Link, code: Code, detail: &str) -> End {
         let names = self.identity.names(&self.settings, 0);
+        // Purged messages, and calls out of order, are what follows from something else, which the producer still knows.
+        let follows = matches!(code, Code::PurgeQueue | Code::PurgeInflight | Code::State | Code::Fatal);
+        let cause = if follows { link.producer_fatal().or_else(|| link.abort_cause()) } else { None };
+        let (code, detail) = cause.as_ref().map_or((code, detail), |(code, detail)| (*code, detail.as_str()));
         End::Trouble(trouble::of_error(code, detail, link.signals.error().as_ref(), &names))
     }
 
@@ -450,6 +461,32 @@ impl Link {
     pub(crate) fn producer_fatal(&self) -> Option<(Code, String)> {
         use rdkafka::producer::Producer;
         self.producer.client().fatal_error()
+    }
+
+    /// The refusal behind an error. librdkafka marks a transaction as failed before it reports the message that failed it, so where a
+    /// call finds the transaction failed, the report is waited for a little: without it nobody would learn what is to be sent smaller.
+    fn awaited_refusal(&self, error: &KafkaError) -> Option<Refusal> {
+        use rdkafka::producer::Producer;
+        let failed = match error {
+            KafkaError::Transaction(error) => error.txn_requires_abort(),
+            KafkaError::MessageProduction(code) => *code == Code::State,
+            _ => false,
+        };
+        let until = clock::now() + REPORT;
+        let known = || self.signals.refusal().is_some_and(|refusal| !refusal.is_purged());
+        while failed && !known() && self.producer.in_flight_count() > 0 && clock::now() < until {
+            self.producer.poll(Duration::from_millis(1));
+        }
+        self.signals.refusal()
+    }
+
+    /// Why the open transaction can only be aborted, if so. A second `begin` is refused with that reason, and changes nothing.
+    fn abort_cause(&self) -> Option<(Code, String)> {
+        use rdkafka::producer::Producer;
+        match self.producer.begin_transaction() {
+            Err(KafkaError::Transaction(error)) if error.txn_requires_abort() => Some((error.code(), error.to_string())),
+            _ => None,
+        }
     }
 
     /// Whether a call may simply be made again.

@@ -62,6 +62,7 @@ fn offer(handle: &Handle, settings: u64, replica: &str, time: i64) -> Offer {
         digest: encoded,
         body: packed.into(),
         unpacked: None,
+        bare: Vec::new(),
         claim: None,
     }
 }

@@ -40,6 +40,8 @@ pub struct Job {
     pub hint: Hint,
     /// The node's wall clock.
     pub now_ms: i64,
+    /// Whether its series are shown for comparison with other groups'.
+    pub bare: bool,
     /// Bound of the unpacked body.
     pub unpacked_bytes: usize,
 }
@@ -165,7 +167,8 @@ impl Desk {
             true => Unreadable::TooLarge(error.to_string()),
             false => Unreadable::Undecodable(error.to_string()),
         };
-        let totals = self.lanes.walk(&mut self.walker, (job.protocol, &self.raw), door, &job.hint, job.now_ms).map_err(undecodable)?;
+        let totals =
+            self.lanes.walk(&mut self.walker, (job.protocol, &self.raw), door, &job.hint, (job.now_ms, job.bare)).map_err(undecodable)?;
         let groups = self.lanes.lanes.iter().map(|lane| lane.group.clone()).collect();
         let mut parcels = Vec::with_capacity(self.lanes.lanes.len());
         match self.lanes.lanes.as_slice() {

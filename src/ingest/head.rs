@@ -60,9 +60,10 @@ fn next_name(rest: &str) -> (String, &str) {
     (plain, after)
 }
 
-/// vmagent asks before it sends zstd (VictoriaMetrics' dialect).
-pub fn is_handshake(method: &Method, query: Option<&str>) -> bool {
-    method == Method::GET && form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(key, _)| key == "get_vm_proto_version")
+/// vmagent asks before it sends zstd (VictoriaMetrics' dialect): by a POST without a body. One with a body is data, whatever its query says.
+pub fn is_handshake(method: &Method, empty: bool, query: Option<&str>) -> bool {
+    (method == Method::GET || (method == Method::POST && empty))
+        && form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(key, _)| key == "get_vm_proto_version")
 }
 
 /// A header's value that is none of ours, cut for the answer.
@@ -126,6 +127,43 @@ mod tests {
     }
 
     #[test]
+    fn damaged_targets_and_headers_name_nobody_they_should_not_and_never_panic() {
+        let targets = [
+            "/groups/monitoring%2Fk8s/replicas/p+0/api/v1/write",
+            "/api/v1/write?group=eu%2Fk8s&replica=a",
+            "/groups/x/api/prom/push?replica=b&get_vm_proto_version=1",
+        ];
+        let values = ["application/x-protobuf;proto=io.prometheus.write.v2.Request", "snappy", "18446744073709551616"];
+        let mut known = 0;
+        for seed in crate::mutate::seeds(20_000) {
+            let random = &mut fastrand::Rng::with_seed(seed);
+            let target = targets[random.usize(0..targets.len())];
+            let target = crate::mutate::damage_text(random, target);
+            let (path, query) = target.split_once('?').map_or((&target[..], None), |(path, query)| (path, Some(query)));
+            is_handshake(&Method::POST, true, query);
+            if let Some(hint) = route(path, query) {
+                known += 1;
+                let names = [hint.group, hint.replica];
+                // A replacement character may stand for one byte, hence the 3.
+                assert!(names.iter().flatten().all(|name| !name.is_empty() && name.len() <= 3 * target.len()), "SEED={seed}: {names:?}");
+            }
+            let mut value = values[random.usize(0..values.len())].as_bytes().to_vec();
+            crate::mutate::damage(random, &mut value);
+            let Ok(value) = HeaderValue::from_bytes(&value) else { continue };
+            let headers = HeaderMap::from_iter([
+                (CONTENT_TYPE, value.clone()),
+                (CONTENT_ENCODING, value.clone()),
+                (hyper::header::HeaderName::from_static("retry-attempt"), value),
+            ]);
+            for refused in [protocol(&headers).err(), packing(&headers).err()].into_iter().flatten() {
+                assert!(refused.0.chars().count() <= 100, "SEED={seed}");
+            }
+            retries(&headers);
+        }
+        assert!(known > 1_000 || std::env::var("SEED").is_ok(), "{known} known");
+    }
+
+    #[test]
     fn encodings() {
         let packed = |value| packing(&HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static(value))]));
         assert_eq!(packing(&HeaderMap::new()), Ok(Packing::Snappy));
@@ -151,8 +189,9 @@ mod tests {
 
     #[test]
     fn vmagent_shakes_hands() {
-        assert!(is_handshake(&Method::GET, Some("get_vm_proto_version=1")));
-        assert!(!is_handshake(&Method::POST, Some("get_vm_proto_version=1")));
-        assert!(!is_handshake(&Method::GET, None));
+        assert!(is_handshake(&Method::POST, true, Some("get_vm_proto_version=1")));
+        assert!(is_handshake(&Method::GET, true, Some("get_vm_proto_version=1")));
+        assert!(!is_handshake(&Method::POST, false, Some("get_vm_proto_version=1")));
+        assert!(!is_handshake(&Method::POST, true, None));
     }
 }

@@ -8,6 +8,7 @@
 use crate::config::groups::Groups;
 use crate::config::groups::Unidentified as Policy;
 use crate::config::limits::Limits;
+use crate::dedup::detect::doctor::Bare;
 use crate::ingest::head::Hint;
 use crate::ingest::identity::Identifier;
 use crate::ingest::identity::Identity;
@@ -24,6 +25,7 @@ use crate::wire::remote_write::Series;
 use crate::wire::remote_write::SeriesFault;
 use crate::wire::remote_write::Totals;
 use crate::wire::remote_write::Walker;
+use crate::wire::remote_write::without;
 
 label_words! {
     /// Why points are refused at the door.
@@ -126,6 +128,8 @@ pub struct Lane {
     pub refused: u64,
     /// Newest time of a good point.
     pub newest: i64,
+    /// Smallest hashes of its series without the group's own labels; empty unless they were asked for.
+    pub bare: Bare,
     identity: (String, String),
 }
 
@@ -196,18 +200,18 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Walks a request. On an error nothing of it counts.
+    /// Walks a request; `bare`: also gathers hashes without the groups' own labels. On an error nothing of it counts.
     pub fn walk(
         &mut self,
         walker: &mut Walker,
         (protocol, raw): (Protocol, &[u8]),
         door: &Door,
         hint: &Hint,
-        now_ms: i64,
+        (now_ms, bare): (i64, bool),
     ) -> Result<Totals, DecodeError> {
         self.clear();
         let strip: Vec<&str> = door.identifier.strip().iter().map(String::as_str).collect();
-        let outcome = walker.walk(protocol, raw, &door.wire, &mut |series| self.series(&series, door, hint, &strip, now_ms));
+        let outcome = walker.walk(protocol, raw, &door.wire, &mut |series| self.series(&series, door, hint, &strip, (now_ms, bare)));
         if outcome.is_err() {
             self.clear();
         }
@@ -222,7 +226,7 @@ impl Lanes {
         self.offenders = Offenders::default();
     }
 
-    fn series(&mut self, series: &Series<'_, '_>, door: &Door, hint: &Hint, strip: &[&str], now_ms: i64) {
+    fn series(&mut self, series: &Series<'_, '_>, door: &Door, hint: &Hint, strip: &[&str], (now_ms, bare): (i64, bool)) {
         if let Some(fault) = series.fault {
             let lane = self.runs.last().map_or(NOT_YET, |run| run.lane);
             return self.refuse(series, lane, fault.into(), || fault.to_string());
@@ -244,6 +248,9 @@ impl Lanes {
         let hash = series.hash(strip);
         let latest = now_ms.saturating_add(future);
         let lane = &mut self.lanes[number];
+        if bare {
+            lane.bare.insert(without(hash, identity.own));
+        }
         for point in series.points {
             let refused = point.time > latest;
             if refused {
@@ -310,6 +317,7 @@ impl Lanes {
             good: Written::default(),
             refused: 0,
             newest: i64::MIN,
+            bare: Bare::default(),
             identity: (identity.group.to_string(), identity.shard.to_string()),
         });
         Some(self.lanes.len() - 1)

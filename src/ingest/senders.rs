@@ -30,12 +30,16 @@ pub struct Sender {
     pub missing: Option<&'static str>,
     /// What it was told last that was not 2xx, and when.
     pub trouble: Option<(i64, String)>,
+    /// Connections over which it has written and that are open, the newest last.
+    pub connections: Vec<u64>,
 }
 
 /// A hundred groups of two, with room.
 const SENDERS_MAX: usize = 4096;
 /// A replica silent for so long does not count as one of the group's any more.
 const SILENT_MS: i64 = 3_600_000;
+/// Open connections that are remembered of one sender: Prometheus has at most 200 shards, nearly always far fewer.
+const CONNECTIONS: usize = 256;
 /// Of a `User-Agent`.
 const AGENT_BYTES: usize = 80;
 
@@ -55,6 +59,8 @@ pub struct Seen<'a> {
     pub replica: &'a str,
     /// Where it came from.
     pub address: IpAddr,
+    /// Over which connection.
+    pub connection: u64,
     /// How it was written.
     pub protocol: Protocol,
     /// Its `User-Agent`.
@@ -100,7 +106,14 @@ impl Senders {
             refused: 0,
             missing: None,
             trouble: None,
+            connections: Vec::new(),
         });
+        if !sender.connections.contains(&seen.connection) {
+            if sender.connections.len() >= CONNECTIONS {
+                sender.connections.remove(0);
+            }
+            sender.connections.push(seen.connection);
+        }
         sender.address = seen.address;
         sender.protocol = seen.protocol;
         if sender.agent != seen.agent {
@@ -115,6 +128,20 @@ impl Senders {
             sender.trouble = Some((seen.now_ms, trouble.chars().take(200).collect()));
         }
         others
+    }
+
+    /// A connection is gone. Returns those who wrote over it and have no other one left, as group and replica.
+    pub fn gone(&self, connection: u64) -> Vec<(String, String)> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cut_off = Vec::new();
+        for (key, sender) in known.iter_mut() {
+            let before = sender.connections.len();
+            sender.connections.retain(|open| *open != connection);
+            if before > 0 && sender.connections.is_empty() {
+                cut_off.push(key.clone());
+            }
+        }
+        cut_off
     }
 
     /// All of them, by group and replica.
@@ -135,6 +162,7 @@ mod tests {
             group: "g",
             replica,
             address: IpAddr::from([127, 0, 0, 1]),
+            connection: 7,
             protocol: Protocol::V1,
             agent: "x",
             now_ms,
@@ -150,5 +178,31 @@ mod tests {
         assert_eq!(senders.saw(seen("c", 3)), None);
         assert_eq!(senders.saw(seen("d", SILENT_MS + 2)), None, "a and b have been silent for an hour");
         assert_eq!(senders.all()[0].2.requests, 2);
+    }
+
+    #[test]
+    fn a_sender_is_cut_off_when_its_last_connection_is_gone() {
+        let senders = Senders::default();
+        for (replica, connection) in [("a", 1), ("a", 2), ("a", 1), ("b", 2), ("b", 3)] {
+            senders.saw(Seen {
+                group: "g",
+                replica,
+                address: IpAddr::from([127, 0, 0, 1]),
+                connection,
+                protocol: Protocol::V1,
+                agent: "x",
+                now_ms: 0,
+                taken: 1,
+                refused: 0,
+                missing: None,
+                trouble: None,
+            });
+        }
+        let of = |replica: &str| ("g".to_owned(), replica.to_owned());
+        assert_eq!(senders.gone(1), []);
+        assert_eq!(senders.gone(9), [], "nobody wrote over it");
+        assert_eq!(senders.gone(2), [of("a")], "b has another one");
+        assert_eq!(senders.gone(2), [], "told once");
+        assert_eq!(senders.gone(3), [of("b")]);
     }
 }

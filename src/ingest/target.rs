@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use crate::dedup::detect::Hint;
 use crate::model::ShardId;
 use crate::node::Handle;
 use crate::node::offer::Offer;
@@ -22,6 +23,8 @@ pub trait Target: Send + Sync + 'static {
     fn settings_version(&self, shard: ShardId) -> u64;
     /// The seed of series hashes.
     fn hash_seed(&self) -> u64;
+    /// Something made us doubt a replica. Best effort.
+    fn doubt(&self, group: &str, replica: &str, hint: Hint);
 }
 
 impl Target for Handle {
@@ -47,5 +50,9 @@ impl Target for Handle {
 
     fn hash_seed(&self) -> u64 {
         Handle::hash_seed(self)
+    }
+
+    fn doubt(&self, group: &str, replica: &str, hint: Hint) {
+        self.hint(group, replica, hint);
     }
 }

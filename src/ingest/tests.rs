@@ -33,6 +33,7 @@ struct Notes {
     offers: Mutex<Vec<Offer>>,
     groups: Mutex<Vec<String>>,
     refuse: Mutex<Option<OfferError>>,
+    doubted: Mutex<Vec<(String, String, detect::Hint)>>,
     tries: AtomicUsize,
 }
 
@@ -67,6 +68,10 @@ impl Target for Arc<Notes> {
     fn hash_seed(&self) -> u64 {
         SEED
     }
+
+    fn doubt(&self, group: &str, replica: &str, hint: detect::Hint) {
+        self.doubted.lock().unwrap().push((group.to_owned(), replica.to_owned(), hint));
+    }
 }
 
 struct Bench {
@@ -98,7 +103,7 @@ impl Bench {
         let listener = serve::Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.address();
         let (stop, stopping) = tokio::sync::watch::channel(false);
-        let inner = Arc::clone(&ingest);
+        let (inner, told) = (Arc::clone(&ingest), Arc::clone(&ingest));
         let answerer: serve::Answerer = Arc::new(move |request, peer| {
             let ingest = Arc::clone(&inner);
             Box::pin(async move {
@@ -107,7 +112,8 @@ impl Bench {
             })
         });
         let bounds = serve::Bounds { connections: limits.connections, drain: Duration::from_secs(1) };
-        tokio::spawn(serve::run(listener, bounds, answerer, serve::metrics::Metrics::default(), stopping));
+        let door = serve::Door { answerer, gone: Arc::new(move |connection| told.gone(connection)) };
+        tokio::spawn(serve::run(listener, bounds, door, serve::metrics::Metrics::default(), stopping));
         let client = Client::builder(TokioExecutor::new()).build_http();
         Bench { notes, ingest, address, client, _stop: stop }
     }
@@ -385,5 +391,32 @@ async fn twenty_five_writers_at_once_do_not_mix_their_bytes() {
     for (_, replica, _, names) in offered {
         assert_eq!(names.len(), 50);
         assert!(names.iter().all(|name| name.ends_with(&format!("who={replica}"))));
+    }
+}
+
+#[tokio::test]
+async fn a_replica_whose_last_connection_is_closed_is_doubted() {
+    let bench = Bench::new(|_, _| {}).await;
+    let body = request(Protocol::V1, &[&A]);
+    assert_eq!(bench.post(Protocol::V1, &body).await.status, 204);
+    assert_eq!(bench.notes.doubted.lock().unwrap().len(), 0, "its connection is kept");
+    let Bench { notes, client, _stop, .. } = bench;
+    drop(client);
+    while notes.doubted.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*notes.doubted.lock().unwrap(), [("c".to_owned(), "a".to_owned(), detect::Hint::Closed)]);
+}
+
+#[tokio::test]
+async fn vmagents_question_is_answered() {
+    let bench = Bench::new(|_, _| ()).await;
+    // As vmagent 1.102 sends it, and the same by GET.
+    let headers = [("content-type", "application/x-protobuf"), ("content-encoding", "snappy"), ("user-agent", "vmagent")];
+    for (method, path) in
+        [("POST", "/api/v1/write?get_vm_proto_version=1"), ("GET", "/groups/g/replicas/a/api/v1/write?get_vm_proto_version=1")]
+    {
+        let told = bench.send(method, path, &headers, Bytes::new()).await;
+        assert_eq!((told.status, told.text.as_str()), (200, "1"), "{method} {path}");
     }
 }

@@ -9,11 +9,16 @@ use crate::model::ShardId;
 use crate::node::lane::lock;
 use crate::wire::body::Body;
 
+/// A larger one goes back to the system.
+const SPARE_MOST: usize = 4 << 20;
+
 #[derive(Default)]
 struct Kept {
     by_entry: HashMap<(ShardId, u64), Arc<Body>>,
     order: VecDeque<(ShardId, u64)>,
     bytes: usize,
+    /// Memory of one that went: a fresh megabyte costs as much in page faults as unpacking into it.
+    spare: Vec<u8>,
 }
 
 pub(super) struct Bodies {
@@ -32,6 +37,11 @@ impl Bodies {
 
     pub fn get(&self, shard: ShardId, entry: u64) -> Option<Arc<Body>> {
         lock(&self.kept).by_entry.get(&(shard, entry)).cloned()
+    }
+
+    /// Room for the next body; what it holds is to be written over.
+    pub fn room(&self) -> Vec<u8> {
+        std::mem::take(&mut lock(&self.kept).spare)
     }
 
     pub fn put(&self, shard: ShardId, entry: u64, body: Arc<Body>) {
@@ -53,6 +63,10 @@ impl Bodies {
                 kept.bytes -= size(&body);
                 gone.push(body);
             }
+        }
+        // Another sink may still read one.
+        if let Some(body) = gone.pop().and_then(Arc::into_inner).filter(|body| body.raw.capacity() <= SPARE_MOST) {
+            kept.spare = body.raw;
         }
         drop(kept);
     }

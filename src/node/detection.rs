@@ -43,6 +43,7 @@ impl Worker {
         let now = self.mono(now);
         self.watched.used = true;
         self.watched.detector.observe(&offer.group, &offer.replica, (now, at), digest.iter());
+        self.watched.detector.bare(&offer.group, offer.bare.iter().copied());
     }
 
     /// Proposes what detection finds.
@@ -50,6 +51,7 @@ impl Worker {
         let (mono, at) = (self.mono(now), self.at(now));
         let State::Data(data) = &self.member.state else { return };
         self.watched.detector.limit(Arc::clone(&lock(&self.shared.switch_limits)));
+        self.watched.detector.watch_for(self.timing.watched.as_millis() as u64);
         let findings = self.watched.detector.check(mono, data.groups.values().map(|place| &place.group));
         for proposal in findings.proposals {
             tracing::info!(

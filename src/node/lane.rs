@@ -1,6 +1,7 @@
 //! What one shard's thread shares with the rest of the program: its mailbox, its progress, its newest emissions, its views.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -11,6 +12,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use tokio::sync::watch;
 
+use crate::dedup::detect::doctor::Bare;
 use crate::model::ShardId;
 use crate::node::mailbox::Mailbox;
 use crate::node::view::CursorView;
@@ -34,6 +36,10 @@ pub(super) struct Recent {
 pub(super) struct Views {
     pub groups: Arc<Vec<GroupView>>,
     pub cursors: Arc<Vec<CursorView>>,
+    /// Smallest hashes of the groups' series without the groups' own labels, for comparison with those of other shards.
+    pub bare: Vec<(String, Arc<Bare>)>,
+    /// Dead letters up to this one are gone, and so are these, though the disk may still have them for a moment.
+    pub dead_gone: (u64, Arc<BTreeSet<u64>>),
     /// Data shards only: as applied.
     pub settings: Arc<ShardSettings>,
     pub stats: ShardStats,

@@ -34,6 +34,7 @@ pub(super) struct Queued {
     pub replica: String,
     pub settings: u64,
     pub unpacked: Option<Arc<Body>>,
+    pub bare: Vec<u64>,
     pub claim: Option<Box<dyn Send + Sync>>,
     pub reply: oneshot::Sender<Result<(), OfferError>>,
 }

@@ -111,6 +111,7 @@ fn offers(load: &Load, settings: u64) -> Vec<Offer> {
             digest: encoded,
             body: body.clone(),
             unpacked: None,
+            bare: Vec::new(),
             claim: None,
         });
     }
@@ -125,6 +126,7 @@ fn as_standby(offer: &Offer) -> Offer {
         digest: offer.digest.clone(),
         body: offer.body.clone(),
         unpacked: None,
+        bare: Vec::new(),
         claim: None,
         ..*offer
     }

@@ -28,6 +28,8 @@ pub struct Offer {
     pub body: Bytes,
     /// The same unpacked, if at hand: sinks then need not unpack it again.
     pub unpacked: Option<Arc<Body>>,
+    /// Now and then: the smallest hashes of its series without the group's own labels. Evidence only, and not in the log.
+    pub bare: Vec<u64>,
     /// Dropped once the bytes are no longer held.
     pub claim: Option<Box<dyn Send + Sync>>,
 }

@@ -152,7 +152,7 @@ impl Handle {
         let (group, replica, settings) = (samples.group.to_owned(), samples.replica.to_owned(), samples.settings);
         let (reply, answer) = oneshot::channel();
         self.shared.spend(encoded.len());
-        lane.mailbox.offer(Queued { encoded, group, replica, settings, unpacked: None, claim: Some(claim), reply })?;
+        lane.mailbox.offer(Queued { encoded, group, replica, settings, unpacked: None, bare: Vec::new(), claim: Some(claim), reply })?;
         Ok(answer)
     }
 

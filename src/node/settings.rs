@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::dedup::detect::doctor::WATCHED;
 use crate::shard::replica::Limits;
 
 /// Bounds and places. `Default` is for one node of a large installation; the arithmetic stands beside each number.
@@ -18,7 +19,8 @@ pub struct Settings {
     pub queue_bytes: usize,
     /// Bytes that may wait for the writer, of all shards together (Q3).
     pub write_bytes: usize,
-    /// Unpacked bodies kept for sinks: 256 MiB are 260 requests of 2,000 samples of 490 B.
+    /// Unpacked bodies kept for sinks: 64 MiB are 65 requests of 2,000 samples of 490 B; sinks that keep up
+    /// read an entry within the same second.
     pub body_bytes: usize,
     /// Emissions kept in memory per shard, in picks of 8 bytes.
     pub recent_picks: usize,
@@ -64,6 +66,8 @@ pub struct Timing {
     pub forget: Duration,
     /// Between two looks at who should lead.
     pub detect: Duration,
+    /// How long a group is watched before what is odd about it is shown.
+    pub watched: Duration,
     /// Between two looks at what may be deleted.
     pub free: Duration,
     /// Between two views for people, and looks at budgets.
@@ -81,6 +85,7 @@ impl Default for Timing {
             image_bytes: 512 << 20,
             forget: Duration::from_secs(600),
             detect: Duration::from_millis(500),
+            watched: Duration::from_millis(WATCHED),
             free: Duration::from_secs(10),
             view: Duration::from_secs(1),
             space: Duration::from_millis(500),
@@ -97,7 +102,7 @@ impl Settings {
             queue_slots: 4096,
             queue_bytes: 64 << 20,
             write_bytes: 128 << 20,
-            body_bytes: 256 << 20,
+            body_bytes: 64 << 20,
             recent_picks: 2 << 20,
             reserve: Reserve::Percent(10),
             limits: Limits::default(),

@@ -1,21 +1,33 @@
 //! What all threads of a node share.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
+use crate::clock;
 use crate::dedup::detect::SwitchLimits;
+use crate::dedup::detect::doctor;
+use crate::dedup::detect::doctor::Oddity;
 use crate::model::ShardId;
 use crate::node::bodies::Bodies;
 use crate::node::lane::Lane;
+use crate::node::lane::lock;
 use crate::node::peers::Together;
 use crate::node::settings::Settings;
 use crate::node::writer::Fatal;
 use crate::node::writer::Writer;
 use crate::store::Store;
+
+/// Comparing a thousand groups takes some ten milliseconds, and what is compared changes every ten minutes.
+const VIEWS_A_COMPARISON: u32 = 10;
+
+/// What was found when groups were compared, by name.
+type Sharing = BTreeMap<String, Vec<Oddity>>;
 
 pub(super) struct Shared {
     /// `None`: this node is all there is.
@@ -34,6 +46,8 @@ pub(super) struct Shared {
     pub stopping: AtomicBool,
     /// Replaced as a whole; held only to take a copy of the pointer.
     pub switch_limits: Mutex<Arc<SwitchLimits>>,
+    /// When groups were compared with each other, and what came of it. Held while they are.
+    pub compared: Mutex<Option<(Instant, Sharing)>>,
 }
 
 /// As seen last by the thread that watches it.
@@ -56,6 +70,19 @@ impl Shared {
 
     pub fn is_full(&self) -> bool {
         self.space.full.load(Ordering::Relaxed) || self.space.left.load(Ordering::Relaxed) < 0
+    }
+
+    /// Groups of all shards that share most of their series, by name; as of some seconds ago.
+    pub fn sharing(&self) -> Sharing {
+        let (now, every) = (clock::now(), self.settings.timing.view * VIEWS_A_COMPARISON);
+        let mut compared = lock(&self.compared);
+        if let Some((_, odd)) = compared.as_ref().filter(|(when, _)| now.saturating_duration_since(*when) < every) {
+            return odd.clone();
+        }
+        let bare: Vec<_> = self.lanes.iter().flat_map(|lane| lock(&lane.views).bare.clone()).collect();
+        let odd = doctor::sharing(&bare);
+        *compared = Some((now, odd.clone()));
+        odd
     }
 
     /// So many bytes will be written, twice: to the write-ahead log and to a table.

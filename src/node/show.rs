@@ -102,13 +102,14 @@ impl Worker {
                 stats.emissions = data.emissions;
                 stats.kept_bytes = data.bytes;
                 stats.series = groups.iter().map(|group: &GroupView| group.series).sum();
-                stats.dead = data.dead.1 - data.dead.0;
+                stats.dead = data.dead_letters();
             }
             State::Control(control) => stats.image = control.image,
         }
         let cursors = self.cursors_with_age();
         let mut views = lock(&self.lane.views);
         views.groups = Arc::new(groups);
+        views.bare = self.watched.detector.bared().map(|(name, bare)| (name.to_owned(), Arc::clone(bare))).collect();
         views.stats = stats;
         if let Some(cursors) = cursors {
             views.cursors = Arc::new(cursors);
@@ -120,6 +121,9 @@ impl Worker {
         let State::Data(data) = &self.member.state else { return };
         self.lane.settings.store(data.settings.version, Ordering::Release);
         let mut views = lock(&self.lane.views);
+        if views.dead_gone.0 != data.dead.0 || *views.dead_gone.1 != data.resent {
+            views.dead_gone = (data.dead.0, Arc::new(data.resent.clone()));
+        }
         if *views.settings != data.settings {
             views.settings = Arc::new(data.settings.clone());
         }

@@ -178,6 +178,7 @@ impl Node {
             stopping: AtomicBool::new(false),
             switch_limits: std::sync::Mutex::default(),
             together,
+            compared: std::sync::Mutex::default(),
             store,
             settings,
         });

@@ -13,6 +13,7 @@ use crate::node::settings::Settings;
 use crate::node::start::Node;
 use crate::shard::command::CursorMove;
 use crate::shard::command::Policy;
+use crate::shard::command::Resent;
 use crate::shard::command::Start;
 use crate::shard::command::SwitchTo;
 use crate::wire::digest;
@@ -25,7 +26,9 @@ use crate::wire::remote_write::Limits;
 use crate::wire::remote_write::Protocol;
 use crate::wire::remote_write::Walker;
 
+mod churn;
 mod damage;
+mod forget;
 mod space;
 mod together;
 
@@ -82,6 +85,7 @@ fn offer(seed: u64, group: &str, replica: &str, (series, time, pad): (usize, i64
         digest: encoded,
         body: Bytes::from(packed),
         unpacked: None,
+        bare: Vec::new(),
         claim: None,
     }
 }
@@ -189,6 +193,12 @@ fn a_fill_keeps_its_body_and_cursors_are_seen() {
     let letter = DeadLetter { sink: "k".into(), emission: 2, item: 3, reason: "too large".into(), payload: b"row".to_vec() };
     wait(handle.propose(shard, Command::Dead(letter.clone()))).unwrap();
     eventually(|| handle.dead(shard, "k", 0, 10).unwrap() == [(1, letter.clone())]);
+    assert_eq!(handle.dead(shard, "k", u64::MAX, 10).unwrap(), []);
+    wait(handle.propose(shard, Command::Dead(letter.clone()))).unwrap();
+    wait(handle.propose(shard, Command::Resent(Resent { sink: "k".into(), numbers: vec![1] }))).unwrap();
+    // At once, whatever the disk has.
+    assert!(handle.dead(shard, "k", 0, 10).unwrap().iter().all(|(number, _)| *number == 2));
+    eventually(|| handle.dead(shard, "k", 0, 10).unwrap() == [(2, letter.clone())]);
     assert!(node.stop().is_empty());
 }
 

@@ -365,6 +365,7 @@ impl Worker {
                 batch.put(Family::Dead, shard, number, &letter.encode());
                 batch.delete(Family::Dead, shard, 0, below);
             }
+            Op::Resent(numbers) => numbers.iter().for_each(|number| batch.delete(Family::Dead, shard, *number, number + 1)),
             Op::Image(image) => {
                 let hard = &image.hard_state;
                 batch.image(shard, image.index, &image.sealed);
@@ -526,6 +527,7 @@ fn op_bytes(op: &Op) -> usize {
         Op::Image(image) => image.sealed.len() + 256,
         Op::Dead(_, letter, _) => letter.payload.len() + 256,
         Op::Emission(_) => 256,
+        Op::Resent(numbers) => numbers.len() * 48 + 128,
         Op::Copy(_) | Op::Members(_) | Op::Free(_) => 128,
     }
 }

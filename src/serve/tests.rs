@@ -1,6 +1,7 @@
 //! The accept loop against plain sockets.
 
 use super::*;
+use std::sync::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 
@@ -8,6 +9,7 @@ struct Running {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<usize>,
+    gone: Arc<Mutex<Vec<u64>>>,
 }
 
 async fn start(connections: usize, answerer: Answerer) -> Running {
@@ -15,8 +17,11 @@ async fn start(connections: usize, answerer: Answerer) -> Running {
     let address = listener.address();
     let (stop, stopped) = watch::channel(false);
     let bounds = Bounds { connections, drain: Duration::from_secs(2) };
-    let task = tokio::spawn(run(listener, bounds, answerer, Metrics::default(), stopped));
-    Running { address, stop, task }
+    let gone: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let told = Arc::clone(&gone);
+    let door = Door { answerer, gone: Arc::new(move |connection| told.lock().unwrap().push(connection)) };
+    let task = tokio::spawn(run(listener, bounds, door, Metrics::default(), stopped));
+    Running { address, stop, task, gone }
 }
 
 fn echo(limit: usize, pace: body::Pace) -> Answerer {
@@ -102,4 +107,70 @@ async fn a_taken_port_says_which_flag_changes_it() {
     let error = Listener::bind(first.address()).await.err().unwrap();
     assert!(matches!(error, BindError::Taken(_)));
     assert!(error.to_string().contains("--listen"));
+}
+
+#[tokio::test]
+async fn the_end_of_each_connection_is_told_by_its_number() {
+    let running = start(4, echo(100, FAST)).await;
+    let post = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi";
+    let mut first = TcpStream::connect(running.address).await.unwrap();
+    exchange(&mut first, post, "hi").await;
+    let mut second = TcpStream::connect(running.address).await.unwrap();
+    exchange(&mut second, post, "hi").await;
+    drop(second);
+    let told = || running.gone.lock().unwrap().clone();
+    while told().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(told(), [2]);
+    exchange(&mut first, post, "hi").await;
+    assert_eq!(told(), [2], "the other one is open");
+    running.stop.send(true).unwrap();
+    running.task.await.unwrap();
+    let told = running.gone.lock().unwrap().clone();
+    assert_eq!(told, [2, 1]);
+}
+
+/// What comes back for these bytes, up to the end of the connection.
+async fn raw(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // It may close before it has read all of it.
+    let _closed = stream.write_all(bytes).await;
+    let _closed = stream.shutdown().await;
+    let mut seen = Vec::new();
+    let _reset = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut seen)).await.expect("an end");
+    seen
+}
+
+#[tokio::test]
+async fn damaged_heads_are_answered_or_hung_up_on_and_the_next_one_is_served() {
+    let running = start(64, echo(4096, FAST)).await;
+    let heads = [
+        "POST /api/v1/write?group=a HTTP/1.1\r\nHost: x\r\nContent-Encoding: snappy\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nTrailer: t\r\n\r\n",
+        "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.1\r\nHost: y\r\nConnection: close\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+    ];
+    let mut answers = [0; 2];
+    for seed in crate::mutate::seeds(400) {
+        let random = &mut fastrand::Rng::with_seed(seed);
+        let mut bytes = heads[random.usize(0..heads.len())].as_bytes().to_vec();
+        crate::mutate::damage(random, &mut bytes);
+        let seen = raw(running.address, &bytes).await;
+        answers[usize::from(seen.starts_with(b"HTTP/1.1 200"))] += 1;
+        assert!(seen.len() < 16 << 10, "SEED={seed}: {} bytes", seen.len());
+    }
+    assert!(answers.iter().all(|count| *count > 0) || std::env::var("SEED").is_ok(), "{answers:?}");
+    // Heads without an end: hyper stops reading at some 400 KiB, and at a hundred headers.
+    let endless = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}", "x".repeat(4 << 20));
+    let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X: y\r\n".repeat(10_000));
+    for bytes in [endless, many] {
+        let seen = raw(running.address, bytes.as_bytes()).await;
+        assert!(!seen.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&seen));
+    }
+    let mut good = TcpStream::connect(running.address).await.unwrap();
+    assert!(exchange(&mut good, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", "hi").await.contains("200 OK"));
+    drop(good);
+    running.stop.send(true).unwrap();
+    assert_eq!(running.task.await.unwrap(), 0);
 }

@@ -32,6 +32,8 @@ pub enum Command {
     Epoch(NewEpoch),
     /// What a sink refused for good.
     Dead(DeadLetter),
+    /// Dead letters that Kafka has taken after all: they go.
+    Resent(Resent),
     /// A budget lets go of what a sink has not taken.
     Drop(DropUpTo),
     /// Control shard: give the group a data shard.
@@ -172,6 +174,15 @@ pub struct DeadLetter {
     pub payload: Vec<u8>,
 }
 
+/// Dead letters that were sent again, and are none any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resent {
+    /// Whose they were. For readers of the log: the numbers are the shard's.
+    pub sink: String,
+    /// Their numbers. One that is gone already is no harm.
+    pub numbers: Vec<u64>,
+}
+
 /// A budget's cut.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DropUpTo {
@@ -212,6 +223,7 @@ impl Command {
                 Command::Assign { .. } => 8,
                 Command::ClusterSettings { .. } => 9,
                 Command::Found(_) => 10,
+                Command::Resent(_) => 11,
             }
     }
 
@@ -247,6 +259,11 @@ impl Command {
                 out.number(epoch.samples);
             }
             Command::Dead(letter) => letter.write(out),
+            Command::Resent(resent) => {
+                out.text(&resent.sink);
+                out.number(resent.numbers.len() as u64);
+                resent.numbers.iter().for_each(|number| out.number(*number));
+            }
             Command::Drop(drop) => {
                 out.text(&drop.sink);
                 out.number(drop.epoch);
@@ -301,6 +318,11 @@ impl Command {
                 let (low, high, seed) = (from.fixed()?, from.fixed()?, from.fixed()?);
                 let cluster = u128::from(high) << 64 | u128::from(low);
                 Command::Found(Founding { cluster, seed, data_shards: from.small()? })
+            }
+            11 => {
+                let sink = text(from)?;
+                let numbers = (0..from.count(1)?).map(|_| from.number()).collect::<Result<_, _>>()?;
+                Command::Resent(Resent { sink, numbers })
             }
             _ => return Err(Malformed::Impossible("an entry of this kind")),
         })

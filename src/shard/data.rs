@@ -10,6 +10,7 @@ pub mod image;
 pub mod sinks;
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
 
 use crate::dedup::group::Group;
@@ -45,6 +46,8 @@ pub struct Effects {
     pub image: bool,
     /// To write by number.
     pub dead: Vec<(u64, DeadLetter)>,
+    /// Dead letters to delete, by number.
+    pub resent: Vec<u64>,
     /// What the entry's items came to.
     pub counts: Counts,
     /// Committed, but void: why. For the one who proposed it.
@@ -92,6 +95,8 @@ pub struct Data {
     pub sinks: Sinks,
     /// Numbers of the last dead letter that is gone, and of the last one.
     pub dead: (u64, u64),
+    /// Numbers between these two of letters that are gone, too: they were sent again.
+    pub resent: BTreeSet<u64>,
     /// Index of the last `Image` entry, and the smallest entry that waited then.
     pub image: (u64, u64),
     pub(super) judged: Judged,
@@ -281,14 +286,37 @@ impl Data {
             Command::Epoch(epoch) => effects.void = self.sinks.epoch(&epoch, self.emissions),
             Command::Drop(drop) => effects.void = self.sinks.dropped(&drop, self.emissions),
             Command::Dead(letter) => {
-                let (_, last) = self.dead;
-                self.dead = ((last + 1).saturating_sub(DEAD_LETTERS), last + 1);
+                let (gone, last) = self.dead;
+                self.dead = ((last + 1).saturating_sub(DEAD_LETTERS).max(gone), last + 1);
+                self.settle_dead();
                 effects.dead.push((last + 1, letter));
+            }
+            Command::Resent(resent) => {
+                let (gone, last) = self.dead;
+                for number in resent.numbers.into_iter().filter(|number| (gone + 1..=last).contains(number)) {
+                    if self.resent.insert(number) {
+                        effects.resent.push(number);
+                    }
+                }
+                self.settle_dead();
             }
             Command::Assign { .. } | Command::ClusterSettings { .. } | Command::Found(_) => {
                 effects.void = Some("this is for the control shard".to_owned());
             }
         }
+    }
+
+    /// Only numbers between the two are remembered one by one.
+    fn settle_dead(&mut self) {
+        while let Some(&first) = self.resent.first().filter(|first| **first <= self.dead.0 + 1) {
+            self.dead.0 = self.dead.0.max(first);
+            self.resent.pop_first();
+        }
+    }
+
+    /// How many dead letters are kept.
+    pub fn dead_letters(&self) -> u64 {
+        self.dead.1 - self.dead.0 - self.resent.len() as u64
     }
 
     fn switch(&mut self, index: u64, order: &SwitchTo, effects: &mut Effects) {

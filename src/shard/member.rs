@@ -128,6 +128,8 @@ pub enum Op {
     Copy(u64),
     /// A dead letter to keep, and the number below which they go.
     Dead(u64, DeadLetter, u64),
+    /// Dead letters to delete: they were sent again.
+    Resent(Vec<u64>),
     /// An image of the state; it takes the place of the one before. The hard state goes with it, so that `commit` is never behind it.
     Image(Box<Image>),
     /// New members, as `Remembered::members_stored` gives them.
@@ -294,6 +296,9 @@ impl<D: Disk> Member<D> {
                 turn.ops.extend(effects.copies.drain(..).map(Op::Copy));
                 turn.ops.extend(effects.emissions.drain(..).map(|emission| Op::Emission(Arc::new(emission))));
                 turn.ops.extend(effects.dead.drain(..).map(|(number, letter)| Op::Dead(number, letter, data.dead.0 + 1)));
+                if !effects.resent.is_empty() {
+                    turn.ops.push(Op::Resent(std::mem::take(&mut effects.resent)));
+                }
                 let image = effects.image;
                 (effects.image, effects.changed, effects.counts) = (false, false, Counts::default());
                 self.effects = effects;

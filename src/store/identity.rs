@@ -56,3 +56,28 @@ pub fn random() -> std::io::Result<u64> {
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(u64::from_le_bytes(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_identity_is_an_error_and_names_its_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let identity = Identity::create(directory.path(), None, 1_790_000_000_000).unwrap();
+        assert_eq!(Identity::read(directory.path()).unwrap(), Some(identity));
+        let path = directory.path().join(NAME);
+        let text = std::fs::read(&path).unwrap();
+        let mut refused = 0;
+        for seed in crate::mutate::seeds(500) {
+            let mut damaged = text.clone();
+            crate::mutate::damage(&mut fastrand::Rng::with_seed(seed), &mut damaged);
+            std::fs::write(&path, damaged).unwrap();
+            if let Err(error) = Identity::read(directory.path()) {
+                refused += 1;
+                assert!(error.to_string().contains(NAME), "SEED={seed}: {error}");
+            }
+        }
+        assert!(refused > 0 || std::env::var("SEED").is_ok());
+    }
+}

@@ -131,6 +131,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_damaged_slot_is_none_or_what_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut mark = Mark::create(directory.path()).unwrap();
+        for shard in 0..7 {
+            mark.promise(shard, Promise { term: 2, vote: 9, last_term: 2, last_index: u64::from(shard) });
+        }
+        mark.write().unwrap();
+        let bytes = std::fs::read(directory.path().join("acked")).unwrap();
+        let from = (mark.generation % 2) as usize * SLOT;
+        let slot = &bytes[from..from + SLOT];
+        let whole = parse(slot).unwrap();
+        for seed in crate::mutate::seeds(3_000) {
+            let mut damaged = slot.to_vec();
+            crate::mutate::damage(&mut fastrand::Rng::with_seed(seed), &mut damaged);
+            assert!(parse(&damaged).is_none_or(|read| read == whole), "SEED={seed}");
+        }
+    }
+
+    #[test]
     fn a_torn_slot_leaves_the_other_and_two_damaged_ones_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let mut mark = Mark::create(directory.path()).unwrap();

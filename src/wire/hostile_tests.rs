@@ -11,8 +11,6 @@ use super::body::subset;
 use super::capture;
 use super::captured_tests::capture_bytes;
 use super::captured_tests::captured;
-use super::differential_tests::damage;
-use super::differential_tests::seeds;
 use super::digest::Digest;
 use super::digest::encode;
 use super::encode::Encoder;
@@ -37,6 +35,8 @@ use super::remote_write::Totals;
 use super::remote_write::Walker;
 use super::remote_write::metadata;
 use crate::model::Pick;
+use crate::mutate::damage;
+use crate::mutate::seeds;
 
 /// Scratch that the default limits allow: 400,000 points, or 200,000 series of 128 labels visited one by one, or 400,000 symbols.
 const SCRATCH_MAX: usize = 96 << 20;

@@ -23,6 +23,7 @@ use super::proto::Malformed;
 use crate::model::Kind;
 
 pub use hash::series_hash;
+pub use hash::without;
 pub use v1::metadata;
 
 /// Which message a body is.
@@ -149,6 +150,11 @@ impl<'b> Label<'b> {
     /// A label that comes from no request (probes, tests); `seed` is the walker's.
     pub fn new(seed: u64, name: &'b str, value: &'b str) -> Label<'b> {
         Label { name, value, hash: hash::fold(hash::part(seed, name), hash::part(seed, value)) }
+    }
+
+    /// Its part of the series' hash.
+    pub fn part(&self) -> u64 {
+        self.hash
     }
 }
 

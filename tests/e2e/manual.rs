@@ -1,21 +1,28 @@
 //! What README and docs tell people to type, typed.
 
+use crate::support::check::{Received, receive};
 use crate::support::http::Client;
+use crate::support::kafka::Kafka;
+use crate::support::load::Sender;
 use crate::support::peers::{Peer, need};
-use crate::support::process::{Process, Scratch, eventually, free_port};
+use crate::support::process::{Process, Scratch, Signal, eventually, free_port, let_pass};
 use crate::support::sluice::BINARY;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-fn root() -> &'static Path {
+pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Fenced blocks of a language in a page.
 fn blocks(page: &str, language: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(root().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
+    blocks_of(&std::fs::read_to_string(root().join(page)).unwrap_or_else(|error| panic!("{page}: {error}")), language)
+}
+
+/// Fenced blocks of a language in a text; `""` for those of none.
+pub(super) fn blocks_of(text: &str, language: &str) -> Vec<String> {
     let parts = text.split("\n```");
     let blocks = parts.skip(1).step_by(2).filter_map(|block| block.split_once('\n')).filter(|(first, _)| *first == language);
     blocks.map(|(_, block)| block.to_owned()).collect()
@@ -92,12 +99,9 @@ fn what_dev_prints_to_read_the_topic_works_as_printed() {
     for begin in ["kcat", "sluice tap"] {
         let line =
             eventually(Duration::from_secs(10), begin, || printed(&process, begin).first().cloned().ok_or_else(|| process.log_tail(3000)));
-        // The lines follow the topic for ever; some seconds of it will do. `sluice` is the binary that was built.
-        let dir = Path::new(BINARY).parent().expect("a directory").display().to_string();
-        let path = format!("{dir}:{}", std::env::var("PATH").unwrap_or_default());
-        let output = Command::new("timeout").args(["8", "sh", "-c", &line]).env("PATH", path).output().expect("timeout");
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(text.contains("\"ts\"") || text.lines().count() > 3, "`{line}` printed: {text}{}", String::from_utf8_lossy(&output.stderr));
+        // The lines follow the topic for ever; some seconds of it will do.
+        let text = typed(&line);
+        assert!(text.contains("\"ts\""), "`{line}` printed: {text}");
     }
 }
 
@@ -109,6 +113,94 @@ fn dev_shows_its_page_and_ends_on_sigterm() {
     assert_eq!(page.status(), 200);
     assert!(page.text().contains("<html"), "{}", page.text());
     assert!(process.terminate(Duration::from_secs(30)).success());
+}
+
+#[test]
+fn stopping_the_leading_sender_shows_the_switch_as_printed() {
+    if !need(&[Peer::Curl]) {
+        return;
+    }
+    let scratch = Scratch::new("dev-switch");
+    let (process, _) = dev(&scratch, &["--interval", "1"]);
+    let line = |begin: &str| {
+        eventually(Duration::from_secs(10), begin, || printed(&process, begin).first().cloned().ok_or_else(|| process.log_tail(3000)))
+    };
+    let (stop, history) = (line("curl"), line("sluice group history"));
+    eventually(Duration::from_secs(30), "the pair to be known", || {
+        let list = typed(&line("sluice group list"));
+        if list.contains("prometheus-shop-0") && list.contains("prometheus-shop-1") { Ok(()) } else { Err(list) }
+    });
+    assert!(typed(&history).contains("never changed"), "{}", typed(&history));
+    assert!(typed(&stop).contains("\"running\":false"), "`{stop}` did not stop the sender");
+    eventually(Duration::from_secs(60), "the switch", || {
+        let text = typed(&history);
+        if text.contains("prometheus-shop-1") && text.contains("closed") { Ok(()) } else { Err(text) }
+    });
+}
+
+#[test]
+fn dev_takes_a_real_kafka_and_its_page_has_the_block_to_paste() {
+    if !need(&[Peer::Kafka, Peer::Chromium]) {
+        return;
+    }
+    let kafka = Kafka::shared();
+    let topic = format!("dev-{}", fastrand::u32(..));
+    let scratch = Scratch::new("dev-kafka");
+    let (_process, address) = dev(&scratch, &["--no-synthetic", "--kafka", &kafka.address(), "--topic", &topic]);
+    let page = seen_in_chromium(address, &scratch);
+    assert!(page.contains("No Prometheus has written here yet"), "{page}");
+    assert!(page.contains(&format!("url: http://{address}/api/v1/write")), "{page}");
+    let load = Sender { group: "under-test".to_owned(), replica: "a".to_owned(), series: 3, interval: 200, offset: 0 }.start(address);
+    eventually(Duration::from_secs(30), "samples to be taken", || if load.acknowledged() > 20 { Ok(()) } else { Err(String::new()) });
+    let account = load.stop();
+    let reader = kafka.reader(&topic);
+    let mut received = Received::new();
+    eventually(Duration::from_secs(60), "the real Kafka to hold them", || {
+        receive(&mut received, &reader.drain());
+        let rows: usize = received.values().map(Vec::len).sum();
+        let sent: usize = account.acknowledged.values().map(|times| times.len()).sum();
+        if rows == sent { Ok(()) } else { Err(format!("{rows} of {sent}")) }
+    });
+    let page = seen_in_chromium(address, &scratch);
+    assert!(page.contains("under-test") && !page.contains("class=\"loading\""), "the page shows the group: {page}");
+}
+
+/// The page as a browser has drawn it, after its first answers.
+fn seen_in_chromium(address: SocketAddr, scratch: &Scratch) -> String {
+    let profile = format!("--user-data-dir={}", scratch.join("chromium").display());
+    let quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"];
+    let output = Command::new("timeout")
+        .args(["60", "chromium"])
+        .args(quiet)
+        .args(["--disable-component-update", &profile, "--virtual-time-budget=6000", "--dump-dom", &format!("http://{address}/")])
+        .output()
+        .expect("timeout");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What a line prints when it is typed into a shell.
+fn typed(line: &str) -> String {
+    let dir = Path::new(BINARY).parent().expect("a directory").display().to_string();
+    let path = format!("{dir}:{}", std::env::var("PATH").unwrap_or_default());
+    let output = Command::new("timeout").args(["8", "sh", "-c", line]).env("PATH", path).output().expect("timeout");
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn a_sigterm_during_the_start_ends_in_order() {
+    let scratch = Scratch::new("dev-term");
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let args = ["dev", "--listen", &address.to_string()].map(str::to_owned);
+    // At every moment from its first instructions on; before the signals are ours there is nothing to put in order.
+    for wait in [60, 90, 120, 180, 300] {
+        let mut process = Process::start("sluice dev", BINARY, &args, scratch.path(), &scratch.join("dev.log"));
+        eventually(Duration::from_secs(10), "its own handling of SIGTERM", || {
+            if process.catches(Signal::TERM) { Ok(()) } else { Err(String::new()) }
+        });
+        let_pass(Duration::from_millis(wait));
+        let status = process.terminate(Duration::from_secs(30));
+        assert!(status.success(), "{status}: {}", process.log_tail(2000));
+    }
 }
 
 #[test]

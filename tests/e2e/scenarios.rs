@@ -6,4 +6,7 @@ mod crash;
 mod disk;
 mod failover;
 mod harness;
+mod letters;
 mod manual;
+mod rights;
+mod senders;

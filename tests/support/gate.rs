@@ -4,10 +4,10 @@
 //! It decodes with prost (`prompb`), so that what the tests hold against Kafka never went through the code under test.
 
 use super::http::{Client, Http, Server};
-use super::prompb::decode_v1;
+use super::prompb::{decode_raw_v1, decode_v1};
 use super::series::{Series, Value, samples_of};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -35,6 +35,7 @@ struct Book {
     offered: Samples,
     acknowledged: Samples,
     newest: i64,
+    packings: BTreeSet<String>,
     refusals: Vec<String>,
 }
 
@@ -87,6 +88,11 @@ impl Gate {
         self.state.requests.load(Ordering::Relaxed)
     }
 
+    /// How the bodies were packed, by their headers.
+    pub fn packings(&self) -> Vec<String> {
+        self.state.book.lock().unwrap().packings.iter().cloned().collect()
+    }
+
     /// Answers of 400 and above but 503: bodies that sluice took for bad.
     pub fn refusals(&self) -> Vec<String> {
         self.state.book.lock().unwrap().refusals.clone()
@@ -111,9 +117,20 @@ impl State {
         if self.mode() == Mode::Cut as u8 {
             return None;
         }
-        let metadata_only = request.target().0 != "POST";
-        let samples = if metadata_only { Vec::new() } else { samples_of(&decode_v1(&request.body)) };
-        note(&mut self.book.lock().unwrap().offered, &samples);
+        let no_body = request.body.is_empty();
+        let packing = request.header("content-encoding").unwrap_or("snappy");
+        let samples = match packing {
+            _ if no_body => Vec::new(),
+            "zstd" => samples_of(&decode_raw_v1(&zstd::decode_all(&*request.body).expect("zstd"))),
+            _ => samples_of(&decode_v1(&request.body)),
+        };
+        {
+            let mut book = self.book.lock().unwrap();
+            note(&mut book.offered, &samples);
+            if !no_body {
+                book.packings.insert(packing.to_owned());
+            }
+        }
         let answer = UPSTREAM.with_borrow_mut(|client| client.get_or_insert_with(|| Client::new(self.upstream)).send(request)).ok()?;
         // Lost on the way back: the sender does not know, and sends it again.
         if matches!(self.mode(), deaf if deaf == Mode::Deaf as u8 || deaf == Mode::Cut as u8) {

@@ -2,7 +2,7 @@
 
 use super::peers::kafka_libs;
 use super::process::{Process, Scratch, eventually, free_port};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 pub struct Kafka {
     scratch: Scratch,
     port: u16,
+    /// Of the listener at which users say who they are.
+    guarded: Option<u16>,
     process: Mutex<Option<Process>>,
 }
 
@@ -31,23 +33,42 @@ impl Kafka {
 
     /// A broker of one's own, to be stopped at will.
     pub fn start(name: &str) -> Kafka {
+        Kafka::begin(name, None)
+    }
+
+    /// One that asks users (name and password) for their rights, at a second listener. At the first one nobody says who they are, and may do all.
+    pub fn guarded(name: &str, users: &[(&str, &str)]) -> Kafka {
+        Kafka::begin(name, Some(users))
+    }
+
+    fn begin(name: &str, users: Option<&[(&str, &str)]>) -> Kafka {
         let scratch = Scratch::new(name);
         let (port, controller) = (free_port(), free_port());
+        let guarded = users.map(|_| free_port());
+        let second = guarded.map_or(String::new(), |port| format!(",SASL_PLAINTEXT://127.0.0.1:{port}"));
         let data = scratch.join("kraft");
-        let properties = format!(
+        let mut properties = format!(
             "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\nadvertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
-             controller.listener.names=CONTROLLER\nlistener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+             listeners=PLAINTEXT://127.0.0.1:{port}{second},CONTROLLER://127.0.0.1:{controller}\nadvertised.listeners=PLAINTEXT://127.0.0.1:{port}{second}\n\
+             controller.listener.names=CONTROLLER\nlistener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT\n\
              inter.broker.listener.name=PLAINTEXT\nlog.dirs={}\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=4\n\
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=4\nnum.partitions=4\n\
              num.network.threads=2\nnum.io.threads=4\ngroup.initial.rebalance.delay.ms=0\n",
             data.display()
         );
+        if let Some(users) = users {
+            let users: String = users.iter().map(|(name, password)| format!(" user_{name}=\"{password}\"")).collect();
+            properties.push_str(&format!(
+                "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\nsuper.users=User:ANONYMOUS\n\
+                 sasl.enabled.mechanisms=PLAIN\nlistener.name.sasl_plaintext.plain.sasl.jaas.config=\
+                 org.apache.kafka.common.security.plain.PlainLoginModule required{users};\n"
+            ));
+        }
         std::fs::write(scratch.join("server.properties"), properties).expect("broker configuration");
         let logging = "rootLogger.level=warn\nrootLogger.appenderRef.stderr.ref=STDERR\nappender.stderr.type=Console\nappender.stderr.name=STDERR\n\
                        appender.stderr.target=SYSTEM_ERR\nappender.stderr.layout.type=PatternLayout\nappender.stderr.layout.pattern=%d %p %c{1} %m%n\n";
         std::fs::write(scratch.join("log4j2.properties"), logging).expect("broker configuration");
-        let kafka = Kafka { scratch, port, process: Mutex::new(None) };
+        let kafka = Kafka { scratch, port, guarded, process: Mutex::new(None) };
         // Any 16 bytes in base64url name a cluster.
         let format = ["kafka.tools.StorageTool", "format", "-t", "c2x1aWNlLXRlc3Qta2Fma2E", "-c", "server.properties"];
         let status = kafka.java("format", &["-Xmx128m"], &format).wait_end(Duration::from_secs(60));
@@ -99,6 +120,11 @@ impl Kafka {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The listener for users with a name.
+    pub fn guarded_address(&self) -> String {
+        format!("127.0.0.1:{}", self.guarded.expect("started as guarded"))
+    }
+
     pub fn create_topic(&self, topic: &str, partitions: i32) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
         let admin: AdminClient<_> = self.client().create().expect("admin client");
@@ -109,6 +135,18 @@ impl Kafka {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((name, code)) => panic!("create topic {name}: {code}"),
             }
+        }
+    }
+
+    /// Sets the most that the topic takes at once, bytes.
+    pub fn bound_messages(&self, topic: &str, bytes: usize) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        let admin: AdminClient<_> = self.client().create().expect("admin client");
+        let bytes = bytes.to_string();
+        let wanted = [AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &bytes)];
+        let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(30)));
+        for one in runtime.block_on(admin.alter_configs(&wanted, &options)).expect("alter topic") {
+            one.unwrap_or_else(|(what, code)| panic!("alter {what:?}: {code}"));
         }
     }
 

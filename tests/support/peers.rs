@@ -18,6 +18,10 @@ pub enum Peer {
     /// Room to mount a small tmpfs: root, or user namespaces.
     Tmpfs,
     Python,
+    Curl,
+    Chromium,
+    /// VictoriaMetrics' agent.
+    Vmagent,
 }
 
 impl Peer {
@@ -32,6 +36,9 @@ impl Peer {
             Peer::Strace => "strace",
             Peer::Tmpfs => "tmpfs",
             Peer::Python => "python3",
+            Peer::Curl => "curl",
+            Peer::Chromium => "chromium",
+            Peer::Vmagent => "vmagent",
         }
     }
 
@@ -48,7 +55,9 @@ impl Peer {
                 let status = std::process::Command::new("unshare").args(super::disk::NAMESPACE).arg("true").status();
                 (!status.is_ok_and(|status| status.success())).then(|| "this user may not make a mount namespace".to_owned())
             }),
-            Peer::Prometheus | Peer::Kcat | Peer::Jq | Peer::Strace | Peer::Python => program(&[self.name()]),
+            Peer::Prometheus | Peer::Vmagent | Peer::Kcat | Peer::Jq | Peer::Strace | Peer::Python | Peer::Curl | Peer::Chromium => {
+                program(&[self.name()])
+            }
         }
     }
 }

@@ -122,7 +122,12 @@ pub struct TimeSeries2 {
 /// Unpacks and decodes a 1.0 request.
 pub fn decode_v1(packed: &[u8]) -> Vec<TimeSeries> {
     let raw = snap::raw::Decoder::new().decompress_vec(packed).expect("snappy");
-    WriteRequest::decode(&*raw).expect("a 1.0 request").timeseries
+    decode_raw_v1(&raw)
+}
+
+/// Decodes an unpacked 1.0 request.
+pub fn decode_raw_v1(raw: &[u8]) -> Vec<TimeSeries> {
+    WriteRequest::decode(raw).expect("a 1.0 request").timeseries
 }
 
 /// Unpacks and decodes a 2.0 request into the form of 1.0.

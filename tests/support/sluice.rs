@@ -36,16 +36,19 @@ impl Sluice {
 
     /// Writes its configuration and does not start it.
     pub fn prepare(scratch: &Scratch, brokers: &str, topic: &str, more: &str, disk: Option<&SmallDisk>) -> Sluice {
+        // Scenarios share a broker, and clusters of one name would fence each other's producers.
+        let name = format!("test-{}-{}", std::process::id(), fastrand::u32(..));
+        let sinks = format!("  - name: platform\n    kafka: {{ brokers: [\"{brokers}\"], topic: {topic}, format: rows }}\n{more}");
+        Sluice::prepare_with(scratch, &name, &sinks, disk)
+    }
+
+    /// Writes a configuration with these sinks (YAML, and what shall stand after it).
+    pub fn prepare_with(scratch: &Scratch, name: &str, sinks: &str, disk: Option<&SmallDisk>) -> Sluice {
         let dir = scratch.sub("sluice");
         let port = free_port();
         let data = disk.map_or_else(|| dir.join("data"), |disk| disk.mount().join("data"));
         let config = dir.join("sluice.yaml");
-        // Scenarios share a broker, and clusters of one name would fence each other's producers.
-        let text = format!(
-            "name: test-{port}-{}\nlisten: 127.0.0.1:{port}\ndata_dir: {}\nsinks:\n  - name: platform\n    kafka: {{ brokers: [\"{brokers}\"], topic: {topic}, format: rows }}\n{more}",
-            fastrand::u32(..),
-            data.display()
-        );
+        let text = format!("name: {name}\nlisten: 127.0.0.1:{port}\ndata_dir: {}\nsinks:\n{sinks}", data.display());
         std::fs::write(&config, text).expect("configuration");
         let enter = disk.map(SmallDisk::enter).unwrap_or_default();
         Sluice { dir, config, data, port, enter, process: None }
@@ -116,6 +119,12 @@ impl Sluice {
     #[track_caller]
     pub fn get(&self, path: &str) -> Http {
         Client::new(self.address()).call("GET", path).unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    /// The same with POST.
+    #[track_caller]
+    pub fn post(&self, path: &str) -> Http {
+        Client::new(self.address()).call("POST", path).unwrap_or_else(|error| panic!("POST {path}: {error}"))
     }
 
     /// The sum of a metric over all its label sets whose text holds `labels`.

@@ -1,5 +1,6 @@
 //! The harness, a module a peer or a tool.
 
+pub mod acl;
 pub mod check;
 pub mod disk;
 pub mod exporter;

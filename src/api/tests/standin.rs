@@ -86,7 +86,7 @@ impl Node for StandIn {
         let letter = |number| {
             (number, DeadLetter { sink: sink.into(), emission: 9, item: 3, reason: "too large".into(), payload: b"{\"ts\":1}".to_vec() })
         };
-        Ok(if shard.0 == 1 { (after + 1..=5).map(letter).take(limit).collect() } else { Vec::new() })
+        Ok(if shard.0 == 1 { (after.saturating_add(1)..=5).map(letter).take(limit).collect() } else { Vec::new() })
     }
 }
 
@@ -134,8 +134,11 @@ impl Sinks for StandInSinks {
         (sink == "platform").then(|| Box::new(ThreeRows(0)) as Box<dyn Rows>)
     }
 
-    fn replay<'a>(&'a self, _sink: &'a str, letters: Letters) -> Later<'a, Result<u64, Refusal>> {
-        Box::pin(async move { Ok(if letters == Letters::All { 5 } else { 1 }) })
+    fn replay<'a>(&'a self, _sink: &'a str, letters: Letters) -> Later<'a, Result<Replayed, Refusal>> {
+        let letters = if letters == Letters::All { 5 } else { 1 };
+        let unsent = Unsent { number: 7, reason: "kafka did not take it: MessageSizeTooLarge".into() };
+        let shard = ReplayedShard { shard: 1, replayed: letters, failed: 1, letters: vec![unsent], problem: None };
+        Box::pin(async move { Ok(Replayed { shards: vec![shard], more: false }) })
     }
 
     fn pause<'a>(&'a self, _sink: &'a str, paused: bool) -> Later<'a, Result<(), Refusal>> {

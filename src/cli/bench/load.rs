@@ -1,7 +1,9 @@
 //! `sluice bench load`: replicas of one Prometheus pair that write in real time, like real ones, and measure the answers.
 //!
 //! Every series has one sample an interval; each connection sends its share in order and one request at a time, as Prometheus' shards do.
-//! A 503 is retried after its Retry-After. What the tool leaves out: it judges nothing and reads nothing back (`tests/e2e` does).
+//! A 503 is retried after its Retry-After. After the last answer the server still has to deliver; so the tool waits until its sinks have
+//! nothing pending, and the CPU that it reports includes that. What it leaves out: it judges nothing and reads nothing back (`tests/e2e`
+//! does).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,8 @@ use crate::wire::remote_write::Protocol;
 const SAMPLES_PER_REQUEST: usize = 2000;
 /// Longest time waited for one answer: Prometheus' `remote_timeout`.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// The server's figures are asked after this often while it delivers what is left; its own are a second old.
+const ASK_EVERY: Duration = Duration::from_millis(250);
 
 /// What is to be sent.
 #[derive(Clone, Debug)]
@@ -47,6 +51,8 @@ pub struct Load {
     pub connections: usize,
     /// Wall clock at the start, milliseconds since 1970.
     pub start_ms: i64,
+    /// How long to wait after the last answer until the server's sinks have everything; zero: not at all.
+    pub drain: Duration,
 }
 
 /// What came of it. Times in milliseconds, from the first byte of a request to its whole answer, of answered requests.
@@ -76,12 +82,33 @@ pub struct Report {
     pub p99_ms: f64,
     /// The slowest.
     pub max_ms: f64,
-    /// CPU (user + system) of the server while it ran, by its own `process_cpu_seconds_total`; none if it has no such metric.
-    pub server_cpu_seconds: Option<f64>,
-    /// The same divided by samples, microseconds.
-    pub server_cpu_us_per_sample: Option<f64>,
-    /// Resident memory of the server at the end, bytes.
-    pub server_resident_bytes: Option<f64>,
+    /// What the server says of itself; none if it has no such metrics.
+    pub server: Option<Server>,
+}
+
+/// What the server's own metrics say of the run: from before the first request until its sinks had delivered, or the waiting was given up.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Server {
+    /// CPU (user + system), seconds.
+    pub cpu_seconds: f64,
+    /// The same divided by acknowledged samples, microseconds.
+    pub cpu_us_per_sample: f64,
+    /// Resident memory at the end, bytes.
+    pub resident_bytes: f64,
+    /// Wall seconds from the last answer until all was delivered.
+    pub drain_seconds: f64,
+    /// Samples that were let through and some sink did not have at the end; not 0: the other figures leave that work out.
+    pub undelivered: f64,
+    /// Rows that its sinks delivered.
+    pub rows: f64,
+    /// The same a second, from the first request until all was delivered.
+    pub rows_per_second: f64,
+    /// Transactions committed by its sinks.
+    pub commits: f64,
+    /// Bytes handed to the disk, divided by acknowledged samples.
+    pub log_bytes_per_sample: f64,
+    /// Syncs of the disk a second, while requests came.
+    pub syncs_per_second: f64,
 }
 
 /// Why a load could not be run at all.
@@ -113,7 +140,7 @@ struct Seen {
 
 /// Sends the load and waits for the last answer.
 pub async fn run(load: Load) -> Result<Report, LoadError> {
-    let before = process_figures(&load.server).await;
+    let before = server_figures(&load.server).await;
     let start = Instant::now();
     let load = Arc::new(load);
     let mut connections = JoinSet::new();
@@ -131,8 +158,30 @@ pub async fn run(load: Load) -> Result<Report, LoadError> {
         }
     }
     let seconds = start.elapsed().as_secs_f64();
-    let after = process_figures(&load.server).await;
-    Ok(all.report(seconds, before, after))
+    let answered = server_figures(&load.server).await;
+    let after = delivered(&load, answered).await;
+    let drained = start.elapsed().as_secs_f64();
+    let figures = before.zip(answered).zip(after).map(|((before, answered), after)| [before, answered, after]);
+    Ok(all.report([seconds, drained], figures))
+}
+
+/// The server's figures when its sinks have all that was let through, or when the time for that is over.
+async fn delivered(load: &Load, answered: Option<Figures>) -> Option<Figures> {
+    let until = Instant::now() + load.drain;
+    let mut now = answered?;
+    // Its figures are a second old: nothing pending counts when it was seen at two looks that far apart.
+    let mut clear: Option<Instant> = None;
+    while Instant::now() < until {
+        match (now.pending + now.waiting > 0.0, clear) {
+            (true, _) => clear = None,
+            (false, None) => clear = Some(Instant::now()),
+            (false, Some(since)) if since.elapsed() > Duration::from_millis(1500) => break,
+            (false, Some(_)) => {}
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+        now = server_figures(&load.server).await?;
+    }
+    Some(now)
 }
 
 impl Seen {
@@ -153,9 +202,21 @@ impl Seen {
         let _ = self.answers_us.add(&other.answers_us);
     }
 
-    fn report(&self, seconds: f64, before: Option<Figures>, after: Option<Figures>) -> Report {
+    fn report(&self, [seconds, drained]: [f64; 2], figures: Option<[Figures; 3]>) -> Report {
         let quantile = |q: f64| self.answers_us.value_at_quantile(q) as f64 / 1000.0;
-        let cpu = before.zip(after).map(|(before, after)| after.cpu_seconds - before.cpu_seconds);
+        let samples = self.samples.max(1) as f64;
+        let server = figures.map(|[before, answered, after]| Server {
+            cpu_seconds: after.cpu_seconds - before.cpu_seconds,
+            cpu_us_per_sample: (after.cpu_seconds - before.cpu_seconds) * 1e6 / samples,
+            resident_bytes: after.resident_bytes,
+            drain_seconds: drained - seconds,
+            undelivered: after.pending + after.waiting,
+            rows: after.rows - before.rows,
+            rows_per_second: (after.rows - before.rows) / drained,
+            commits: after.commits - before.commits,
+            log_bytes_per_sample: (after.written_bytes - before.written_bytes) / samples,
+            syncs_per_second: (answered.syncs - before.syncs) / seconds,
+        });
         Report {
             samples: self.samples,
             requests: self.requests,
@@ -169,9 +230,7 @@ impl Seen {
             p90_ms: quantile(0.9),
             p99_ms: quantile(0.99),
             max_ms: self.answers_us.max() as f64 / 1000.0,
-            server_cpu_seconds: cpu,
-            server_cpu_us_per_sample: cpu.map(|seconds| seconds * 1e6 / self.samples.max(1) as f64),
-            server_resident_bytes: after.map(|figures| figures.resident_bytes),
+            server,
         }
     }
 }
@@ -274,24 +333,53 @@ async fn connect(server: &str) -> Result<SendRequest<Full<Bytes>>, LoadError> {
     Ok(sender)
 }
 
-/// What a server says of its own process.
+/// What a server says of itself; sums of all its sinks, shards and groups.
 #[derive(Clone, Copy)]
 struct Figures {
     cpu_seconds: f64,
     resident_bytes: f64,
+    /// Let through, and some sink does not have it yet.
+    pending: f64,
+    /// Waits for a twin.
+    waiting: f64,
+    rows: f64,
+    commits: f64,
+    written_bytes: f64,
+    syncs: f64,
 }
 
-async fn process_figures(server: &str) -> Option<Figures> {
+async fn server_figures(server: &str) -> Option<Figures> {
     let mut sender = connect(server).await.ok()?;
     let request = Request::builder().uri("/metrics").header("Host", server).body(Full::new(Bytes::new())).ok()?;
     let body = sender.send_request(request).await.ok()?.into_body().collect().await.ok()?.to_bytes();
     let text = std::str::from_utf8(&body).ok()?;
-    let figure = |name: &str| {
-        let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;
-        line.rsplit(' ').next()?.parse::<f64>().ok()
-    };
+    let sum = |name| figure(text, name).unwrap_or(0.0);
     Some(Figures {
-        cpu_seconds: figure("process_cpu_seconds_total")?,
-        resident_bytes: figure("process_resident_memory_bytes").unwrap_or(0.0),
+        cpu_seconds: figure(text, "process_cpu_seconds_total")?,
+        resident_bytes: sum("process_resident_memory_bytes"),
+        pending: sum("sluice_sink_pending_samples"),
+        waiting: sum("sluice_group_waiting_samples"),
+        rows: sum("sluice_sink_rows_total"),
+        commits: sum("sluice_sink_commits_total"),
+        written_bytes: sum("sluice_store_written_bytes_total"),
+        syncs: sum("sluice_store_syncs_total"),
     })
+}
+
+/// The sum of all series of this name; none if there is not one.
+fn figure(text: &str, name: &str) -> Option<f64> {
+    let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+    let values = text.lines().filter(of_name).map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::figure;
+
+    #[test]
+    fn a_figure_is_the_sum_of_all_series_of_its_very_name() {
+        let text = "# TYPE a gauge\na{shard=\"1\"} 2\na{shard=\"2\"} 0.5\nab 7\nb 1e3\n";
+        assert_eq!((figure(text, "a"), figure(text, "b"), figure(text, "c")), (Some(2.5), Some(1000.0), None));
+    }
 }

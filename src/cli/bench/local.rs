@@ -26,8 +26,8 @@ const SAMPLES: usize = 2000;
 pub struct Decode {
     /// A capture (tests/captures/README.md has the format); without one, requests like `bench load` sends.
     file: Option<PathBuf>,
-    /// Which Remote Write is made up.
-    #[arg(long, value_enum, default_value_t = Version::V1)]
+    /// Which Remote Write is made up: v1 or v2.
+    #[arg(long, value_enum, hide_possible_values = true, default_value_t = Version::V1)]
     protocol: Version,
     /// How often all requests are gone over.
     #[arg(long, default_value_t = 200)]

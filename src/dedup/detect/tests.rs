@@ -236,14 +236,9 @@ fn the_doctor_names_what_is_odd() {
     let odd = story.detector.oddities(story.now, &story.group);
     assert!(odd.contains(&Oddity::NameChanges { names: 3, active: 1, refused: 0 }), "{odd:?}");
 
-    // Two groups with the same series, by the hashes that leave the group out; and replicas without a common series.
+    // Replicas without a common series.
     let mut story = Story::new();
     story.run(700, &[habit("a"), habit("b")]);
-    story.detector.observe("h", "a", (story.now, story.at()), std::iter::empty());
-    story.detector.bare("g", 0..100);
-    story.detector.bare("h", 5..200);
-    let odd = story.detector.oddities(story.now, &story.group);
-    assert_eq!(odd, [Oddity::SharesSeries { with: "h".to_owned(), percent: 95 }]);
     let time = story.at();
     for _ in 0..2 {
         story.now += 400_000;
@@ -258,4 +253,36 @@ fn the_doctor_names_what_is_odd() {
     story.check();
     let odd = story.detector.oddities(story.now, &story.group);
     assert!(time < story.at() && odd.iter().any(|odd| matches!(odd, Oddity::HardlyOverlap { percent: 0, .. })), "{odd:?}");
+}
+
+#[test]
+fn groups_that_share_most_series_are_found_among_all_shards_groups() {
+    let bare = |hashes: std::ops::Range<u64>| {
+        let mut bare = Bare::default();
+        hashes.for_each(|n| bare.insert((n + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
+        Arc::new(bare)
+    };
+    let groups = [("a", 0..900), ("b", 0..1000), ("c", 5000..6000), ("d", 900..2000), ("few", 0..10)];
+    let groups: Vec<(String, Arc<Bare>)> = groups.into_iter().map(|(name, series)| (name.to_owned(), bare(series))).collect();
+    let odd = doctor::sharing(&groups);
+    let with = |name: &str| -> Vec<&str> {
+        let found = odd.get(name).into_iter().flatten();
+        found.map(|odd| if let Oddity::SharesSeries { with, .. } = odd { &**with } else { panic!("{odd:?}") }).collect()
+    };
+    assert_eq!(["a", "b", "c", "d", "few"].map(with), [vec!["b"], vec!["a"], vec![], vec![], vec![]]);
+    let many: Vec<(String, Arc<Bare>)> = (0..1000).map(|number| (format!("g{number:03}"), bare(0..500))).collect();
+    assert!(doctor::sharing(&many).values().all(|odd| (1..=3).contains(&odd.len())));
+}
+
+#[test]
+fn what_a_group_does_not_send_any_more_is_compared_no_longer() {
+    let mut story = Story::new();
+    story.detector.watch_for(300_000);
+    story.run(200, &[habit("a"), habit("b")]);
+    story.detector.bare("g", 0..100);
+    assert_eq!(story.detector.bared().count(), 0, "not watched for long enough");
+    story.run(200, &[habit("a"), habit("b")]);
+    assert_eq!(story.detector.bared().map(|(name, bare)| (name, bare.len())).collect::<Vec<_>>(), [("g", 64)]);
+    story.run(400, &[habit("a"), habit("b")]);
+    assert_eq!(story.detector.bared().count(), 0);
 }

@@ -42,6 +42,13 @@ pub struct Refusal {
     pub payload: Vec<u8>,
 }
 
+impl Refusal {
+    /// Not refused by Kafka: librdkafka let it go because another one was.
+    pub fn is_purged(&self) -> bool {
+        matches!(self.code, Code::PurgeQueue | Code::PurgeInflight)
+    }
+}
+
 /// What a client's callbacks wrote down.
 #[derive(Debug, Default)]
 pub struct Signals {
@@ -136,9 +143,12 @@ impl ProducerContext for Context {
                 let payload = message.payload().unwrap_or_default();
                 let payload = payload[..payload.len().min(PAYLOAD_MAX)].to_vec();
                 let mut refusals = lock(&self.signals.refusals);
-                // The first of them says it all: what follows is purged because of it.
-                if refusals.is_empty() {
-                    refusals.push(Refusal { id, code, payload });
+                // The first one that Kafka refused says it all: the others are purged because of it, and may be reported before it.
+                let new = Refusal { id, code, payload };
+                match refusals.first_mut() {
+                    None => refusals.push(new),
+                    Some(first) if first.is_purged() && !new.is_purged() => *first = new,
+                    Some(_) => {}
                 }
             }
         }
@@ -230,8 +240,8 @@ fn set_unless_given(config: &mut ClientConfig, settings: &KafkaSettings, default
 pub fn producer(settings: &KafkaSettings, identity: &Identity, batch_bytes: usize) -> KafkaResult<Link> {
     let mut config = base(settings, identity);
     let linger = match settings.delivery {
-        // A commit sends at once whatever waits, so lingering only makes fuller batches meanwhile.
-        Delivery::ExactlyOnce => "50",
+        // The last messages of every transaction wait that long before they leave; 5 ms of encoding fill a batch of every partition.
+        Delivery::ExactlyOnce => "5",
         Delivery::AtLeastOnce => "20",
     };
     let kbytes = QUEUE_KBYTES.to_string();

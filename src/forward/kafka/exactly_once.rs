@@ -35,6 +35,33 @@ const COMMIT: Duration = Duration::from_millis(TRANSACTION_TIMEOUT_MS as u64 + 5
 const SLOW: Duration = Duration::from_secs(5);
 const ABORT: Duration = Duration::from_secs(2);
 
+/// How often it is looked whether all messages are taken.
+const LOOK: Duration = Duration::from_micros(500);
+
+/// Waits until every message is taken or refused. rdkafka's own `flush` looks once in 100 ms, so that no transaction was shorter than
+/// that, and its `poll` with a timeout spins through the last millisecond; hence polls that do not wait, and naps.
+fn delivered(link: &Link, timeout: Duration) -> KafkaResult<()> {
+    let began = clock::now();
+    let mut left = link.producer.in_flight_count();
+    loop {
+        link.producer.poll(Duration::ZERO);
+        let now = link.producer.in_flight_count();
+        if now == 0 || link.signals.refusal().is_some() {
+            return Ok(());
+        }
+        // A poll takes one report; where there was one there may be more.
+        let some = now < left;
+        left = now;
+        if some {
+            continue;
+        }
+        if since(began) >= timeout {
+            return Err(KafkaError::Flush(Code::OperationTimedOut));
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
 /// What an open transaction has come to.
 struct Open {
     since: Instant,
@@ -115,7 +142,7 @@ impl Worker {
         let began = clock::now();
         self.insist((link, outlet), (began, epoch), |timeout| link.producer.send_offsets_to_transaction(&offsets, group, timeout))?;
         self.insist((link, outlet), (began, epoch), |timeout| {
-            link.producer.flush(timeout)?;
+            delivered(link, timeout)?;
             // A refused message is known by now; committing would only say so in worse words.
             if link.signals.refusal().is_some() {
                 return Err(KafkaError::Flush(Code::Fail));
@@ -167,15 +194,6 @@ impl Worker {
                 self.report.trouble(&trouble, clock::wall_ms());
             }
         }
-    }
-
-    /// What an error inside a transaction means: a refused message, if there is one, says more than the call that noticed.
-    fn fault(&mut self, link: &Link, outlet: &Outlet, error: &KafkaError) -> End {
-        if let Some(refusal) = link.signals.refusal() {
-            return self.refused(link, outlet, &refusal, None);
-        }
-        let (code, detail) = link.producer_fatal().unwrap_or((error.rdkafka_error_code().unwrap_or(Code::Unknown), error.to_string()));
-        self.ended_by(link, code, &detail)
     }
 
     fn committed(&mut self, outlet: &mut Outlet, book: &mut Book, open: &Open) {

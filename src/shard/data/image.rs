@@ -13,8 +13,8 @@ use crate::shard::data::Place;
 use crate::shard::data::Sent;
 use crate::shard::data::sinks::Sinks;
 
-/// Raised when the layout changes.
-const VERSION: u8 = 1;
+/// Raised when the layout changes. 2: dead letters that were sent again stand at the end; 1 is still read.
+const VERSION: u8 = 2;
 
 impl Data {
     /// Appends the state.
@@ -42,13 +42,16 @@ impl Data {
                 out.byte(u8::from(sent.kept));
             }
         }
+        out.number(self.resent.len() as u64);
+        self.resent.iter().for_each(|number| out.number(*number));
     }
 
     /// The state whose image this is, all of it.
     pub fn read_image(bytes: &[u8]) -> Result<Data, Malformed> {
         let mut from = Reader(bytes);
-        match from.byte()? {
-            VERSION => {}
+        let version = from.byte()?;
+        match version {
+            1 | VERSION => {}
             other => return Err(Malformed::Version(other)),
         }
         let mut data = Data { applied: from.number()?, at: from.signed()?, ..Data::default() };
@@ -65,6 +68,9 @@ impl Data {
                 sent.push_back(Sent { entry, replica, bytes: from.number()?, kept: from.byte()? != 0 });
             }
             data.groups.insert(group.name().to_owned(), Place { group, sent });
+        }
+        if version > 1 {
+            data.resent = (0..from.count(1)?).map(|_| from.number()).collect::<Result<_, _>>()?;
         }
         from.end()?;
         Ok(data)

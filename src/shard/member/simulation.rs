@@ -104,7 +104,7 @@ impl Forgetful {
             Op::Copy(index) => Record::Copy(index),
             Op::Image(image) => Record::Image(image.sealed, image.hard_state),
             Op::Free(free) => Record::Free(free),
-            Op::Dead(..) | Op::Members(_) => return,
+            Op::Dead(..) | Op::Resent(_) | Op::Members(_) => return,
         };
         self.seen.put(record.clone());
         self.unsynced.push(record);
