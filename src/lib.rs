@@ -4,7 +4,7 @@
 //! list's layers (`tests/tidy.rs` checks that).
 #![doc = include_str!("ARCHITECTURE.md")]
 
-// L0: the ground: text, sockets, numbers, time.
+// The ground: text, sockets, numbers, time.
 pub mod admission;
 pub mod clock;
 pub mod config;
@@ -15,27 +15,27 @@ pub mod telemetry;
 #[cfg(test)]
 mod mutate;
 
-// L1: the words.
+// The words.
 pub mod model;
 
-// L2: pure: bytes <-> model, and what passes.
+// Pure: bytes <-> model, and what passes.
 pub mod dedup;
 pub mod wire;
 
-// L3: one Raft group as a value, and the disk below it.
+// One Raft group as a value, and the disk below it.
 pub mod shard;
 pub mod store;
 
-// L4: threads that drive the shards.
+// Threads that drive the shards.
 pub mod node;
 
-// L5: in and out.
+// In and out.
 pub mod api;
 pub mod console;
 pub mod forward;
 pub mod ingest;
 pub mod peer;
 
-// L6: what builds and starts it all.
+// What builds and starts it all.
 pub mod app;
 pub mod cli;

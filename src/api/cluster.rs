@@ -96,7 +96,7 @@ pub struct Shard {
     pub shard: u16,
     /// The name of the node that leads it, as the node that was asked knows.
     pub leader: Option<String>,
-    /// Up to where every member has the log: it is kept from there on.
+    /// How far each node that was heard of has applied it.
     pub applied: Vec<Applied>,
 }
 

@@ -470,6 +470,8 @@ impl Link {
         let failed = match error {
             KafkaError::Transaction(error) => error.txn_requires_abort(),
             KafkaError::MessageProduction(code) => *code == Code::State,
+            // Our own word for a message that was found refused while the others were waited for.
+            KafkaError::Flush(code) => *code == Code::Fail,
             _ => false,
         };
         let until = clock::now() + REPORT;

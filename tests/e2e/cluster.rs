@@ -1,9 +1,8 @@
 //! Three nodes as one: founded as an operator would, killed one after the other under load, and left without a majority.
 
-use super::crash::{INTERVAL, covered, missing, sender};
-use crate::support::check::{Received, first_few, order, receive};
+use super::crash::{Accounts, INTERVAL, sender};
 use crate::support::kafka::Kafka;
-use crate::support::load::{Account, Running};
+use crate::support::load::Running;
 use crate::support::peers::{Peer, need};
 use crate::support::process::{Scratch, Signal, eventually, let_pass, now_ms};
 use crate::support::trio::{Trio, is_private};
@@ -17,14 +16,14 @@ const NOWHERE: &str = "sinks:\n  - name: nowhere\n    kafka: { brokers: [\"127.0
 fn a_cluster_is_founded_by_a_few_commands_and_each_wrong_step_says_what_to_do() {
     let scratch = Scratch::new("founding");
     let mut trio = Trio::prepare(&scratch, NOWHERE);
-    let refused = trio.nodes[0].ask(&["run", "--config", &trio.nodes[0].config()]).expect_err("it has no certificate");
+    let refused = trio.nodes[0].ask(&["run", "--config", &trio.nodes[0].sluice.config()]).expect_err("it has no certificate");
     assert!(refused.contains("sluice cluster join BUNDLE"), "{refused}");
     trio.join();
-    assert!(is_private(Path::new(&trio.bundle())) && is_private(&trio.nodes[1].data().join("cluster/node.key")));
-    let again = trio.nodes[0].ask(&["cluster", "prepare", "--bundle", &trio.bundle(), "--config", &trio.nodes[0].config()]);
+    assert!(is_private(Path::new(&trio.bundle())) && is_private(&trio.nodes[1].sluice.data().join("cluster/node.key")));
+    let again = trio.nodes[0].ask(&["cluster", "prepare", "--bundle", &trio.bundle(), "--config", &trio.nodes[0].sluice.config()]);
     assert!(again.expect_err("it would lock out who joined").contains("is there already"));
 
-    trio.nodes[..2].iter_mut().for_each(|node| node.launch());
+    trio.nodes[..2].iter_mut().for_each(|node| node.sluice.launch());
     eventually(Duration::from_secs(30), "n1 to see n2", || {
         let ready = trio.nodes[0].get("/-/ready")?.text();
         if ready.contains("sluice cluster init") && ready.contains("it sees n2") { Ok(()) } else { Err(ready) }
@@ -39,19 +38,19 @@ fn a_cluster_is_founded_by_a_few_commands_and_each_wrong_step_says_what_to_do() 
     assert!(early.contains("n3: ") && early.contains("run `sluice cluster init` again"), "{early}");
 
     // A file of its own opinion is found out before anything is founded.
-    let file = trio.nodes[2].config();
+    let file = trio.nodes[2].sluice.config();
     let good = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, good.replace("shards: 3", "shards: 4")).unwrap();
-    trio.nodes[2].launch();
+    trio.nodes[2].sluice.launch();
     eventually(Duration::from_secs(30), "the differing file to be named", || {
         let early = trio.nodes[0].ask(&["cluster", "init"]).expect_err("n3 has another file");
         if early.contains("n3: its configuration differs") { Ok(()) } else { Err(early) }
     });
-    trio.nodes[2].kill();
+    trio.nodes[2].sluice.kill();
     std::fs::write(&file, good).unwrap();
-    trio.nodes[2].launch();
+    trio.nodes[2].sluice.launch();
     trio.init();
-    trio.nodes.iter_mut().for_each(|node| node.wait_ready(Duration::from_secs(60)));
+    trio.nodes.iter_mut().for_each(|node| node.sluice.wait_ready(Duration::from_secs(60)));
     trio.wait_well();
     let id = |node: usize| trio.nodes[node].json("/api/v1/cluster").unwrap()["id"].clone();
     let (first, done) = (id(0), trio.nodes[2].must(&["cluster", "init"]));
@@ -66,13 +65,13 @@ fn a_cluster_is_founded_by_a_few_commands_and_each_wrong_step_says_what_to_do() 
         });
     }
     // A node whose data is gone does not come back under its old id.
-    trio.nodes[2].stop();
-    std::fs::remove_dir_all(trio.nodes[2].data().join("db")).unwrap();
-    std::fs::remove_file(trio.nodes[2].data().join("identity.json")).unwrap();
-    std::fs::remove_file(trio.nodes[2].data().join("acked")).unwrap();
-    let refused = trio.nodes[2].ask(&["run", "--config", &trio.nodes[2].config()]).expect_err("its promises are gone");
+    trio.nodes[2].sluice.stop();
+    std::fs::remove_dir_all(trio.nodes[2].sluice.data().join("db")).unwrap();
+    std::fs::remove_file(trio.nodes[2].sluice.data().join("identity.json")).unwrap();
+    std::fs::remove_file(trio.nodes[2].sluice.data().join("acked")).unwrap();
+    let refused = trio.nodes[2].ask(&["run", "--config", &trio.nodes[2].sluice.config()]).expect_err("its promises are gone");
     assert!(refused.contains("the data is gone"), "{refused}");
-    trio.nodes[..2].iter_mut().for_each(|node| node.stop());
+    trio.nodes[..2].iter_mut().for_each(|node| node.sluice.stop());
 }
 
 #[test]
@@ -86,9 +85,9 @@ fn without_a_majority_samples_are_answered_503_and_with_one_they_are_taken_again
         });
     };
     taken(&trio, 20);
-    trio.nodes[1].kill();
+    trio.nodes[1].sluice.kill();
     taken(&trio, 20);
-    trio.nodes[2].kill();
+    trio.nodes[2].sluice.kill();
     eventually(Duration::from_secs(20), "the node to know that it is alone", || {
         let status = trio.nodes[0].run(&["cluster", "status"]);
         let text = String::from_utf8_lossy(&status.stdout).into_owned();
@@ -100,15 +99,15 @@ fn without_a_majority_samples_are_answered_503_and_with_one_they_are_taken_again
     assert_eq!((answer.status(), answer.header("retry-after").is_some()), (503, true), "{}", answer.text());
     eprintln!("majority: 503 after {} ms", started.elapsed().as_millis());
     assert_eq!(trio.nodes[0].get("/-/ready").unwrap().status(), 503);
-    trio.nodes[2].launch();
+    trio.nodes[2].sluice.launch();
     taken(&trio, 60);
     eventually(Duration::from_secs(20), "only the node that is still away to be complained of", || {
         let status = trio.nodes[0].run(&["cluster", "status"]);
         if status.status.code() == Some(1) { Ok(()) } else { Err(String::from_utf8_lossy(&status.stdout).into_owned()) }
     });
-    trio.nodes[1].launch();
+    trio.nodes[1].sluice.launch();
     trio.wait_well();
-    trio.nodes.iter_mut().for_each(|node| node.stop());
+    trio.nodes.iter_mut().for_each(|node| node.sluice.stop());
 }
 
 #[test]
@@ -122,7 +121,7 @@ fn killing_or_pausing_whichever_node_leads_loses_nothing_acknowledged_and_double
     kafka.create_topic(&topic, 4);
     let sinks = format!("sinks:\n  - name: platform\n    kafka: {{ brokers: [\"{}\"], topic: {topic}, format: rows }}\n", kafka.address());
     let mut trio = Trio::up(&scratch, &sinks);
-    let to: Vec<_> = trio.nodes.iter().map(|node| node.address()).collect();
+    let to: Vec<_> = trio.nodes.iter().map(|node| node.sluice.address()).collect();
     // Replicas of their own, one a node, of whose samples each must come through; and pairs on different nodes, of which one copy must.
     let alone: Vec<Running> = (0..3).map(|number| sender(&format!("alone-{number}"), "a", 0).start(to[number])).collect();
     let pair = |number: usize| {
@@ -141,9 +140,9 @@ fn killing_or_pausing_whichever_node_leads_loses_nothing_acknowledged_and_double
         let leader = eventually(Duration::from_secs(30), "the shard's leader", || trio.leader_of(group, asked));
         let killed = now_ms();
         if paused {
-            trio.nodes[leader].process().signal(Signal::STOP);
+            trio.nodes[leader].sluice.process().signal(Signal::STOP);
         } else {
-            trio.nodes[leader].kill();
+            trio.nodes[leader].sluice.kill();
         }
         let witness = (leader + 1) % 3;
         eventually(Duration::from_secs(30), "another leader", || match trio.leader_of(group, witness) {
@@ -154,31 +153,14 @@ fn killing_or_pausing_whichever_node_leads_loses_nothing_acknowledged_and_double
         eprintln!("trio: round {round}: {} led {group}, {what}; another one leads after {} ms", trio.nodes[leader].name, now_ms() - killed);
         let_pass(Duration::from_millis(fastrand::u64(0..3_000)));
         if paused {
-            trio.nodes[leader].process().signal(Signal::CONT);
+            trio.nodes[leader].sluice.process().signal(Signal::CONT);
         } else {
-            trio.nodes[leader].launch();
+            trio.nodes[leader].sluice.launch();
         }
-        trio.nodes[leader].wait_ready(Duration::from_secs(60));
+        trio.nodes[leader].sluice.wait_ready(Duration::from_secs(60));
         trio.wait_well();
     }
-    let alone: Vec<Account> = alone.into_iter().map(Running::stop).collect();
-    let pairs: Vec<[Account; 2]> = pairs.into_iter().map(|pair| pair.map(Running::stop)).collect();
-    for account in alone.iter().chain(pairs.iter().flatten()) {
-        assert_eq!(account.refused, Vec::<String>::new());
-    }
-    let reader = kafka.reader(&topic);
-    let mut received = Received::new();
-    eventually(Duration::from_secs(120), "Kafka to hold what was acknowledged", || {
-        receive(&mut received, &reader.drain());
-        let mut problems: Vec<String> = alone.iter().flat_map(|account| missing(account, &received)).collect();
-        problems.extend(pairs.iter().filter_map(|pair| covered(pair, &received).err()));
-        if problems.is_empty() { Ok(()) } else { Err(first_few(&problems)) }
-    });
-    trio.nodes.iter_mut().for_each(|node| node.stop());
-    receive(&mut received, &reader.drain());
-    let problems: Vec<String> = received.iter().flat_map(|(series, rows)| order(series, rows)).collect();
-    assert!(problems.is_empty(), "{}", first_few(&problems));
-    let (rows, repeated): (usize, u64) =
-        (received.values().map(Vec::len).sum(), alone.iter().chain(pairs.iter().flatten()).map(|account| account.repeated).sum());
-    eprintln!("trio: {rows} rows of {} series every {INTERVAL} ms, {repeated} requests sent more than once", received.len());
+    let accounts = Accounts::of(alone, pairs);
+    let received = accounts.read_back(&kafka.reader(&topic), || trio.nodes.iter_mut().for_each(|node| node.sluice.stop()));
+    eprintln!("trio: every {INTERVAL} ms, {}", accounts.told(&received));
 }

@@ -2,7 +2,7 @@
 
 use crate::support::check::{Case, Received, first_few, order, receive};
 use crate::support::gate::Samples;
-use crate::support::kafka::Kafka;
+use crate::support::kafka::{Kafka, Reader};
 use crate::support::load::{Account, Running, Sender};
 use crate::support::peers::{Peer, need};
 use crate::support::process::{Scratch, eventually, let_pass};
@@ -55,32 +55,66 @@ fn a_hundred_kills_lose_nothing_acknowledged_and_double_nothing() {
     assert!(kafka_runs, "the last life has a Kafka");
     sluice.wait_ready(Duration::from_secs(60));
 
-    let alone: Vec<Account> = alone.into_iter().map(Running::stop).collect();
-    let pairs: Vec<[Account; 2]> = pairs.into_iter().map(|pair| pair.map(Running::stop)).collect();
-    for account in alone.iter().chain(pairs.iter().flatten()) {
-        assert_eq!(account.refused, Vec::<String>::new());
-    }
-    let repeated: u64 = alone.iter().chain(pairs.iter().flatten()).map(|account| account.repeated).sum();
+    let accounts = Accounts::of(alone, pairs);
+    let repeated = accounts.repeated();
     assert!(repeated > u64::from(KILLS / 4), "the kills were to hit requests under way: {repeated} were sent again");
+    let received = accounts.read_back(&kafka.reader("kills"), || sluice.stop());
+    eprintln!("kills: {}", accounts.told(&received));
+}
 
-    let reader = kafka.reader("kills");
-    let mut received = Received::new();
-    eventually(Duration::from_secs(120), "Kafka to hold what was acknowledged", || {
+/// What was sent by replicas of their own, each of whose samples must come through, and by pairs, of which one copy must.
+pub struct Accounts {
+    alone: Vec<Account>,
+    pairs: Vec<[Account; 2]>,
+}
+
+impl Accounts {
+    /// Stops the senders, none of whom may have been refused anything for good.
+    pub fn of(alone: Vec<Running>, pairs: Vec<[Running; 2]>) -> Accounts {
+        let alone = alone.into_iter().map(Running::stop).collect();
+        let pairs = pairs.into_iter().map(|pair| pair.map(Running::stop)).collect();
+        let accounts = Accounts { alone, pairs };
+        for account in accounts.all() {
+            assert_eq!(account.refused, Vec::<String>::new());
+        }
+        accounts
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Account> {
+        self.alone.iter().chain(self.pairs.iter().flatten())
+    }
+
+    /// Requests that were sent more than once.
+    pub fn repeated(&self) -> u64 {
+        self.all().map(|account| account.repeated).sum()
+    }
+
+    /// Reads until nothing acknowledged is missing, stops what writes, and reads on: nothing may be there twice or out of order.
+    #[track_caller]
+    pub fn read_back(&self, reader: &Reader, stop: impl FnOnce()) -> Received {
+        let mut received = Received::new();
+        eventually(Duration::from_secs(120), "Kafka to hold what was acknowledged", || {
+            receive(&mut received, &reader.drain());
+            let mut problems: Vec<String> = self.alone.iter().flat_map(|account| missing(account, &received)).collect();
+            problems.extend(self.pairs.iter().filter_map(|pair| covered(pair, &received).err()));
+            if problems.is_empty() { Ok(()) } else { Err(first_few(&problems)) }
+        });
+        stop();
         receive(&mut received, &reader.drain());
-        let mut problems: Vec<String> = alone.iter().flat_map(|account| missing(account, &received)).collect();
-        problems.extend(pairs.iter().filter_map(|pair| covered(pair, &received).err()));
-        if problems.is_empty() { Ok(()) } else { Err(first_few(&problems)) }
-    });
-    sluice.stop();
-    receive(&mut received, &reader.drain());
-    let problems: Vec<String> = received.iter().flat_map(|(series, rows)| order(series, rows)).collect();
-    assert!(problems.is_empty(), "{}", first_few(&problems));
-    let rows: usize = received.values().map(Vec::len).sum();
-    eprintln!("kills: {rows} rows of {} series, {repeated} requests sent more than once", received.len());
+        let problems: Vec<String> = received.iter().flat_map(|(series, rows)| order(series, rows)).collect();
+        assert!(problems.is_empty(), "{}", first_few(&problems));
+        received
+    }
+
+    /// For the test's log.
+    pub fn told(&self, received: &Received) -> String {
+        let rows: usize = received.values().map(Vec::len).sum();
+        format!("{rows} rows of {} series, {} requests sent more than once", received.len(), self.repeated())
+    }
 }
 
 /// Acknowledged samples of a replica without a twin that are not in Kafka, and rows that nobody sent.
-pub(super) fn missing(account: &Account, received: &Received) -> Vec<String> {
+fn missing(account: &Account, received: &Received) -> Vec<String> {
     let mut problems = Vec::new();
     for (series, times) in &account.acknowledged {
         let rows = received.get(series).map(Vec::as_slice).unwrap_or_default();
@@ -99,7 +133,7 @@ pub(super) fn missing(account: &Account, received: &Received) -> Vec<String> {
 }
 
 /// What the gates' checker says of one pair.
-pub(super) fn covered(pair: &[Account; 2], received: &Received) -> Result<(), String> {
+fn covered(pair: &[Account; 2], received: &Received) -> Result<(), String> {
     let acknowledged: Vec<Samples> = pair.iter().map(|account| account.acknowledged.clone()).collect();
     let offered: Vec<Samples> = pair.iter().map(|account| account.offered.clone()).collect();
     let own: Received = received

@@ -11,6 +11,8 @@ use std::time::Duration;
 pub const BINARY: &str = env!("CARGO_BIN_EXE_sluice");
 
 pub struct Sluice {
+    /// For messages, where there are several.
+    name: &'static str,
     dir: PathBuf,
     config: PathBuf,
     data: PathBuf,
@@ -51,7 +53,14 @@ impl Sluice {
         let text = format!("name: {name}\nlisten: 127.0.0.1:{port}\ndata_dir: {}\nsinks:\n{sinks}", data.display());
         std::fs::write(&config, text).expect("configuration");
         let enter = disk.map(SmallDisk::enter).unwrap_or_default();
-        Sluice { dir, config, data, port, enter, process: None }
+        Sluice { name: "sluice", dir, config, data, port, enter, process: None }
+    }
+
+    /// One of several, with a configuration that says where it listens; its data beside it.
+    pub fn prepare_as(name: &'static str, dir: PathBuf, port: u16, text: &str) -> Sluice {
+        let (config, data) = (dir.join("sluice.yaml"), dir.join("data"));
+        std::fs::write(&config, text).expect("configuration");
+        Sluice { name, dir, config, data, port, enter: Vec::new(), process: None }
     }
 
     /// Starts it (again) on its data, and waits until it is ready.
@@ -65,15 +74,15 @@ impl Sluice {
         let run = [BINARY, "run", "--config", &self.config.display().to_string()].map(str::to_owned);
         let mut line: Vec<String> = self.enter.iter().cloned().chain(run).collect();
         let program = line.remove(0);
-        self.process = Some(Process::start("sluice", &program, &line, &self.dir, &self.log()));
+        self.process = Some(Process::start(self.name, &program, &line, &self.dir, &self.log()));
     }
 
     #[track_caller]
     pub fn wait_ready(&mut self, deadline: Duration) {
-        let mut client = Client::new(self.address());
+        let (mut client, name) = (Client::new(self.address()), self.name);
         let process = self.process.as_mut().expect("launched");
-        eventually(deadline, "sluice to be ready", || {
-            assert!(process.ended().is_none(), "sluice ended instead of becoming ready:\n{}", process.log_tail(3000));
+        eventually(deadline, &format!("{name} to be ready"), || {
+            assert!(process.ended().is_none(), "{name} ended instead of becoming ready:\n{}", process.log_tail(3000));
             let answer = client.call("GET", "/-/ready").map_err(|error| error.to_string())?;
             if answer.status() == 200 { Ok(()) } else { Err(answer.text()) }
         });
@@ -81,6 +90,10 @@ impl Sluice {
 
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    pub fn config(&self) -> String {
+        self.config.display().to_string()
     }
 
     pub fn data(&self) -> &Path {
@@ -105,7 +118,7 @@ impl Sluice {
     pub fn stop(&mut self) {
         let mut process = self.process.take().expect("it runs");
         let status = process.terminate(Duration::from_secs(60));
-        assert!(status.success(), "after SIGTERM sluice ended with {status}:\n{}", process.log_tail(3000));
+        assert!(status.success(), "after SIGTERM {} ended with {status}:\n{}", self.name, process.log_tail(3000));
     }
 
     /// Waits until it has ended by itself and gives its log's end.

@@ -1,9 +1,8 @@
 //! Three nodes on loopback, made one cluster with the commands that an operator types.
 
 use super::http::{Client, Http};
-use super::process::{Process, Scratch, eventually, free_port};
-use super::sluice::{BINARY, write_request};
-use std::net::SocketAddr;
+use super::process::{Scratch, eventually, free_port};
+use super::sluice::{BINARY, Sluice};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
@@ -13,9 +12,7 @@ pub const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
 pub struct Member {
     pub name: &'static str,
-    dir: PathBuf,
-    port: u16,
-    process: Option<Process>,
+    pub sluice: Sluice,
 }
 
 pub struct Trio {
@@ -37,8 +34,7 @@ impl Trio {
                 dir.join("data").display(),
                 list.join(", ")
             );
-            std::fs::write(dir.join("sluice.yaml"), text).expect("configuration");
-            Member { name, dir, port, process: None }
+            Member { name, sluice: Sluice::prepare_as(name, dir, port, &text) }
         };
         Trio { dir, nodes: NAMES.into_iter().zip(&peers).map(node).collect() }
     }
@@ -46,9 +42,9 @@ impl Trio {
     /// `prepare` once, `join` on each.
     #[track_caller]
     pub fn join(&self) {
-        self.nodes[0].must(&["cluster", "prepare", "--bundle", &self.bundle(), "--config", &self.nodes[0].config()]);
+        self.nodes[0].must(&["cluster", "prepare", "--bundle", &self.bundle(), "--config", &self.nodes[0].sluice.config()]);
         for node in &self.nodes {
-            node.must(&["cluster", "join", &self.bundle(), "--config", &node.config(), "--node", node.name]);
+            node.must(&["cluster", "join", &self.bundle(), "--config", &node.sluice.config(), "--node", node.name]);
         }
     }
 
@@ -61,9 +57,9 @@ impl Trio {
     pub fn up(scratch: &Scratch, sinks: &str) -> Trio {
         let mut trio = Trio::prepare(scratch, sinks);
         trio.join();
-        trio.nodes.iter_mut().for_each(Member::launch);
+        trio.nodes.iter_mut().for_each(|node| node.sluice.launch());
         trio.init();
-        trio.nodes.iter_mut().for_each(|node| node.wait_ready(Duration::from_secs(60)));
+        trio.nodes.iter_mut().for_each(|node| node.sluice.wait_ready(Duration::from_secs(60)));
         trio
     }
 
@@ -93,57 +89,8 @@ impl Trio {
 }
 
 impl Member {
-    pub fn config(&self) -> String {
-        self.dir.join("sluice.yaml").display().to_string()
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
-    }
-
-    pub fn data(&self) -> PathBuf {
-        self.dir.join("data")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.dir.join("log")
-    }
-
-    pub fn launch(&mut self) {
-        let args = ["run", "--config", &self.config()].map(str::to_owned);
-        self.process = Some(Process::start(self.name, BINARY, &args, &self.dir, &self.log()));
-    }
-
-    pub fn process(&mut self) -> &mut Process {
-        self.process.as_mut().expect("it runs")
-    }
-
-    #[track_caller]
-    pub fn wait_ready(&mut self, deadline: Duration) {
-        let (mut client, name) = (Client::new(self.address()), self.name);
-        let process = self.process.as_mut().expect("launched");
-        eventually(deadline, &format!("{name} to be ready"), || {
-            assert!(process.ended().is_none(), "{name} ended instead of becoming ready:\n{}", process.log_tail(3000));
-            let answer = client.call("GET", "/-/ready").map_err(|error| error.to_string())?;
-            if answer.status() == 200 { Ok(()) } else { Err(answer.text()) }
-        });
-    }
-
-    /// SIGKILL.
-    pub fn kill(&mut self) {
-        self.process.take().expect("it runs").kill();
-    }
-
-    /// SIGTERM: it must end in order and say so.
-    #[track_caller]
-    pub fn stop(&mut self) {
-        let mut process = self.process.take().expect("it runs");
-        let status = process.terminate(Duration::from_secs(60));
-        assert!(status.success(), "after SIGTERM {} ended with {status}:\n{}", self.name, process.log_tail(3000));
-    }
-
     pub fn get(&self, path: &str) -> Result<Http, String> {
-        Client::new(self.address()).call("GET", path).map_err(|error| error.to_string())
+        Client::new(self.sluice.address()).call("GET", path).map_err(|error| error.to_string())
     }
 
     pub fn json(&self, path: &str) -> Result<serde_json::Value, String> {
@@ -152,13 +99,13 @@ impl Member {
     }
 
     pub fn write(&self, body: Vec<u8>) -> Result<Http, String> {
-        Client::new(self.address()).send(&write_request(body)).map_err(|error| error.to_string())
+        self.sluice.write(body).map_err(|error| error.to_string())
     }
 
     /// Runs a verb and gives what came of it.
     pub fn run(&self, args: &[&str]) -> Output {
-        let server = format!("http://{}", self.address());
-        std::process::Command::new(BINARY).args(args).env("SLUICE_SERVER", server).current_dir(&self.dir).output().expect("the binary")
+        let server = format!("http://{}", self.sluice.address());
+        std::process::Command::new(BINARY).args(args).env("SLUICE_SERVER", server).output().expect("the binary")
     }
 
     /// What it printed; an error is what it complained of.
