@@ -161,6 +161,8 @@ impl Api {
             Route::Sink(name, what) => return self.sink(&name, what, &call).await,
             Route::Cluster => json(ok, &cluster::show(deps)?),
             Route::Init => json(ok, &cluster::init(deps).await?),
+            Route::Drain(drained) => json(ok, &cluster::drain(deps, drained)?),
+            Route::Reseat(change, name) => json(ok, &cluster::reseat(deps, change, &name).await?),
             Route::Senders => return self.senders(&call).await,
         })
     }

@@ -16,9 +16,11 @@ mod mailbox;
 pub mod measure;
 pub mod offer;
 pub mod peers;
+mod seats;
 pub mod settings;
 mod shared;
 mod show;
+mod snapshots;
 pub mod start;
 pub mod view;
 mod watch;
@@ -27,9 +29,11 @@ mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::sync::watch as latest;
 
+use crate::clock;
 use crate::dedup::detect::Hint;
 use crate::dedup::detect::SwitchLimits;
 use crate::model::ShardId;
@@ -51,6 +55,7 @@ use crate::node::view::Progress;
 use crate::node::view::StoreStats;
 use crate::shard::command::Command;
 use crate::shard::command::DeadLetter;
+use crate::shard::command::Founding;
 use crate::shard::command::ShardSettings;
 use crate::shard::command::SinkSettings;
 use crate::shard::emission::Emission;
@@ -64,6 +69,11 @@ use crate::wire::pack::Bounds;
 
 /// No entry is larger: RocksDB and Raft take more, but one entry must fit into every queue's bound several times.
 const MOST_ENTRY_BYTES: usize = 16 << 20;
+
+/// So long an offer is held while leadership moves: a planned move takes some tens of milliseconds, an election up to two seconds.
+const HOLD: Duration = Duration::from_secs(2);
+/// Meanwhile it is tried again at least so often.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Why a read failed. Any of these is a defect of the disk, or of this program: the node should end.
 #[derive(Debug, thiserror::Error)]
@@ -91,37 +101,51 @@ impl Handle {
         self.shared.lane(shard).ok_or(ProposeError::NoShard(shard.0))
     }
 
-    /// Resolves when the offer is committed on a majority.
-    pub async fn offer(&self, offer: Offer) -> Result<(), OfferError> {
+    /// Resolves when the offer is committed on a majority. While leadership moves it is held for a moment and then goes to whoever leads.
+    pub async fn offer(&self, mut offer: Offer) -> Result<(), OfferError> {
         let shard = self.group(&offer.group).ok_or(OfferError::Unassigned)?;
         let lane = self.shared.lane(shard).ok_or(OfferError::Unassigned)?;
-        let answer = match self.place_of(lane) {
-            Place::Here => self.queue(lane, offer),
-            Place::Nowhere => Err(OfferError::NotLeader { shard: shard.0, leader: None }),
-            Place::There(leader, peers) => {
-                let encoded = encode(&offer)?;
-                // The claim is held until the answer is there: so long the bytes are.
-                let answer = peers.offer(leader, shard, encoded).await;
-                drop(offer);
+        // Held here until the answer is there, and by whatever queue has the bytes.
+        let claim = Arc::new(offer.claim.take());
+        let mut progress = lane.progress.subscribe();
+        let until = clock::now() + HOLD;
+        loop {
+            let answer = self.offer_once(lane, &mut offer, &claim).await;
+            let moved = matches!(answer, Err(OfferError::NotLeader { .. } | OfferError::Stopping)) && self.shared.together.is_some();
+            if !moved || clock::now() >= until || !lane.led_within(HOLD) {
+                if let Err(error) = &answer {
+                    lane.refused(error.reason());
+                }
                 return answer;
             }
-        };
-        if let Err(error) = &answer {
-            lane.refused(error.reason());
+            let _ = tokio::time::timeout(LOOK_AGAIN, progress.changed()).await;
         }
-        // No answer: the shard's thread is gone, and with it what is known of the entry.
-        answer?.await.unwrap_or(Err(OfferError::Unknown))
     }
 
-    fn queue(&self, lane: &Lane, offer: Offer) -> Result<oneshot::Receiver<Result<(), OfferError>>, OfferError> {
-        let bytes = offer.body.len() + offer.digest.len();
-        self.room_for(lane, bytes)?;
-        let encoded = encode(&offer)?;
-        let Offer { group, replica, settings, unpacked, bare, claim, .. } = offer;
-        let (reply, answer) = oneshot::channel();
-        self.shared.spend(bytes);
-        lane.mailbox.offer(Queued { encoded, group, replica, settings, unpacked, bare, claim, reply })?;
-        Ok(answer)
+    async fn offer_once(&self, lane: &Lane, offer: &mut Offer, claim: &Arc<Option<Box<dyn Send + Sync>>>) -> Result<(), OfferError> {
+        match self.place_of(lane) {
+            Place::Nowhere => Err(OfferError::NotLeader { shard: lane.shard.0, leader: None }),
+            Place::There(leader, peers) => peers.offer(leader, lane.shard, encode(offer)?).await,
+            Place::Here => {
+                let bytes = offer.body.len() + offer.digest.len();
+                self.room_for(lane, bytes)?;
+                let encoded = encode(offer)?;
+                let (reply, answer) = oneshot::channel();
+                self.shared.spend(bytes);
+                lane.mailbox.offer(Queued {
+                    encoded,
+                    group: offer.group.clone(),
+                    replica: offer.replica.clone(),
+                    settings: offer.settings,
+                    unpacked: offer.unpacked.clone(),
+                    bare: std::mem::take(&mut offer.bare),
+                    claim: Some(Box::new(Arc::clone(claim))),
+                    reply,
+                })?;
+                // No answer: the shard's thread is gone, and with it what is known of the entry.
+                answer.await.unwrap_or(Err(OfferError::Unknown))
+            }
+        }
     }
 
     /// Resolves when the command has been applied. Void commands are errors that say why.
@@ -262,15 +286,17 @@ impl Handle {
 
     /// The cluster's seed of series hashes; 0 before `ready`.
     pub fn hash_seed(&self) -> u64 {
-        let control = self.shared.lane(ShardId::CONTROL);
-        control.and_then(|lane| lock(&lane.views).founding).map_or(0, |founding| founding.seed)
+        self.founding().map_or(0, |founding| founding.seed)
+    }
+
+    /// What the cluster is; `None` before `ready`.
+    pub fn founding(&self) -> Option<Founding> {
+        self.shared.lane(ShardId::CONTROL).and_then(|lane| lock(&lane.views).founding)
     }
 
     /// The cluster's identity, 32 hexadecimal digits; zeros before `ready`.
     pub fn cluster_id(&self) -> String {
-        let control = self.shared.lane(ShardId::CONTROL);
-        let founding = control.and_then(|lane| lock(&lane.views).founding);
-        format!("{:032x}", founding.map_or(0, |founding| founding.cluster))
+        format!("{:032x}", self.founding().map_or(0, |founding| founding.cluster))
     }
 
     /// The cluster's settings: version and text.

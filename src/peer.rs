@@ -5,7 +5,10 @@
 //! written). A cluster comes into being by [`Common::init`] and by nothing else: the first node of the list asks all, and only if all are there, empty
 //! and of one mind is the record written, first here, then there. Asked again it completes what was cut short.
 //!
-//! Left out on purpose: admitting nodes later, replacing them, snapshots (no such entry or message exists yet), and what is decided by the shards.
+//! A node that comes later is known by its certificate, but has no part in anything until the cluster's list of nodes names it and it has been given
+//! the record ([`Common::admit`]).
+//!
+//! Left out on purpose: what is decided by the shards, the list of nodes among it.
 
 pub mod charter;
 mod door;
@@ -47,6 +50,9 @@ use crate::peer::link::Link;
 use crate::peer::link::Sight;
 use crate::peer::tls::Tls;
 use crate::secret::NodeSecrets;
+use crate::shard::command::Founding;
+use crate::shard::members::Node as Seat;
+use crate::shard::members::Nodes;
 use crate::shard::replica::PeerMessage;
 
 const CLUSTER_HEADER: &str = "sluice-cluster";
@@ -54,6 +60,8 @@ const CLUSTER_HEADER: &str = "sluice-cluster";
 const HELD_BYTES: u64 = 256 << 20;
 /// An offer that has no answer by then is reported as unknown; longer than an election.
 const OFFER: Duration = Duration::from_secs(10);
+/// For a piece of a snapshot.
+const FETCH: Duration = Duration::from_secs(10);
 /// Clocks that differ by more must be set before a cluster is founded, ms.
 const CLOCKS_MS: i64 = 1_000;
 
@@ -160,11 +168,36 @@ impl Common {
     pub fn together(self: &Arc<Common>, charter: &Charter) -> Result<Together, String> {
         Ok(Together {
             id: self.secrets.id,
-            members: charter.nodes.iter().map(Founder::number).collect(),
+            members: charter.nodes.iter().map(Founder::number).filter(|id| !charter.admitted || *id != self.secrets.id).collect(),
             founding: charter.check()?,
             begun: charter.begun,
-            peers: Arc::new(Way { common: Arc::clone(self), links: self.links_by_id(charter) }),
+            peers: Arc::new(Way { common: Arc::clone(self), runtime: tokio::runtime::Handle::current() }),
         })
+    }
+
+    /// What makes a node that was a cluster of one the first of several: its data stay as they are. Others are added to it.
+    pub fn together_alone(self: &Arc<Common>) -> Together {
+        let founding = Founding { cluster: 0, seed: 0, data_shards: self.data_shards };
+        let peers = Arc::new(Way { common: Arc::clone(self), runtime: tokio::runtime::Handle::current() });
+        Together { id: self.secrets.id, members: vec![self.secrets.id], founding, begun: true, peers }
+    }
+
+    /// Writes down what the data of a node that was a cluster of one say.
+    pub fn adopt(&self, founding: Founding) -> Result<(), String> {
+        let charter = Charter {
+            cluster: format!("{:032x}", founding.cluster),
+            seed: format!("{:016x}", founding.seed),
+            data_shards: founding.data_shards,
+            nodes: vec![Founder { id: self.secrets.card.node.clone(), name: self.secrets.card.name.clone() }],
+            founded_ms: clock::wall_ms(),
+            begun: true,
+            admitted: false,
+            recovered: false,
+        };
+        charter.check()?;
+        charter.write(&self.data_dir).map_err(|error| error.to_string())?;
+        self.charter.send_replace(Some(charter));
+        Ok(())
     }
 
     /// The shards run: peers' messages have somewhere to go. The record says from now on that there must be data.
@@ -178,9 +211,43 @@ impl Common {
         Ok(())
     }
 
-    fn links_by_id(&self, charter: &Charter) -> BTreeMap<u64, Arc<Link>> {
-        let link = |founder: &Founder| self.links.iter().find(|link| link.member.name == founder.name).cloned();
-        charter.nodes.iter().filter_map(|founder| Some((founder.number(), link(founder)?))).collect()
+    /// What followed from the loss of the majority is done.
+    pub fn end_recovery(&self) -> Result<(), String> {
+        let Some(charter) = self.charter() else { return Ok(()) };
+        let charter = Charter { recovered: false, ..charter };
+        charter.write(&self.data_dir).map_err(|error| error.to_string())?;
+        self.charter.send_replace(Some(charter));
+        Ok(())
+    }
+
+    /// The connection on whose other side that node is.
+    fn link_to(&self, id: u64) -> Option<&Arc<Link>> {
+        self.links.iter().find(|link| link.id() == Some(id))
+    }
+
+    /// The list of nodes is this one now: the record follows.
+    pub fn renew(&self, nodes: &Nodes) -> Result<(), String> {
+        let Some(charter) = self.charter() else { return Ok(()) };
+        let founder = |node: &Seat| Founder { id: format!("{:016x}", node.id), name: node.name.clone() };
+        let renewed = Charter { nodes: nodes.nodes.iter().map(founder).collect(), ..charter.clone() };
+        if nodes.version == 0 || renewed == charter {
+            return Ok(());
+        }
+        renewed.write(&self.data_dir).map_err(|error| error.to_string())?;
+        self.charter.send_replace(Some(renewed));
+        Ok(())
+    }
+
+    /// Gives the record to a node that the list of nodes has just come to name. May be repeated.
+    pub async fn admit(&self, link: &Link) -> Result<(), String> {
+        let charter = self.charter().ok_or("this node belongs to no cluster itself")?;
+        let charter = Charter { admitted: true, begun: false, ..charter };
+        let body = serde_json::to_vec(&charter).map_err(|error| error.to_string())?;
+        match link.ask(self, "/found", body.into(), OFFER).await {
+            Ok(Some((StatusCode::OK, _))) => Ok(()),
+            Ok(Some((_, why))) => Err(String::from_utf8_lossy(&why).into_owned()),
+            Ok(None) | Err(()) => Err("no answer".to_owned()),
+        }
     }
 
     /// The cluster's id, 32 hexadecimal digits.
@@ -218,6 +285,7 @@ impl Common {
             agreed: self.agreed.clone(),
             data: self.data || self.charter.borrow().as_ref().is_some_and(|charter| charter.begun),
             running: self.node.get().is_some(),
+            draining: self.node.get().is_some_and(Handle::stands_aside),
             now_ms: clock::wall_ms(),
             shards: self.node.get().map(standings).unwrap_or_default(),
             expires_ms: self.secrets.card.expires_ms,
@@ -231,21 +299,18 @@ impl Common {
     /// Whether the node of this name may have this id.
     fn is_expected(&self, name: &str, id: u64) -> Result<(), String> {
         let charter = self.charter.borrow();
-        let known = charter.as_ref().and_then(|charter| charter.nodes.iter().find(|node| node.name == name));
+        let known = charter.as_ref().and_then(|charter| charter.nodes.iter().find(|node| node.number() == id));
         match known {
-            Some(known) if known.number() != id => Err(format!(
-                "it is node {id:016x} now, the cluster knows {name} as {}: its data is gone, and admitting a node anew is not part of this version",
-                known.id
-            )),
+            Some(known) if known.name != name => {
+                Err(format!("it is {}, not {name}: two names in cluster.nodes have one address", known.name))
+            }
             _ => Ok(()),
         }
     }
 
-    fn unreachable(&self, name: &str) {
-        let charter = self.charter.borrow();
-        let known = charter.as_ref().and_then(|charter| charter.nodes.iter().find(|node| node.name == name));
-        if let (Some(node), Some(known)) = (self.node.get(), known) {
-            node.unreachable(known.number());
+    fn unreachable(&self, id: u64) {
+        if let Some(node) = self.node.get() {
+            node.unreachable(id);
         }
     }
 
@@ -360,6 +425,8 @@ impl Common {
             nodes: nodes.into_iter().map(|(name, id)| Founder { id, name }).collect(),
             founded_ms: own.now_ms,
             begun: false,
+            admitted: false,
+            recovered: false,
         })
     }
 }
@@ -367,20 +434,38 @@ impl Common {
 /// The way from the shards to the peers.
 struct Way {
     common: Arc<Common>,
-    links: BTreeMap<u64, Arc<Link>>,
+    runtime: tokio::runtime::Handle,
 }
 
 impl Peers for Way {
     fn send(&self, shard: ShardId, floor: u64, messages: Vec<PeerMessage>) {
         for message in messages {
-            if let Some(link) = self.links.get(&message.to) {
+            if let Some(link) = self.common.link_to(message.to) {
                 link.post(Letter { shard, floor, message });
             }
         }
     }
 
+    fn fetch(&self, from: u64, shard: ShardId, request: Vec<u8>, answered: Box<dyn FnOnce(Option<Vec<u8>>) + Send>) {
+        let (common, link) = (Arc::clone(&self.common), self.common.link_to(from).cloned());
+        // One for each shard at most: a shard asks for the next piece when it has the one before.
+        self.runtime.spawn(async move {
+            let Some(link) = link else { return answered(None) };
+            let answer = link.ask(&common, &format!("/snapshot/{}", shard.0), request.into(), FETCH).await;
+            answered(match answer {
+                Ok(Some((StatusCode::OK, piece))) => Some(piece.into()),
+                _ => None,
+            });
+        });
+    }
+
+    fn wants_to_lead(&self, node: u64) -> bool {
+        let draining = |link: &Arc<Link>| matches!(link.sight(), Sight::Greeted { hello, .. } if hello.draining);
+        !self.common.link_to(node).is_some_and(draining)
+    }
+
     fn offer(&self, to: u64, shard: ShardId, encoded: Vec<u8>) -> Later<Result<(), OfferError>> {
-        let (common, link) = (Arc::clone(&self.common), self.links.get(&to).cloned());
+        let (common, link) = (Arc::clone(&self.common), self.common.link_to(to).cloned());
         Box::pin(async move {
             let away = OfferError::NotLeader { shard: shard.0, leader: Some(to) };
             let Some(link) = link else { return Err(away) };
@@ -394,7 +479,7 @@ impl Peers for Way {
     }
 
     fn ask(&self, to: u64, shard: ShardId, encoded: Vec<u8>) -> Later<Result<Applied, ProposeError>> {
-        let (common, link) = (Arc::clone(&self.common), self.links.get(&to).cloned());
+        let (common, link) = (Arc::clone(&self.common), self.common.link_to(to).cloned());
         Box::pin(async move {
             let Some(link) = link else { return Err(ProposeError::NotLeader(shard.0)) };
             match link.ask(&common, &format!("/ask/{}", shard.0), encoded.into(), OFFER).await {
@@ -412,7 +497,8 @@ fn standings(node: &Handle) -> Vec<Standing> {
     let standing = |shard: ShardId| {
         let progress = *node.progress(shard).borrow();
         let leader = (progress.leader != 0).then(|| format!("{:016x}", progress.leader));
-        Standing { shard: shard.0, leader, applied: progress.applied }
+        let (image, hash) = node.image(shard);
+        Standing { shard: shard.0, leader, applied: progress.applied, image, hash: format!("{hash:016x}") }
     };
     all.map(standing).collect()
 }

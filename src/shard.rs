@@ -15,6 +15,8 @@ pub mod entry;
 mod hostile_tests;
 pub mod log;
 pub mod member;
+pub mod members;
 mod raft_log;
 pub mod replica;
+pub mod snapshot;
 pub mod time;

@@ -15,6 +15,21 @@ pub trait Cluster: Send + Sync {
     fn view(&self) -> View;
     /// Founds it, or completes its founding: what was done, or everything that is in the way.
     fn init(&self) -> Later<'_, Result<String, Vec<String>>>;
+    /// This node shall lead nothing (and its balancers shall look elsewhere), or may lead again.
+    fn drain(&self, drained: bool);
+    /// Begins a change of who takes part: what was begun, or everything that is in the way. It goes on by itself; `view` shows how far.
+    fn reseat<'a>(&'a self, change: Reseat, node: &'a str) -> Later<'a, Result<String, Vec<String>>>;
+}
+
+/// A change of who takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reseat {
+    /// A new node takes the place of the one that had its name.
+    Replace,
+    /// A new node comes.
+    Add,
+    /// A node goes, living or not.
+    Remove,
 }
 
 /// `GET /api/v1/cluster`.
@@ -30,6 +45,12 @@ pub struct View {
     pub health: Health,
     /// All nodes, in the order of the file.
     pub nodes: Vec<Node>,
+    /// The node that was asked shall lead nothing.
+    pub draining: bool,
+    /// What speaks against stopping the node that was asked: then some shard would have no majority. Empty: it is safe.
+    pub unsafe_to_stop: Vec<String>,
+    /// Nodes come or go: not every shard has its seats yet.
+    pub changing: bool,
     /// The shards, the control shard (0) first.
     pub shards: Vec<Shard>,
     /// What is wrong.
@@ -71,6 +92,8 @@ pub struct Node {
     pub address: Option<String>,
     /// `this`, `connected` or `unreachable`.
     pub state: String,
+    /// What it is to the cluster: `member`, `joining`, `leaving` or `stranger` (it waits to be admitted); none before the founding.
+    pub role: Option<String>,
     /// Why it is unreachable.
     pub reason: Option<String>,
     /// The program's version.
@@ -96,6 +119,12 @@ pub struct Shard {
     pub shard: u16,
     /// The name of the node that leads it, as the node that was asked knows.
     pub leader: Option<String>,
+    /// Who has a vote: names.
+    pub voters: Vec<String>,
+    /// Who gets the log and has no vote yet: names.
+    pub learners: Vec<String>,
+    /// Where the last image of another node is of the same entry as that of the node that was asked: whether both are the same. None: nobody's is.
+    pub same_state: Option<bool>,
     /// How far each node that was heard of has applied it.
     pub applied: Vec<Applied>,
 }
@@ -124,6 +153,27 @@ pub async fn init(deps: &Deps) -> Result<Done, Failure> {
         Failure::new(StatusCode::CONFLICT, "not_founded", format!("the cluster was not founded:\n  {}", problems.join("\n  ")), remedy)
     };
     cluster.init().await.map(|done| Done { done }).map_err(refused)
+}
+
+/// `POST /api/v1/cluster/{replace,add,remove}/{name}`.
+pub async fn reseat(deps: &Deps, change: Reseat, node: &str) -> Result<Done, Failure> {
+    let cluster = deps.cluster.as_ref().ok_or_else(no_cluster)?;
+    let refused = |problems: Vec<String>| {
+        let text = format!("nothing was changed:\n  {}", problems.join("\n  "));
+        Failure::new(StatusCode::CONFLICT, "not_changed", text, "mend these and say it again; it may be repeated as often as you like")
+    };
+    cluster.reseat(change, node).await.map(|done| Done { done }).map_err(refused)
+}
+
+/// `POST /api/v1/cluster/drain` and `undrain`.
+pub fn drain(deps: &Deps, drained: bool) -> Result<Done, Failure> {
+    deps.cluster.as_ref().ok_or_else(no_cluster)?.drain(drained);
+    let done = if drained {
+        "what this node leads goes to the others, /-/ready says 503, connections are closed after their answer"
+    } else {
+        "this node may lead again"
+    };
+    Ok(Done { done: done.to_owned() })
 }
 
 fn no_cluster() -> Failure {

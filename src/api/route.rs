@@ -1,6 +1,8 @@
 //! From paths to what is asked. Names of groups hold slashes: a path is split before it is decoded, and where a proxy has decoded `%2F`
 //! already, everything between the collection and a known last word is the name.
 
+use crate::api::cluster::Reseat;
+
 /// What a path asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -26,6 +28,10 @@ pub enum Route {
     Cluster,
     /// `/api/v1/cluster/init`
     Init,
+    /// `/api/v1/cluster/drain`, or `undrain`
+    Drain(bool),
+    /// `/api/v1/cluster/{replace,add,remove}/{name}`
+    Reseat(Reseat, String),
     /// `/api/v1/dev/senders`
     Senders,
 }
@@ -85,8 +91,17 @@ impl Route {
             "/api/v1/sinks" => return Some(Route::Sinks),
             "/api/v1/cluster" => return Some(Route::Cluster),
             "/api/v1/cluster/init" => return Some(Route::Init),
+            "/api/v1/cluster/drain" => return Some(Route::Drain(true)),
+            "/api/v1/cluster/undrain" => return Some(Route::Drain(false)),
             "/api/v1/dev/senders" => return Some(Route::Senders),
             _ => {}
+        }
+        for (word, change) in [("replace", Reseat::Replace), ("add", Reseat::Add), ("remove", Reseat::Remove)] {
+            let name =
+                path.strip_prefix("/api/v1/cluster/").and_then(|rest| rest.strip_prefix(word)).and_then(|rest| rest.strip_prefix('/'));
+            if let Some(name) = name {
+                return Some(Route::Reseat(change, decode(name)?));
+            }
         }
         if let Some(rest) = path.strip_prefix("/api/v1/groups/") {
             let (name, word) = name_and_word(rest, &OF_GROUP)?;
@@ -99,7 +114,7 @@ impl Route {
     /// The methods that it takes, as in `Allow`.
     pub fn allow(&self) -> &'static str {
         match self {
-            Route::Reload | Route::Init => "POST",
+            Route::Reload | Route::Init | Route::Drain(_) | Route::Reseat(..) => "POST",
             Route::Group(_, OfGroup::Pin | OfGroup::Unpin | OfGroup::StepDown) => "POST",
             Route::Sink(_, OfSink::Replay | OfSink::Pause | OfSink::Resume) => "POST",
             Route::Senders => "GET, HEAD, POST",
@@ -166,6 +181,13 @@ mod tests {
         assert_eq!(Route::of("/api/v1/groups/pin"), group("pin", OfGroup::Itself));
         assert_eq!(Route::of("/api/v1/groups/pin/pin"), group("pin", OfGroup::Pin));
         assert_eq!(Route::of("/api/v1/groups/a%2Fhistory"), group("a/history", OfGroup::Itself));
+    }
+
+    #[test]
+    fn nodes_are_named_in_the_path() {
+        assert_eq!(Route::of("/api/v1/cluster/replace/mon3.dc1"), Some(Route::Reseat(Reseat::Replace, "mon3.dc1".into())));
+        assert_eq!(Route::of("/api/v1/cluster/remove/"), None);
+        assert_eq!(Route::of("/api/v1/cluster/renew/mon3"), None);
     }
 
     #[test]

@@ -15,16 +15,21 @@ use crate::api::cluster::Cluster;
 use crate::api::cluster::Health;
 use crate::api::cluster::Node as NodeView;
 use crate::api::cluster::Phase;
+use crate::api::cluster::Reseat;
 use crate::api::cluster::Shard;
 use crate::api::cluster::View;
 use crate::api::deps;
 use crate::api::deps::Later;
 use crate::api::deps::Problem;
 use crate::api::deps::Severity;
+use crate::app;
 use crate::app::Fault;
+use crate::app::recover;
+use crate::app::seats::role_of;
 use crate::app::translate;
 use crate::clock;
 use crate::config::Config;
+use crate::model::ShardId;
 use crate::node::Handle;
 use crate::node::peers::Together;
 use crate::node::start::Node;
@@ -34,6 +39,8 @@ use crate::peer::Plan;
 use crate::peer::hello::Standing;
 use crate::peer::link::Sight;
 use crate::secret::NodeSecrets;
+use crate::shard::members::Node as Seat;
+use crate::shard::members::Role;
 
 /// Between two tries to propose the first settings, while leaders change.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -42,21 +49,25 @@ const EXPIRES_SOON_MS: i64 = 30 * 86_400_000;
 /// A member that is further behind is a problem: some seconds of a busy shard.
 const BEHIND: u64 = 5_000;
 /// A clock that differs by more is a problem, ms.
-const CLOCK_OFF_MS: i64 = 2_000;
+pub(super) const CLOCK_OFF_MS: i64 = 2_000;
 
 /// A node's part in a cluster.
 pub struct Membership {
     peering: Option<Peering>,
+    /// The node has the data of a cluster of one.
+    grows: bool,
     /// For the API.
     pub seen: Arc<Seen>,
 }
 
 /// What is to be seen of the cluster from here.
 pub struct Seen {
-    common: Arc<Common>,
+    pub(super) common: Arc<Common>,
     name: String,
-    node: OnceLock<Handle>,
+    pub(super) node: OnceLock<Handle>,
     running: AtomicBool,
+    /// This node's clock is off the others': it does not lead.
+    pub(super) clock_wrong: AtomicBool,
     /// The shards that have other sinks than this node's file.
     differ: OnceLock<Vec<u16>>,
 }
@@ -87,6 +98,7 @@ impl Membership {
         if expired {
             return Err(Fault::Start("this node's certificate has expired; `sluice cluster join BUNDLE` makes a new one".to_owned()));
         }
+        let grows = app::identity(&config.data_dir).is_ok_and(|id| id == Some(secrets.id));
         let plan = Plan {
             cluster: cluster.clone(),
             secrets,
@@ -101,14 +113,21 @@ impl Membership {
             name: config.name.clone(),
             node: OnceLock::new(),
             running: AtomicBool::new(false),
+            clock_wrong: AtomicBool::new(false),
             differ: OnceLock::new(),
         });
-        Ok(Some(Membership { peering: Some(peering), seen }))
+        Ok(Some(Membership { peering: Some(peering), grows, seen }))
     }
 
     /// Waits until the cluster is founded.
     pub async fn founded(&self) -> Result<Together, Fault> {
         let common = &self.seen.common;
+        if common.charter().is_none() && self.grows {
+            tracing::info!(
+                "this node was a cluster of one and keeps its data: it is the first node of the cluster; `sluice cluster add` adds the others"
+            );
+            return Ok(common.together_alone());
+        }
         if common.charter().is_none() {
             tracing::info!("this node belongs to no cluster yet: `sluice cluster init` founds one, once all nodes are there");
         }
@@ -123,6 +142,15 @@ impl Membership {
         let _ = self.seen.node.set(handle.clone());
         let settled = async {
             handle.ready().await.map_err(|error| Fault::Start(error.to_string()))?;
+            if let Some(founding) = handle.founding().filter(|_| self.seen.common.charter().is_none()) {
+                self.seen.common.adopt(founding).map_err(Fault::Start)?;
+            }
+            if self.seen.common.charter().is_some_and(|charter| charter.recovered) {
+                let card = &self.seen.common.secrets().card;
+                let own = Seat { id: self.seen.common.secrets().id, name: card.name.clone(), role: Role::Member };
+                recover::settle(handle, own).await.map_err(|error| Fault::Start(error.to_string()))?;
+                self.seen.common.end_recovery().map_err(Fault::Start)?;
+            }
             let sinks = translate::sinks(config, handle.shards().len());
             loop {
                 match handle.propose_settings(|settings| settings.sinks.clone_from(&sinks)).await {
@@ -175,7 +203,13 @@ impl Seen {
             .collect();
         let sees = if greeted.is_empty() { "no other node".to_owned() } else { greeted.join(", ") };
         match self.phase() {
-            Phase::WaitingForInit => vec![format!("this node belongs to no cluster yet (`sluice cluster init`); it sees {sees}")],
+            Phase::WaitingForInit => match self.others_cluster() {
+                None => vec![format!("this node belongs to no cluster yet (`sluice cluster init`); it sees {sees}")],
+                Some(cluster) => vec![format!(
+                    "the other nodes are cluster {cluster}, and this node waits to be admitted (`sluice cluster replace {0}` or `sluice cluster add {0}`, asked of one of them); it sees {sees}",
+                    self.common.secrets().card.name
+                )],
+            },
             Phase::Starting => vec![format!("not every shard has a leader yet; this node sees {sees}")],
             Phase::Running => Vec::new(),
         }
@@ -224,7 +258,12 @@ impl Seen {
                 }
             }
         };
-        self.common.names().iter().map(node).collect()
+        let roles = self.roles();
+        let with_role = |(view, shards): (NodeView, Vec<Standing>)| {
+            let role = view.id.as_ref().filter(|_| charter.is_some()).map(|id| role_of(&roles, id));
+            (NodeView { role, ..view }, shards)
+        };
+        self.common.names().iter().map(node).map(with_role).collect()
     }
 
     fn shards(&self, nodes: &[(NodeView, Vec<Standing>)]) -> Vec<Shard> {
@@ -234,14 +273,28 @@ impl Seen {
             let of = |shards: &[Standing]| shards.iter().find(|other| other.shard == standing.shard).map(|other| other.applied);
             let all: Vec<(String, u64)> = nodes.iter().filter_map(|(node, shards)| Some((node.name.clone(), of(shards)?))).collect();
             let first = all.iter().map(|(_, applied)| *applied).max().unwrap_or(0);
+            let seats = self.node.get().map(|node| node.seats(ShardId(standing.shard))).unwrap_or_default();
+            let names = |ids: &[u64]| ids.iter().map(|id| self.name_of(*id)).collect();
             Shard {
                 shard: standing.shard,
                 leader: standing.leader.as_ref().and_then(name_of),
+                same_state: same_state(standing, nodes),
+                voters: names(&seats.voters),
+                learners: names(&seats.learners),
                 applied: all.into_iter().map(|(node, index)| Applied { node, index, behind: first - index }).collect(),
             }
         };
         own.iter().map(shard).collect()
     }
+}
+
+/// Whether the others' images of the same entry are the same as ours. Pure.
+fn same_state(own: &Standing, nodes: &[(NodeView, Vec<Standing>)]) -> Option<bool> {
+    let others = nodes.iter().filter(|(node, _)| node.state != "this").flat_map(|(_, shards)| shards);
+    let mut same =
+        others.filter(|other| own.image > 0 && (other.shard, other.image) == (own.shard, own.image)).map(|other| other.hash == own.hash);
+    let first = same.next()?;
+    Some(first && same.all(|same| same))
 }
 
 fn problem(severity: Severity, code: &str, about: String, text: String, remedy: &str) -> Problem {
@@ -262,6 +315,11 @@ fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], differ: &[u16], 
         let remedy = "an election takes some two seconds; if it lasts, a majority of the nodes is not there: start them, look at the network between them";
         found.push(problem(Severity::Error, "no_leader", "cluster".into(), text, remedy));
     }
+    for shard in shards.iter().filter(|shard| shard.same_state == Some(false)) {
+        let text = format!("the state of shard {} is not the same on all nodes", shard.shard);
+        let remedy = "keep the data directories of all nodes and report this; a node that is alone with its state stops by itself, and is then to be replaced";
+        found.push(problem(Severity::Error, "state_differs", "cluster".into(), text, remedy));
+    }
     for node in nodes {
         let about = || format!("node {}", node.name);
         if let Some(reason) = &node.reason {
@@ -269,6 +327,14 @@ fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], differ: &[u16], 
             let remedy =
                 "start it, or look at the network; the log is kept for it until it is back, which takes room on the disks of the others";
             found.push(problem(Severity::Warning, "node_unreachable", about(), text, remedy));
+        }
+        if node.role.as_deref() == Some("stranger") {
+            let text = "it is not part of the cluster: it waits to be admitted".to_owned();
+            let remedy = format!(
+                "`sluice cluster replace {0}` if it takes the place of the node that had its name, else `sluice cluster add {0}`",
+                node.name
+            );
+            found.push(problem(Severity::Warning, "not_admitted", about(), text, &remedy));
         }
         if node.same_file == Some(false) {
             let text = "its file differs from this node's in name, shards, cluster.nodes, groups or sinks".to_owned();
@@ -303,24 +369,68 @@ fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], differ: &[u16], 
     found
 }
 
+/// What speaks against stopping the node that was asked. Pure.
+fn unsafe_to_stop(nodes: &[NodeView], shards: &[Shard]) -> Vec<String> {
+    let others: Vec<&str> = nodes.iter().filter(|node| node.state == "connected").map(|node| node.name.as_str()).collect();
+    let stays = |shard: &Shard| {
+        let well = |name: &&String| {
+            let behind = shard.applied.iter().find(|applied| applied.node == **name).map(|applied| applied.behind);
+            others.contains(&name.as_str()) && behind.is_some_and(|behind| behind <= BEHIND)
+        };
+        let there = shard.voters.iter().filter(well).count();
+        (2 * there <= shard.voters.len())
+            .then(|| format!("shard {}: of its {} members only {there} would be there and up to date", shard.shard, shard.voters.len()))
+    };
+    shards.iter().filter_map(stays).collect()
+}
+
 impl Cluster for Seen {
     fn view(&self) -> View {
         let nodes = self.nodes();
         let shards = self.shards(&nodes);
         let nodes: Vec<NodeView> = nodes.into_iter().map(|(node, _)| node).collect();
         let phase = self.phase();
+        let draining = self.node.get().is_some_and(Handle::is_draining);
+        let unsafe_to_stop = unsafe_to_stop(&nodes, &shards);
+        let changing = self.node.get().is_some_and(|node| !node.nodes().is_settled());
         let differ = self.differ.get().map(Vec::as_slice).unwrap_or_default();
-        let problems = problems(phase, &nodes, &shards, differ, clock::wall_ms());
+        let mut problems = problems(phase, &nodes, &shards, differ, clock::wall_ms());
+        if self.clock_wrong.load(Ordering::Acquire) {
+            let text = "this node's clock is off the median of the cluster's by more than 2 s: it leads nothing that another node can lead"
+                .to_owned();
+            problems.push(problem(Severity::Warning, "own_clock", "this node".into(), text, "set it by NTP"));
+        }
         let health = match problems.iter().map(|problem| problem.severity).min() {
             Some(Severity::Error) => Health::Critical,
             Some(_) => Health::Degraded,
             None => Health::Ok,
         };
-        View { name: self.name.clone(), id: self.common.cluster(), phase, health, nodes, shards, problems }
+        View {
+            name: self.name.clone(),
+            id: self.common.cluster(),
+            phase,
+            health,
+            nodes,
+            draining,
+            unsafe_to_stop,
+            changing,
+            shards,
+            problems,
+        }
     }
 
     fn init(&self) -> Later<'_, Result<String, Vec<String>>> {
         Box::pin(self.common.init())
+    }
+
+    fn drain(&self, drained: bool) {
+        if let Some(node) = self.node.get() {
+            node.drain(drained);
+        }
+    }
+
+    fn reseat<'a>(&'a self, change: Reseat, node: &'a str) -> Later<'a, Result<String, Vec<String>>> {
+        Box::pin(self.change_seats(change, node))
     }
 }
 
@@ -388,6 +498,7 @@ mod tests {
             shard: 1,
             leader: leader.map(Into::into),
             applied: vec![Applied { node: "a".into(), index: 9, behind }],
+            ..Shard::default()
         };
         let codes = |phase, node: NodeView, shard: Shard, differ: &[u16]| -> Vec<String> {
             problems(phase, &[node], &[shard], differ, 0).into_iter().map(|problem| problem.code).collect()

@@ -21,13 +21,29 @@ use crate::node::view::GroupView;
 use crate::node::view::NodeStats;
 
 /// Registers them.
-pub fn register(registry: &mut Registry, node: Handle, sinks: Arc<SinkSet>) {
-    registry.register_collector(Box::new(Measures { node, sinks }));
+pub fn register(registry: &mut Registry, node: Handle, sinks: Arc<SinkSet>, peers: Option<Peers>) {
+    registry.register_collector(Box::new(Measures { node, sinks, peers }));
+}
+
+/// The other nodes, as seen from here.
+pub type Peers = Arc<dyn Fn() -> Vec<Peer> + Send + Sync>;
+
+/// Another node.
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// It answers: its clock less ours, ms.
+    pub clock_off_ms: Option<i64>,
+    /// Raft's messages to it.
+    pub sent: u64,
+    /// Those that were dropped.
+    pub dropped: u64,
 }
 
 struct Measures {
     node: Handle,
     sinks: Arc<SinkSet>,
+    peers: Option<Peers>,
 }
 
 impl std::fmt::Debug for Measures {
@@ -43,6 +59,9 @@ impl Collector for Measures {
         shards(&mut out, &stats)?;
         disk(&mut out, &stats)?;
         groups(&mut out, &self.node.groups())?;
+        if let Some(peers) = &self.peers {
+            others(&mut out, &peers())?;
+        }
         let views = self.sinks.views();
         let mut rows: Vec<(SinkLabels, &crate::forward::view::ShardView)> = Vec::new();
         for sink in &views {
@@ -110,6 +129,17 @@ fn shards(out: &mut Out<'_, '_>, stats: &NodeStats) -> Result<(), Error> {
     out.counters("shard_refused_offers", "Offers that were refused, by reason", refused)
 }
 
+fn others(out: &mut Out<'_, '_>, peers: &[Peer]) -> Result<(), Error> {
+    let labels = |peer: &Peer| PeerLabels { peer: peer.name.clone() };
+    let up = peers.iter().map(|peer| (labels(peer), f64::from(u8::from(peer.clock_off_ms.is_some()))));
+    out.gauges("peer_connected", "1: the node answers", up)?;
+    let off = peers.iter().filter_map(|peer| Some((labels(peer), peer.clock_off_ms? as f64 / 1000.0)));
+    out.gauges("peer_clock_offset_seconds", "The node's clock less this one's", off)?;
+    out.counters("peer_sent_messages", "Raft's messages to the node", peers.iter().map(|peer| (labels(peer), peer.sent as f64)))?;
+    let dropped = peers.iter().map(|peer| (labels(peer), peer.dropped as f64));
+    out.counters("peer_dropped_messages", "Those that did not fit or were lost with a connection (Q4); Raft sends them again", dropped)
+}
+
 fn disk(out: &mut Out<'_, '_>, stats: &NodeStats) -> Result<(), Error> {
     let store = &stats.store;
     out.gauge("store_disk_bytes", "Bytes on disk: log, emissions, images", store.disk_bytes as f64)?;
@@ -155,6 +185,11 @@ fn groups(out: &mut Out<'_, '_>, groups: &[GroupView]) -> Result<(), Error> {
         rows.iter().map(|(labels, lag, _)| (labels.clone(), *lag)),
     )?;
     out.gauges("replica_leads", "1: the replica leads its group", rows.iter().map(|(labels, _, leads)| (labels.clone(), *leads)))
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PeerLabels {
+    peer: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

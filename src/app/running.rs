@@ -24,6 +24,7 @@ use crate::app::make_data_dir;
 use crate::app::metrics;
 use crate::app::pins;
 use crate::app::reload::Reload;
+use crate::app::seats;
 use crate::app::senders::Senders;
 use crate::app::sinks::SinkSet;
 use crate::app::translate;
@@ -95,7 +96,8 @@ impl Running {
         telemetry.register_process(clock::wall_ms());
         telemetry.register(|registry| ingest.metrics().register(registry));
         telemetry.register(|registry| served.register(registry));
-        telemetry.register(|registry| metrics::register(registry, handle.clone(), Arc::clone(&sinks)));
+        let peers = seen.clone().map(|seen| Arc::new(move || seen.peers()) as metrics::Peers);
+        telemetry.register(|registry| metrics::register(registry, handle.clone(), Arc::clone(&sinks), peers));
         let name = config.name.clone();
         let reload = Arc::new(Reload::new(config, file, handle.clone(), Arc::clone(&sinks), Arc::clone(&ingest)));
         let deps = Deps {
@@ -121,8 +123,11 @@ impl Running {
             listen: address,
             started_ms: clock::wall_ms(),
         };
-        let door = entrance.open(front_door(Api::new(deps), ingest));
+        let door = entrance.open(front_door(Api::new(deps), ingest, node.handle.clone()));
         let mut tasks = JoinSet::new();
+        if let Some(membership) = &membership {
+            tasks.spawn(seats::keep(node.handle.clone(), Arc::clone(&membership.seen), stop.clone()));
+        }
         tasks.spawn(pins::keep(node.handle.clone(), reload.groups(), stop.clone()));
         if let Some(senders) = dev {
             senders.start(address, &stop, &mut tasks);
@@ -307,12 +312,20 @@ fn desks() -> usize {
 }
 
 /// Remote write goes to `ingest`, everything else to `api`.
-fn front_door(api: Api, ingest: Arc<Ingest<Handle>>) -> serve::Door {
+fn front_door(api: Api, ingest: Arc<Ingest<Handle>>, drained: Handle) -> serve::Door {
     let told = Arc::clone(&ingest);
     let answerer: serve::Answerer = Arc::new(move |request, peer| match ingest::head::route(request.uri().path(), request.uri().query()) {
         Some(hint) => {
             let ingest = Arc::clone(&ingest);
-            Box::pin(async move { ingest.take(request, peer, hint).await })
+            let node = drained.clone();
+            Box::pin(async move {
+                let mut response = ingest.take(request, peer, hint).await;
+                // The sender connects anew, and by the balancer to another node.
+                if node.is_draining() {
+                    response.headers_mut().insert(hyper::header::CONNECTION, hyper::header::HeaderValue::from_static("close"));
+                }
+                response
+            })
         }
         None => {
             let api = api.clone();
@@ -357,6 +370,9 @@ fn not_ready(node: &Handle, together: bool, stop: watch::Receiver<bool>) -> Arc<
             let progress = *node.progress(*shard).borrow();
             progress.leads || together && progress.leader != 0
         };
+        if node.is_draining() {
+            reasons.push("the node is being drained (`sluice cluster drain --off` ends it)".to_owned());
+        }
         let leaderless = node.shards().iter().filter(|shard| !led(shard)).count();
         if leaderless > 0 {
             reasons.push(format!("{leaderless} shards have no leader{}", if together { "" } else { " here" }));

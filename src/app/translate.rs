@@ -12,6 +12,10 @@ use crate::shard::command::Start;
 pub fn node(config: &Config) -> Settings {
     let mut settings = Settings::new(config.data_dir.clone());
     settings.data_shards = config.shards;
+    if let Some(cluster) = &config.cluster {
+        let ticks = cluster.away.as_millis() / settings.timing.tick.as_millis();
+        settings.limits.away_ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
+    }
     settings.reserve = Reserve::Percent(config.log.reserve_percent);
     settings
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use clap::Subcommand;
@@ -28,6 +29,18 @@ pub enum Verb {
     Join(Join),
     /// Found the cluster through one node, once all are connected. May be repeated.
     Init(Asked),
+    /// The node leads nothing from now on, and balancers send it nothing: to be restarted without a refused request. Ends when that is so.
+    Drain(Drain),
+    /// Whether every shard would still have a majority without this node. Ends with 0: yes, 1: no, and why.
+    SafeToStop(Asked),
+    /// A new node takes the place of the one that had its name (its disk is gone, or its host). Ask a node that is well.
+    Replace(Change),
+    /// A new node comes; it is in cluster.nodes of all nodes' files already.
+    Add(Change),
+    /// A node goes, living or not.
+    Remove(Change),
+    /// The majority is gone for good: this node, which is stopped, goes on alone with what it has. Without the long option it only says what it has.
+    Recover(Recover),
     /// Who is there, who leads, who lags. Ends with 0: well, 1: somebody should look, 2: samples are refused.
     Status(Asked),
 }
@@ -56,12 +69,51 @@ pub struct Join {
     node: Option<String>,
 }
 
+/// `sluice cluster recover`.
+#[derive(Debug, Args)]
+pub struct Recover {
+    /// The configuration of the stopped node.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Do it. What was acknowledged and is not on this node's disk is lost.
+    #[arg(long)]
+    i_accept_data_loss: bool,
+}
+
+/// `sluice cluster drain`.
+#[derive(Debug, Args)]
+pub struct Drain {
+    /// The node may lead again. (A restart does the same.)
+    #[arg(long)]
+    off: bool,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+/// `sluice cluster replace | add | remove`.
+#[derive(Debug, Args)]
+pub struct Change {
+    /// The node's name in cluster.nodes.
+    node: String,
+    /// Begin it and do not wait until it is done.
+    #[arg(long)]
+    no_wait: bool,
+    #[command(flatten)]
+    asked: Asked,
+}
+
 /// Does it.
 pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Prepare(prepare) => self::prepare(&prepare),
         Verb::Join(join) => self::join(&join),
         Verb::Init(asked) => init(&asked).await,
+        Verb::Recover(wanted) => recover(&wanted),
+        Verb::Drain(wanted) => drain(&wanted).await,
+        Verb::SafeToStop(asked) => safe_to_stop(&asked).await,
+        Verb::Replace(wanted) => change("replace", &wanted).await,
+        Verb::Add(wanted) => change("add", &wanted).await,
+        Verb::Remove(wanted) => change("remove", &wanted).await,
         Verb::Status(asked) => status(&asked).await,
     }
 }
@@ -113,6 +165,7 @@ fn join(wanted: &Join) -> Result<(), Failure> {
     let name = who(wanted.node.as_deref(), &cluster, &host_name())?;
     let id = id_of(&config.data_dir)?;
     let fresh = id.is_none();
+    let grows = !fresh && NodeSecrets::read(&config.data_dir).map_err(failed)?.is_none();
     let id = match id {
         Some(id) => id,
         None => crate::secret::random().map_err(|error| Failure::Failed(format!("/dev/urandom: {error}")))?.max(1),
@@ -122,6 +175,11 @@ fn join(wanted: &Join) -> Result<(), Failure> {
     let days = (secrets.card.expires_ms - clock::wall_ms()) / 86_400_000;
     let what = if fresh { "this node is" } else { "a new certificate for" };
     println!("{what} {name}, node {id:016x}; its certificate is good for {days} days ({}/cluster)", config.data_dir.display());
+    if grows {
+        println!(
+            "its data stay: it is the first node of the cluster. Restart it, start the others, then `sluice cluster add NAME` for each of them"
+        );
+    }
     if fresh {
         println!("next: sluice run --config {}", wanted.config.display());
     }
@@ -132,13 +190,7 @@ fn join(wanted: &Join) -> Result<(), Failure> {
 fn id_of(data_dir: &Path) -> Result<Option<u64>, Failure> {
     let of_data = app::identity(data_dir)?;
     let joined = NodeSecrets::read(data_dir).map_err(failed)?.map(|secrets| secrets.id);
-    match (of_data, joined) {
-        (Some(_), None) => Err(Failure::Failed(format!(
-            "{} holds the data of a cluster of one, and growing one into a cluster of several is not part of this version; name an empty data_dir",
-            data_dir.display()
-        ))),
-        (of_data, joined) => Ok(of_data.or(joined)),
-    }
+    Ok(of_data.or(joined))
 }
 
 /// The node's name in the file.
@@ -170,6 +222,127 @@ async fn init(asked: &Asked) -> Result<(), Failure> {
     Ok(())
 }
 
+fn recover(wanted: &Recover) -> Result<(), Failure> {
+    let (config, _) = read(&wanted.config)?;
+    let survivors = app::recover::recover(&config, wanted.i_accept_data_loss)?;
+    let mut table = Table::new(&["SHARD", "LAST TERM", "LAST ENTRY", "COMMITTED"]);
+    for survivor in &survivors {
+        let numbers = [u64::from(survivor.shard), survivor.last.0, survivor.last.1, survivor.committed];
+        table.row(numbers.iter().map(u64::to_string).collect());
+    }
+    print!("{}", table.text("no shard"));
+    if wanted.i_accept_data_loss {
+        println!(
+            "this node is the only member of every shard now. Start it; give the others empty data directories, join and start them, and add \
+             each: sluice cluster add NAME. Nodes of the old majority must never be started with their old data"
+        );
+    } else {
+        println!(
+            "nothing was changed. Ask every node that is left: the one with the later last term, then the higher last entry, has more. On that one:\n  \
+             sluice cluster recover --config {} --i-accept-data-loss",
+            wanted.config.display()
+        );
+    }
+    Ok(())
+}
+
+async fn drain(wanted: &Drain) -> Result<(), Failure> {
+    let client = wanted.asked.client();
+    let path = if wanted.off { "/api/v1/cluster/undrain" } else { "/api/v1/cluster/drain" };
+    let answer = client.post(path, &Value::Null).await?;
+    if !wanted.off {
+        until_it_leads_nothing(&wanted.asked).await?;
+    }
+    if wanted.asked.json {
+        println!("{answer:#}");
+    } else if wanted.off {
+        println!("{}", cell(&answer["done"]));
+    } else {
+        println!("it leads nothing any more, and /-/ready says 503: it may be stopped when its balancer has looked");
+    }
+    Ok(())
+}
+
+async fn until_it_leads_nothing(asked: &Asked) -> Result<(), Failure> {
+    let mut said = usize::MAX;
+    loop {
+        let view = asked.client().get("/api/v1/cluster").await?;
+        let own = list(&view, "nodes").iter().find(|node| node["state"] == "this").map(|node| node["name"].clone());
+        let left = list(&view, "shards").iter().filter(|shard| Some(&shard["leader"]) == own.as_ref()).count();
+        if left == 0 {
+            return Ok(());
+        }
+        if left != said && !asked.json {
+            println!("  it leads {left} shards");
+        }
+        said = left;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn safe_to_stop(asked: &Asked) -> Result<(), Failure> {
+    let view = asked.client().get("/api/v1/cluster").await?;
+    let against = list(&view, "unsafe_to_stop");
+    if asked.json {
+        println!("{}", serde_json::json!({"safe": against.is_empty(), "reasons": against}));
+    }
+    if against.is_empty() {
+        if !asked.json {
+            println!("safe: every shard keeps a majority without this node");
+        }
+        return Ok(());
+    }
+    Err(Failure::Failed(format!("not now:\n  {}", against.iter().map(cell).collect::<Vec<_>>().join("\n  "))))
+}
+
+/// Between two looks at how far a change is.
+const LOOK: Duration = Duration::from_millis(500);
+
+async fn change(verb: &str, wanted: &Change) -> Result<(), Failure> {
+    let client = wanted.asked.client();
+    let answer = client.post(&format!("/api/v1/cluster/{verb}/{}", wanted.node), &Value::Null).await?;
+    if !wanted.asked.json {
+        println!("{}", cell(&answer["done"]));
+    }
+    let end = if wanted.no_wait {
+        "it goes on by itself; `sluice cluster status` shows how far"
+    } else {
+        watch(wanted).await?;
+        "done: every shard has its seats"
+    };
+    if wanted.asked.json {
+        println!("{answer:#}");
+    } else {
+        println!("{end}");
+    }
+    Ok(())
+}
+
+/// Shows how far the change is, until it is done.
+async fn watch(wanted: &Change) -> Result<(), Failure> {
+    let mut said = String::new();
+    loop {
+        let view = wanted.asked.client().get("/api/v1/cluster").await?;
+        if view["changing"] == false {
+            return Ok(());
+        }
+        let now = progress(&view);
+        if now != said && !wanted.asked.json {
+            println!("  {now}");
+        }
+        said = now;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Who has no vote yet, and how far behind the slowest is, in a line.
+fn progress(view: &Value) -> String {
+    let shards = list(view, "shards");
+    let waiting = shards.iter().filter(|shard| !list(shard, "learners").is_empty()).count();
+    let behind = shards.iter().flat_map(|shard| list(shard, "applied")).filter_map(|applied| applied["behind"].as_u64()).max().unwrap_or(0);
+    format!("{waiting} of {} shards have a member that catches up, at most {behind} entries behind", shards.len())
+}
+
 async fn status(asked: &Asked) -> Result<(), Failure> {
     let answer = asked.client().get("/api/v1/cluster").await?;
     if asked.json {
@@ -191,7 +364,7 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 fn text(answer: &Value, now: i64) -> String {
     let mut out =
         format!("cluster {} {}: {} ({})\n\n", cell(&answer["name"]), cell(&answer["id"]), cell(&answer["health"]), cell(&answer["phase"]));
-    let mut nodes = Table::new(&["NODE", "STATE", "LEADS", "BEHIND", "CLOCK", "CERTIFICATE", "VERSION"]);
+    let mut nodes = Table::new(&["NODE", "STATE", "ROLE", "LEADS", "BEHIND", "CLOCK", "CERTIFICATE", "VERSION"]);
     let shards = list(answer, "shards");
     for node in list(answer, "nodes") {
         let leads = shards.iter().filter(|shard| shard["leader"] == node["name"]).count();
@@ -200,6 +373,7 @@ fn text(answer: &Value, now: i64) -> String {
         nodes.row(vec![
             cell(&node["name"]),
             cell(&node["state"]),
+            cell(&node["role"]),
             leads.to_string(),
             behind.map_or("-".to_owned(), |behind| behind.to_string()),
             node["clock_off_ms"].as_i64().map_or("-".to_owned(), |off| format!("{off} ms")),
@@ -229,7 +403,7 @@ mod tests {
 
     fn cluster(names: &[&str]) -> Cluster {
         let nodes = names.iter().map(|name| Member { name: (*name).into(), address: format!("{name}:9202") }).collect();
-        Cluster { nodes, listen: "127.0.0.1:9202".parse().unwrap() }
+        Cluster { nodes, listen: "127.0.0.1:9202".parse().unwrap(), away: Duration::from_secs(60) }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `cluster:`: the nodes that hold the shards together. Byte-identical on all of them; which of them a node is, `sluice cluster join` writes down.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::config::read::Refusal;
 use crate::config::read::Section;
@@ -11,6 +12,11 @@ const PORT: u16 = 9202;
 /// More members make every write slower and nothing safer.
 const MOST_NODES: usize = 7;
 
+/// A restart, a new disk, a kernel: so long the log is kept for a node that is away.
+const AWAY: Duration = Duration::from_secs(30 * 60);
+/// Shorter than an election and a restart makes no sense; longer than a week, and a dead node was forgotten.
+const AWAY_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(7 * 86_400);
+
 /// Several nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
@@ -18,6 +24,8 @@ pub struct Cluster {
     pub nodes: Vec<Member>,
     /// Where this node listens for the others.
     pub listen: SocketAddr,
+    /// For a node that is away for longer the log is not kept: it takes a snapshot when it is back.
+    pub away: Duration,
 }
 
 /// One node.
@@ -49,6 +57,7 @@ fn member(text: &str) -> Result<Member, Refusal> {
 pub fn read(section: &Section<'_>) -> (Option<Cluster>, Option<String>) {
     let name = section.opt("name", values::name);
     let listen = section.or("listen", SocketAddr::from(([0, 0, 0, 0], PORT)), values::listen);
+    let away = section.or("away", AWAY, values::duration_in(AWAY_RANGE));
     let remedy = "name all nodes, this one among them: nodes: [mon1.example, mon2.example, mon3.example]";
     let nodes = match section.get("nodes") {
         None => {
@@ -76,7 +85,7 @@ pub fn read(section: &Section<'_>) -> (Option<Cluster>, Option<String>) {
         }
     };
     section.finish();
-    (nodes.map(|nodes| Cluster { nodes, listen }), name)
+    (nodes.map(|nodes| Cluster { nodes, listen, away }), name)
 }
 
 #[cfg(test)]

@@ -54,6 +54,8 @@ use crate::shard::emission::Emission;
 const SAMPLES_A_READ: usize = 20_000;
 /// A fenced worker that still leads tries again this often: two clusters of one name must not fight every second.
 const AFTER_FENCE: Duration = Duration::from_secs(60);
+/// So long after being fenced a worker waits for the news that another node leads, before it complains.
+const UNTIL_HEARD: Duration = Duration::from_secs(2);
 const REST_MIN: Duration = Duration::from_millis(250);
 const REST_MAX: Duration = Duration::from_secs(15);
 /// The view's figures and the cursor are looked after this often.
@@ -282,6 +284,13 @@ impl Worker {
 
     /// Says what is wrong and waits a while, growing from time to time, with jitter so that shards do not knock all at once.
     fn rest_after(&mut self, trouble: &Trouble) {
+        if matches!(trouble, Trouble::Fenced { .. }) {
+            // Leadership moved most likely, and the successor is there before this node has heard of it.
+            self.rest_for(UNTIL_HEARD);
+            if !self.source.standing().leads {
+                return;
+            }
+        }
         self.report.trouble(trouble, clock::wall_ms());
         let rest = if matches!(trouble, Trouble::Fenced { .. }) { AFTER_FENCE } else { self.rest };
         self.rest = (self.rest * 2).min(REST_MAX);

@@ -107,6 +107,9 @@ impl Worker {
         }
         if passed(&mut self.keeper.view, now, self.timing.view) {
             self.budgets()?;
+            self.tend_outgoing(now);
+            self.reseat();
+            self.balance(now);
             self.show();
             self.publish();
         }
@@ -262,9 +265,13 @@ impl Worker {
     /// Tells everybody how far the shard is.
     pub(super) fn publish(&mut self) {
         self.show_cursors();
+        self.show_seats();
         let leads = self.member.replica.leads_surely();
         let leader = self.member.replica.leader().unwrap_or(0);
         (self.keeper.leads, self.keeper.leader) = (leads, leader);
+        if leader != 0 {
+            self.lane.led(crate::clock::now());
+        }
         let mut progress = Progress { leads, leader, term: self.member.replica.hard_state().term, ..Progress::default() };
         match &self.member.state {
             State::Data(data) => {
@@ -285,6 +292,9 @@ impl Worker {
                     views.cluster_settings = Arc::new(control.settings.clone());
                 }
                 views.founding = control.founding;
+                if views.nodes.version != control.nodes.version {
+                    views.nodes = Arc::new(control.nodes.clone());
+                }
             }
         }
         self.lane.progress.send_if_modified(|before| {

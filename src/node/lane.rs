@@ -10,11 +10,15 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::dedup::detect::doctor::Bare;
 use crate::model::ShardId;
 use crate::node::mailbox::Mailbox;
+use crate::node::snapshots::Outgoing;
 use crate::node::view::CursorView;
 use crate::node::view::GroupView;
 use crate::node::view::Progress;
@@ -22,6 +26,8 @@ use crate::node::view::ShardStats;
 use crate::shard::command::Founding;
 use crate::shard::command::ShardSettings;
 use crate::shard::emission::Emission;
+use crate::shard::members::Nodes;
+use crate::shard::members::Seats;
 use crate::store::Family;
 
 /// The newest emissions, so that sinks read nothing from the disk while they keep up.
@@ -47,6 +53,10 @@ pub(super) struct Views {
     pub assigned: Arc<BTreeMap<String, ShardId>>,
     /// Control shard only: what the cluster is.
     pub founding: Option<Founding>,
+    /// Who takes part in the shard.
+    pub seats: Seats,
+    /// Control shard only: who takes part in the cluster.
+    pub nodes: Arc<Nodes>,
     /// Control shard only: cluster settings.
     pub cluster_settings: Arc<(u64, String)>,
 }
@@ -65,6 +75,11 @@ pub(super) struct Lane {
     /// A sink's budget says that no more may come.
     pub refuse: AtomicBool,
     pub settings: AtomicU64,
+    image: Mutex<(u64, u64)>,
+    /// When somebody was last known to lead.
+    led: Mutex<Option<Instant>>,
+    /// Snapshots that members may take, by member.
+    pub outgoing: Mutex<BTreeMap<u64, Outgoing>>,
     /// Ranges to give back: the highest bound by family.
     pub give_back: Mutex<BTreeMap<&'static str, (Family, u64)>>,
 }
@@ -86,12 +101,41 @@ impl Lane {
             refused: Mutex::default(),
             refuse: AtomicBool::new(false),
             settings: AtomicU64::new(0),
+            image: Mutex::default(),
+            led: Mutex::default(),
+            outgoing: Mutex::default(),
             give_back: Mutex::default(),
         }
     }
 
     pub fn written(&self, emission: u64) {
         self.written.fetch_max(emission, Ordering::Release);
+    }
+
+    /// An image was taken: every member takes it of the same entry, and it must be the same bytes.
+    pub fn image_taken(&self, index: u64, sealed: &[u8]) {
+        let hash = sealed.last_chunk::<8>().map_or(0, |hash| u64::from_le_bytes(*hash));
+        *lock(&self.image) = (index, hash);
+    }
+
+    /// Index of the last image, and the hash that it ends with.
+    pub fn image(&self) -> (u64, u64) {
+        *lock(&self.image)
+    }
+
+    /// Somebody leads, as of now.
+    pub fn led(&self, now: Instant) {
+        *lock(&self.led) = Some(now);
+    }
+
+    /// Somebody led within this time.
+    pub fn led_within(&self, span: Duration) -> bool {
+        lock(&self.led).is_some_and(|led| clock::now().saturating_duration_since(led) < span)
+    }
+
+    /// The state is another one now.
+    pub fn forget_recent(&self) {
+        *lock(&self.recent) = Recent::default();
     }
 
     pub fn freed(&self, ranges: Vec<(Family, u64)>) {

@@ -64,6 +64,10 @@ pub(super) struct Mail {
     pub messages: VecDeque<(u64, PeerMessage)>,
     /// Peers that messages do not reach.
     pub unreachable: BTreeSet<u64>,
+    /// Members that have taken their snapshot.
+    pub taken: BTreeSet<u64>,
+    /// The answer to the one piece of a snapshot that was asked for.
+    pub piece: Option<Option<Vec<u8>>>,
     /// The highest number reported durable.
     pub persisted: u64,
     pub stop: bool,
@@ -170,6 +174,25 @@ impl Mailbox {
         let mut inner = self.lock();
         inner.mail.unreachable.insert(peer);
         self.put(inner);
+    }
+
+    /// A member has taken its snapshot.
+    pub fn taken(&self, peer: u64) {
+        let mut inner = self.lock();
+        inner.mail.taken.insert(peer);
+        self.put(inner);
+    }
+
+    /// The answer to what was asked for: one at a time.
+    pub fn piece(&self, answer: Option<Vec<u8>>) {
+        let mut inner = self.lock();
+        inner.mail.piece = Some(answer);
+        self.put(inner);
+    }
+
+    /// Numbers begin anew; nothing may be on its way to the disk.
+    pub fn forget_persisted(&self) {
+        self.lock().mail.persisted = 0;
     }
 
     pub fn persisted(&self, number: u64) {

@@ -40,6 +40,12 @@ pub trait Peers: Send + Sync {
     /// Raft's messages of a shard, each to the node that it names, and up to where every member has the shard's log. Never waits: what does
     /// not fit is dropped, and Raft sends it again.
     fn send(&self, shard: ShardId, floor: u64, messages: Vec<PeerMessage>);
+    /// Something of a snapshot that another node gives; `answered` gets the answer, or `None`, later. Never waits.
+    fn fetch(&self, from: u64, shard: ShardId, request: Vec<u8>, answered: Box<dyn FnOnce(Option<Vec<u8>>) + Send>);
+    /// Whether a node may be given leadership: it is not being drained.
+    fn wants_to_lead(&self, _node: u64) -> bool {
+        true
+    }
     /// An encoded offer for the node that leads the shard; its answer.
     fn offer(&self, to: u64, shard: ShardId, encoded: Vec<u8>) -> Later<Result<(), OfferError>>;
     /// Something else that only the shard's leader can do; its answer.
@@ -131,9 +137,7 @@ impl Handle {
     pub async fn take_offer(&self, shard: ShardId, encoded: Vec<u8>, claim: Box<dyn Send + Sync>) -> Result<(), OfferError> {
         let lane = self.shared.lane(shard).filter(|_| shard != ShardId::CONTROL).ok_or(OfferError::Unassigned)?;
         let answer = self.take_queued(lane, encoded, claim);
-        if let Err(error) = &answer {
-            lane.refused(error.reason());
-        }
+        // Refusals are counted where the offer came in: there it may be held and go elsewhere.
         answer?.await.unwrap_or(Err(OfferError::Unknown))
     }
 

@@ -74,6 +74,8 @@ pub struct Timing {
     pub view: Duration,
     /// Between two looks at free space.
     pub space: Duration,
+    /// Between two moves of leadership for balance.
+    pub balance: Duration,
 }
 
 impl Default for Timing {
@@ -89,6 +91,7 @@ impl Default for Timing {
             free: Duration::from_secs(10),
             view: Duration::from_secs(1),
             space: Duration::from_millis(500),
+            balance: Duration::from_secs(10),
         }
     }
 }

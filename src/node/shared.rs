@@ -44,6 +44,12 @@ pub(super) struct Shared {
     pub shards: Vec<ShardId>,
     pub space: Space,
     pub stopping: AtomicBool,
+    /// This node shall lead nothing.
+    pub draining: AtomicBool,
+    /// This node's clock is wrong: it shall lead nothing that another one can lead.
+    pub clock_off: AtomicBool,
+    /// When leadership was last given away for balance.
+    pub balanced: Mutex<Option<Instant>>,
     /// Replaced as a whole; held only to take a copy of the pointer.
     pub switch_limits: Mutex<Arc<SwitchLimits>>,
     /// When groups were compared with each other, and what came of it. Held while they are.
@@ -66,6 +72,11 @@ pub(super) struct Space {
 impl Shared {
     pub fn lane(&self, shard: ShardId) -> Option<&Arc<Lane>> {
         self.lanes.get(usize::from(shard.0))
+    }
+
+    /// Whether a node may be given leadership: it is not being drained, as far as is known.
+    pub fn wants_to_lead(&self, id: u64) -> bool {
+        self.together.as_ref().is_none_or(|together| together.peers.wants_to_lead(id))
     }
 
     pub fn is_full(&self) -> bool {

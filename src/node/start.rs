@@ -100,13 +100,18 @@ fn count_shards(store: &Store) -> Result<Option<u16>, StoreError> {
 fn member(shared: &Shared, shard: ShardId, id: u64) -> Result<Member<ShardDisk>, StartError> {
     let store = &shared.store;
     let wrong = |what: String| StartError::Data { path: store.path().to_owned(), what };
+    store.forget_staged(shard)?;
     let on_disk = store.raft(shard)?.ok_or_else(|| wrong(format!("shard {} is missing", shard.0)))?;
     store.verify_log(shard, &on_disk)?;
     let known = remembered(on_disk).map_err(wrong)?;
     let image = store.image(shard)?.map(|(_, sealed)| sealed);
     let disk = ShardDisk { store: Arc::clone(store), shard };
-    let entropy = id ^ u64::from(shard.0).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    Member::open(Begin { shard, id, disk, known, image, limits: shared.settings.limits, entropy }).map_err(wrong)
+    Member::open(Begin { shard, id, disk, known, image, limits: shared.settings.limits, entropy: entropy(id, shard) }).map_err(wrong)
+}
+
+/// From which a member draws its election timeouts.
+pub(super) fn entropy(id: u64, shard: ShardId) -> u64 {
+    id ^ u64::from(shard.0).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 impl Node {
@@ -176,6 +181,9 @@ impl Node {
             shards: (1..=data_shards).map(ShardId).collect(),
             space: Space::default(),
             stopping: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            clock_off: AtomicBool::new(false),
+            balanced: std::sync::Mutex::default(),
             switch_limits: std::sync::Mutex::default(),
             together,
             compared: std::sync::Mutex::default(),

@@ -27,6 +27,8 @@ use crate::node::offer::OfferError;
 use crate::node::offer::ProposeError;
 use crate::node::settings::Timing;
 use crate::node::shared::Shared;
+use crate::node::snapshots::Taking;
+use crate::node::snapshots::pack_snapshot;
 use crate::node::writer::Job;
 use crate::shard::command::Command;
 use crate::shard::emission::Emission;
@@ -51,6 +53,8 @@ use crate::wire::body::Body;
 const BATCH_BYTES: usize = 8 << 20;
 /// How long a stopping shard waits for what it has proposed.
 const STOP_WAIT: Duration = Duration::from_secs(5);
+/// So long those who wait for entries of a lost leadership are let wait: whoever leads next usually has the entries and commits them.
+const MAY_COME: Duration = Duration::from_secs(2);
 /// How long of it a leader waits for its successor.
 const HAND_OVER: Duration = Duration::from_secs(1);
 /// After a stall (of the disk, of the machine) at most so many ticks are caught up: fewer than an election takes, since peers' messages that
@@ -90,9 +94,13 @@ pub(super) struct Worker {
     pub(super) started: Instant,
     backlog: VecDeque<Queued>,
     waiters: BTreeMap<u64, Waiter>,
-    persisted: u64,
+    pub(super) persisted: u64,
+    /// A snapshot that this member takes.
+    pub(super) taking: Option<Taking>,
     ticked: Instant,
     stop_by: Option<Instant>,
+    /// Since when this member does not lead, and somebody still waits.
+    lost: Option<Instant>,
     handing_over: bool,
 }
 
@@ -110,8 +118,10 @@ impl Worker {
             backlog: VecDeque::new(),
             waiters: BTreeMap::new(),
             persisted: 0,
+            taking: None,
             ticked: now,
             stop_by: None,
+            lost: None,
             handing_over: false,
         }
     }
@@ -145,7 +155,8 @@ impl Worker {
                 return Ok(());
             }
             let now = clock::now();
-            self.inputs(mail, now);
+            self.inputs(mail, now)?;
+            self.take_snapshot(now)?;
             self.keep(now)?;
             let mut turn = Turn::default();
             self.member.turn(&mut turn)?;
@@ -160,7 +171,7 @@ impl Worker {
         (self.ticked + self.timing.tick).saturating_duration_since(clock::now())
     }
 
-    fn inputs(&mut self, mail: Mail, now: Instant) {
+    fn inputs(&mut self, mail: Mail, now: Instant) -> Result<(), String> {
         let mut ticks = 0;
         while self.ticked + self.timing.tick <= now {
             self.ticked += self.timing.tick;
@@ -175,9 +186,14 @@ impl Worker {
         }
         for (floor, message) in mail.messages {
             self.member.replica.learn_floor(floor);
+            self.offered(&message);
             self.member.replica.step(message);
         }
         mail.unreachable.into_iter().for_each(|peer| self.member.replica.unreachable(peer));
+        mail.taken.into_iter().for_each(|peer| self.given(peer));
+        if let Some(answer) = mail.piece {
+            self.piece(answer, now)?;
+        }
         let at = self.at(now);
         for ask in mail.asks {
             self.ask((now, at), ask);
@@ -194,6 +210,7 @@ impl Worker {
             }
             self.lane.mailbox.left(bytes);
         }
+        Ok(())
     }
 
     /// The time for entries proposed now.
@@ -212,7 +229,8 @@ impl Worker {
             Some(OfferError::Stopping)
         } else if !self.member.replica.leads() {
             Some(OfferError::NotLeader { shard: self.lane.shard.0, leader: self.member.replica.leader() })
-        } else if !self.member.replica.leads_surely() {
+        } else if self.member.replica.is_handing_over() || !self.member.replica.leads_surely() {
+            // Handing over: it goes to the successor in a moment.
             // Just elected: what it knows of settings and groups may be old, for a moment.
             return Some(offer);
         } else if offer.settings != data.settings.version {
@@ -317,7 +335,9 @@ impl Worker {
     }
 
     pub(super) fn carry_out(&mut self, turn: Turn) -> Result<(), String> {
-        let Turn { messages, ops, done, counts: _, changed } = turn;
+        let Turn { mut messages, mut ops, done, counts: _, changed } = turn;
+        self.unstage_before(&mut ops);
+        self.give(&mut messages)?;
         // Promises among them rest on what is durable already: the replica holds them back until then.
         if let Some(together) = self.shared.together.as_ref().filter(|_| !messages.is_empty()) {
             together.peers.send(self.lane.shard, self.member.replica.floor(), messages);
@@ -335,10 +355,7 @@ impl Worker {
         self.submit(packed);
         let any = !done.is_empty();
         done.into_iter().for_each(|done| self.answer(done));
-        let replica = &self.member.replica;
-        if !replica.leads() && !self.waiters.is_empty() {
-            self.abandon();
-        }
+        self.abandon_if_lost();
         let replica = &self.member.replica;
         if any || self.keeper.leads != replica.leads_surely() || self.keeper.leader != replica.leader().unwrap_or(0) {
             self.publish();
@@ -371,6 +388,7 @@ impl Worker {
                 batch.image(shard, image.index, &image.sealed);
                 batch.hard_state(shard, hard.term, hard.vote, hard.commit);
                 self.keeper.image_taken(image.index);
+                self.lane.image_taken(image.index, &image.sealed);
             }
             Op::Members(members) => batch.members(shard, &members),
             Op::Free(free) => {
@@ -385,6 +403,7 @@ impl Worker {
                 ];
                 packed.free = Some(ranges.to_vec());
             }
+            Op::Staged(_) | Op::Stage(..) | Op::Unstage(_) | Op::Install(_) => pack_snapshot(batch, shard, op),
         }
         Ok(())
     }
@@ -445,6 +464,19 @@ impl Worker {
         }
     }
 
+    /// Leadership went elsewhere. What was proposed here is answered as it comes, by whoever leads; for some time.
+    fn abandon_if_lost(&mut self) {
+        if self.member.replica.leads() || self.waiters.is_empty() {
+            self.lost = None;
+            return;
+        }
+        let now = clock::now();
+        let lost = *self.lost.get_or_insert(now);
+        if now.saturating_duration_since(lost) >= MAY_COME || self.stop_by.is_some_and(|by| now + HAND_OVER >= by) {
+            self.abandon();
+        }
+    }
+
     /// Leadership went elsewhere: whether what was proposed here will be committed is not known, and nobody shall wait for it.
     fn abandon(&mut self) {
         for waiter in std::mem::take(&mut self.waiters).into_values() {
@@ -474,7 +506,8 @@ impl Worker {
             // Another one leads at once instead of after an election; its first message ends this one's part.
             if !self.handing_over {
                 self.handing_over = true;
-                return !self.member.replica.hand_over();
+                let shared = Arc::clone(&self.shared);
+                return !self.member.replica.hand_over(|id| shared.wants_to_lead(id));
             }
             return now + STOP_WAIT >= by + HAND_OVER;
         }
@@ -528,6 +561,8 @@ fn op_bytes(op: &Op) -> usize {
         Op::Dead(_, letter, _) => letter.payload.len() + 256,
         Op::Emission(_) => 256,
         Op::Resent(numbers) => numbers.len() * 48 + 128,
-        Op::Copy(_) | Op::Members(_) | Op::Free(_) => 128,
+        Op::Stage(_, _, value) => value.len() + 64,
+        Op::Install(install) => install.image.len() + install.entries.iter().map(|(_, _, value)| value.len() + 64).sum::<usize>() + 512,
+        Op::Copy(_) | Op::Members(_) | Op::Free(_) | Op::Staged(_) | Op::Unstage(_) => 128,
     }
 }

@@ -1,4 +1,5 @@
-//! What a node keeps of the cluster it belongs to (`cluster/cluster.json` beside its certificate): written once, when the cluster is founded.
+//! What a node keeps of the cluster it belongs to (`cluster/cluster.json` beside its certificate): written when the cluster is founded or
+//! the node admitted, and whenever the list of nodes changes.
 
 use std::path::Path;
 
@@ -27,6 +28,12 @@ pub struct Charter {
     pub founded_ms: i64,
     /// This node has begun its data.
     pub begun: bool,
+    /// This node was admitted later: it begins without a vote.
+    #[serde(default)]
+    pub admitted: bool,
+    /// This node goes on alone since the majority was lost, and has not started since.
+    #[serde(default)]
+    pub recovered: bool,
 }
 
 /// A member.

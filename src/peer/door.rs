@@ -130,6 +130,15 @@ async fn answer(common: &Arc<Common>, id: u64, request: Request<Incoming>) -> An
             (StatusCode::OK, frame::write_offered(&answer))
         }
         ("/ask", Ok(shard)) => (StatusCode::OK, frame::write_asked(&node.take_ask(shard, &body).await)),
+        ("/snapshot", Ok(shard)) => {
+            let node = node.clone();
+            match tokio::task::spawn_blocking(move || node.take_fetch(shard, id, &body)).await {
+                Ok(Ok(Some(piece))) => (StatusCode::OK, piece),
+                Ok(Ok(None)) => refuse(StatusCode::GONE, "there is no such snapshot (any more)"),
+                Ok(Err(error)) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+                Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            }
+        }
         _ => refuse(StatusCode::NOT_FOUND, "this node does not know what that is; are both of one version?"),
     }
 }

@@ -20,6 +20,9 @@ pub struct Hello {
     pub data: bool,
     /// It takes part in the shards now.
     pub running: bool,
+    /// It shall lead nothing: it is being drained, or its clock is wrong.
+    #[serde(default)]
+    pub draining: bool,
     /// Its wall clock, ms since 1970.
     pub now_ms: i64,
     /// Its shards.
@@ -37,4 +40,10 @@ pub struct Standing {
     pub leader: Option<String>,
     /// Index of the last entry that is applied there.
     pub applied: u64,
+    /// The entry of which its last image was taken; 0: none since its start.
+    #[serde(default)]
+    pub image: u64,
+    /// The image's hash, 16 hexadecimal digits.
+    #[serde(default)]
+    pub hash: String,
 }

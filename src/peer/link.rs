@@ -51,8 +51,8 @@ const GREET: Duration = Duration::from_secs(1);
 const ANSWER: Duration = Duration::from_secs(5);
 /// Between two tries, at first and at most.
 const REDIAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-/// No answer of a peer is longer.
-const ANSWER_BYTES: usize = 1 << 20;
+/// No answer of a peer is longer: a piece of a snapshot that ends with an entry of 16 MiB.
+const ANSWER_BYTES: usize = 24 << 20;
 
 /// Where a peer stands, as seen from here.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +81,8 @@ pub struct Link {
     queue: Mutex<Queue>,
     news: Notify,
     connection: Mutex<Option<SendRequest<Full<Bytes>>>>,
+    /// Who is on the other side, by its certificate; 0: nobody.
+    id: AtomicU64,
     sight: Mutex<Sight>,
     /// Messages that were dropped since the beginning.
     pub dropped: AtomicU64,
@@ -100,10 +102,16 @@ impl Link {
             queue: Mutex::default(),
             news: Notify::new(),
             connection: Mutex::default(),
+            id: AtomicU64::new(0),
             sight: Mutex::new(Sight::Unreachable("not tried yet".to_owned())),
             dropped: AtomicU64::new(0),
             sent: AtomicU64::new(0),
         }
+    }
+
+    /// Who is on the other side, by its certificate.
+    pub fn id(&self) -> Option<u64> {
+        Some(self.id.load(Ordering::Acquire)).filter(|id| *id != 0)
     }
 
     /// Where it stands.
@@ -165,7 +173,10 @@ impl Link {
             if matches!(before, Sight::Greeted { .. }) {
                 tracing::warn!(peer = self.member.name, "the connection is gone: {why}");
             }
-            common.unreachable(&self.member.name);
+            let gone = self.id.swap(0, Ordering::AcqRel);
+            if gone != 0 {
+                common.unreachable(gone);
+            }
             let jitter = pause.mul_f64(0.5 + fastrand::f64());
             tokio::select! {
                 _ = ended(&mut stop) => return,
@@ -205,6 +216,7 @@ impl Link {
             .map_err(|error| format!("{address}: {error}; was it admitted by the same bundle, under the name {}?", self.member.name))?;
         let id = tls::id_of(stream.get_ref().1.peer_certificates()).ok_or("its certificate names no node")?;
         common.is_expected(&self.member.name, id)?;
+        self.id.store(id, Ordering::Release);
         let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(1)).keep_alive_timeout(Duration::from_secs(2));
         builder.initial_stream_window_size(8 << 20).initial_connection_window_size(32 << 20).max_send_buf_size(4 << 20);

@@ -4,6 +4,7 @@ use crate::shard::codec::Malformed;
 use crate::shard::codec::Reader;
 use crate::shard::codec::Writer;
 use crate::shard::entry::COMMANDS;
+use crate::shard::members::Nodes;
 
 /// A proposal without samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub enum Command {
         /// The text.
         text: String,
     },
+    /// Control shard: who takes part. Its version must be the present one + 1.
+    Nodes(Nodes),
 }
 
 /// What a cluster is from its beginning to its end.
@@ -224,6 +227,7 @@ impl Command {
                 Command::ClusterSettings { .. } => 9,
                 Command::Found(_) => 10,
                 Command::Resent(_) => 11,
+                Command::Nodes(_) => 12,
             }
     }
 
@@ -271,6 +275,7 @@ impl Command {
                 out.number(drop.samples);
             }
             Command::Assign { group } => out.text(group),
+            Command::Nodes(nodes) => nodes.write(out),
             Command::ClusterSettings { version, text } => {
                 out.number(*version);
                 out.text(text);
@@ -324,6 +329,7 @@ impl Command {
                 let numbers = (0..from.count(1)?).map(|_| from.number()).collect::<Result<_, _>>()?;
                 Command::Resent(Resent { sink, numbers })
             }
+            12 => Command::Nodes(Nodes::read(from)?),
             _ => return Err(Malformed::Impossible("an entry of this kind")),
         })
     }

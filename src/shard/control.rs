@@ -1,4 +1,4 @@
-//! The state of the control shard: what the cluster is, which group lives in which data shard, the cluster's settings.
+//! The state of the control shard: what the cluster is, who takes part, which group lives in which data shard, the cluster's settings.
 //!
 //! Left out on purpose: what the settings mean (`config` and the parts that own a section), who asks (`node`).
 
@@ -13,9 +13,10 @@ use crate::shard::command::Command;
 use crate::shard::command::Founding;
 use crate::shard::entry;
 use crate::shard::entry::Entry;
+use crate::shard::members::Nodes;
 
-/// Raised when the layout changes.
-const VERSION: u8 = 1;
+/// Raised when the layout changes. Version 1 had no nodes.
+const VERSION: u8 = 2;
 /// Groups in a cluster; a sender that invents names without end must not fill the memory.
 pub const MAX_GROUPS: usize = 10_000;
 
@@ -45,6 +46,8 @@ pub struct Control {
     pub groups: BTreeMap<String, ShardId>,
     /// The cluster's settings: version and text.
     pub settings: (u64, String),
+    /// Who takes part.
+    pub nodes: Nodes,
     /// Index of the last `Image` entry.
     pub image: u64,
 }
@@ -81,6 +84,13 @@ impl Control {
                 effects.void = Some(format!("the settings have version {} by now", self.settings.0));
             }
             Command::ClusterSettings { version, text } => self.settings = (version, text),
+            Command::Nodes(nodes) if nodes.version != self.nodes.version + 1 => {
+                effects.void = Some("somebody else changed the list of nodes just now".to_owned());
+            }
+            Command::Nodes(nodes) => match nodes.wrong() {
+                Some(wrong) => effects.void = Some(wrong.to_owned()),
+                None => self.nodes = nodes,
+            },
             _ => effects.void = Some("this is for a data shard".to_owned()),
         }
     }
@@ -120,14 +130,15 @@ impl Control {
             out.text(name);
             out.number(u64::from(shard.0));
         }
+        self.nodes.write(&mut out);
     }
 
     /// The state whose image this is, all of it.
     pub fn read_image(bytes: &[u8]) -> Result<Control, Malformed> {
         let mut from = Reader(bytes);
-        match from.byte()? {
-            VERSION => {}
-            other => return Err(Malformed::Version(other)),
+        let version = from.byte()?;
+        if !(1..=VERSION).contains(&version) {
+            return Err(Malformed::Version(version));
         }
         let mut control = Control { applied: from.number()?, at: from.signed()?, image: from.number()?, ..Control::default() };
         let founded = from.byte()? != 0;
@@ -137,6 +148,9 @@ impl Control {
         control.settings = (from.number()?, from.text()?.to_owned());
         for _ in 0..from.count(2)? {
             control.groups.insert(from.text()?.to_owned(), ShardId(from.small()?));
+        }
+        if version > 1 {
+            control.nodes = Nodes::read(&mut from)?;
         }
         from.end()?;
         Ok(control)
@@ -153,6 +167,8 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::members::Node;
+    use crate::shard::members::Role;
 
     fn apply(control: &mut Control, command: Command) -> ControlEffects {
         let (mut bytes, mut effects) = (Vec::new(), ControlEffects::default());
@@ -171,6 +187,27 @@ mod tests {
             shards.push(apply(&mut control, Command::Assign { group: group.into() }).shard.unwrap().0);
         }
         assert_eq!(shards, [1, 2, 1, 1]);
+        let mut bytes = Vec::new();
+        control.write_image(&mut bytes);
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
+    }
+
+    #[test]
+    fn nodes_change_by_one_version_and_images_without_them_are_read() {
+        let mut control = Control::default();
+        apply(&mut control, Command::Found(Founding { cluster: 3, seed: 7, data_shards: 2 }));
+        let node = |id| Node { id, name: "a".into(), role: Role::Member };
+        let nodes = |version| Command::Nodes(Nodes { version, nodes: vec![node(4), node(5)] });
+        let mut old = Vec::new();
+        control.write_image(&mut old);
+        old[0] = 1;
+        old.truncate(old.len() - 2); // version 0, no nodes
+        assert_eq!(Control::read_image(&old).as_ref(), Ok(&control));
+        assert!(apply(&mut control, nodes(2)).void.is_some());
+        assert!(apply(&mut control, nodes(1)).void.is_none());
+        assert!(apply(&mut control, nodes(1)).void.is_some());
+        let same = Command::Nodes(Nodes { version: 2, nodes: vec![node(4), node(4)] });
+        assert!(apply(&mut control, same).void.is_some());
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
         assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));

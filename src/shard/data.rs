@@ -300,7 +300,7 @@ impl Data {
                 }
                 self.settle_dead();
             }
-            Command::Assign { .. } | Command::ClusterSettings { .. } | Command::Found(_) => {
+            Command::Assign { .. } | Command::ClusterSettings { .. } | Command::Found(_) | Command::Nodes(_) => {
                 effects.void = Some("this is for the control shard".to_owned());
             }
         }

@@ -14,6 +14,7 @@ use raft::eraftpb::Entry;
 use raft::eraftpb::EntryType;
 use raft::eraftpb::HardState;
 use raft::eraftpb::Snapshot;
+use raft::eraftpb::SnapshotMetadata;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
@@ -112,6 +113,11 @@ pub fn to_stored(entry: &Entry) -> std::borrow::Cow<'_, [u8]> {
     }
 }
 
+/// Whether a stored entry changes who is a member.
+pub fn is_of_members(stored: &[u8]) -> bool {
+    stored.first() == Some(&MEMBERSHIP)
+}
+
 fn from_stored(index: u64, term: u64, mut stored: Vec<u8>) -> Entry {
     let mut entry = Entry { term, index, ..Entry::default() };
     if let [MEMBERSHIP, kind, ..] = stored[..] {
@@ -132,6 +138,8 @@ pub(super) struct Log<D> {
     /// Up to here everything is on disk and applied.
     settled: u64,
     tail_most: usize,
+    /// Where the state's last image was taken: what a snapshot begins with.
+    pub(super) image: Option<Place>,
     /// The first error of the disk: Raft cannot say it, and panics.
     pub(super) failed: RefCell<Option<String>>,
 }
@@ -149,7 +157,7 @@ pub(super) struct Appended {
 impl<D> Log<D> {
     pub fn new(disk: D, known: Remembered, tail_most: usize) -> Log<D> {
         let settled = known.last_index;
-        Log { disk, known, tail: VecDeque::new(), tail_bytes: 0, settled, tail_most, failed: RefCell::new(None) }
+        Log { disk, known, tail: VecDeque::new(), tail_bytes: 0, settled, tail_most, image: None, failed: RefCell::new(None) }
     }
 
     pub fn append(&mut self, entries: Vec<Entry>) -> Appended {
@@ -274,8 +282,13 @@ impl<D: Disk> Storage for Log<D> {
         Ok(self.known.last_index)
     }
 
-    /// Snapshots come with peers; a cluster of one never asks.
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    /// Only where it was taken: the member that needs it fetches the rest itself (`snapshot`).
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        let Some(image) = self.image.filter(|image| image.index >= request_index.max(self.known.truncated.index)) else {
+            return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        };
+        let mut snapshot = Snapshot::default();
+        snapshot.set_metadata(SnapshotMetadata { conf_state: Some(self.known.members.clone()), index: image.index, term: image.term });
+        Ok(snapshot)
     }
 }

@@ -30,6 +30,8 @@ use crate::shard::replica::PeerMessage;
 use crate::shard::replica::Refused;
 use crate::shard::replica::Replica;
 use crate::shard::replica::Write;
+use crate::shard::snapshot::Install;
+use crate::shard::snapshot::Part;
 use crate::shard::time::ShardTime;
 
 /// Raised when the layout of sealed images changes.
@@ -70,6 +72,13 @@ impl State {
         match self {
             State::Data(data) => data.replay_floor(),
             State::Control(control) => control.image + 1,
+        }
+    }
+
+    fn numbers(&self) -> Numbers {
+        match self {
+            State::Data(data) => Numbers { emission: data.emissions, dead: data.dead.1 },
+            State::Control(_) => Numbers::default(),
         }
     }
 
@@ -136,6 +145,14 @@ pub enum Op {
     Members(Vec<u8>),
     /// What is below is not needed. To be synced with all before, then files may go.
     Free(Free),
+    /// From now on entries beyond this one are those of a snapshot that is being taken: not of this member's log.
+    Staged(u64),
+    /// Something of a snapshot: which family, number, bytes.
+    Stage(Part, u64, Vec<u8>),
+    /// The member goes on with its own log, which ends here: what was taken of a snapshot's entries goes.
+    Unstage(u64),
+    /// All of a snapshot is there. In one batch, with the end of `Staged`.
+    Install(Box<Install>),
 }
 
 /// An image of the state.
@@ -198,6 +215,16 @@ pub struct Member<D: Disk> {
     pub state: State,
     time: ShardTime,
     effects: Effects,
+    at_image: Numbers,
+}
+
+/// The last emission and the last dead letter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// The last emission.
+    pub emission: u64,
+    /// The last dead letter.
+    pub dead: u64,
 }
 
 /// What a member is and starts from.
@@ -229,10 +256,19 @@ impl<D: Disk> Member<D> {
             }
         };
         let applied = state.applied().max(ORIGIN.index);
-        let replica = Replica::new(id, disk, known, applied, limits, entropy).map_err(|error| format!("shard {}: {error}", shard.0))?;
+        let mut replica = Replica::new(id, disk, known, applied, limits, entropy).map_err(|error| format!("shard {}: {error}", shard.0))?;
+        if image.is_some() {
+            replica.image_taken(applied);
+        }
         let mut time = ShardTime::default();
         time.saw(state.at());
-        Ok(Member { replica, state, time, effects: Effects::default() })
+        let at_image = state.numbers();
+        Ok(Member { replica, state, time, effects: Effects::default(), at_image })
+    }
+
+    /// What the last image holds: what comes after it is in no snapshot.
+    pub fn at_image(&self) -> Numbers {
+        self.at_image
     }
 
     /// The time for entries that are proposed now.
@@ -309,6 +345,8 @@ impl<D: Disk> Member<D> {
         if image {
             let image = Image { index: place.index, sealed: self.state.seal(), hard_state: self.replica.hard_state() };
             turn.ops.push(Op::Image(Box::new(image)));
+            self.replica.image_taken(place.index);
+            self.at_image = self.state.numbers();
         }
         turn.done.push(done);
         Ok(())

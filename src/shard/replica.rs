@@ -5,16 +5,22 @@
 //! held back here until the write they rest on is durable, so that no caller can send them too early. Nothing reads a clock or a random
 //! number: time is `tick`, and election timeouts come from `entropy`.
 //!
-//! The log is cut only at what every member has: this program sends no snapshots yet, so whoever lacks an entry must find it in some log. The
-//! leader knows that place ([`Replica::floor`]) and tells the others beside its messages ([`Replica::learn_floor`]); once true it stays true.
+//! The log is cut at what every member has that is not hopelessly behind: one that was away for longer takes a snapshot (`snapshot`). The leader
+//! knows that place ([`Replica::floor`]) and tells the others beside its messages ([`Replica::learn_floor`]). A majority has the log up to
+//! there without those who were left out, so it stays true whoever leads next.
 //!
-//! Left out on purpose: what entries mean (`data`, `control`), how bytes are written (`store`), snapshots for peers.
+//! Left out on purpose: what entries mean (`data`, `control`), how bytes are written (`store`), how a snapshot is carried (Raft is told only where
+//! one begins, and how it ended).
 
 use prost::Message as _;
 use raft::Config;
+use raft::ProgressState;
 use raft::RawNode;
 use raft::ReadOnlyOption;
+use raft::SnapshotStatus;
 use raft::StateRole;
+use raft::eraftpb::ConfChangeSingle;
+use raft::eraftpb::ConfChangeType;
 use raft::eraftpb::ConfChangeV2;
 use raft::eraftpb::ConfState;
 use raft::eraftpb::Entry;
@@ -22,6 +28,7 @@ use raft::eraftpb::EntryType;
 use raft::eraftpb::HardState;
 use raft::eraftpb::Message;
 use raft::eraftpb::MessageType;
+use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -29,6 +36,8 @@ use crate::shard::log::Disk;
 use crate::shard::log::Log;
 use crate::shard::log::Place;
 use crate::shard::log::Remembered;
+use crate::shard::members::Change;
+use crate::shard::members::Seats;
 
 /// What members of a group say to each other. Only its bytes leave a node.
 pub type PeerMessage = Message;
@@ -67,6 +76,8 @@ pub struct Limits {
     pub committed_bytes: u64,
     /// Entries kept in memory after they are on disk and applied.
     pub tail_bytes: usize,
+    /// A member that was not heard of for so long is hopelessly behind: the log is not kept for it. 30 minutes.
+    pub away_ticks: u32,
 }
 
 impl Default for Limits {
@@ -80,9 +91,13 @@ impl Default for Limits {
             reserved_bytes: 2 << 20,
             committed_bytes: 4 << 20,
             tail_bytes: 1 << 20,
+            away_ticks: 18_000,
         }
     }
 }
+
+/// A member that lacks fewer entries than this keeps up: some seconds of a busy shard.
+const KEEPS_UP: u64 = 1_000;
 
 /// Why a proposal was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +152,10 @@ pub struct Replica<D: Disk> {
     /// Up to here every member has the log, as far as a leader has said.
     floor: u64,
     alone: bool,
+    /// Leader: ticks since each other member was heard of.
+    away: BTreeMap<u64, u32>,
+    /// There is little room on the disk: whoever is away now is hopelessly behind.
+    pressed: bool,
 }
 
 impl<D: Disk> Replica<D> {
@@ -172,7 +191,9 @@ impl<D: Disk> Replica<D> {
         let alone = known.members.voters == [id];
         let log = Log::new(disk, known, limits.tail_bytes);
         let node = RawNode::new(&config, log, &super::raft_log::logger(id)).map_err(|error| error.to_string())?;
-        let mut replica = Replica { node, limits, entropy, writing: VecDeque::new(), released: Vec::new(), promised, floor: 0, alone };
+        let (away, pressed) = (BTreeMap::new(), false);
+        let mut replica =
+            Replica { node, limits, entropy, writing: VecDeque::new(), released: Vec::new(), promised, floor: 0, alone, away, pressed };
         replica.pin_election_timeout();
         if alone {
             replica.node.campaign().map_err(|error| error.to_string())?;
@@ -185,12 +206,24 @@ impl<D: Disk> Replica<D> {
     pub fn tick(&mut self) {
         self.node.tick();
         self.pin_election_timeout();
+        if !self.leads() {
+            return self.away.clear();
+        }
+        let raft = &self.node.raft;
+        self.away.retain(|id, _| raft.prs().get(*id).is_some());
+        for (id, progress) in raft.prs().iter().filter(|(id, _)| **id != raft.id) {
+            let away = self.away.entry(*id).or_default();
+            *away = if progress.recent_active { 0 } else { *away + 1 };
+        }
     }
 
     /// A peer says something.
     pub fn step(&mut self, message: Message) {
-        // Errors are of peers that are not members (any more), and of proposals: nothing to do about them.
-        let _ = self.node.step(message);
+        // A snapshot is not Raft's to take: the member begins anew with it (`snapshot`). Errors are of peers that are not members (any more), and
+        // of proposals: nothing to do about them.
+        if message.msg_type() != MessageType::MsgSnapshot {
+            let _ = self.node.step(message);
+        }
         self.pin_election_timeout();
     }
 
@@ -292,6 +325,7 @@ impl<D: Disk> Replica<D> {
         for entry in committed.iter().filter(|entry| entry.entry_type() == EntryType::EntryConfChangeV2) {
             let change = ConfChangeV2::decode(&entry.data[..]).unwrap_or_default();
             if let Ok(state) = self.node.apply_conf_change(&change) {
+                self.alone = state.voters == [self.node.raft.id] && state.learners.is_empty();
                 self.node.mut_store().known.members = state.clone();
                 members = Some(state);
             }
@@ -315,13 +349,66 @@ impl<D: Disk> Replica<D> {
         log.store.truncate(index)
     }
 
-    /// Up to here every member has the log on its disk, as far as is known here.
+    /// Up to here every member that is not hopelessly behind has the log on its disk, or will have it by the snapshot that it is taking.
     pub fn floor(&mut self) -> u64 {
         if self.leads() {
-            let everybody = self.node.raft.prs().iter().map(|(_, progress)| progress.matched).min().unwrap_or(0);
-            self.floor = self.floor.max(everybody);
+            let most = if self.pressed { 2 * self.limits.election_ticks as u32 } else { self.limits.away_ticks };
+            let reachable = self.node.raft.prs().iter().filter(|(id, _)| self.away.get(id).is_none_or(|away| *away < most));
+            let has = reachable.map(|(_, progress)| progress.matched.max(progress.pending_snapshot));
+            self.floor = self.floor.max(has.min().unwrap_or(0));
         }
         self.floor
+    }
+
+    /// Whether there is little room on the disk.
+    pub fn press(&mut self, pressed: bool) {
+        self.pressed = pressed;
+    }
+
+    /// The state's image was taken after the entry at this index: snapshots begin with it.
+    pub fn image_taken(&mut self, index: u64) {
+        let log = self.node.mut_store();
+        log.image = log.known.term(index).map(|term| Place { index, term }).or(log.image);
+    }
+
+    /// A peer has taken the snapshot that it was told of, or has given up.
+    pub fn snapshot_ended(&mut self, peer: u64, taken: bool) {
+        let status = if taken { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.node.report_snapshot(peer, status);
+    }
+
+    /// Who takes part, as far as applied here.
+    pub fn seats(&self) -> Seats {
+        let members = &self.known().members;
+        Seats { voters: members.voters.clone(), learners: members.learners.clone() }
+    }
+
+    /// Where this one leads: whether a member has nearly all of the log and gets what comes as it comes.
+    pub fn keeps_up(&self, member: u64) -> bool {
+        let raft = &self.node.raft;
+        let progress = raft.prs().get(member).filter(|_| self.leads());
+        progress.is_some_and(|progress| {
+            progress.recent_active
+                && progress.state == ProgressState::Replicate
+                && progress.matched + KEEPS_UP >= raft.raft_log.last_index()
+        })
+    }
+
+    /// Proposes that one seat changes. One change at a time: false if another one is under way, or this member does not lead.
+    pub fn propose_seat(&mut self, change: Change) -> bool {
+        let raft = &self.node.raft;
+        if !self.leads_surely() || raft.has_pending_conf() {
+            return false;
+        }
+        let (kind, node_id) = match change {
+            Change::Learner(id) => (ConfChangeType::AddLearnerNode, id),
+            Change::Voter(id) => (ConfChangeType::AddNode, id),
+            Change::Remove(id) => (ConfChangeType::RemoveNode, id),
+        };
+        let mut single = ConfChangeSingle { node_id, ..ConfChangeSingle::default() };
+        single.set_change_type(kind);
+        let change = ConfChangeV2 { changes: vec![single], ..ConfChangeV2::default() };
+        self.node.propose_conf_change(Vec::new(), change).is_ok()
     }
 
     /// A leader, of whichever term, said up to where every member has the log.
@@ -342,16 +429,34 @@ impl<D: Disk> Replica<D> {
         self.node.report_unreachable(peer);
     }
 
-    /// Hands leadership to the member that has most of the log and was heard of; says whether there is one. Proposals are refused meanwhile.
-    pub fn hand_over(&mut self) -> bool {
+    /// Hands leadership to the member that has most of the log and was heard of, of those that want it; says whether there is one. Proposals are
+    /// refused meanwhile.
+    pub fn hand_over(&mut self, wants: impl Fn(u64) -> bool) -> bool {
         let raft = &self.node.raft;
-        let others = raft.prs().iter().filter(|(id, progress)| **id != raft.id && progress.recent_active);
+        let voters = &raft.prs().conf().voters();
+        let others =
+            raft.prs().iter().filter(|(id, progress)| **id != raft.id && progress.recent_active && voters.contains(**id) && wants(**id));
         let best = others.max_by_key(|(_, progress)| progress.matched).map(|(id, _)| *id);
         if let Some(best) = best.filter(|_| self.leads()) {
             self.node.transfer_leader(best);
             return true;
         }
         false
+    }
+
+    /// Hands leadership to this member, if it has a vote and was heard of.
+    pub fn hand_over_to(&mut self, member: u64) -> bool {
+        let raft = &self.node.raft;
+        let fit = raft.prs().get(member).is_some_and(|progress| progress.recent_active) && raft.prs().conf().voters().contains(member);
+        if fit && self.leads() {
+            self.node.transfer_leader(member);
+        }
+        fit && self.leads()
+    }
+
+    /// Leads, and lets another one lead in a moment: takes no proposals.
+    pub fn is_handing_over(&self) -> bool {
+        self.leads() && self.node.raft.lead_transferee.is_some()
     }
 
     /// Leads, by Raft's word.

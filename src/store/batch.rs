@@ -26,6 +26,8 @@ pub(crate) const MEMBERS: u8 = b'm';
 pub(crate) const CUT: u8 = b'c';
 /// Runs of terms.
 pub(crate) const TERM: u8 = b't';
+/// Where the member's own log ends while it takes a snapshot: entries beyond are those of the snapshot.
+pub(crate) const STAGED: u8 = b's';
 
 pub(crate) fn numbers<const N: usize>(values: [u64; N]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
@@ -93,6 +95,16 @@ impl<'s> Batch<'s> {
     /// Entries from `index` on are of this term.
     pub fn term(&mut self, shard: ShardId, index: u64, term: u64) {
         self.meta(&meta_key(TERM, shard, &index.to_be_bytes()), &numbers([term]));
+    }
+
+    /// From now on entries beyond this one are those of a snapshot.
+    pub fn staged(&mut self, shard: ShardId, own_end: u64) {
+        self.meta(&meta_key(STAGED, shard, &[]), &numbers([own_end]));
+    }
+
+    /// All entries are the member's own again.
+    pub fn end_staged(&mut self, shard: ShardId) {
+        self.inner.delete_cf(self.store.family(Family::Meta), meta_key(STAGED, shard, &[]));
     }
 
     /// Entries from..=to are void, and so are the runs of terms that begin from there on.

@@ -18,6 +18,7 @@ use crate::store::batch::Batch;
 use crate::store::batch::CUT;
 use crate::store::batch::HARD;
 use crate::store::batch::MEMBERS;
+use crate::store::batch::STAGED;
 use crate::store::batch::TERM;
 use crate::store::batch::meta_key;
 use crate::store::batch::numbers;
@@ -192,8 +193,27 @@ impl Store {
             terms.insert(index, term);
         }
         let last = [self.last(Family::LogLeader, shard)?, self.last(Family::LogStandby, shard)?].into_iter().flatten().max();
-        let last_index = last.unwrap_or(cut_index).max(cut_index);
+        let last_index = last.unwrap_or(cut_index).min(self.own_end(shard)?.unwrap_or(u64::MAX)).max(cut_index);
         Ok(Some(RaftOnDisk { hard_state: (term, vote, commit), members, cut: (cut_index, cut_term), terms, last_index }))
+    }
+
+    /// Where the member's own log ends, if it was taking a snapshot.
+    fn own_end(&self, shard: ShardId) -> Result<Option<u64>, StoreError> {
+        let Some(stored) = self.meta(&meta_key(STAGED, shard, &[]))? else { return Ok(None) };
+        let wrong = || self.damaged(format!("the mark of a snapshot of shard {}", shard.0));
+        let [own_end] = read_numbers(&stored).ok_or_else(wrong)?;
+        Ok(Some(own_end))
+    }
+
+    /// A snapshot that was cut short: its entries go. To be done before the shard begins.
+    pub fn forget_staged(&self, shard: ShardId) -> Result<(), StoreError> {
+        let Some(own_end) = self.own_end(shard)? else { return Ok(()) };
+        let mut batch = Batch::new(self, 256);
+        batch.delete(Family::LogLeader, shard, own_end + 1, u64::MAX);
+        batch.delete(Family::LogStandby, shard, own_end + 1, u64::MAX);
+        batch.end_staged(shard);
+        self.write(batch.seal())?;
+        self.sync()
     }
 
     /// Reads every entry after the cut, and with it every checksum: a hole or a flipped bit is found here, and not when Raft asks.

@@ -23,6 +23,11 @@ pub struct Trio {
 impl Trio {
     /// Writes three files that differ only in addresses and paths: on three hosts they would be one file.
     pub fn prepare(scratch: &Scratch, sinks: &str) -> Trio {
+        Trio::prepare_with(scratch, sinks, "")
+    }
+
+    /// The same with more in `cluster:`.
+    pub fn prepare_with(scratch: &Scratch, sinks: &str, more: &str) -> Trio {
         let dir = scratch.sub("trio");
         let peers: Vec<u16> = NAMES.iter().map(|_| free_port()).collect();
         let list: Vec<String> = NAMES.iter().zip(&peers).map(|(name, port)| format!("{name}/127.0.0.1:{port}")).collect();
@@ -30,7 +35,7 @@ impl Trio {
         let node = |(name, peer): (&'static str, &u16)| {
             let (dir, port) = (scratch.sub(name), free_port());
             let text = format!(
-                "listen: 127.0.0.1:{port}\ndata_dir: {}\nshards: 3\ncluster:\n  name: {cluster}\n  listen: 127.0.0.1:{peer}\n  nodes: [{}]\n{sinks}",
+                "listen: 127.0.0.1:{port}\ndata_dir: {}\nshards: 3\ncluster:\n  name: {cluster}\n  listen: 127.0.0.1:{peer}\n  nodes: [{}]\n{more}{sinks}",
                 dir.join("data").display(),
                 list.join(", ")
             );
@@ -55,7 +60,13 @@ impl Trio {
     /// All three, from nothing to ready.
     #[track_caller]
     pub fn up(scratch: &Scratch, sinks: &str) -> Trio {
-        let mut trio = Trio::prepare(scratch, sinks);
+        Trio::up_with(scratch, sinks, "")
+    }
+
+    /// The same with more in `cluster:`.
+    #[track_caller]
+    pub fn up_with(scratch: &Scratch, sinks: &str, more: &str) -> Trio {
+        let mut trio = Trio::prepare_with(scratch, sinks, more);
         trio.join();
         trio.nodes.iter_mut().for_each(|node| node.sluice.launch());
         trio.init();

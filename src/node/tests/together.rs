@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
 
 use super::*;
 use crate::node::offer::Applied;
@@ -12,13 +13,15 @@ use crate::node::peers::Together;
 use crate::shard::command::Founding;
 use crate::shard::replica::PeerMessage;
 
-const FOUNDING: Founding = Founding { cluster: 7, seed: 99, data_shards: 2 };
+pub(super) const FOUNDING: Founding = Founding { cluster: 7, seed: 99, data_shards: 2 };
 
 /// Who can be reached, by id.
 #[derive(Default)]
-struct Network {
+pub(super) struct Network {
     nodes: Mutex<BTreeMap<u64, Handle>>,
     cut: Mutex<BTreeSet<u64>>,
+    /// Pieces of snapshots that may still be fetched.
+    pub pieces: AtomicUsize,
 }
 
 /// One node's end of it.
@@ -44,6 +47,13 @@ impl Peers for End {
         }
     }
 
+    fn fetch(&self, from: u64, shard: ShardId, request: Vec<u8>, answered: Box<dyn FnOnce(Option<Vec<u8>>) + Send>) {
+        let left = &self.network.pieces;
+        let may = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+        let piece = self.to(from).filter(|_| may).and_then(|peer| peer.take_fetch(shard, self.id, &request).unwrap());
+        answered(piece);
+    }
+
     fn offer(&self, to: u64, shard: ShardId, encoded: Vec<u8>) -> Later<Result<(), OfferError>> {
         let peer = self.to(to);
         Box::pin(async move {
@@ -65,18 +75,28 @@ impl Peers for End {
     }
 }
 
-struct Three {
-    network: Arc<Network>,
+/// Some nodes and what joins them: three, or as many as a test has.
+pub(super) struct Three {
+    pub network: Arc<Network>,
+    founders: Vec<u64>,
     directories: Vec<tempfile::TempDir>,
-    nodes: Vec<Option<Node>>,
+    pub nodes: Vec<Option<Node>>,
+    away_ticks: u32,
 }
 
 impl Three {
-    fn new() -> Three {
-        let directories = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
-        let mut three = Three { network: Arc::default(), directories, nodes: vec![None, None, None] };
-        (1..=3).for_each(|id| three.up(id, false));
-        for id in 1..=3 {
+    pub fn new() -> Three {
+        Three::of(3, 18_000)
+    }
+
+    /// So many founders; a member is hopelessly behind after so many ticks.
+    pub fn of(founders: u64, away_ticks: u32) -> Three {
+        let network = Network { pieces: AtomicUsize::new(usize::MAX), ..Network::default() };
+        let founders: Vec<u64> = (1..=founders).collect();
+        let (directories, nodes) = (0..4).map(|_| (tempfile::tempdir().unwrap(), None)).unzip();
+        let mut three = Three { network: Arc::new(network), founders: founders.clone(), directories, nodes, away_ticks };
+        founders.iter().for_each(|&id| three.up(id, false));
+        for id in founders {
             wait(three.handle(id).ready()).unwrap();
             // A sink that takes nothing keeps every emission.
             assert_eq!(wait(three.handle(id).propose_settings(|settings| settings.sinks = vec![sink("k")])), Ok(vec![]));
@@ -84,30 +104,35 @@ impl Three {
         three
     }
 
-    fn up(&mut self, id: u64, begun: bool) {
+    pub fn up(&mut self, id: u64, begun: bool) {
         let peers = Arc::new(End { network: Arc::clone(&self.network), id });
-        let together = Together { id, members: vec![1, 2, 3], founding: FOUNDING, begun, peers };
+        let together = Together { id, members: self.founders.clone(), founding: FOUNDING, begun, peers };
         let mut settings = settings(self.directories[id as usize - 1].path());
         settings.timing.image = Duration::from_millis(200);
+        settings.limits.away_ticks = self.away_ticks;
         let node = Node::start_with(settings, Some(together), Box::new(|reason| panic!("fatal: {reason}"))).unwrap();
         self.network.nodes.lock().unwrap().insert(id, node.handle.clone());
         self.nodes[id as usize - 1] = Some(node);
     }
 
-    fn down(&mut self, id: u64) {
+    pub fn down(&mut self, id: u64) {
         self.network.nodes.lock().unwrap().remove(&id);
         assert_eq!(self.nodes[id as usize - 1].take().unwrap().stop(), Vec::<String>::new());
     }
 
-    fn handle(&self, id: u64) -> Handle {
+    pub fn directory(&self, id: u64) -> &Path {
+        self.directories[id as usize - 1].path()
+    }
+
+    pub fn handle(&self, id: u64) -> Handle {
         self.nodes[id as usize - 1].as_ref().unwrap().handle.clone()
     }
 
-    fn leader(&self, shard: ShardId, of: &[u64]) -> Option<u64> {
+    pub fn leader(&self, shard: ShardId, of: &[u64]) -> Option<u64> {
         of.iter().copied().find(|&id| self.handle(id).progress(shard).borrow().leads)
     }
 
-    fn cut(&self, id: u64, cut: bool) {
+    pub fn cut(&self, id: u64, cut: bool) {
         let mut all = self.network.cut.lock().unwrap();
         if cut {
             all.insert(id)
@@ -117,13 +142,18 @@ impl Three {
     }
 
     /// All come to emit the same: so many samples, each emission once and in order.
-    fn agree(&self, shard: ShardId, samples: usize) {
-        let all = || (1..=3).map(|id| all_emissions(&self.handle(id), shard)).collect::<Vec<_>>();
+    pub fn agree(&self, shard: ShardId, samples: usize) {
+        self.agree_of(&[1, 2, 3], shard, samples);
+    }
+
+    /// The same, of these nodes.
+    pub fn agree_of(&self, ids: &[u64], shard: ShardId, samples: usize) {
+        let all = || ids.iter().map(|&id| all_emissions(&self.handle(id), shard)).collect::<Vec<_>>();
         let count = |emissions: &[Arc<Emission>]| emissions.iter().map(|emission| emission.picks.len()).sum::<usize>();
         // Whoever is behind comes up; what is answered is applied on a majority, and on the others a moment later.
         eventually(|| all().iter().all(|emissions| count(emissions) >= samples));
         let all = all();
-        assert!(all[0] == all[1] && all[1] == all[2], "the nodes emitted different things");
+        assert!(all.windows(2).all(|pair| pair[0] == pair[1]), "the nodes emitted different things");
         let numbers: Vec<u64> = all[0].iter().map(|emission| emission.number).collect();
         assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
         assert_eq!(count(&all[0]), samples);
@@ -131,13 +161,13 @@ impl Three {
 }
 
 /// As a sender does it: again until it is taken.
-fn insist(handle: &Handle, group: &str, time: i64) {
+pub(super) fn insist(handle: &Handle, group: &str, time: i64) {
     let before = clock::now();
     loop {
         let sent = wait(async {
             let shard = handle.assign(group).await.map_err(|_| OfferError::Unknown)?;
             let settings = handle.settings_version(shard);
-            handle.offer(Offer { settings, ..offer(FOUNDING.seed, group, "a", (5, time, 0)) }).await
+            handle.offer(Offer { settings, ..offer(FOUNDING.seed, group, "a", (5, time, 40)) }).await
         });
         match sent {
             Ok(()) => return,
@@ -168,7 +198,7 @@ fn any_node_takes_any_offer_and_all_emit_the_same() {
     assert!(matches!(wait(three.handle(follower).propose(shards[0], pin)), Err(ProposeError::Void(_))));
     assert!(matches!(wait(three.handle(follower).step_down("g")), Err(ProposeError::Void(_))));
     for mut node in three.nodes {
-        assert!(node.take().unwrap().stop().is_empty());
+        assert!(node.take().is_none_or(|node| node.stop().is_empty()));
     }
 }
 
@@ -199,7 +229,7 @@ fn a_leader_that_is_cut_off_refuses_and_catches_up_from_the_log_when_it_is_back(
     three.cut(old, false);
     three.agree(shard, 500);
     for mut node in three.nodes {
-        assert!(node.take().unwrap().stop().is_empty());
+        assert!(node.take().is_none_or(|node| node.stop().is_empty()));
     }
 }
 
@@ -221,7 +251,7 @@ fn a_node_that_stops_hands_over_and_finds_its_place_again() {
     let shard = three.handle(1).group("g").unwrap();
     three.agree(shard, 300);
     for mut node in three.nodes {
-        assert!(node.take().unwrap().stop().is_empty());
+        assert!(node.take().is_none_or(|node| node.stop().is_empty()));
     }
 }
 

@@ -105,6 +105,8 @@ impl Forgetful {
             Op::Image(image) => Record::Image(image.sealed, image.hard_state),
             Op::Free(free) => Record::Free(free),
             Op::Dead(..) | Op::Resent(_) | Op::Members(_) => return,
+            // One member alone takes no snapshot.
+            Op::Staged(_) | Op::Stage(..) | Op::Unstage(_) | Op::Install(_) => return,
         };
         self.seen.put(record.clone());
         self.unsynced.push(record);
