@@ -111,11 +111,14 @@ pub struct Node {
     /// The node to ask.
     #[arg(long, env = "SLUICE_SERVER", value_name = "URL", default_value = "http://127.0.0.1:9201")]
     server: String,
+    /// With https://: a PEM file with the authorities to trust instead of the system's.
+    #[arg(long, env = "SLUICE_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 impl Node {
     fn client(&self) -> Client {
-        Client::new(&self.server)
+        Client::new(&self.server, self.ca_file.clone())
     }
 }
 

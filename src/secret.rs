@@ -4,7 +4,9 @@
 //! key on the node, signs its certificate, and leaves three files beside the node's data. A node's id is in its certificate as a URI
 //! (`sluice://node/<16 hexadecimal digits>`), so a peer's word for who it is is never taken.
 //!
-//! Left out on purpose: TLS connections (`peer`), tokens and certificates of the public listener (not part of this version).
+//! `validity` reads when a certificate ends. Left out on purpose: TLS connections (`peer`, and `serve` for the public listener).
+
+pub mod validity;
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -26,6 +26,7 @@ const WITHIN_A_LAYER: &[(&str, &str)] = &[
     ("alert", "relabel"),
     // Tests only.
     ("config", "mutate"),
+    ("secret", "mutate"),
 ];
 
 /// Macros, which stand at the crate's root wherever they are written, and their module.
@@ -50,8 +51,10 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("saphyr_parser", &["config"]),
     ("slog", &["shard"]),
     ("snap", &["wire"]),
-    // TLS between nodes; certificates are read back by webpki.
-    ("tokio_rustls", &["peer"]),
+    // `peer` between nodes, with the cluster's own certificates on both sides; `serve` on the public listener, with those of the operator, and for the
+    // verbs that ask such a listener. Nobody else opens a connection.
+    ("tokio_rustls", &["peer", "serve"]),
+    // Certificates are read back by webpki.
     ("tracing_subscriber", &["telemetry"]),
     ("webpki", &["peer"]),
     ("zstd", &["wire"]),

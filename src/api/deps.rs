@@ -45,6 +45,8 @@ pub struct Deps {
     pub not_ready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// What else is wrong and known to `app` (a file that differs from the settings in force, say).
     pub problems: Arc<dyn Fn() -> Vec<Problem> + Send + Sync>,
+    /// When the listener's certificate ends, ms since 1970; `None`: it speaks without TLS.
+    pub public_certificate_expires: Arc<dyn Fn() -> Option<i64> + Send + Sync>,
     /// The other nodes; `None`: there are none.
     pub cluster: Option<Arc<dyn Cluster>>,
     /// The synthetic senders of `sluice dev`.

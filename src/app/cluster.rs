@@ -22,6 +22,7 @@ use crate::api::deps::Later;
 use crate::api::deps::Problem;
 use crate::api::deps::Severity;
 use crate::app::Fault;
+use crate::app::certificates;
 use crate::app::translate;
 use crate::clock;
 use crate::config::Config;
@@ -156,6 +157,11 @@ impl Membership {
 }
 
 impl Seen {
+    /// What links and door share.
+    pub fn common(&self) -> Arc<Common> {
+        Arc::clone(&self.common)
+    }
+
     fn phase(&self) -> Phase {
         match (self.common.charter().is_some(), self.running.load(Ordering::Acquire)) {
             (false, _) => Phase::WaitingForInit,
@@ -195,6 +201,7 @@ impl Seen {
                     version: Some(own.version.clone()),
                     cluster: own.cluster.clone(),
                     certificate_expires: Some(own.expires_ms),
+                    public_certificate_expires: own.public_expires_ms,
                     ..NodeView::default()
                 };
                 return (view, own.shards.clone());
@@ -218,6 +225,7 @@ impl Seen {
                         same_file: Some(hello.agreed == own.agreed),
                         clock_off_ms: Some(clock_off_ms),
                         certificate_expires: Some(hello.expires_ms),
+                        public_certificate_expires: hello.public_expires_ms,
                         ..view
                     };
                     (view, hello.shards)
@@ -279,9 +287,10 @@ fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], differ: &[u16], 
         }
         if let Some(left) = node.certificate_expires.map(|expires| expires - now).filter(|left| *left < EXPIRES_SOON_MS) {
             let text = format!("its certificate ends in {} days", left.max(0) / 86_400_000);
-            let remedy = "`sluice cluster join BUNDLE` on that node makes a new one; then restart it";
+            let remedy = "`sluice cluster join BUNDLE` on that node makes a new one, which it takes by itself";
             found.push(problem(Severity::Warning, "certificate", about(), text, remedy));
         }
+        found.extend(node.public_certificate_expires.and_then(|ends| certificates::ends_soon(about(), ends, now)));
         let behind =
             shards.iter().flat_map(|shard| &shard.applied).filter(|applied| applied.node == node.name).map(|applied| applied.behind).max();
         if let Some(behind) = behind.filter(|behind| *behind > BEHIND) {
@@ -401,8 +410,10 @@ mod tests {
             same_file: Some(false),
             clock_off_ms: Some(-2_001),
             certificate_expires: Some(86_400_000),
+            public_certificate_expires: Some(-1),
             ..well
         };
-        assert_eq!(codes(Phase::Running, bad, shard(Some("a"), 0), &[]), ["node_unreachable", "file_differs", "clock", "certificate"]);
+        let expected = ["node_unreachable", "file_differs", "clock", "certificate", "public_certificate"];
+        assert_eq!(codes(Phase::Running, bad, shard(Some("a"), 0), &[]), expected);
     }
 }

@@ -15,19 +15,21 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::app::certificates::Certificates;
 use crate::app::sinks::SinkSet;
 use crate::node::Handle;
 use crate::node::view::GroupView;
 use crate::node::view::NodeStats;
 
 /// Registers them.
-pub fn register(registry: &mut Registry, node: Handle, sinks: Arc<SinkSet>) {
-    registry.register_collector(Box::new(Measures { node, sinks }));
+pub fn register(registry: &mut Registry, node: Handle, sinks: Arc<SinkSet>, certificates: Arc<Certificates>) {
+    registry.register_collector(Box::new(Measures { node, sinks, certificates }));
 }
 
 struct Measures {
     node: Handle,
     sinks: Arc<SinkSet>,
+    certificates: Arc<Certificates>,
 }
 
 impl std::fmt::Debug for Measures {
@@ -43,6 +45,13 @@ impl Collector for Measures {
         shards(&mut out, &stats)?;
         disk(&mut out, &stats)?;
         groups(&mut out, &self.node.groups())?;
+        let ends = [("public", self.certificates.listener_ends_ms()), ("node", self.certificates.node_ends_ms())];
+        let ends = ends.into_iter().filter_map(|(certificate, ends)| Some((CertificateLabels { certificate }, ends? as f64 / 1000.0)));
+        out.gauges(
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate ends: of the public listener, of the node towards others",
+            ends,
+        )?;
         let views = self.sinks.views();
         let mut rows: Vec<(SinkLabels, &crate::forward::view::ShardView)> = Vec::new();
         for sink in &views {
@@ -160,6 +169,11 @@ fn groups(out: &mut Out<'_, '_>, groups: &[GroupView]) -> Result<(), Error> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ShardLabels {
     shard: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabels {
+    certificate: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

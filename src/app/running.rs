@@ -17,12 +17,14 @@ use crate::api::cluster::Cluster;
 use crate::api::deps;
 use crate::api::deps::Deps;
 use crate::app::Fault;
+use crate::app::certificates::Certificates;
 use crate::app::cluster::Membership;
 use crate::app::cluster::Nothing;
 use crate::app::cluster::Seen;
 use crate::app::make_data_dir;
 use crate::app::metrics;
 use crate::app::pins;
+use crate::app::reload::Parts;
 use crate::app::reload::Reload;
 use crate::app::senders::Senders;
 use crate::app::sinks::SinkSet;
@@ -79,10 +81,14 @@ impl Running {
         let (stop_door, stop) = watch::channel(false);
         let served = serve::metrics::Metrics::default();
         let bounds = serve::Bounds { connections: config.limits.connections, drain: DRAIN };
-        let mut entrance = Entrance::Closed(listener, bounds, served.clone(), stop.clone());
         let membership = Membership::start(&config).await?;
+        let peers = membership.as_ref().map(|membership| membership.seen.common());
+        let certificates = Arc::new(Certificates::new(config.tls.as_ref(), peers)?);
+        let mut entrance = Entrance::Closed(listener.with_tls(certificates.tls()), bounds, served.clone(), stop.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&certificates).keep(stop.clone()));
         if let Some(membership) = &membership {
-            entrance = entrance.open_for_now(waiting(&config, address, &membership.seen, &stop));
+            entrance = entrance.open_for_now(waiting(&config, address, &membership.seen, &certificates, &stop));
         }
         let (node, sinks) = match &membership {
             None => start_node(&config, tell).await?,
@@ -95,9 +101,11 @@ impl Running {
         telemetry.register_process(clock::wall_ms());
         telemetry.register(|registry| ingest.metrics().register(registry));
         telemetry.register(|registry| served.register(registry));
-        telemetry.register(|registry| metrics::register(registry, handle.clone(), Arc::clone(&sinks)));
+        telemetry.register(|registry| metrics::register(registry, handle.clone(), Arc::clone(&sinks), Arc::clone(&certificates)));
         let name = config.name.clone();
-        let reload = Arc::new(Reload::new(config, file, handle.clone(), Arc::clone(&sinks), Arc::clone(&ingest)));
+        let parts =
+            Parts { node: handle.clone(), sinks: Arc::clone(&sinks), ingest: Arc::clone(&ingest), certificates: Arc::clone(&certificates) };
+        let reload = Arc::new(Reload::new(config, file, parts));
         let deps = Deps {
             node: Arc::new(handle),
             sinks: Arc::clone(&sinks) as Arc<dyn deps::Sinks>,
@@ -111,7 +119,8 @@ impl Running {
                 })
             },
             not_ready: not_ready(&node.handle, membership.is_some(), stop.clone()),
-            problems: Arc::new(Vec::new),
+            problems: problems(&certificates),
+            public_certificate_expires: public_expiry(&certificates),
             cluster: seen.map(|seen| seen as Arc<dyn Cluster>),
             dev: dev.clone().map(|senders| senders as Arc<dyn deps::DevControls>),
             pages: Arc::new(console::answer),
@@ -122,7 +131,6 @@ impl Running {
             started_ms: clock::wall_ms(),
         };
         let door = entrance.open(front_door(Api::new(deps), ingest));
-        let mut tasks = JoinSet::new();
         tasks.spawn(pins::keep(node.handle.clone(), reload.groups(), stop.clone()));
         if let Some(senders) = dev {
             senders.start(address, &stop, &mut tasks);
@@ -203,7 +211,13 @@ impl Entrance {
 }
 
 /// Answers for a node whose shards do not run yet, or have no leader yet.
-fn waiting(config: &Config, address: SocketAddr, seen: &Arc<Seen>, stop: &watch::Receiver<bool>) -> serve::Answerer {
+fn waiting(
+    config: &Config,
+    address: SocketAddr,
+    seen: &Arc<Seen>,
+    certificates: &Arc<Certificates>,
+    stop: &watch::Receiver<bool>,
+) -> serve::Answerer {
     let waits = {
         let seen = Arc::clone(seen);
         Arc::new(move || seen.waits_for())
@@ -215,7 +229,8 @@ fn waiting(config: &Config, address: SocketAddr, seen: &Arc<Seen>, stop: &watch:
         metrics: Arc::new(|| Telemetry::default().render()),
         reload: Arc::new(|| Box::pin(async { Err(vec!["the node is only starting".to_owned()]) })),
         not_ready: waits.clone(),
-        problems: Arc::new(Vec::new),
+        problems: problems(certificates),
+        public_certificate_expires: public_expiry(certificates),
         cluster: Some(Arc::clone(seen) as Arc<dyn Cluster>),
         dev: None,
         pages: Arc::new(console::answer),
@@ -299,6 +314,17 @@ async fn open_node(config: &Config, together: Option<Together>, tell: watch::Sen
         Ok(Err(error)) => Err(Fault::Start(error.to_string())),
         Err(_) => Err(Fault::Start("the shards panicked while starting".to_owned())),
     }
+}
+
+/// What is wrong beside what the parts say themselves.
+fn problems(certificates: &Arc<Certificates>) -> Arc<dyn Fn() -> Vec<deps::Problem> + Send + Sync> {
+    let certificates = Arc::clone(certificates);
+    Arc::new(move || certificates.problems(clock::wall_ms()))
+}
+
+fn public_expiry(certificates: &Arc<Certificates>) -> Arc<dyn Fn() -> Option<i64> + Send + Sync> {
+    let certificates = Arc::clone(certificates);
+    Arc::new(move || certificates.listener_ends_ms())
 }
 
 /// Requests that are decoded at the same time: one a core.

@@ -121,6 +121,7 @@ fn join(wanted: &Join) -> Result<(), Failure> {
     secrets.write(&config.data_dir).map_err(failed)?;
     let days = (secrets.card.expires_ms - clock::wall_ms()) / 86_400_000;
     let what = if fresh { "this node is" } else { "a new certificate for" };
+    // A running node takes it within a minute, or at a reload.
     println!("{what} {name}, node {id:016x}; its certificate is good for {days} days ({}/cluster)", config.data_dir.display());
     if fresh {
         println!("next: sluice run --config {}", wanted.config.display());
@@ -191,8 +192,9 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 fn text(answer: &Value, now: i64) -> String {
     let mut out =
         format!("cluster {} {}: {} ({})\n\n", cell(&answer["name"]), cell(&answer["id"]), cell(&answer["health"]), cell(&answer["phase"]));
-    let mut nodes = Table::new(&["NODE", "STATE", "LEADS", "BEHIND", "CLOCK", "CERTIFICATE", "VERSION"]);
+    let mut nodes = Table::new(&["NODE", "STATE", "LEADS", "BEHIND", "CLOCK", "CERTIFICATE", "PUBLIC", "VERSION"]);
     let shards = list(answer, "shards");
+    let days = |ends: &Value| ends.as_i64().map_or("-".to_owned(), |ends| format!("{} days", (ends - now) / 86_400_000));
     for node in list(answer, "nodes") {
         let leads = shards.iter().filter(|shard| shard["leader"] == node["name"]).count();
         let applied = shards.iter().flat_map(|shard| list(shard, "applied")).filter(|applied| applied["node"] == node["name"]);
@@ -203,7 +205,8 @@ fn text(answer: &Value, now: i64) -> String {
             leads.to_string(),
             behind.map_or("-".to_owned(), |behind| behind.to_string()),
             node["clock_off_ms"].as_i64().map_or("-".to_owned(), |off| format!("{off} ms")),
-            node["certificate_expires"].as_i64().map_or("-".to_owned(), |ends| format!("{} days", (ends - now) / 86_400_000)),
+            days(&node["certificate_expires"]),
+            days(&node["public_certificate_expires"]),
             cell(&node["version"]),
         ]);
     }

@@ -17,6 +17,7 @@ pub struct Member {
 
 pub struct Trio {
     dir: PathBuf,
+    peers: Vec<u16>,
     pub nodes: Vec<Member>,
 }
 
@@ -36,7 +37,7 @@ impl Trio {
             );
             Member { name, sluice: Sluice::prepare_as(name, dir, port, &text) }
         };
-        Trio { dir, nodes: NAMES.into_iter().zip(&peers).map(node).collect() }
+        Trio { dir, nodes: NAMES.into_iter().zip(&peers).map(node).collect(), peers }
     }
 
     /// `prepare` once, `join` on each.
@@ -46,6 +47,11 @@ impl Trio {
         for node in &self.nodes {
             node.must(&["cluster", "join", &self.bundle(), "--config", &node.sluice.config(), "--node", node.name]);
         }
+    }
+
+    /// Where a node listens for the others.
+    pub fn peer_address(&self, node: usize) -> std::net::SocketAddr {
+        std::net::SocketAddr::from(([127, 0, 0, 1], self.peers[node]))
     }
 
     pub fn bundle(&self) -> String {
@@ -91,6 +97,10 @@ impl Trio {
 impl Member {
     pub fn get(&self, path: &str) -> Result<Http, String> {
         Client::new(self.sluice.address()).call("GET", path).map_err(|error| error.to_string())
+    }
+
+    pub fn post(&self, path: &str) -> Result<Http, String> {
+        Client::new(self.sluice.address()).call("POST", path).map_err(|error| error.to_string())
     }
 
     pub fn json(&self, path: &str) -> Result<serde_json::Value, String> {

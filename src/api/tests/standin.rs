@@ -175,6 +175,7 @@ pub fn deps(node: Arc<StandIn>) -> Deps {
         reload: Arc::new(|| Box::pin(async { Err(vec!["sinks[0].kafka.topic: missing".to_owned()]) })),
         not_ready: Arc::new(|| vec!["shard 3 has no leader".into()]),
         problems: Arc::new(Vec::new),
+        public_certificate_expires: Arc::new(|| Some(NOW + 86_400_000 * 60)),
         cluster: None,
         dev: Some(Arc::new(StandInDev)),
         pages: Arc::new(|path, _| (path == "/").then(|| serve::answer(StatusCode::OK, "text/html", "page"))),
