@@ -7,6 +7,7 @@ mod certificates;
 pub mod check;
 mod cluster;
 pub mod dev;
+mod guard;
 mod metrics;
 mod pins;
 mod reload;

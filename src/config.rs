@@ -36,6 +36,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The listener's certificate; `None`: it speaks without TLS.
     pub tls: Option<Tls>,
+    /// Where a token is wanted.
+    pub access: Access,
     /// Where everything is kept.
     pub data_dir: PathBuf,
     /// Number of data shards, fixed at the first start.
@@ -56,6 +58,15 @@ pub struct Config {
     pub text: String,
     /// On which line every key stands, for problems that are found later.
     lines: Vec<(String, usize)>,
+}
+
+/// Where a token is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Nowhere, whoever listens and whatever tokens there are.
+    pub allow_unauthenticated: bool,
+    /// Not for `/metrics`.
+    pub metrics_without_token: bool,
 }
 
 /// The replicated log on disk.
@@ -168,6 +179,8 @@ impl Config {
             name: "dev".into(),
             listen,
             tls: None,
+            // A node to look at. On loopback tokens work as anywhere; elsewhere it is for whoever can reach it, which `dev` says.
+            access: Access { allow_unauthenticated: !listen.ip().is_loopback(), ..Access::default() },
             data_dir,
             shards: 2,
             cluster: None,
@@ -209,6 +222,10 @@ fn read(top: &Section<'_>) -> Option<Config> {
     let listen_default = SocketAddr::from(([127, 0, 0, 1], 9201));
     let listen = top.or("listen", listen_default, values::listen);
     let data_dir = top.must("data_dir", "write where sluice may keep its data: data_dir: /var/lib/sluice", path);
+    let access = Access {
+        allow_unauthenticated: top.or("allow_unauthenticated", false, values::switch),
+        metrics_without_token: top.or("metrics_without_token", false, values::switch),
+    };
     let tls = top.below("tls").and_then(|section| tls::read(&section));
     let shards = top.or("shards", u64::from(SHARDS_DEFAULT), values::number(1..=256));
     let groups = top.below("groups").map(|section| groups::read(&section)).unwrap_or_default();
@@ -224,6 +241,7 @@ fn read(top: &Section<'_>) -> Option<Config> {
         name,
         listen,
         tls,
+        access,
         data_dir: data_dir?,
         shards,
         cluster,

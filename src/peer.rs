@@ -47,6 +47,7 @@ use crate::peer::hello::Hello;
 use crate::peer::hello::Standing;
 use crate::peer::link::Link;
 use crate::peer::link::Sight;
+use crate::secret::FirstToken;
 use crate::secret::NodeSecrets;
 use crate::shard::replica::PeerMessage;
 
@@ -196,6 +197,11 @@ impl Common {
     /// The record of the cluster, if there is one.
     pub fn charter(&self) -> Option<Charter> {
         self.charter.borrow().clone()
+    }
+
+    /// The token that the cluster begins with.
+    pub fn first_token(&self) -> Option<FirstToken> {
+        self.secrets.first_token.clone()
     }
 
     /// When this node's certificate ends, ms since 1970.

@@ -66,6 +66,10 @@ pub struct Peer {
     pub beyond_bound: bool,
 }
 
+/// Who asks, as far as it is known: the name of the token that came with the request, or the address that it came from. An extension of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who(pub Arc<str>);
+
 /// Why there is no listening.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {

@@ -18,3 +18,4 @@ pub mod member;
 mod raft_log;
 pub mod replica;
 pub mod time;
+pub mod tokens;

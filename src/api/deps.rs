@@ -21,6 +21,7 @@ use crate::node::view::NodeStats;
 use crate::serve::Response;
 use crate::shard::command::Command;
 use crate::shard::command::DeadLetter;
+use crate::shard::tokens::Tokens;
 
 /// Something that will be known later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -75,6 +76,8 @@ pub trait Node: Send + Sync {
     fn stats(&self) -> NodeStats;
     /// Resolves when the command has been applied.
     fn propose(&self, shard: ShardId, command: Command) -> Later<'_, Result<Applied, ProposeError>>;
+    /// Who may ask.
+    fn tokens(&self) -> Arc<Tokens>;
     /// Dead letters of a sink in a shard after a number, at most so many. Blocking.
     fn dead(&self, shard: ShardId, sink: &str, after: u64, limit: usize) -> Result<Vec<(u64, DeadLetter)>, ReadError>;
 }
@@ -94,6 +97,10 @@ impl Node for node::Handle {
 
     fn propose(&self, shard: ShardId, command: Command) -> Later<'_, Result<Applied, ProposeError>> {
         Box::pin(node::Handle::propose(self, shard, command))
+    }
+
+    fn tokens(&self) -> Arc<Tokens> {
+        node::Handle::tokens(self)
     }
 
     fn dead(&self, shard: ShardId, sink: &str, after: u64, limit: usize) -> Result<Vec<(u64, DeadLetter)>, ReadError> {

@@ -26,6 +26,10 @@ pub enum Route {
     Cluster,
     /// `/api/v1/cluster/init`
     Init,
+    /// `/api/v1/tokens`
+    Tokens,
+    /// `/api/v1/tokens/{name}/revoke`
+    RevokeToken(String),
     /// `/api/v1/dev/senders`
     Senders,
 }
@@ -85,8 +89,12 @@ impl Route {
             "/api/v1/sinks" => return Some(Route::Sinks),
             "/api/v1/cluster" => return Some(Route::Cluster),
             "/api/v1/cluster/init" => return Some(Route::Init),
+            "/api/v1/tokens" => return Some(Route::Tokens),
             "/api/v1/dev/senders" => return Some(Route::Senders),
             _ => {}
+        }
+        if let Some(name) = path.strip_prefix("/api/v1/tokens/").and_then(|rest| rest.strip_suffix("/revoke")) {
+            return Some(Route::RevokeToken(decode(name)?));
         }
         if let Some(rest) = path.strip_prefix("/api/v1/groups/") {
             let (name, word) = name_and_word(rest, &OF_GROUP)?;
@@ -99,10 +107,10 @@ impl Route {
     /// The methods that it takes, as in `Allow`.
     pub fn allow(&self) -> &'static str {
         match self {
-            Route::Reload | Route::Init => "POST",
+            Route::Reload | Route::Init | Route::RevokeToken(_) => "POST",
             Route::Group(_, OfGroup::Pin | OfGroup::Unpin | OfGroup::StepDown) => "POST",
             Route::Sink(_, OfSink::Replay | OfSink::Pause | OfSink::Resume) => "POST",
-            Route::Senders => "GET, HEAD, POST",
+            Route::Senders | Route::Tokens => "GET, HEAD, POST",
             _ => "GET, HEAD",
         }
     }

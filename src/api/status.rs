@@ -14,6 +14,7 @@ use crate::api::groups::Group;
 use crate::api::groups::Switch;
 use crate::api::sinks;
 use crate::api::sinks::Sink;
+use crate::api::tokens;
 use crate::model::NO_GROUP;
 use crate::node::view::GroupView;
 use crate::node::view::ShardStats;
@@ -90,6 +91,7 @@ pub fn status(deps: &Deps, now: i64) -> Status {
     let mut problems = (deps.problems)();
     let cluster = deps.cluster.as_ref().map(|cluster| cluster.view());
     problems.extend(cluster.iter().flat_map(|view| view.problems.iter().cloned()));
+    problems.extend(tokens::problems(&deps.node.tokens(), now));
     problems.extend(of_disk(&stats.store));
     problems.extend(sinks.iter().flat_map(of_sink));
     problems.extend(of_dead(&stats.shards, &sinks));

@@ -26,7 +26,9 @@ use crate::app::certificates;
 use crate::app::translate;
 use crate::clock;
 use crate::config::Config;
+use crate::model::ShardId;
 use crate::node::Handle;
+use crate::node::offer::ProposeError;
 use crate::node::peers::Together;
 use crate::node::start::Node;
 use crate::peer::Common;
@@ -35,9 +37,13 @@ use crate::peer::Plan;
 use crate::peer::hello::Standing;
 use crate::peer::link::Sight;
 use crate::secret::NodeSecrets;
+use crate::shard::command::Command;
+use crate::shard::tokens::NewToken;
 
 /// Between two tries to propose the first settings, while leaders change.
 const AGAIN: Duration = Duration::from_millis(500);
+/// Tries to propose the first token: as long as settings, which come next, are usually waited for.
+const FIRST_TOKEN_TRIES: usize = 60;
 /// A certificate that ends sooner is a problem, ms.
 const EXPIRES_SOON_MS: i64 = 30 * 86_400_000;
 /// A member that is further behind is a problem: some seconds of a busy shard.
@@ -125,6 +131,7 @@ impl Membership {
         let settled = async {
             handle.ready().await.map_err(|error| Fault::Start(error.to_string()))?;
             let sinks = translate::sinks(config, handle.shards().len());
+            self.begin_with_token(handle).await;
             loop {
                 match handle.propose_settings(|settings| settings.sinks.clone_from(&sinks)).await {
                     Ok(differ) => {
@@ -148,6 +155,25 @@ impl Membership {
         Ok(())
     }
 
+    /// Proposes the token that the cluster begins with, as `prepare` made it: all nodes do, and the first one counts, whenever that is. Not taken
+    /// (leaders change): whoever operates the node can still make one, and the next start tries again.
+    async fn begin_with_token(&self, handle: &Handle) {
+        let Some(first) = self.seen.common.first_token().filter(|_| handle.tokens().never_any()) else { return };
+        let Some(hash) = first.hash() else {
+            return tracing::warn!("the hash of the first token is damaged; `sluice token create NAME` on this node makes another one");
+        };
+        let new =
+            NewToken { name: "first".to_owned(), hash, hint: first.hint, by: "cluster prepare".to_owned(), expires_ms: None, first: true };
+        for _ in 0..FIRST_TOKEN_TRIES {
+            match handle.propose(ShardId::CONTROL, Command::CreateToken(new.clone())).await {
+                // Void: another node's came first.
+                Ok(_) | Err(ProposeError::Void(_)) => return,
+                Err(_) => tokio::time::sleep(AGAIN).await,
+            }
+        }
+        tracing::warn!("the first token was not taken; `sluice token create NAME` on this node makes another one");
+    }
+
     /// Closes the connections; the shards have stopped.
     pub async fn stop(mut self) {
         if let Some(peering) = self.peering.take() {
@@ -157,6 +183,21 @@ impl Membership {
 }
 
 impl Seen {
+    /// Whether this node has applied all of the control shard that it can know of: there is a leader, a majority is greeted, and nobody said that it
+    /// has come further. What it does not know then, nobody knew a second ago.
+    pub fn control_is_current(&self) -> bool {
+        let control = |shards: &[Standing]| shards.iter().find(|standing| standing.shard == ShardId::CONTROL.0).cloned();
+        let Some(own) = control(&self.common.hello().shards).filter(|standing| standing.leader.is_some()) else { return false };
+        let sights = self.common.links().iter().map(|link| link.sight());
+        let greeted: Vec<Option<Standing>> = sights
+            .filter_map(|sight| match sight {
+                Sight::Greeted { hello, .. } => Some(control(&hello.shards)),
+                Sight::Unreachable(_) => None,
+            })
+            .collect();
+        2 * (greeted.len() + 1) > self.common.names().len() && greeted.iter().flatten().all(|other| other.applied <= own.applied)
+    }
+
     /// What links and door share.
     pub fn common(&self) -> Arc<Common> {
         Arc::clone(&self.common)
@@ -355,6 +396,10 @@ impl deps::Node for Nothing {
         _: crate::shard::command::Command,
     ) -> Later<'_, Result<crate::node::offer::Applied, crate::node::offer::ProposeError>> {
         Box::pin(std::future::ready(Err(crate::node::offer::ProposeError::NotLeader(shard.0))))
+    }
+
+    fn tokens(&self) -> Arc<crate::shard::tokens::Tokens> {
+        Arc::default()
     }
 
     fn dead(

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::app::Fault;
 use crate::app::certificates::Certificates;
 use crate::app::check;
+use crate::app::guard::Guard;
 use crate::app::sinks::SinkSet;
 use crate::app::translate;
 use crate::config::Config;
@@ -27,6 +28,8 @@ pub struct Parts {
     pub ingest: Arc<Ingest<Handle>>,
     /// Listener's and node's certificates.
     pub certificates: Arc<Certificates>,
+    /// Who is let in.
+    pub guard: Arc<Guard>,
 }
 
 /// What a reload needs.
@@ -75,6 +78,9 @@ impl Reload {
         let settings = translate::sinks(&new, self.parts.node.shards().len());
         self.parts.node.set_sinks(&settings).await.map_err(|error| vec![format!("the shards did not take the settings: {error}")])?;
         self.arrange(new.clone()).await?;
+        if self.parts.guard.reload(new.access) {
+            changed.push("access changed".to_owned());
+        }
         self.parts.ingest.reload(&new.groups, &new.limits);
         self.groups.send_replace(new.groups.clone());
         *present = new;

@@ -29,6 +29,18 @@ pub struct Client {
     server: String,
     /// Authorities to trust instead of the system's.
     authorities: Option<PathBuf>,
+    shown: Shown,
+}
+
+/// The token to show.
+#[derive(Clone, Debug)]
+pub enum Shown {
+    /// This one.
+    Token(String),
+    /// The one in this file.
+    File(PathBuf),
+    /// That of a node on this host, if it can be read and the connection leads nowhere else: it must not be told to others.
+    Local(PathBuf),
 }
 
 /// Where the server's URL leads.
@@ -43,8 +55,8 @@ type Sender = SendRequest<Full<Bytes>>;
 
 impl Client {
     /// The node at `http://host:port` (the scheme may be left out) or `https://host:port`.
-    pub fn new(server: &str, authorities: Option<PathBuf>) -> Client {
-        Client { server: server.to_owned(), authorities }
+    pub fn new(server: &str, authorities: Option<PathBuf>, shown: Shown) -> Client {
+        Client { server: server.to_owned(), authorities, shown }
     }
 
     /// The JSON at this path.
@@ -84,8 +96,14 @@ impl Client {
 
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response<Incoming>, Failure> {
         let place = self.place()?;
-        let mut sender = self.connect(&place).await?;
-        let request = Request::builder()
+        let stream = TcpStream::connect(&place.address).await.map_err(|error| self.no_answer(&error))?;
+        let token = self.token(&stream)?;
+        let mut sender = self.converse(stream, &place).await?;
+        let mut request = Request::builder();
+        if let Some(token) = token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let request = request
             .method(method)
             .uri(path)
             .header("Host", place.address)
@@ -98,8 +116,20 @@ impl Client {
         }
     }
 
-    async fn connect(&self, place: &Place) -> Result<Sender, Failure> {
-        let stream = TcpStream::connect(&place.address).await.map_err(|error| self.no_answer(&error))?;
+    /// The token to show over this connection.
+    fn token(&self, stream: &TcpStream) -> Result<Option<String>, Failure> {
+        let read = |path: &PathBuf| std::fs::read_to_string(path).map(|text| text.trim().to_owned());
+        match &self.shown {
+            Shown::Token(token) => Ok(Some(token.trim().to_owned())),
+            Shown::File(path) => {
+                let cannot = |error| Failure::Wrong(format!("--token-file {}: {error}", path.display()));
+                read(path).map(Some).map_err(cannot)
+            }
+            Shown::Local(path) => Ok(read(path).ok().filter(|_| stays_here(stream))),
+        }
+    }
+
+    async fn converse(&self, stream: TcpStream, place: &Place) -> Result<Sender, Failure> {
         let Some(host) = &place.secure else { return self.handshake(stream).await };
         let stream = tls::connect(stream, host, self.authorities.as_deref()).await;
         self.handshake(stream.map_err(|error| Failure::NoAnswer(format!("{}: {error}", self.server)))?).await
@@ -145,6 +175,12 @@ impl Client {
     }
 }
 
+/// Whether a connection leads to this very host: from one of its addresses to the same one, or over loopback.
+fn stays_here(stream: &TcpStream) -> bool {
+    let (Ok(own), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return false };
+    own.ip() == peer.ip() || own.ip().is_loopback() && peer.ip().is_loopback()
+}
+
 /// What a node says when it refuses: its own words if it gives any.
 fn refusal(status: hyper::StatusCode, body: &[u8]) -> String {
     let said: Option<Value> = serde_json::from_slice(body).ok();
@@ -176,7 +212,7 @@ mod tests {
     #[test]
     fn an_address_needs_no_scheme_and_no_port() {
         let place = |server: &str| {
-            let place = Client::new(server, None).place().map_err(|error| error.to_string());
+            let place = Client::new(server, None, Shown::Token(String::new())).place().map_err(|error| error.to_string());
             place.map(|place| (place.address, place.secure))
         };
         assert_eq!(place("http://10.0.0.1:9300/"), Ok(("10.0.0.1:9300".into(), None)));

@@ -18,6 +18,7 @@ use crate::config::cluster::Cluster;
 use crate::secret::Bundle;
 use crate::secret::NodeSecrets;
 use crate::secret::SecretError;
+use crate::secret::token::Token;
 
 /// Verbs.
 #[derive(Debug, Subcommand)]
@@ -82,7 +83,16 @@ fn failed(error: SecretError) -> Failure {
 fn prepare(wanted: &Prepare) -> Result<(), Failure> {
     let (config, cluster) = read(&wanted.config)?;
     let names: Vec<String> = cluster.nodes.iter().map(|node| node.name.clone()).collect();
-    let bundle = Bundle::make(&config.name, &names, clock::wall_ms()).map_err(failed)?;
+    let mut bundle = Bundle::make(&config.name, &names, clock::wall_ms()).map_err(failed)?;
+    // Where a token will be wanted from the first request on, there must be one.
+    let token = if config.listen.ip().is_loopback() || config.access.allow_unauthenticated {
+        None
+    } else {
+        Some(Token::make().map_err(|error| Failure::Failed(format!("/dev/urandom: {error}")))?)
+    };
+    if let Some(token) = &token {
+        bundle.begin_with(token);
+    }
     bundle.write(&wanted.bundle).map_err(failed)?;
     let (file, bundle) = (wanted.config.display(), wanted.bundle.display());
     println!(
@@ -96,6 +106,13 @@ fn prepare(wanted: &Prepare) -> Result<(), Failure> {
         config.name,
         names.join(", ")
     );
+    if let Some(token) = token {
+        println!(
+            "\nThe cluster's first token, for senders and people; only its hash is kept, so it is not shown again:\n  {}\n\
+             `sluice token create NAME` on a node makes more, one for each sender; then `sluice token revoke first`.",
+            token.reveal()
+        );
+    }
     Ok(())
 }
 

@@ -285,6 +285,7 @@ impl Worker {
                     views.cluster_settings = Arc::new(control.settings.clone());
                 }
                 views.founding = control.founding;
+                views.tokens = Arc::clone(&control.tokens);
             }
         }
         self.lane.progress.send_if_modified(|before| {

@@ -22,6 +22,7 @@ use crate::node::view::ShardStats;
 use crate::shard::command::Founding;
 use crate::shard::command::ShardSettings;
 use crate::shard::emission::Emission;
+use crate::shard::tokens::Tokens;
 use crate::store::Family;
 
 /// The newest emissions, so that sinks read nothing from the disk while they keep up.
@@ -49,6 +50,8 @@ pub(super) struct Views {
     pub founding: Option<Founding>,
     /// Control shard only: cluster settings.
     pub cluster_settings: Arc<(u64, String)>,
+    /// Control shard only: who may ask.
+    pub tokens: Arc<Tokens>,
 }
 
 pub(super) struct Lane {

@@ -4,6 +4,7 @@ use crate::shard::codec::Malformed;
 use crate::shard::codec::Reader;
 use crate::shard::codec::Writer;
 use crate::shard::entry::COMMANDS;
+use crate::shard::tokens::NewToken;
 
 /// A proposal without samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,15 @@ pub enum Command {
         version: u64,
         /// The text.
         text: String,
+    },
+    /// Control shard: whoever shows this token may ask from now on.
+    CreateToken(NewToken),
+    /// Control shard: this token is good for nothing any more.
+    RevokeToken {
+        /// Its name.
+        name: String,
+        /// Who revokes it; for readers of the log.
+        by: String,
     },
 }
 
@@ -224,6 +234,8 @@ impl Command {
                 Command::ClusterSettings { .. } => 9,
                 Command::Found(_) => 10,
                 Command::Resent(_) => 11,
+                Command::CreateToken(_) => 20,
+                Command::RevokeToken { .. } => 21,
             }
     }
 
@@ -275,6 +287,11 @@ impl Command {
                 out.number(*version);
                 out.text(text);
             }
+            Command::CreateToken(new) => new.write(out),
+            Command::RevokeToken { name, by } => {
+                out.text(name);
+                out.text(cut(by));
+            }
             Command::Found(founding) => {
                 out.fixed(founding.cluster as u64);
                 out.fixed((founding.cluster >> 64) as u64);
@@ -324,6 +341,8 @@ impl Command {
                 let numbers = (0..from.count(1)?).map(|_| from.number()).collect::<Result<_, _>>()?;
                 Command::Resent(Resent { sink, numbers })
             }
+            20 => Command::CreateToken(NewToken::read(from)?),
+            21 => Command::RevokeToken { name: text(from)?, by: text(from)? },
             _ => return Err(Malformed::Impossible("an entry of this kind")),
         })
     }

@@ -300,7 +300,11 @@ impl Data {
                 }
                 self.settle_dead();
             }
-            Command::Assign { .. } | Command::ClusterSettings { .. } | Command::Found(_) => {
+            Command::Assign { .. }
+            | Command::ClusterSettings { .. }
+            | Command::Found(_)
+            | Command::CreateToken(_)
+            | Command::RevokeToken { .. } => {
                 effects.void = Some("this is for the control shard".to_owned());
             }
         }

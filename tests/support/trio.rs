@@ -115,7 +115,12 @@ impl Member {
     /// Runs a verb and gives what came of it.
     pub fn run(&self, args: &[&str]) -> Output {
         let server = format!("http://{}", self.sluice.address());
-        std::process::Command::new(BINARY).args(args).env("SLUICE_SERVER", server).output().expect("the binary")
+        std::process::Command::new(BINARY)
+            .args(args)
+            .env("SLUICE_SERVER", server)
+            .env("SLUICE_DATA_DIR", self.sluice.data())
+            .output()
+            .expect("the binary")
     }
 
     /// What it printed; an error is what it complained of.
