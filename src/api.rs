@@ -11,6 +11,7 @@ pub mod groups;
 pub mod route;
 pub mod sinks;
 pub mod status;
+pub mod tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,7 @@ use crate::serve;
 use crate::serve::Peer;
 use crate::serve::Request;
 use crate::serve::Response;
+use crate::serve::Who;
 use crate::serve::body;
 use crate::telemetry;
 
@@ -58,6 +60,7 @@ struct Call {
     query: String,
     headers: HeaderMap,
     body: Bytes,
+    who: Who,
 }
 
 /// `GET /-/healthy` and `GET /-/ready`.
@@ -96,8 +99,9 @@ impl Api {
     }
 
     /// Answers one request. Over-bound connections are answered too: they may be an operator's who wants to know why.
-    pub async fn answer(&self, request: Request, _peer: Peer) -> Response {
+    pub async fn answer(&self, request: Request, peer: Peer) -> Response {
         let (head, mut incoming) = request.into_parts();
+        let who = head.extensions.get::<Who>().cloned().unwrap_or_else(|| Who(peer.address.ip().to_string().into()));
         let body = if head.method == Method::POST {
             match body::read(&mut incoming, BODY_BYTES, PACE, &mut |_| true).await {
                 Ok(body) => body,
@@ -107,7 +111,7 @@ impl Api {
             Bytes::new()
         };
         let (path, query) = (head.uri.path().to_owned(), head.uri.query().unwrap_or("").to_owned());
-        self.call(Call { method: head.method, path, query, headers: head.headers, body }, clock::wall_ms()).await
+        self.call(Call { method: head.method, path, query, headers: head.headers, body, who }, clock::wall_ms()).await
     }
 
     async fn call(&self, call: Call, now: i64) -> Response {
@@ -135,6 +139,7 @@ impl Api {
         }
         if writes {
             same_site(&call.headers)?;
+            tracing::info!(who = %call.who.0, path = call.path, "a change is asked for");
         }
         self.route(route, call, now).await
     }
@@ -156,13 +161,16 @@ impl Api {
             Route::Groups => json(ok, &groups::all(&node.groups())),
             Route::Group(name, OfGroup::Itself) => json(ok, &groups::one(&groups::find(node, &name)?)),
             Route::Group(name, OfGroup::History) => json(ok, &groups::history(&groups::find(node, &name)?)),
-            Route::Group(name, what) => json(ok, &groups::change(node, &name, what, &call.body, now).await?),
+            Route::Group(name, what) => json(ok, &groups::change(node, &name, what, &call, now).await?),
             Route::Sinks => json(ok, &sinks::Sinks { sinks: deps.sinks.list().into_iter().map(sinks::one).collect() }),
             Route::Sink(name, what) => return self.sink(&name, what, &call).await,
             Route::Cluster => json(ok, &cluster::show(deps)?),
             Route::Init => json(ok, &cluster::init(deps).await?),
             Route::Drain(drained) => json(ok, &cluster::drain(deps, drained)?),
             Route::Reseat(change, name) => json(ok, &cluster::reseat(deps, change, &name).await?),
+            Route::Tokens if call.method == Method::POST => json(ok, &tokens::create(node, &call.body, &call.who, now).await?),
+            Route::Tokens => json(ok, &tokens::all(&node.tokens(), now)),
+            Route::RevokeToken(name) => json(ok, &tokens::revoke(node, &name, &call.who).await?),
             Route::Senders => return self.senders(&call).await,
         })
     }
@@ -212,7 +220,7 @@ fn ready(reasons: Vec<String>) -> Response {
 }
 
 /// A page of another site must not make its reader's browser change anything here. Browsers say where a request comes from; programs
-/// that say nothing are let through: without a password there is nothing that they could steal from anybody.
+/// that say nothing are let through: a token comes in a header that a page of another site cannot send, and without one there is nothing to steal.
 fn same_site(headers: &HeaderMap) -> Result<(), Failure> {
     let text = |value: Option<&hyper::header::HeaderValue>| value.and_then(|value| value.to_str().ok()).map(str::to_owned);
     let origin = text(headers.get(ORIGIN));

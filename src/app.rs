@@ -3,9 +3,11 @@
 //! Everything above the command line's words and below the parts' own work is here: [`run`] is `sluice run`, [`dev`] is `sluice dev`.
 //! Deliberately absent: any rule about samples, sinks or requests.
 
+mod certificates;
 pub mod check;
 mod cluster;
 pub mod dev;
+mod guard;
 mod metrics;
 mod pins;
 pub mod recover;

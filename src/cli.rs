@@ -12,6 +12,7 @@ mod groups;
 mod sinks;
 mod status;
 mod table;
+mod tokens;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ use clap::Subcommand;
 
 use crate::app;
 use crate::cli::client::Client;
+use crate::cli::client::Shown;
+use crate::secret::token::LOCAL_FILE;
 
 /// Takes remote-write from pairs of Prometheus, lets each sample through once, forwards it to Kafka.
 #[derive(Debug, Parser)]
@@ -70,6 +73,9 @@ enum Verb {
     /// Sinks: where samples go, how far they are, what they refused.
     #[command(subcommand)]
     Sink(sinks::Verb),
+    /// Tokens: who may ask a node, and write to it (docs/security.md).
+    #[command(subcommand)]
+    Token(tokens::Verb),
     /// Show what a sink delivers, as it is delivered: one row a line.
     Tap(sinks::Tap),
     /// Measure this machine or a running node.
@@ -111,11 +117,28 @@ pub struct Node {
     /// The node to ask.
     #[arg(long, env = "SLUICE_SERVER", value_name = "URL", default_value = "http://127.0.0.1:9201")]
     server: String,
+    /// With https://: a PEM file with the authorities to trust instead of the system's.
+    #[arg(long, env = "SLUICE_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Show this token; better said by the environment, which others cannot read.
+    #[arg(long, env = "SLUICE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<String>,
+    /// Show the token in this file.
+    #[arg(long, env = "SLUICE_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+    /// Where a node on this host has its data: its own token is shown if none is named, you may read it, and the node is on this host.
+    #[arg(long, env = "SLUICE_DATA_DIR", value_name = "DIRECTORY", default_value = "/var/lib/sluice")]
+    data_dir: PathBuf,
 }
 
 impl Node {
     fn client(&self) -> Client {
-        Client::new(&self.server)
+        let shown = match (&self.token, &self.token_file) {
+            (Some(token), _) => Shown::Token(token.clone()),
+            (None, Some(file)) => Shown::File(file.clone()),
+            (None, None) => Shown::Local(self.data_dir.join(LOCAL_FILE)),
+        };
+        Client::new(&self.server, self.ca_file.clone(), shown)
     }
 }
 
@@ -190,6 +213,7 @@ fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Cluster(verb) => wait_for(cluster::carry_out(verb)),
         Verb::Group(verb) => wait_for(groups::carry_out(verb)),
         Verb::Sink(verb) => wait_for(sinks::carry_out(verb)),
+        Verb::Token(verb) => wait_for(tokens::carry_out(verb)),
         Verb::Tap(tap) => wait_for(sinks::tap(tap)),
         Verb::Bench(verb) => bench::carry_out(verb),
     }

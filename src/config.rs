@@ -9,6 +9,7 @@ pub mod groups;
 pub mod limits;
 pub mod read;
 pub mod sinks;
+pub mod tls;
 pub mod tree;
 pub mod values;
 
@@ -24,6 +25,7 @@ use crate::config::read::Problem;
 use crate::config::read::Problems;
 use crate::config::read::Section;
 use crate::config::sinks::Sink;
+use crate::config::tls::Tls;
 
 /// What one file says, with every default filled in.
 #[derive(Clone, Debug)]
@@ -32,6 +34,10 @@ pub struct Config {
     pub name: String,
     /// Remote write, API, status page, metrics.
     pub listen: SocketAddr,
+    /// The listener's certificate; `None`: it speaks without TLS.
+    pub tls: Option<Tls>,
+    /// Where a token is wanted.
+    pub access: Access,
     /// Where everything is kept.
     pub data_dir: PathBuf,
     /// Number of data shards, fixed at the first start.
@@ -52,6 +58,15 @@ pub struct Config {
     pub text: String,
     /// On which line every key stands, for problems that are found later.
     lines: Vec<(String, usize)>,
+}
+
+/// Where a token is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Nowhere, whoever listens and whatever tokens there are.
+    pub allow_unauthenticated: bool,
+    /// Not for `/metrics`.
+    pub metrics_without_token: bool,
 }
 
 /// The replicated log on disk.
@@ -163,6 +178,9 @@ impl Config {
         Config {
             name: "dev".into(),
             listen,
+            tls: None,
+            // A node to look at. On loopback tokens work as anywhere; elsewhere it is for whoever can reach it, which `dev` says.
+            access: Access { allow_unauthenticated: !listen.ip().is_loopback(), ..Access::default() },
             data_dir,
             shards: 2,
             cluster: None,
@@ -186,6 +204,8 @@ impl Config {
         };
         check(self.name != new.name, "name", "it is part of Kafka's transactional ids; restart to change it");
         check(self.listen != new.listen, "listen", "the socket is open; restart to change it");
+        let both = self.tls.is_some() == new.tls.is_some();
+        check(!both, "tls", "the listener began with it, or without it; restart to change that (other files may be named at any time)");
         check(self.data_dir != new.data_dir, "data_dir", "the data is open there; restart to change it");
         check(self.shards != new.shards, "shards", "every group belongs to one of the shards for good");
         check(self.cluster != new.cluster, "cluster", "members do not change by the file; restart where only an address changed");
@@ -201,7 +221,12 @@ fn read(top: &Section<'_>) -> Option<Config> {
     let name = top.or("name", "sluice".to_string(), values::name);
     let listen_default = SocketAddr::from(([127, 0, 0, 1], 9201));
     let listen = top.or("listen", listen_default, values::listen);
-    let data_dir = top.must("data_dir", "write where sluice may keep its data: data_dir: /var/lib/sluice", directory);
+    let data_dir = top.must("data_dir", "write where sluice may keep its data: data_dir: /var/lib/sluice", path);
+    let access = Access {
+        allow_unauthenticated: top.or("allow_unauthenticated", false, values::switch),
+        metrics_without_token: top.or("metrics_without_token", false, values::switch),
+    };
+    let tls = top.below("tls").and_then(|section| tls::read(&section));
     let shards = top.or("shards", u64::from(SHARDS_DEFAULT), values::number(1..=256));
     let groups = top.below("groups").map(|section| groups::read(&section)).unwrap_or_default();
     let limits = top.below("limits").map(|section| limits::read(&section)).unwrap_or_default();
@@ -215,6 +240,8 @@ fn read(top: &Section<'_>) -> Option<Config> {
     Some(Config {
         name,
         listen,
+        tls,
+        access,
         data_dir: data_dir?,
         shards,
         cluster,
@@ -249,7 +276,7 @@ fn lines(tree: &tree::Tree, key: String, out: &mut Vec<(String, usize)>) {
     }
 }
 
-fn directory(text: &str) -> Result<PathBuf, read::Refusal> {
+fn path(text: &str) -> Result<PathBuf, read::Refusal> {
     if text.is_empty() {
         return Err(("must not be empty".into(), "for example /var/lib/sluice".into()));
     }

@@ -28,6 +28,11 @@ const FILES: [(&str, &str, &str); 4] = [
     ("/icon.svg", "image/svg+xml", include_str!("../web/icon.svg")),
 ];
 
+/// Whether there is a file at this path.
+pub fn has(path: &str) -> bool {
+    FILES.iter().any(|(known, _, _)| *known == path)
+}
+
 /// The file at this path, for GET and HEAD; `None`: no such file.
 pub fn answer(path: &str, headers: &HeaderMap) -> Option<Response> {
     let (_, content_type, content) = FILES.into_iter().find(|(known, _, _)| *known == path)?;

@@ -62,6 +62,7 @@ use crate::shard::emission::Emission;
 use crate::shard::entry;
 use crate::shard::entry::Entry;
 use crate::shard::entry::Samples;
+use crate::shard::tokens::Tokens;
 use crate::store::Family;
 use crate::wire::body::Body;
 use crate::wire::pack;
@@ -302,6 +303,11 @@ impl Handle {
     /// The cluster's settings: version and text.
     pub fn cluster_settings(&self) -> Arc<(u64, String)> {
         self.shared.lane(ShardId::CONTROL).map(|lane| Arc::clone(&lock(&lane.views).cluster_settings)).unwrap_or_default()
+    }
+
+    /// Who may ask, as far as this node has applied the control shard.
+    pub fn tokens(&self) -> Arc<Tokens> {
+        self.shared.lane(ShardId::CONTROL).map(|lane| Arc::clone(&lock(&lane.views).tokens)).unwrap_or_default()
     }
 
     /// All groups by name, a second old at most.

@@ -21,6 +21,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,7 +50,7 @@ use crate::peer::hello::Hello;
 use crate::peer::hello::Standing;
 use crate::peer::link::Link;
 use crate::peer::link::Sight;
-use crate::peer::tls::Tls;
+use crate::secret::FirstToken;
 use crate::secret::NodeSecrets;
 use crate::shard::command::Founding;
 use crate::shard::members::Node as Seat;
@@ -83,8 +85,11 @@ pub struct Plan {
 
 /// What links and door share.
 pub struct Common {
-    tls: Tls,
+    tls: tls::Current,
+    /// As they were at the start; id and name stay.
     secrets: NodeSecrets,
+    /// When the certificate of the public listener ends, ms since 1970; 0: it has none.
+    public_expires_ms: AtomicI64,
     data_dir: PathBuf,
     data_shards: u16,
     agreed: String,
@@ -121,7 +126,8 @@ impl Peering {
         let listener = TcpListener::bind(cluster.listen).await.map_err(taken)?;
         let others = cluster.nodes.iter().filter(|node| node.name != *name);
         let common = Arc::new(Common {
-            tls: tls::of(&secrets)?,
+            tls: tls::Current::new(tls::of(&secrets)?),
+            public_expires_ms: AtomicI64::new(0),
             links: others.map(|node| Arc::new(Link::new(node.clone()))).collect(),
             names: cluster.nodes.iter().map(|node| node.name.clone()).collect(),
             secrets,
@@ -226,7 +232,7 @@ impl Common {
     }
 
     /// The list of nodes is this one now: the record follows.
-    pub fn renew(&self, nodes: &Nodes) -> Result<(), String> {
+    pub fn follow(&self, nodes: &Nodes) -> Result<(), String> {
         let Some(charter) = self.charter() else { return Ok(()) };
         let founder = |node: &Seat| Founder { id: format!("{:016x}", node.id), name: node.name.clone() };
         let renewed = Charter { nodes: nodes.nodes.iter().map(founder).collect(), ..charter.clone() };
@@ -260,9 +266,36 @@ impl Common {
         self.charter.borrow().clone()
     }
 
-    /// This node's id, name and certificate's end.
-    pub fn secrets(&self) -> &NodeSecrets {
-        &self.secrets
+    /// The token that the cluster begins with.
+    pub fn first_token(&self) -> Option<FirstToken> {
+        self.secrets.first_token.clone()
+    }
+
+    /// When this node's certificate ends, ms since 1970.
+    pub fn expires_ms(&self) -> i64 {
+        self.tls.get().expires_ms()
+    }
+
+    /// What the others are told of the public listener's certificate.
+    pub fn tell_public_expiry(&self, ends_ms: Option<i64>) {
+        self.public_expires_ms.store(ends_ms.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Takes the certificate that `sluice cluster join` has written meanwhile: for new connections. False: there is no other one.
+    pub fn renew(&self) -> Result<bool, String> {
+        let secrets = NodeSecrets::read(&self.data_dir).map_err(|error| error.to_string())?;
+        let secrets = secrets.ok_or("the node's certificate is gone; `sluice cluster join BUNDLE` writes it anew")?;
+        self.tls.renew(secrets)
+    }
+
+    /// This node's id.
+    pub fn id(&self) -> u64 {
+        self.secrets.id
+    }
+
+    /// This node's name.
+    pub fn name(&self) -> &str {
+        &self.secrets.card.name
     }
 
     /// All nodes' names, in the order of the file.
@@ -288,7 +321,8 @@ impl Common {
             draining: self.node.get().is_some_and(Handle::stands_aside),
             now_ms: clock::wall_ms(),
             shards: self.node.get().map(standings).unwrap_or_default(),
-            expires_ms: self.secrets.card.expires_ms,
+            expires_ms: self.expires_ms(),
+            public_expires_ms: Some(self.public_expires_ms.load(Ordering::Relaxed)).filter(|ends| *ends != 0),
         }
     }
 

@@ -4,7 +4,10 @@
 //! key on the node, signs its certificate, and leaves three files beside the node's data. A node's id is in its certificate as a URI
 //! (`sluice://node/<16 hexadecimal digits>`), so a peer's word for who it is is never taken.
 //!
-//! Left out on purpose: TLS connections (`peer`), tokens and certificates of the public listener (not part of this version).
+//! `token` makes and compares bearer tokens, `validity` reads when a certificate ends. Left out on purpose: TLS connections (`peer`, and `serve` for the public listener).
+
+pub mod token;
+pub mod validity;
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -23,6 +26,9 @@ use rcgen::SanType;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::secret::token::Hash;
+use crate::secret::token::Token;
+
 /// Before a node's id in its certificate.
 pub const NODE_URI: &str = "sluice://node/";
 /// An authority outlives the machines; nothing else is signed by it.
@@ -33,6 +39,8 @@ const NODE_MS: i64 = 3 * 365 * 86_400_000;
 const BEFORE_MS: i64 = 86_400_000;
 /// Where in the data directory a node's certificate lives.
 const FOLDER: &str = "cluster";
+/// In it: the hash of the token that the cluster begins with.
+const FIRST_TOKEN: &str = "first-token.json";
 
 /// Why it could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +89,33 @@ pub struct Bundle {
     pub made_ms: i64,
     authority: String,
     authority_key: String,
+    /// The token that the cluster begins with, as its hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_token: Option<FirstToken>,
+}
+
+/// A token that is there before the cluster is, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FirstToken {
+    /// SHA-256, 64 hexadecimal digits.
+    sha256: String,
+    /// Its last letters.
+    pub hint: String,
+}
+
+impl FirstToken {
+    /// Of the token in clear.
+    fn of(token: &Token) -> FirstToken {
+        FirstToken { sha256: token.hash().iter().map(|byte| format!("{byte:02x}")).collect(), hint: token.hint() }
+    }
+
+    /// SHA-256; `None`: the file was damaged.
+    pub fn hash(&self) -> Option<Hash> {
+        let digits = self.sha256.as_bytes();
+        let bytes: Option<Vec<u8>> = digits.chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok()).collect();
+        bytes?.try_into().ok()
+    }
 }
 
 impl std::fmt::Debug for Bundle {
@@ -118,6 +153,8 @@ pub struct NodeSecrets {
     pub certificate: String,
     /// PEM of its key.
     pub key: String,
+    /// What the cluster begins with.
+    pub first_token: Option<FirstToken>,
 }
 
 impl std::fmt::Debug for NodeSecrets {
@@ -153,7 +190,13 @@ impl Bundle {
             made_ms: now_ms,
             authority: authority.pem(),
             authority_key: key.serialize_pem(),
+            first_token: None,
         })
+    }
+
+    /// The cluster that is founded by it begins with this token.
+    pub fn begin_with(&mut self, token: &Token) {
+        self.first_token = Some(FirstToken::of(token));
     }
 
     /// Writes it for its owner's eyes only; never over another one.
@@ -194,7 +237,14 @@ impl Bundle {
             expires_ms: now_ms + NODE_MS,
             authority_expires_ms: self.made_ms + AUTHORITY_MS,
         };
-        Ok(NodeSecrets { id: node, card, authority: self.authority.clone(), certificate: certificate.pem(), key: key.serialize_pem() })
+        Ok(NodeSecrets {
+            id: node,
+            card,
+            authority: self.authority.clone(),
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+            first_token: self.first_token.clone(),
+        })
     }
 }
 
@@ -208,7 +258,11 @@ impl NodeSecrets {
     pub fn write(&self, data_dir: &Path) -> Result<(), SecretError> {
         let folder = folder(data_dir);
         std::fs::create_dir_all(&folder).map_err(|error| SecretError::File { path: folder.clone(), error })?;
-        let card = serde_json::to_string_pretty(&self.card).map_err(|error| SecretError::Make(error.to_string()))?;
+        let json = |error: serde_json::Error| SecretError::Make(error.to_string());
+        if let Some(first) = &self.first_token {
+            write(&folder.join(FIRST_TOKEN), &serde_json::to_string_pretty(first).map_err(json)?)?;
+        }
+        let card = serde_json::to_string_pretty(&self.card).map_err(json)?;
         for (name, text) in [("ca.pem", &self.authority), ("node.key", &self.key), ("node.pem", &self.certificate), ("node.json", &card)] {
             write(&folder.join(name), text)?;
         }
@@ -229,7 +283,9 @@ impl NodeSecrets {
             let path = folder.join(name);
             std::fs::read_to_string(&path).map_err(|error| SecretError::File { path, error })
         };
-        Ok(Some(NodeSecrets { id, authority: text("ca.pem")?, certificate: text("node.pem")?, key: text("node.key")?, card }))
+        let first = folder.join(FIRST_TOKEN);
+        let first_token = if first.exists() { Some(read_json(&first, "token to begin with")?) } else { None };
+        Ok(Some(NodeSecrets { id, authority: text("ca.pem")?, certificate: text("node.pem")?, key: text("node.key")?, card, first_token }))
     }
 }
 
@@ -280,8 +336,25 @@ mod tests {
         assert!(NodeSecrets::read(&data).unwrap().is_none());
         bundle.admit(0xabc, "a", 1_790_000_000_000).unwrap().write(&data).unwrap();
         let read = NodeSecrets::read(&data).unwrap().unwrap();
+        assert_eq!(read.first_token, None);
         assert_eq!((read.id, &*read.card.name, &*read.card.cluster), (0xabc, "a", "dc1"));
         assert_eq!(std::fs::metadata(data.join("cluster/node.key")).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(!format!("{read:?} {bundle:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn the_first_token_travels_as_its_hash() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, token) = (directory.path().join("dc1.bundle"), Token::make().unwrap());
+        let mut bundle = Bundle::make("dc1", &["a".into()], 1_790_000_000_000).unwrap();
+        bundle.begin_with(&token);
+        bundle.write(&path).unwrap();
+        assert!(!std::fs::read_to_string(&path).unwrap().contains(token.reveal()));
+        Bundle::read(&path).unwrap().admit(1, "a", 1_790_000_000_000).unwrap().write(directory.path()).unwrap();
+        let first = NodeSecrets::read(directory.path()).unwrap().unwrap().first_token.unwrap();
+        assert_eq!((first.hash(), first.hint.clone()), (Some(token.hash()), token.hint()));
+        for wrong in ["", "ab", &"zz".repeat(32), &"ü".repeat(32)] {
+            assert_eq!(FirstToken { sha256: wrong.to_owned(), ..first.clone() }.hash(), None, "{wrong}");
+        }
     }
 }

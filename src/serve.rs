@@ -1,11 +1,12 @@
 //! The accept loop: connections in, requests to one function, an orderly end. It knows no path and no protocol above HTTP.
 //!
-//! HTTP/1.1 and, for whoever opens with its preface, HTTP/2 without TLS. Beyond the bound on connections a sender is answered 503 and keeps
+//! HTTP/1.1 and HTTP/2: with TLS (`tls`) as client and listener agree, without it for whoever opens with HTTP/2's preface. Beyond the bound on connections a sender is answered 503 and keeps
 //! its connection, because a refused connection looks to Prometheus like a dead receiver and is tried again at once; a quarter beyond
 //! the bound no more are accepted until one goes.
 
 pub mod body;
 pub mod metrics;
+pub mod tls;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -22,6 +23,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -29,6 +32,7 @@ use tokio::task::JoinSet;
 
 use crate::serve::body::Body;
 use crate::serve::metrics::Metrics;
+use crate::serve::tls::Tls;
 
 /// A request as it comes in.
 pub type Request = hyper::Request<Incoming>;
@@ -62,6 +66,10 @@ pub struct Peer {
     pub beyond_bound: bool,
 }
 
+/// Who asks, as far as it is known: the name of the token that came with the request, or the address that it came from. An extension of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who(pub Arc<str>);
+
 /// Why there is no listening.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -79,6 +87,7 @@ pub enum BindError {
 pub struct Listener {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Listener {
@@ -90,7 +99,12 @@ impl Listener {
         };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        Ok(Listener { listener, address })
+        Ok(Listener { listener, address, tls: None })
+    }
+
+    /// Connections shake hands first, if there is a certificate.
+    pub fn with_tls(self, tls: Option<Arc<Tls>>) -> Listener {
+        Listener { tls, ..self }
     }
 
     /// Where it listens: with the port that the system chose where 0 was asked for.
@@ -137,7 +151,8 @@ pub async fn run(listener: Listener, bounds: Bounds, door: Door, metrics: Metric
                     let peer = Peer { address, connection: last, beyond_bound: number > bounds.connections };
                     metrics.opened(peer.beyond_bound);
                     let left = Leaving { open: Arc::clone(&open), metrics: metrics.clone(), connection: last, gone: Arc::clone(&door.gone) };
-                    connections.spawn(connection(stream, peer, Arc::clone(&door.answerer), stopping.clone(), left));
+                    let service = Service { answerer: Arc::clone(&door.answerer), peer };
+                    connections.spawn(connection(stream, listener.tls.clone(), service, stopping.clone(), left));
                 }
                 // Out of descriptors or memory: existing connections go on, new ones are tried again.
                 Err(error) => {
@@ -179,21 +194,48 @@ impl Drop for Leaving {
     }
 }
 
-async fn connection(stream: TcpStream, peer: Peer, answerer: Answerer, mut stop: watch::Receiver<bool>, _left: Leaving) {
+/// What requests of one connection need.
+struct Service {
+    answerer: Answerer,
+    peer: Peer,
+}
+
+async fn connection(stream: TcpStream, tls: Option<Arc<Tls>>, service: Service, mut stop: watch::Receiver<bool>, left: Leaving) {
     // An answer is one small packet that nothing follows: waiting for more costs the sender 40 ms.
     let _ = stream.set_nodelay(true);
-    let http2 = tokio::select! {
-        _ = stopped(&mut stop) => return,
-        spoken = tokio::time::timeout(PREFACE, speaks_http2(&stream)) => match spoken {
-            Ok(Ok(http2)) => http2,
-            Ok(Err(_)) | Err(_) => return,
-        },
+    let Some(tls) = tls else {
+        let http2 = tokio::select! {
+            _ = stopped(&mut stop) => return,
+            spoken = tokio::time::timeout(PREFACE, speaks_http2(&stream)) => match spoken {
+                Ok(Ok(http2)) => http2,
+                Ok(Err(_)) | Err(_) => return,
+            },
+        };
+        return converse(TokioIo::new(stream), http2, service, stop).await;
     };
+    let shaken = tokio::select! {
+        _ = stopped(&mut stop) => return,
+        shaken = tls.accept(stream) => shaken,
+    };
+    match shaken {
+        Ok((stream, http2)) => converse(TokioIo::new(stream), http2, service, stop).await,
+        Err(error) => {
+            left.metrics.handshake_failed();
+            tracing::debug!(from = %service.peer.address, %error, "a connection without a handshake");
+        }
+    }
+}
+
+/// Requests and answers, until the connection or the node ends.
+async fn converse<Io>(io: TokioIo<Io>, http2: bool, service: Service, mut stop: watch::Receiver<bool>)
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Service { answerer, peer } = service;
     let service = service_fn(move |request: Request| {
         let answering = answerer(request, peer);
         async move { Ok::<Response, Infallible>(answering.await) }
     });
-    let io = TokioIo::new(stream);
     // Errors here are the sender's or the network's (reset, silence): there is nobody left to tell.
     if http2 {
         let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());

@@ -20,3 +20,4 @@ mod raft_log;
 pub mod replica;
 pub mod snapshot;
 pub mod time;
+pub mod tokens;

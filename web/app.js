@@ -6,6 +6,7 @@ const POLL_MS = 1000;
 const HISTORY = 90; // documents kept: a minute and a half
 const RATE_MS = 30000; // samples come in bursts, one a scrape: two scrapes of the usual 15 s
 const SILENT_MS = 60000;
+const TOKEN = "sluice-token"; // in the session's storage: the token of this tab
 
 const byId = (id) => document.getElementById(id);
 const history = [];
@@ -352,8 +353,42 @@ function drawSnippet() {
     "    __replica__: replica-1   # replica-2 on the other",
     "remote_write:",
     "  - url: " + location.protocol + "//" + location.host + "/api/v1/write",
+    ...(sessionStorage.getItem(TOKEN) ? ["    authorization: { credentials_file: /etc/prometheus/sluice.token }"] : []),
     "",
   ].join("\n"));
+}
+
+// ---- the door ------------------------------------------------------------------------------------------------------------------------
+
+// A link may bring a token behind its #, which browsers send to nobody; it leaves the address at once.
+function takeTokenFromAddress() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (given === null) return;
+  sessionStorage.setItem(TOKEN, given);
+  window.history.replaceState(null, "", location.pathname);
+}
+
+function call(path, options) {
+  const token = sessionStorage.getItem(TOKEN);
+  const headers = { ...options.headers, ...(token ? { Authorization: "Bearer " + token } : {}) };
+  return fetch(path, { ...options, headers });
+}
+
+function shut(why) {
+  document.body.classList.add("loading"); // what was drawn is no longer to be seen
+  show(byId("door"), true);
+  text(byId("door-why"), sessionStorage.getItem(TOKEN) ? why : "");
+  const pill = byId("pill");
+  pill.className = "pill warning";
+  text(pill, "a token is wanted");
+}
+
+function knock(event) {
+  event.preventDefault();
+  sessionStorage.setItem(TOKEN, byId("door-token").value.trim());
+  byId("door-token").value = "";
+  text(byId("door-why"), "asking …");
+  drawSnippet();
 }
 
 // ---- life ----------------------------------------------------------------------------------------------------------------------------
@@ -379,9 +414,15 @@ function lost() {
   document.body.classList.toggle("stale", true);
 }
 
+// The document; null: the door is shut.
 async function ask() {
-  const answer = await fetch("/api/v1/status", { cache: "no-store", signal: AbortSignal.timeout(5000) });
+  const answer = await call("/api/v1/status", { cache: "no-store", signal: AbortSignal.timeout(5000) });
+  if (answer.status === 401) {
+    shut((await answer.json()).error);
+    return null;
+  }
   if (!answer.ok) throw new Error("status " + answer.status);
+  show(byId("door"), false);
   return answer.json();
 }
 
@@ -390,7 +431,7 @@ async function poll() {
     try {
       const status = await ask();
       lastAnswer = Date.now();
-      draw(status);
+      if (status !== null) draw(status);
     } catch (error) {
       console.warn(error);
       lost();
@@ -403,7 +444,7 @@ async function setSender(view) {
   view.button.disabled = true;
   try {
     const body = JSON.stringify({ name: view.sender.name, running: !view.sender.running });
-    const answer = await fetch("/api/v1/dev/senders", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+    const answer = await call("/api/v1/dev/senders", { method: "POST", headers: { "Content-Type": "application/json" }, body });
     if (answer.ok) {
       for (const sender of (await answer.json()).senders) senders.set(sender.group + "\n" + sender.replica, sender);
     } else {
@@ -430,7 +471,9 @@ async function copy() {
   setTimeout(() => text(button, "Copy"), 2000);
 }
 
+takeTokenFromAddress();
 drawSnippet();
+byId("door-form").addEventListener("submit", knock);
 byId("copy").addEventListener("click", copy);
 byId("filter").addEventListener("input", () => { if (history.length) drawGroups(history[history.length - 1]); });
 poll();

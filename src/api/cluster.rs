@@ -106,6 +106,8 @@ pub struct Node {
     pub clock_off_ms: Option<i64>,
     /// When its certificate ends, ms since 1970.
     pub certificate_expires: Option<i64>,
+    /// When the certificate of its public listener ends, ms since 1970; none: it speaks without TLS.
+    pub public_certificate_expires: Option<i64>,
     /// Raft's messages to it since the process began.
     pub sent: u64,
     /// Those that were dropped.

@@ -21,6 +21,7 @@ use crate::node::view::NodeStats;
 use crate::serve::Response;
 use crate::shard::command::Command;
 use crate::shard::command::DeadLetter;
+use crate::shard::tokens::Tokens;
 
 /// Something that will be known later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -45,6 +46,8 @@ pub struct Deps {
     pub not_ready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// What else is wrong and known to `app` (a file that differs from the settings in force, say).
     pub problems: Arc<dyn Fn() -> Vec<Problem> + Send + Sync>,
+    /// When the listener's certificate ends, ms since 1970; `None`: it speaks without TLS.
+    pub public_certificate_expires: Arc<dyn Fn() -> Option<i64> + Send + Sync>,
     /// The other nodes; `None`: there are none.
     pub cluster: Option<Arc<dyn Cluster>>,
     /// The synthetic senders of `sluice dev`.
@@ -73,6 +76,8 @@ pub trait Node: Send + Sync {
     fn stats(&self) -> NodeStats;
     /// Resolves when the command has been applied.
     fn propose(&self, shard: ShardId, command: Command) -> Later<'_, Result<Applied, ProposeError>>;
+    /// Who may ask.
+    fn tokens(&self) -> Arc<Tokens>;
     /// Dead letters of a sink in a shard after a number, at most so many. Blocking.
     fn dead(&self, shard: ShardId, sink: &str, after: u64, limit: usize) -> Result<Vec<(u64, DeadLetter)>, ReadError>;
 }
@@ -92,6 +97,10 @@ impl Node for node::Handle {
 
     fn propose(&self, shard: ShardId, command: Command) -> Later<'_, Result<Applied, ProposeError>> {
         Box::pin(node::Handle::propose(self, shard, command))
+    }
+
+    fn tokens(&self) -> Arc<Tokens> {
+        node::Handle::tokens(self)
     }
 
     fn dead(&self, shard: ShardId, sink: &str, after: u64, limit: usize) -> Result<Vec<(u64, DeadLetter)>, ReadError> {

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::api::Call;
 use crate::api::answer::Failure;
 use crate::api::deps::Node;
 use crate::api::doctor;
@@ -12,6 +13,7 @@ use crate::clock;
 use crate::model::ShardId;
 use crate::node::view::GroupView;
 use crate::node::view::SwitchView;
+use crate::serve::Who;
 use crate::shard::command::Command;
 use crate::shard::command::SwitchTo;
 
@@ -196,7 +198,8 @@ struct StepDown {
 }
 
 /// Carries out a change.
-pub async fn change(node: &dyn Node, name: &str, what: OfGroup, body: &[u8], now: i64) -> Result<Done, Failure> {
+pub(super) async fn change(node: &dyn Node, name: &str, what: OfGroup, call: &Call, now: i64) -> Result<Done, Failure> {
+    let body: &[u8] = &call.body;
     let view = find(node, name)?;
     let (command, done) = match what {
         OfGroup::Pin => pin(&view, body)?,
@@ -204,7 +207,7 @@ pub async fn change(node: &dyn Node, name: &str, what: OfGroup, body: &[u8], now
             Some(_) => (Command::Pin { group: name.to_owned(), replica: None }, "unpinned: detection chooses the leader again".to_owned()),
             None => return Ok(Done { done: "was not pinned".into() }),
         },
-        _ => step_down(&view, body, now)?,
+        _ => step_down(&view, body, &call.who, now)?,
     };
     node.propose(ShardId(view.shard), command).await.map_err(Failure::of_command)?;
     Ok(Done { done })
@@ -218,7 +221,7 @@ fn pin(view: &GroupView, body: &[u8]) -> Result<(Command, String), Failure> {
     Ok((command, format!("pinned to {}: it leads, whatever is seen of it, until unpin", wanted.replica)))
 }
 
-fn step_down(view: &GroupView, body: &[u8], now: i64) -> Result<(Command, String), Failure> {
+fn step_down(view: &GroupView, body: &[u8], who: &Who, now: i64) -> Result<(Command, String), Failure> {
     let wanted: StepDown = if body.trim_ascii().is_empty() {
         StepDown::default()
     } else {
@@ -247,7 +250,7 @@ fn step_down(view: &GroupView, body: &[u8], now: i64) -> Result<(Command, String
         }
     };
     let done = format!("{leader} stepped down, {to} leads");
-    let evidence = "asked for through the API".to_owned();
+    let evidence = format!("asked for by {}", who.0);
     // The word that detection does not count among its own switches.
     let reason = "step-down".to_owned();
     Ok((Command::Switch(SwitchTo { group: view.name.clone(), from: leader.clone(), to, reason, evidence }), done))

@@ -32,6 +32,10 @@ pub enum Route {
     Drain(bool),
     /// `/api/v1/cluster/{replace,add,remove}/{name}`
     Reseat(Reseat, String),
+    /// `/api/v1/tokens`
+    Tokens,
+    /// `/api/v1/tokens/{name}/revoke`
+    RevokeToken(String),
     /// `/api/v1/dev/senders`
     Senders,
 }
@@ -93,6 +97,7 @@ impl Route {
             "/api/v1/cluster/init" => return Some(Route::Init),
             "/api/v1/cluster/drain" => return Some(Route::Drain(true)),
             "/api/v1/cluster/undrain" => return Some(Route::Drain(false)),
+            "/api/v1/tokens" => return Some(Route::Tokens),
             "/api/v1/dev/senders" => return Some(Route::Senders),
             _ => {}
         }
@@ -102,6 +107,9 @@ impl Route {
             if let Some(name) = name {
                 return Some(Route::Reseat(change, decode(name)?));
             }
+        }
+        if let Some(name) = path.strip_prefix("/api/v1/tokens/").and_then(|rest| rest.strip_suffix("/revoke")) {
+            return Some(Route::RevokeToken(decode(name)?));
         }
         if let Some(rest) = path.strip_prefix("/api/v1/groups/") {
             let (name, word) = name_and_word(rest, &OF_GROUP)?;
@@ -114,10 +122,10 @@ impl Route {
     /// The methods that it takes, as in `Allow`.
     pub fn allow(&self) -> &'static str {
         match self {
-            Route::Reload | Route::Init | Route::Drain(_) | Route::Reseat(..) => "POST",
+            Route::Reload | Route::Init | Route::Drain(_) | Route::Reseat(..) | Route::RevokeToken(_) => "POST",
             Route::Group(_, OfGroup::Pin | OfGroup::Unpin | OfGroup::StepDown) => "POST",
             Route::Sink(_, OfSink::Replay | OfSink::Pause | OfSink::Resume) => "POST",
-            Route::Senders => "GET, HEAD, POST",
+            Route::Senders | Route::Tokens => "GET, HEAD, POST",
             _ => "GET, HEAD",
         }
     }

@@ -14,6 +14,7 @@ use crate::api::groups::Group;
 use crate::api::groups::Switch;
 use crate::api::sinks;
 use crate::api::sinks::Sink;
+use crate::api::tokens;
 use crate::model::NO_GROUP;
 use crate::node::view::GroupView;
 use crate::node::view::ShardStats;
@@ -25,6 +26,7 @@ pub struct Status {
     name: String,
     version: &'static str,
     listen: String,
+    public_certificate_expires: Option<i64>,
     now: i64,
     started: i64,
     uptime_seconds: i64,
@@ -89,6 +91,7 @@ pub fn status(deps: &Deps, now: i64) -> Status {
     let mut problems = (deps.problems)();
     let cluster = deps.cluster.as_ref().map(|cluster| cluster.view());
     problems.extend(cluster.iter().flat_map(|view| view.problems.iter().cloned()));
+    problems.extend(tokens::problems(&deps.node.tokens(), now));
     problems.extend(of_disk(&stats.store));
     problems.extend(sinks.iter().flat_map(of_sink));
     problems.extend(of_dead(&stats.shards, &sinks));
@@ -100,6 +103,7 @@ pub fn status(deps: &Deps, now: i64) -> Status {
         name: deps.name.clone(),
         version: deps.version,
         listen: deps.listen.to_string(),
+        public_certificate_expires: (deps.public_certificate_expires)(),
         now,
         started: deps.started_ms,
         uptime_seconds: (now - deps.started_ms) / 1000,

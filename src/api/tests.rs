@@ -27,7 +27,7 @@ async fn ask_with(api: &Api, method: &str, path: &str, body: &str, headers: &[(&
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
     let (method, body) = (method.parse().unwrap(), Bytes::copy_from_slice(body.as_bytes()));
-    let response = api.call(Call { method, path: path.into(), query: query.into(), headers, body }, NOW).await;
+    let response = api.call(Call { method, path: path.into(), query: query.into(), headers, body, who: Who("people".into()) }, NOW).await;
     let (head, body) = response.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
     Asked { status: head.status, headers: head.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
@@ -70,7 +70,7 @@ fn examples() -> Vec<(String, String, String, Value)> {
         let (method, path) = heading.trim_matches('`').split_once(' ').unwrap();
         let fence = |kind: &str| text.split_once(&format!("```{kind}\n")).map(|(_, rest)| rest.split_once("\n```").unwrap().0);
         let Some(answer) = fence("json") else { continue };
-        let path = path.replace("{group}", "monitoring%2Fk8s").replace("{sink}", "platform");
+        let path = path.replace("{group}", "monitoring%2Fk8s").replace("{sink}", "platform").replace("{token}", "k8s-0");
         let answer = serde_json::from_str(answer).unwrap_or_else(|error| panic!("{heading}: {error}"));
         all.push((method.to_owned(), path, fence("json request").unwrap_or("").to_owned(), answer));
     }
@@ -109,6 +109,7 @@ async fn every_route_is_in_the_manual() {
     let more = ["", "/dead", "/replay", "/pause", "/resume", "/tap"].map(|word| format!("/api/v1/sinks/{{sink}}{word}`"));
     let plain =
         ["/-/healthy", "/-/ready", "/-/reload", "/metrics", "/api/v1/status", "/api/v1/groups", "/api/v1/sinks", "/api/v1/dev/senders"];
+    let plain = plain.into_iter().chain(["/api/v1/tokens", "/api/v1/tokens/{token}/revoke"]);
     for path in words.into_iter().chain(more).chain(plain.map(|path| format!("{path}`"))) {
         assert!(manual.contains(&path), "docs/api.md lacks {path}");
     }
@@ -176,6 +177,46 @@ async fn pin_takes_only_replicas_that_are_known() {
 }
 
 #[tokio::test]
+async fn a_token_is_shown_once_and_its_hash_alone_goes_into_the_log() {
+    let (asked, proposed) = ask_of(StandIn::default(), "POST", "/api/v1/tokens", r#"{"name":"a","expires_seconds":60}"#).await;
+    let created = asked.json();
+    let token = created["token"].as_str().unwrap();
+    let (shard, Command::CreateToken(new)) = &proposed[0] else { panic!("{proposed:?}") };
+    assert_eq!((*shard, &*new.name, &*new.by, new.expires_ms, new.first), (0, "a", "people", Some(NOW + 60_000), false));
+    assert!(crate::secret::token::hash(token) == new.hash && token.ends_with(&new.hint) && !format!("{proposed:?}").contains(token));
+    assert_eq!(asked.headers["cache-control"], "no-store");
+    for body in [
+        "",
+        "{}",
+        r#"{"name":"a b"}"#,
+        r#"{"name":""}"#,
+        r#"{"name":"a","expires_seconds":0}"#,
+        r#"{"name":"a","expires_seconds":9000000000000}"#,
+    ] {
+        let (asked, proposed) = ask_of(StandIn::default(), "POST", "/api/v1/tokens", body).await;
+        assert_eq!((asked.status, proposed.len()), (StatusCode::BAD_REQUEST, 0), "{body}");
+    }
+    let taken = ask_of(StandIn { void: true, ..StandIn::default() }, "POST", "/api/v1/tokens", r#"{"name":"k8s-0"}"#).await.0;
+    assert_eq!(taken.status, StatusCode::CONFLICT);
+
+    let list = ask("GET", "/api/v1/tokens", "").await;
+    assert!(!list.text.contains("hash") && list.json()["tokens"][0]["name"] == "k8s-0", "{}", list.text);
+    let (_, proposed) = ask_of(StandIn::default(), "POST", "/api/v1/tokens/k8s-0/revoke", "").await;
+    assert_eq!(proposed, [(0, Command::RevokeToken { name: "k8s-0".into(), by: "people".into() })]);
+    assert_eq!(ask("POST", "/api/v1/tokens/nobody/revoke", "").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_token_that_ends_soon_is_a_problem() {
+    let tokens = deps(Arc::default()).node.tokens();
+    let day = 86_400_000;
+    let at = |now| tokens::problems(&tokens, now).into_iter().map(|problem| problem.text).collect::<Vec<_>>();
+    assert!(at(NOW + 45 * day).is_empty());
+    assert!(at(NOW + 47 * day)[0].contains("ends in 312 hours"), "{:?}", at(NOW + 47 * day));
+    assert!(at(NOW + 61 * day)[0].contains("has ended"));
+}
+
+#[tokio::test]
 async fn unpin_and_step_down_do_what_the_state_allows() {
     let unpin = "/api/v1/groups/monitoring%2Fk8s/unpin";
     assert_eq!(ask_of(StandIn::default(), "POST", unpin, "").await.1, []);
@@ -187,6 +228,7 @@ async fn unpin_and_step_down_do_what_the_state_allows() {
     assert_eq!(asked.json()["done"], "k8s-0 stepped down, k8s-1 leads");
     let Command::Switch(switch) = &proposed[0].1 else { panic!("{proposed:?}") };
     assert_eq!((switch.from.as_str(), switch.to.as_str(), switch.reason.as_str()), ("k8s-0", "k8s-1", "step-down"));
+    assert_eq!(switch.evidence, "asked for by people", "the name of the token");
     for (node, body) in [
         (StandIn { pinned: true, ..StandIn::default() }, ""),
         (StandIn { twin_silent_ms: 300_000, ..StandIn::default() }, ""),
@@ -289,6 +331,8 @@ async fn damaged_calls_are_answered_in_json_and_never_by_a_panic() {
         ("GET", "/api/v1/sinks/platform/dead?shard=1&after=2&limit=3", ""),
         ("POST", "/api/v1/sinks/platform/replay", r#"{"shard": 1, "number": 7}"#),
         ("POST", "/api/v1/dev/senders", r#"{"name": "a", "running": false}"#),
+        ("POST", "/api/v1/tokens", r#"{"name": "a", "expires_seconds": 60}"#),
+        ("POST", "/api/v1/tokens/k8s-0/revoke", ""),
     ];
     let api = Api::new(deps(Arc::new(StandIn::default())));
     let mut answered = std::collections::BTreeMap::<u16, u32>::new();

@@ -7,9 +7,13 @@ use crate::config::Config;
 use crate::config::read::Problem;
 use crate::config::sinks;
 use crate::config::sinks::Target;
+use crate::config::tls::Tls;
 use crate::forward::settings::CreateTopic;
 use crate::forward::settings::KafkaDraft;
 use crate::forward::settings::KafkaSettings;
+use crate::serve::tls::Certificate;
+use crate::serve::tls::Files;
+use crate::serve::tls::Wrong;
 
 /// Reads and judges a file.
 pub fn file(path: &Path) -> Result<Config, Fault> {
@@ -24,13 +28,17 @@ pub fn file(path: &Path) -> Result<Config, Fault> {
         cannot(&error, remedy)
     })?;
     let text = String::from_utf8(bytes).map_err(|error| cannot(&error.utf8_error(), "is it the YAML file? Save it as UTF-8"))?;
-    self::text(&text).map_err(|problems| Fault::Config(lines(path, &problems)))
+    let dir = path.parent().unwrap_or(Path::new(""));
+    self::text(&text, dir).map_err(|problems| Fault::Config(lines(path, &problems)))
 }
 
-/// Judges the text of a file.
-pub fn text(text: &str) -> Result<Config, Vec<Problem>> {
-    let config = Config::parse(text)?;
-    let mut problems = Vec::new();
+/// Judges the text of a file of this directory.
+pub fn text(text: &str, dir: &Path) -> Result<Config, Vec<Problem>> {
+    let mut config = Config::parse(text)?;
+    if let Some(tls) = &mut config.tls {
+        tls.beside(dir);
+    }
+    let mut problems = of_certificate(&config);
     for (index, sink) in config.sinks.iter().enumerate() {
         let Target::Kafka(kafka) = &sink.target;
         for found in KafkaSettings::check(&draft(kafka)).err().unwrap_or_default() {
@@ -39,7 +47,23 @@ pub fn text(text: &str) -> Result<Config, Vec<Problem>> {
             problems.push(Problem { line, key, value: found.value, rule: found.rule, remedy: found.remedy });
         }
     }
+    problems.sort_by_key(|problem| problem.line);
     if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+/// What is wrong with the files of `tls:`.
+fn of_certificate(config: &Config) -> Vec<Problem> {
+    let wrong = config.tls.as_ref().and_then(|tls| Certificate::load(&files(tls)).err()).unwrap_or_default();
+    let problem = |wrong: Wrong| {
+        let key = format!("tls.{}", wrong.key);
+        Problem { line: config.line_of(&key), key, value: wrong.path.display().to_string(), rule: wrong.rule, remedy: wrong.remedy }
+    };
+    wrong.into_iter().map(problem).collect()
+}
+
+/// The listener's files.
+pub fn files(tls: &Tls) -> Files {
+    Files { certificate: tls.cert_file.clone(), key: tls.key_file.clone() }
 }
 
 /// A line for each problem, file first.
@@ -85,15 +109,19 @@ sinks:
     kafka: { brokers: [\"127.0.0.1:9092\"], topic: metrics, format: rows }
 ";
 
+    fn judged(text: &str) -> Result<Config, Vec<Problem>> {
+        super::text(text, Path::new("/nowhere"))
+    }
+
     #[test]
     fn six_lines_are_a_complete_configuration() {
-        assert_eq!(text(SIX_LINES).unwrap().sinks.len(), 1);
+        assert_eq!(judged(SIX_LINES).unwrap().sinks.len(), 1);
     }
 
     #[test]
     fn what_librdkafka_alone_can_judge_is_told_with_its_line() {
         let wrong = SIX_LINES.replace("format: rows }", "format: rows, properties: { linger.mss: 5 } }");
-        let problems = text(&wrong).unwrap_err();
+        let problems = judged(&wrong).unwrap_err();
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert_eq!(problems[0].line, 5);
         assert!(problems[0].to_string().contains("linger.mss"), "{}", problems[0]);
@@ -101,6 +129,22 @@ sinks:
 
     #[test]
     fn the_shipped_file_is_good() {
-        text(include_str!("../../config/sluice.yaml")).unwrap();
+        judged(include_str!("../../config/sluice.yaml")).unwrap();
+    }
+
+    #[test]
+    fn both_files_of_a_certificate_are_judged_beside_everything_else() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("own.key"), "nothing").unwrap();
+        let wrong = SIX_LINES.replace("format: rows }", "format: rows, properties: { linger.mss: 5 } }")
+            + "tls: { cert_file: absent.pem, key_file: own.key }\n";
+        let problems: Vec<String> = text(&wrong, dir.path()).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(problems.len(), 3, "{problems:#?}");
+        let absent = dir.path().join("absent.pem").display().to_string();
+        assert!(problems[0].contains("linger.mss"), "in the order of lines: {problems:#?}");
+        for words in ["line 6: tls.cert_file", &absent, "cannot be read", "is the path right?"] {
+            assert!(problems[1].contains(words), "{words}: {}", problems[1]);
+        }
+        assert!(problems[2].contains("line 6: tls.key_file") && problems[2].contains("holds no key"), "{}", problems[2]);
     }
 }

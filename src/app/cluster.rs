@@ -24,6 +24,7 @@ use crate::api::deps::Problem;
 use crate::api::deps::Severity;
 use crate::app;
 use crate::app::Fault;
+use crate::app::certificates;
 use crate::app::recover;
 use crate::app::seats::role_of;
 use crate::app::translate;
@@ -31,6 +32,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::model::ShardId;
 use crate::node::Handle;
+use crate::node::offer::ProposeError;
 use crate::node::peers::Together;
 use crate::node::start::Node;
 use crate::peer::Common;
@@ -39,11 +41,15 @@ use crate::peer::Plan;
 use crate::peer::hello::Standing;
 use crate::peer::link::Sight;
 use crate::secret::NodeSecrets;
+use crate::shard::command::Command;
 use crate::shard::members::Node as Seat;
 use crate::shard::members::Role;
+use crate::shard::tokens::NewToken;
 
 /// Between two tries to propose the first settings, while leaders change.
 const AGAIN: Duration = Duration::from_millis(500);
+/// Tries to propose the first token: as long as settings, which come next, are usually waited for.
+const FIRST_TOKEN_TRIES: usize = 60;
 /// A certificate that ends sooner is a problem, ms.
 const EXPIRES_SOON_MS: i64 = 30 * 86_400_000;
 /// A member that is further behind is a problem: some seconds of a busy shard.
@@ -146,12 +152,12 @@ impl Membership {
                 self.seen.common.adopt(founding).map_err(Fault::Start)?;
             }
             if self.seen.common.charter().is_some_and(|charter| charter.recovered) {
-                let card = &self.seen.common.secrets().card;
-                let own = Seat { id: self.seen.common.secrets().id, name: card.name.clone(), role: Role::Member };
+                let own = Seat { id: self.seen.common.id(), name: self.seen.common.name().to_owned(), role: Role::Member };
                 recover::settle(handle, own).await.map_err(|error| Fault::Start(error.to_string()))?;
                 self.seen.common.end_recovery().map_err(Fault::Start)?;
             }
             let sinks = translate::sinks(config, handle.shards().len());
+            self.begin_with_token(handle).await;
             loop {
                 match handle.propose_settings(|settings| settings.sinks.clone_from(&sinks)).await {
                     Ok(differ) => {
@@ -175,6 +181,25 @@ impl Membership {
         Ok(())
     }
 
+    /// Proposes the token that the cluster begins with, as `prepare` made it: all nodes do, and the first one counts, whenever that is. Not taken
+    /// (leaders change): whoever operates the node can still make one, and the next start tries again.
+    async fn begin_with_token(&self, handle: &Handle) {
+        let Some(first) = self.seen.common.first_token().filter(|_| handle.tokens().never_any()) else { return };
+        let Some(hash) = first.hash() else {
+            return tracing::warn!("the hash of the first token is damaged; `sluice token create NAME` on this node makes another one");
+        };
+        let new =
+            NewToken { name: "first".to_owned(), hash, hint: first.hint, by: "cluster prepare".to_owned(), expires_ms: None, first: true };
+        for _ in 0..FIRST_TOKEN_TRIES {
+            match handle.propose(ShardId::CONTROL, Command::CreateToken(new.clone())).await {
+                // Void: another node's came first.
+                Ok(_) | Err(ProposeError::Void(_)) => return,
+                Err(_) => tokio::time::sleep(AGAIN).await,
+            }
+        }
+        tracing::warn!("the first token was not taken; `sluice token create NAME` on this node makes another one");
+    }
+
     /// Closes the connections; the shards have stopped.
     pub async fn stop(mut self) {
         if let Some(peering) = self.peering.take() {
@@ -184,6 +209,26 @@ impl Membership {
 }
 
 impl Seen {
+    /// Whether this node has applied all of the control shard that it can know of: there is a leader, a majority is greeted, and nobody said that it
+    /// has come further. What it does not know then, nobody knew a second ago.
+    pub fn control_is_current(&self) -> bool {
+        let control = |shards: &[Standing]| shards.iter().find(|standing| standing.shard == ShardId::CONTROL.0).cloned();
+        let Some(own) = control(&self.common.hello().shards).filter(|standing| standing.leader.is_some()) else { return false };
+        let sights = self.common.links().iter().map(|link| link.sight());
+        let greeted: Vec<Option<Standing>> = sights
+            .filter_map(|sight| match sight {
+                Sight::Greeted { hello, .. } => Some(control(&hello.shards)),
+                Sight::Unreachable(_) => None,
+            })
+            .collect();
+        2 * (greeted.len() + 1) > self.common.names().len() && greeted.iter().flatten().all(|other| other.applied <= own.applied)
+    }
+
+    /// What links and door share.
+    pub fn common(&self) -> Arc<Common> {
+        Arc::clone(&self.common)
+    }
+
     fn phase(&self) -> Phase {
         match (self.common.charter().is_some(), self.running.load(Ordering::Acquire)) {
             (false, _) => Phase::WaitingForInit,
@@ -207,7 +252,7 @@ impl Seen {
                 None => vec![format!("this node belongs to no cluster yet (`sluice cluster init`); it sees {sees}")],
                 Some(cluster) => vec![format!(
                     "the other nodes are cluster {cluster}, and this node waits to be admitted (`sluice cluster replace {0}` or `sluice cluster add {0}`, asked of one of them); it sees {sees}",
-                    self.common.secrets().card.name
+                    self.common.name()
                 )],
             },
             Phase::Starting => vec![format!("not every shard has a leader yet; this node sees {sees}")],
@@ -229,6 +274,7 @@ impl Seen {
                     version: Some(own.version.clone()),
                     cluster: own.cluster.clone(),
                     certificate_expires: Some(own.expires_ms),
+                    public_certificate_expires: own.public_expires_ms,
                     ..NodeView::default()
                 };
                 return (view, own.shards.clone());
@@ -252,6 +298,7 @@ impl Seen {
                         same_file: Some(hello.agreed == own.agreed),
                         clock_off_ms: Some(clock_off_ms),
                         certificate_expires: Some(hello.expires_ms),
+                        public_certificate_expires: hello.public_expires_ms,
                         ..view
                     };
                     (view, hello.shards)
@@ -345,9 +392,10 @@ fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], differ: &[u16], 
         }
         if let Some(left) = node.certificate_expires.map(|expires| expires - now).filter(|left| *left < EXPIRES_SOON_MS) {
             let text = format!("its certificate ends in {} days", left.max(0) / 86_400_000);
-            let remedy = "`sluice cluster join BUNDLE` on that node makes a new one; then restart it";
+            let remedy = "`sluice cluster join BUNDLE` on that node makes a new one, which it takes by itself";
             found.push(problem(Severity::Warning, "certificate", about(), text, remedy));
         }
+        found.extend(node.public_certificate_expires.and_then(|ends| certificates::ends_soon(about(), ends, now)));
         let behind =
             shards.iter().flat_map(|shard| &shard.applied).filter(|applied| applied.node == node.name).map(|applied| applied.behind).max();
         if let Some(behind) = behind.filter(|behind| *behind > BEHIND) {
@@ -458,6 +506,10 @@ impl deps::Node for Nothing {
         Box::pin(std::future::ready(Err(crate::node::offer::ProposeError::NotLeader(shard.0))))
     }
 
+    fn tokens(&self) -> Arc<crate::shard::tokens::Tokens> {
+        Arc::default()
+    }
+
     fn dead(
         &self,
         _: crate::model::ShardId,
@@ -512,8 +564,10 @@ mod tests {
             same_file: Some(false),
             clock_off_ms: Some(-2_001),
             certificate_expires: Some(86_400_000),
+            public_certificate_expires: Some(-1),
             ..well
         };
-        assert_eq!(codes(Phase::Running, bad, shard(Some("a"), 0), &[]), ["node_unreachable", "file_differs", "clock", "certificate"]);
+        let expected = ["node_unreachable", "file_differs", "clock", "certificate", "public_certificate"];
+        assert_eq!(codes(Phase::Running, bad, shard(Some("a"), 0), &[]), expected);
     }
 }

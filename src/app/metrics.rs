@@ -15,14 +15,15 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::app::certificates::Certificates;
 use crate::app::sinks::SinkSet;
 use crate::node::Handle;
 use crate::node::view::GroupView;
 use crate::node::view::NodeStats;
 
 /// Registers them.
-pub fn register(registry: &mut Registry, node: Handle, sinks: Arc<SinkSet>, peers: Option<Peers>) {
-    registry.register_collector(Box::new(Measures { node, sinks, peers }));
+pub fn register(registry: &mut Registry, node: Handle, sinks: Arc<SinkSet>, certificates: Arc<Certificates>, peers: Option<Peers>) {
+    registry.register_collector(Box::new(Measures { node, sinks, certificates, peers }));
 }
 
 /// The other nodes, as seen from here.
@@ -44,6 +45,7 @@ struct Measures {
     node: Handle,
     sinks: Arc<SinkSet>,
     peers: Option<Peers>,
+    certificates: Arc<Certificates>,
 }
 
 impl std::fmt::Debug for Measures {
@@ -62,6 +64,13 @@ impl Collector for Measures {
         if let Some(peers) = &self.peers {
             others(&mut out, &peers())?;
         }
+        let ends = [("public", self.certificates.listener_ends_ms()), ("node", self.certificates.node_ends_ms())];
+        let ends = ends.into_iter().filter_map(|(certificate, ends)| Some((CertificateLabels { certificate }, ends? as f64 / 1000.0)));
+        out.gauges(
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate ends: of the public listener, of the node towards others",
+            ends,
+        )?;
         let views = self.sinks.views();
         let mut rows: Vec<(SinkLabels, &crate::forward::view::ShardView)> = Vec::new();
         for sink in &views {
@@ -195,6 +204,11 @@ struct PeerLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ShardLabels {
     shard: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabels {
+    certificate: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -1,5 +1,5 @@
 //! Reading the configuration again while running: everything is prepared and judged first, then swapped; a file with one problem changes
-//! nothing. What can change: sinks, groups, limits. What cannot is refused with its reason.
+//! nothing. What can change: sinks, groups, limits, certificates. What cannot is refused with its reason.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +8,9 @@ use tokio::sync::Mutex;
 use tokio::sync::watch;
 
 use crate::app::Fault;
+use crate::app::certificates::Certificates;
 use crate::app::check;
+use crate::app::guard::Guard;
 use crate::app::sinks::SinkSet;
 use crate::app::translate;
 use crate::config::Config;
@@ -16,23 +18,35 @@ use crate::config::groups::Groups;
 use crate::ingest::Ingest;
 use crate::node::Handle;
 
+/// What takes a new configuration.
+pub struct Parts {
+    /// The shards.
+    pub node: Handle,
+    /// The sinks.
+    pub sinks: Arc<SinkSet>,
+    /// Remote write.
+    pub ingest: Arc<Ingest<Handle>>,
+    /// Listener's and node's certificates.
+    pub certificates: Arc<Certificates>,
+    /// Who is let in.
+    pub guard: Arc<Guard>,
+}
+
 /// What a reload needs.
 pub struct Reload {
     /// As it is in force. Held over the whole reload, so that two do not mix.
     config: Mutex<Config>,
     file: Option<PathBuf>,
-    node: Handle,
-    sinks: Arc<SinkSet>,
-    ingest: Arc<Ingest<Handle>>,
+    parts: Parts,
     /// For whoever acts on groups by itself (`pins`).
     groups: watch::Sender<Groups>,
 }
 
 impl Reload {
     /// Of the running parts.
-    pub fn new(config: Config, file: Option<PathBuf>, node: Handle, sinks: Arc<SinkSet>, ingest: Arc<Ingest<Handle>>) -> Reload {
+    pub fn new(config: Config, file: Option<PathBuf>, parts: Parts) -> Reload {
         let groups = watch::Sender::new(config.groups.clone());
-        Reload { config: Mutex::new(config), file, node, sinks, ingest, groups }
+        Reload { config: Mutex::new(config), file, parts, groups }
     }
 
     /// The groups' settings in force; changes with every reload, even one that changes nothing in them.
@@ -54,23 +68,28 @@ impl Reload {
         if !fixed.is_empty() {
             return Err(fixed.iter().map(|(key, reason)| format!("{key}: {reason}")).collect());
         }
-        let changed = changes(&present, &new);
+        // Certificates first: they are all prepared before one is exchanged, and nobody else has to agree.
+        let mut changed = self.parts.certificates.reload(new.tls.as_ref())?;
+        changed.extend(changes(&present, &new));
         // Sinks leave before the shards forget them, and come after the shards know them: neither loses its place.
         let mut between = new.clone();
         between.sinks.retain(|sink| present.sinks.contains(sink));
         self.arrange(between).await?;
-        let settings = translate::sinks(&new, self.node.shards().len());
-        self.node.set_sinks(&settings).await.map_err(|error| vec![format!("the shards did not take the settings: {error}")])?;
+        let settings = translate::sinks(&new, self.parts.node.shards().len());
+        self.parts.node.set_sinks(&settings).await.map_err(|error| vec![format!("the shards did not take the settings: {error}")])?;
         self.arrange(new.clone()).await?;
-        self.ingest.reload(&new.groups, &new.limits);
+        if self.parts.guard.reload(new.access) {
+            changed.push("access changed".to_owned());
+        }
+        self.parts.ingest.reload(&new.groups, &new.limits);
         self.groups.send_replace(new.groups.clone());
         *present = new;
-        Ok(changed)
+        Ok(if changed.is_empty() { "nothing changed".to_owned() } else { changed.join(", ") })
     }
 
     /// Stops and starts sinks off the async workers: it may wait for Kafka.
     async fn arrange(&self, config: Config) -> Result<(), Vec<String>> {
-        let sinks = Arc::clone(&self.sinks);
+        let sinks = Arc::clone(&self.parts.sinks);
         let arranged = tokio::task::spawn_blocking(move || sinks.arrange(&config)).await;
         match arranged {
             Ok(Ok(undone)) => {
@@ -83,7 +102,7 @@ impl Reload {
     }
 }
 
-fn changes(present: &Config, new: &Config) -> String {
+fn changes(present: &Config, new: &Config) -> Vec<String> {
     let mut changed = Vec::new();
     for sink in &new.sinks {
         match present.sinks.iter().find(|other| other.name == sink.name) {
@@ -100,5 +119,5 @@ fn changes(present: &Config, new: &Config) -> String {
     if present.limits != new.limits {
         changed.push("limits changed".to_owned());
     }
-    if changed.is_empty() { "nothing changed".to_owned() } else { changed.join(", ") }
+    changed
 }

@@ -17,12 +17,16 @@ use crate::api::cluster::Cluster;
 use crate::api::deps;
 use crate::api::deps::Deps;
 use crate::app::Fault;
+use crate::app::certificates::Certificates;
 use crate::app::cluster::Membership;
 use crate::app::cluster::Nothing;
 use crate::app::cluster::Seen;
+use crate::app::guard::Guard;
+use crate::app::guard::Known;
 use crate::app::make_data_dir;
 use crate::app::metrics;
 use crate::app::pins;
+use crate::app::reload::Parts;
 use crate::app::reload::Reload;
 use crate::app::seats;
 use crate::app::senders::Senders;
@@ -38,6 +42,7 @@ use crate::node::peers::Together;
 use crate::node::start::Node;
 use crate::serve;
 use crate::serve::Listener;
+use crate::shard::tokens::Tokens;
 use crate::telemetry::Telemetry;
 
 /// How long a start may take before a person is told that it goes on: replaying a minute of log takes seconds.
@@ -76,14 +81,22 @@ impl Running {
         // The socket first: a taken port is the commonest mistake, and it costs nothing to find out.
         let listener = Listener::bind(config.listen).await.map_err(|error| Fault::Start(error.to_string()))?;
         let address = listener.address();
+        let (guard, own_token) = Guard::new(config.access, address, &config.data_dir)?;
+        let guard = Arc::new(guard);
+        guard.warnings(config.tls.is_some()).iter().for_each(|warning| tracing::warn!(listen = %address, "{warning}"));
         let (tell, fatal) = watch::channel(None);
         let (stop_door, stop) = watch::channel(false);
         let served = serve::metrics::Metrics::default();
         let bounds = serve::Bounds { connections: config.limits.connections, drain: DRAIN };
-        let mut entrance = Entrance::Closed(listener, bounds, served.clone(), stop.clone());
         let membership = Membership::start(&config).await?;
+        let peers = membership.as_ref().map(|membership| membership.seen.common());
+        let certificates = Arc::new(Certificates::new(config.tls.as_ref(), peers)?);
+        let mut entrance = Entrance::Closed(listener.with_tls(certificates.tls()), bounds, served.clone(), stop.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&certificates).keep(stop.clone()));
         if let Some(membership) = &membership {
-            entrance = entrance.open_for_now(waiting(&config, address, &membership.seen, &stop));
+            let answerer = waiting(&config, address, &membership.seen, &certificates, &stop);
+            entrance = entrance.open_for_now(guard.before(answerer));
         }
         let (node, sinks) = match &membership {
             None => start_node(&config, tell).await?,
@@ -91,15 +104,25 @@ impl Running {
         };
         let handle = node.handle.clone();
         let telemetry = Telemetry::default();
+        telemetry.register(|registry| guard.metrics().register(registry));
         let seen = membership.as_ref().map(|membership| Arc::clone(&membership.seen));
+        guard.knows(Box::new(Heard { node: handle.clone(), seen: seen.clone() }));
+        guard.problems().iter().for_each(|problem| tracing::error!("{}. {}", problem.text, problem.remedy));
         let ingest = Arc::new(Ingest::new(handle.clone(), &config.groups, &config.limits, desks()));
         telemetry.register_process(clock::wall_ms());
         telemetry.register(|registry| ingest.metrics().register(registry));
         telemetry.register(|registry| served.register(registry));
         let peers = seen.clone().map(|seen| Arc::new(move || seen.peers()) as metrics::Peers);
-        telemetry.register(|registry| metrics::register(registry, handle.clone(), Arc::clone(&sinks), peers));
+        telemetry.register(|registry| metrics::register(registry, handle.clone(), Arc::clone(&sinks), Arc::clone(&certificates), peers));
         let name = config.name.clone();
-        let reload = Arc::new(Reload::new(config, file, handle.clone(), Arc::clone(&sinks), Arc::clone(&ingest)));
+        let parts = Parts {
+            node: handle.clone(),
+            sinks: Arc::clone(&sinks),
+            ingest: Arc::clone(&ingest),
+            certificates: Arc::clone(&certificates),
+            guard: Arc::clone(&guard),
+        };
+        let reload = Arc::new(Reload::new(config, file, parts));
         let deps = Deps {
             node: Arc::new(handle),
             sinks: Arc::clone(&sinks) as Arc<dyn deps::Sinks>,
@@ -113,7 +136,8 @@ impl Running {
                 })
             },
             not_ready: not_ready(&node.handle, membership.is_some(), stop.clone()),
-            problems: Arc::new(Vec::new),
+            problems: problems(&certificates, &guard),
+            public_certificate_expires: public_expiry(&certificates),
             cluster: seen.map(|seen| seen as Arc<dyn Cluster>),
             dev: dev.clone().map(|senders| senders as Arc<dyn deps::DevControls>),
             pages: Arc::new(console::answer),
@@ -123,14 +147,15 @@ impl Running {
             listen: address,
             started_ms: clock::wall_ms(),
         };
-        let door = entrance.open(front_door(Api::new(deps), ingest, node.handle.clone()));
+        let door = front_door(Api::new(deps), ingest, node.handle.clone());
+        let door = entrance.open(serve::Door { answerer: guard.before(door.answerer), gone: door.gone });
         let mut tasks = JoinSet::new();
         if let Some(membership) = &membership {
             tasks.spawn(seats::keep(node.handle.clone(), Arc::clone(&membership.seen), stop.clone()));
         }
         tasks.spawn(pins::keep(node.handle.clone(), reload.groups(), stop.clone()));
         if let Some(senders) = dev {
-            senders.start(address, &stop, &mut tasks);
+            senders.start(address, &own_token, &stop, &mut tasks);
         }
         tracing::info!(listen = %address, version = env!("CARGO_PKG_VERSION"), "ready");
         Ok(Running { node, sinks, reload, membership, address, stop_door, door, tasks, fatal })
@@ -208,7 +233,13 @@ impl Entrance {
 }
 
 /// Answers for a node whose shards do not run yet, or have no leader yet.
-fn waiting(config: &Config, address: SocketAddr, seen: &Arc<Seen>, stop: &watch::Receiver<bool>) -> serve::Answerer {
+fn waiting(
+    config: &Config,
+    address: SocketAddr,
+    seen: &Arc<Seen>,
+    certificates: &Arc<Certificates>,
+    stop: &watch::Receiver<bool>,
+) -> serve::Answerer {
     let waits = {
         let seen = Arc::clone(seen);
         Arc::new(move || seen.waits_for())
@@ -221,6 +252,7 @@ fn waiting(config: &Config, address: SocketAddr, seen: &Arc<Seen>, stop: &watch:
         reload: Arc::new(|| Box::pin(async { Err(vec!["the node is only starting".to_owned()]) })),
         not_ready: waits.clone(),
         problems: Arc::new(Vec::new),
+        public_certificate_expires: public_expiry(certificates),
         cluster: Some(Arc::clone(seen) as Arc<dyn Cluster>),
         dev: None,
         pages: Arc::new(console::answer),
@@ -304,6 +336,38 @@ async fn open_node(config: &Config, together: Option<Together>, tell: watch::Sen
         Ok(Err(error)) => Err(Fault::Start(error.to_string())),
         Err(_) => Err(Fault::Start("the shards panicked while starting".to_owned())),
     }
+}
+
+/// What is wrong beside what the parts say themselves.
+fn problems(certificates: &Arc<Certificates>, guard: &Arc<Guard>) -> Arc<dyn Fn() -> Vec<deps::Problem> + Send + Sync> {
+    let (certificates, guard) = (Arc::clone(certificates), Arc::clone(guard));
+    Arc::new(move || {
+        let mut problems = guard.problems();
+        problems.extend(certificates.problems(clock::wall_ms()));
+        problems
+    })
+}
+
+/// What this node has heard of tokens.
+struct Heard {
+    node: Handle,
+    seen: Option<Arc<Seen>>,
+}
+
+impl Known for Heard {
+    fn tokens(&self) -> Arc<Tokens> {
+        self.node.tokens()
+    }
+
+    fn current(&self) -> bool {
+        // A node that is all there is has applied everything before it is ready.
+        self.seen.as_ref().is_none_or(|seen| seen.control_is_current())
+    }
+}
+
+fn public_expiry(certificates: &Arc<Certificates>) -> Arc<dyn Fn() -> Option<i64> + Send + Sync> {
+    let certificates = Arc::clone(certificates);
+    Arc::new(move || certificates.listener_ends_ms())
 }
 
 /// Requests that are decoded at the same time: one a core.

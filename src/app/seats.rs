@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Keeps the record as the list of nodes is, until the end.
 pub async fn keep(node: Handle, seen: Arc<Seen>, mut stop: watch::Receiver<bool>) {
     loop {
-        if let Err(why) = seen.common.renew(&node.nodes()) {
+        if let Err(why) = seen.common.follow(&node.nodes()) {
             tracing::warn!("the record of the cluster cannot be written: {why}");
         }
         seen.mind_clock(&node);
@@ -228,7 +228,7 @@ impl Seen {
             self.majority_stays(&next).map_err(one)?;
             node.propose(ShardId::CONTROL, Command::Nodes(next)).await.map_err(|error| one(error.to_string()))?;
         }
-        self.common.renew(&node.nodes()).map_err(one)?;
+        self.common.follow(&node.nodes()).map_err(one)?;
         if let Some((link, _)) = &comer {
             self.common.admit(link).await.map_err(|why| one(format!("{name}: {why}; say it again once it answers")))?;
         }
@@ -241,7 +241,7 @@ impl Seen {
 
     /// Of those who shall stay, comers apart, a majority must be there now: else nothing could be agreed on any more.
     fn majority_stays(&self, next: &Nodes) -> Result<(), String> {
-        let own = self.common.secrets().id;
+        let own = self.common.id();
         let staying: Vec<&Node> = next.nodes.iter().filter(|node| node.role == Role::Member).collect();
         let there =
             staying.iter().filter(|node| node.id == own || self.common.links().iter().any(|link| link.id() == Some(node.id))).count();

@@ -25,6 +25,7 @@ use crate::api::deps::Later;
 use crate::api::deps::Refusal;
 use crate::api::deps::Sender;
 use crate::clock;
+use crate::secret::token::Token;
 use crate::wire::encode::Encoder;
 use crate::wire::encode::NewSeries;
 use crate::wire::encode::Sample;
@@ -50,10 +51,11 @@ impl Senders {
         Senders { interval, running: std::array::from_fn(|_| Arc::new(AtomicBool::new(true))) }
     }
 
-    /// Starts both; they end with `stop` or with the set.
-    pub fn start(&self, node: SocketAddr, stop: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
+    /// Starts both, with the node's own token; they end with `stop` or with the set.
+    pub fn start(&self, node: SocketAddr, token: &Token, stop: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
         for (number, running) in self.running.iter().enumerate() {
-            let sender = One { node, number, interval: self.interval, running: Arc::clone(running) };
+            let token = format!("Bearer {}", token.reveal());
+            let sender = One { node, token, number, interval: self.interval, running: Arc::clone(running) };
             let mut stop = stop.clone();
             tasks.spawn(async move {
                 tokio::select! {
@@ -94,6 +96,8 @@ impl DevControls for Senders {
 
 struct One {
     node: SocketAddr,
+    /// As it stands in the header.
+    token: String,
     number: usize,
     interval: Duration,
     running: Arc<AtomicBool>,
@@ -130,7 +134,7 @@ impl One {
                 *connection = connect(self.node).await;
             }
             let answer = match connection.as_mut() {
-                Some(open) => post(open, self.node, body.clone()).await,
+                Some(open) => post(open, self.node, &self.token, body.clone()).await,
                 None => None,
             };
             match answer {
@@ -153,9 +157,10 @@ async fn connect(node: SocketAddr) -> Option<SendRequest<Full<Bytes>>> {
     Some(sender)
 }
 
-async fn post(open: &mut SendRequest<Full<Bytes>>, node: SocketAddr, body: Bytes) -> Option<hyper::StatusCode> {
+async fn post(open: &mut SendRequest<Full<Bytes>>, node: SocketAddr, token: &str, body: Bytes) -> Option<hyper::StatusCode> {
     let request = Request::post("/api/v1/write")
         .header("Host", node.to_string())
+        .header("Authorization", token)
         .header("User-Agent", concat!("sluice-dev/", env!("CARGO_PKG_VERSION")))
         .header("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")
         .header("Content-Encoding", "snappy")

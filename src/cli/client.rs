@@ -1,6 +1,8 @@
 //! Asks a running node over HTTP and turns what can go wrong into a sentence with a remedy.
 //!
-//! Plain HTTP to one address per call; no pool, no retry: a person is waiting and wants to know at once.
+//! HTTP, with TLS or without, to one address per call; no pool, no retry: a person is waiting and wants to know at once.
+
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -9,11 +11,15 @@ use hyper::Method;
 use hyper::Request;
 use hyper::Response;
 use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use crate::cli::Failure;
+use crate::serve::tls;
 
 /// Longest wait for the beginning of an answer.
 const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(30);
@@ -21,12 +27,36 @@ const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(30);
 /// A node to ask.
 pub struct Client {
     server: String,
+    /// Authorities to trust instead of the system's.
+    authorities: Option<PathBuf>,
+    shown: Shown,
 }
 
+/// The token to show.
+#[derive(Clone, Debug)]
+pub enum Shown {
+    /// This one.
+    Token(String),
+    /// The one in this file.
+    File(PathBuf),
+    /// That of a node on this host, if it can be read and the connection leads nowhere else: it must not be told to others.
+    Local(PathBuf),
+}
+
+/// Where the server's URL leads.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    address: String,
+    /// The name that its certificate must have; `None`: no TLS.
+    secure: Option<String>,
+}
+
+type Sender = SendRequest<Full<Bytes>>;
+
 impl Client {
-    /// The node at `http://host:port` (the scheme may be left out).
-    pub fn new(server: &str) -> Client {
-        Client { server: server.to_owned() }
+    /// The node at `http://host:port` (the scheme may be left out) or `https://host:port`.
+    pub fn new(server: &str, authorities: Option<PathBuf>, shown: Shown) -> Client {
+        Client { server: server.to_owned(), authorities, shown }
     }
 
     /// The JSON at this path.
@@ -65,48 +95,90 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response<Incoming>, Failure> {
-        let address = self.address()?;
-        let no_answer = |error: &dyn std::fmt::Display| {
-            Failure::NoAnswer(format!(
-                "no answer from {}: {error}\n  is the node running there? `sluice dev` starts one; --server URL or SLUICE_SERVER names another",
-                self.server
-            ))
-        };
-        let stream = TcpStream::connect(&address).await.map_err(|error| no_answer(&error))?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| no_answer(&error))?;
-        // Ends with the answer; the runtime ends with the verb.
-        tokio::spawn(connection);
-        let request = Request::builder()
+        let place = self.place()?;
+        let stream = TcpStream::connect(&place.address).await.map_err(|error| self.no_answer(&error))?;
+        let token = self.token(&stream)?;
+        let mut sender = self.converse(stream, &place).await?;
+        let mut request = Request::builder();
+        if let Some(token) = token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let request = request
             .method(method)
             .uri(path)
-            .header("Host", address)
+            .header("Host", place.address)
             .header("Content-Type", "application/json")
             .body(Full::new(body.map(|body| Bytes::from(body.to_string())).unwrap_or_default()))
             .map_err(|error| Failure::Wrong(format!("`{path}` is no path: {error}")))?;
         match tokio::time::timeout(ANSWER_WITHIN, sender.send_request(request)).await {
-            Ok(answer) => answer.map_err(|error| no_answer(&error)),
-            Err(_) => Err(no_answer(&format!("nothing came within {} s", ANSWER_WITHIN.as_secs()))),
+            Ok(answer) => answer.map_err(|error| self.no_answer(&error)),
+            Err(_) => Err(self.no_answer(&format!("nothing came within {} s", ANSWER_WITHIN.as_secs()))),
         }
     }
 
-    /// `host:port` of the URL.
-    fn address(&self) -> Result<String, Failure> {
-        let wrong = |why: &str| Failure::Wrong(format!("--server {}: {why}; write http://HOST:PORT", self.server));
-        if self.server.starts_with("https://") {
-            return Err(wrong("TLS is not part of this version"));
+    /// The token to show over this connection.
+    fn token(&self, stream: &TcpStream) -> Result<Option<String>, Failure> {
+        let read = |path: &PathBuf| std::fs::read_to_string(path).map(|text| text.trim().to_owned());
+        match &self.shown {
+            Shown::Token(token) => Ok(Some(token.trim().to_owned())),
+            Shown::File(path) => {
+                let cannot = |error| Failure::Wrong(format!("--token-file {}: {error}", path.display()));
+                read(path).map(Some).map_err(cannot)
+            }
+            Shown::Local(path) => Ok(read(path).ok().filter(|_| stays_here(stream))),
         }
-        let rest = self.server.strip_prefix("http://").unwrap_or(&self.server).trim_end_matches('/');
+    }
+
+    async fn converse(&self, stream: TcpStream, place: &Place) -> Result<Sender, Failure> {
+        let Some(host) = &place.secure else { return self.handshake(stream).await };
+        let stream = tls::connect(stream, host, self.authorities.as_deref()).await;
+        self.handshake(stream.map_err(|error| Failure::NoAnswer(format!("{}: {error}", self.server)))?).await
+    }
+
+    async fn handshake<Io>(&self, stream: Io) -> Result<Sender, Failure>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.map_err(|error| self.no_answer(&error))?;
+        // Ends with the answer; the runtime ends with the verb.
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
+    fn no_answer(&self, error: &dyn std::fmt::Display) -> Failure {
+        Failure::NoAnswer(format!(
+            "no answer from {}: {error}\n  is the node running there? `sluice dev` starts one; --server URL or SLUICE_SERVER names another",
+            self.server
+        ))
+    }
+
+    /// What the URL says.
+    fn place(&self) -> Result<Place, Failure> {
+        let wrong = |why: &str| Failure::Wrong(format!("--server {}: {why}; write http://HOST:PORT or https://HOST:PORT", self.server));
+        let (secure, rest) = match self.server.strip_prefix("https://") {
+            Some(rest) => (true, rest),
+            None => (false, self.server.strip_prefix("http://").unwrap_or(&self.server)),
+        };
+        let rest = rest.trim_end_matches('/');
         if rest.is_empty() || rest.contains('/') {
             return Err(wrong("is not the address of a node"));
         }
         let has_port = rest.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
-        Ok(if has_port { rest.to_owned() } else { format!("{rest}:9201") })
+        let address = if has_port { rest.to_owned() } else { format!("{rest}:9201") };
+        let host = address.rsplit_once(':').map_or("", |(host, _)| host).trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(Place { address, secure: secure.then_some(host) })
     }
 
     fn broken(&self, error: &hyper::Error) -> Failure {
         Failure::NoAnswer(format!("{} broke off its answer: {error}", self.server))
     }
+}
+
+/// Whether a connection leads to this very host: from one of its addresses to the same one, or over loopback.
+fn stays_here(stream: &TcpStream) -> bool {
+    let (Ok(own), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return false };
+    own.ip() == peer.ip() || own.ip().is_loopback() && peer.ip().is_loopback()
 }
 
 /// What a node says when it refuses: its own words if it gives any.
@@ -139,11 +211,15 @@ mod tests {
 
     #[test]
     fn an_address_needs_no_scheme_and_no_port() {
-        let address = |server: &str| Client::new(server).address().map_err(|error| error.to_string());
-        assert_eq!(address("http://10.0.0.1:9300/"), Ok("10.0.0.1:9300".into()));
-        assert_eq!(address("db1"), Ok("db1:9201".into()));
-        assert!(address("https://db1").unwrap_err().contains("TLS"));
-        assert!(address("http://db1/x").unwrap_err().contains("HOST:PORT"));
+        let place = |server: &str| {
+            let place = Client::new(server, None, Shown::Token(String::new())).place().map_err(|error| error.to_string());
+            place.map(|place| (place.address, place.secure))
+        };
+        assert_eq!(place("http://10.0.0.1:9300/"), Ok(("10.0.0.1:9300".into(), None)));
+        assert_eq!(place("db1"), Ok(("db1:9201".into(), None)));
+        assert_eq!(place("https://db1"), Ok(("db1:9201".into(), Some("db1".into()))));
+        assert_eq!(place("https://[::1]:77"), Ok(("[::1]:77".into(), Some("::1".into()))));
+        assert!(place("http://db1/x").unwrap_err().contains("HOST:PORT"));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::config::cluster::Cluster;
 use crate::secret::Bundle;
 use crate::secret::NodeSecrets;
 use crate::secret::SecretError;
+use crate::secret::token::Token;
 
 /// Verbs.
 #[derive(Debug, Subcommand)]
@@ -134,7 +135,16 @@ fn failed(error: SecretError) -> Failure {
 fn prepare(wanted: &Prepare) -> Result<(), Failure> {
     let (config, cluster) = read(&wanted.config)?;
     let names: Vec<String> = cluster.nodes.iter().map(|node| node.name.clone()).collect();
-    let bundle = Bundle::make(&config.name, &names, clock::wall_ms()).map_err(failed)?;
+    let mut bundle = Bundle::make(&config.name, &names, clock::wall_ms()).map_err(failed)?;
+    // Where a token will be wanted from the first request on, there must be one.
+    let token = if config.listen.ip().is_loopback() || config.access.allow_unauthenticated {
+        None
+    } else {
+        Some(Token::make().map_err(|error| Failure::Failed(format!("/dev/urandom: {error}")))?)
+    };
+    if let Some(token) = &token {
+        bundle.begin_with(token);
+    }
     bundle.write(&wanted.bundle).map_err(failed)?;
     let (file, bundle) = (wanted.config.display(), wanted.bundle.display());
     println!(
@@ -148,6 +158,13 @@ fn prepare(wanted: &Prepare) -> Result<(), Failure> {
         config.name,
         names.join(", ")
     );
+    if let Some(token) = token {
+        println!(
+            "\nThe cluster's first token, for senders and people; only its hash is kept, so it is not shown again:\n  {}\n\
+             `sluice token create NAME` on a node makes more, one for each sender; then `sluice token revoke first`.",
+            token.reveal()
+        );
+    }
     Ok(())
 }
 
@@ -174,6 +191,7 @@ fn join(wanted: &Join) -> Result<(), Failure> {
     secrets.write(&config.data_dir).map_err(failed)?;
     let days = (secrets.card.expires_ms - clock::wall_ms()) / 86_400_000;
     let what = if fresh { "this node is" } else { "a new certificate for" };
+    // A running node takes it within a minute, or at a reload.
     println!("{what} {name}, node {id:016x}; its certificate is good for {days} days ({}/cluster)", config.data_dir.display());
     if grows {
         println!(
@@ -364,8 +382,9 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 fn text(answer: &Value, now: i64) -> String {
     let mut out =
         format!("cluster {} {}: {} ({})\n\n", cell(&answer["name"]), cell(&answer["id"]), cell(&answer["health"]), cell(&answer["phase"]));
-    let mut nodes = Table::new(&["NODE", "STATE", "ROLE", "LEADS", "BEHIND", "CLOCK", "CERTIFICATE", "VERSION"]);
+    let mut nodes = Table::new(&["NODE", "STATE", "ROLE", "LEADS", "BEHIND", "CLOCK", "CERTIFICATE", "PUBLIC", "VERSION"]);
     let shards = list(answer, "shards");
+    let days = |ends: &Value| ends.as_i64().map_or("-".to_owned(), |ends| format!("{} days", (ends - now) / 86_400_000));
     for node in list(answer, "nodes") {
         let leads = shards.iter().filter(|shard| shard["leader"] == node["name"]).count();
         let applied = shards.iter().flat_map(|shard| list(shard, "applied")).filter(|applied| applied["node"] == node["name"]);
@@ -377,7 +396,8 @@ fn text(answer: &Value, now: i64) -> String {
             leads.to_string(),
             behind.map_or("-".to_owned(), |behind| behind.to_string()),
             node["clock_off_ms"].as_i64().map_or("-".to_owned(), |off| format!("{off} ms")),
-            node["certificate_expires"].as_i64().map_or("-".to_owned(), |ends| format!("{} days", (ends - now) / 86_400_000)),
+            days(&node["certificate_expires"]),
+            days(&node["public_certificate_expires"]),
             cell(&node["version"]),
         ]);
     }

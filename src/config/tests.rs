@@ -92,13 +92,28 @@ fn two_sinks_may_not_share_a_name() {
 }
 
 #[test]
+fn a_certificate_needs_both_of_its_files() {
+    check(
+        &format!("{SMALLEST}tls: {{ cert_file: sluice.pem, keyfile: sluice.key }}\n"),
+        &[
+            "6 tls.key_file:  | is missing | name the certificate's key: tls: { cert_file: sluice.pem, key_file: sluice.key }",
+            "6 tls.keyfile: sluice.key | is no key known here | did you mean `key_file`?",
+        ],
+    );
+    let mut tls =
+        Config::parse(&format!("{SMALLEST}tls: {{ cert_file: own/sluice.pem, key_file: /keys/sluice.key }}\n")).unwrap().tls.unwrap();
+    tls.beside(std::path::Path::new("/etc/sluice"));
+    assert_eq!((tls.cert_file.to_str(), tls.key_file.to_str()), (Some("/etc/sluice/own/sluice.pem"), Some("/keys/sluice.key")));
+}
+
+#[test]
 fn what_cannot_change_while_running_is_named() {
     let old = Config::parse(SMALLEST).unwrap();
     let new = Config::parse(&format!(
-        "shards: 3\nlimits: {{ connections: 5 }}\n{}",
+        "shards: 3\nlimits: {{ connections: 5 }}\ntls: {{ cert_file: a, key_file: b }}\n{}",
         SMALLEST.replace("topic: metrics", "topic: other").replace("9201", "9301")
     ))
     .unwrap();
     let keys: Vec<&str> = old.fixed_while_running(&new).iter().map(|(key, _)| *key).collect();
-    assert_eq!(keys, ["listen", "shards", "limits.connections"]);
+    assert_eq!(keys, ["listen", "tls", "shards", "limits.connections"]);
 }

@@ -295,6 +295,7 @@ impl Worker {
                 if views.nodes.version != control.nodes.version {
                     views.nodes = Arc::new(control.nodes.clone());
                 }
+                views.tokens = Arc::clone(&control.tokens);
             }
         }
         self.lane.progress.send_if_modified(|before| {

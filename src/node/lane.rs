@@ -28,6 +28,7 @@ use crate::shard::command::ShardSettings;
 use crate::shard::emission::Emission;
 use crate::shard::members::Nodes;
 use crate::shard::members::Seats;
+use crate::shard::tokens::Tokens;
 use crate::store::Family;
 
 /// The newest emissions, so that sinks read nothing from the disk while they keep up.
@@ -59,6 +60,8 @@ pub(super) struct Views {
     pub nodes: Arc<Nodes>,
     /// Control shard only: cluster settings.
     pub cluster_settings: Arc<(u64, String)>,
+    /// Control shard only: who may ask.
+    pub tokens: Arc<Tokens>,
 }
 
 pub(super) struct Lane {

@@ -62,7 +62,7 @@ pub async fn run(listener: TcpListener, common: Arc<Common>, mut stop: watch::Re
 
 async fn connection(stream: TcpStream, from: SocketAddr, common: Arc<Common>) {
     let _ = stream.set_nodelay(true);
-    let stream = match tokio::time::timeout(HANDSHAKE, common.tls.acceptor.accept(stream)).await {
+    let stream = match tokio::time::timeout(HANDSHAKE, common.tls.get().acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%from, %error, "no peer of this cluster"),
         Err(_) => return,

@@ -29,6 +29,9 @@ pub struct Hello {
     pub shards: Vec<Standing>,
     /// When its certificate ends, ms since 1970.
     pub expires_ms: i64,
+    /// When the certificate of its public listener ends, ms since 1970; `None`: it has none, or does not say.
+    #[serde(default)]
+    pub public_expires_ms: Option<i64>,
 }
 
 /// A shard, as the greeting node knows it.

@@ -210,6 +210,7 @@ impl Link {
         let name = ServerName::try_from(self.member.name.clone()).map_err(|error| format!("{}: {error}", self.member.name))?;
         let stream = common
             .tls
+            .get()
             .connector
             .connect(name, stream)
             .await

@@ -11,6 +11,7 @@ pub struct Metrics {
     accepted: Counter,
     beyond_bound: Counter,
     accept_failures: Counter,
+    handshake_failures: Counter,
 }
 
 impl Metrics {
@@ -22,6 +23,11 @@ impl Metrics {
             "http_connections_beyond_bound",
             "Connections beyond limits.connections, answered 503",
             self.beyond_bound.clone(),
+        );
+        registry.register(
+            "http_handshake_failures",
+            "Connections that ended before their TLS handshake did: no TLS, a version too old, a certificate that the client does not trust",
+            self.handshake_failures.clone(),
         );
         registry.register("http_accept_failures", "Connections that the system could not give us", self.accept_failures.clone());
     }
@@ -41,6 +47,10 @@ impl Metrics {
 
     pub(super) fn closed(&self) {
         self.open.dec();
+    }
+
+    pub(super) fn handshake_failed(&self) {
+        self.handshake_failures.inc();
     }
 
     pub(super) fn accept_failed(&self) {

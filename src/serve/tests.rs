@@ -1,6 +1,10 @@
 //! The accept loop against plain sockets.
 
 use super::*;
+use crate::clock;
+use crate::secret::Bundle;
+use crate::serve::tls::Certificate;
+use crate::serve::tls::Files;
 use std::sync::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
@@ -13,7 +17,11 @@ struct Running {
 }
 
 async fn start(connections: usize, answerer: Answerer) -> Running {
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    start_with(connections, answerer, None).await
+}
+
+async fn start_with(connections: usize, answerer: Answerer, tls: Option<Arc<Tls>>) -> Running {
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().with_tls(tls);
     let address = listener.address();
     let (stop, stopped) = watch::channel(false);
     let bounds = Bounds { connections, drain: Duration::from_secs(2) };
@@ -40,7 +48,7 @@ fn echo(limit: usize, pace: body::Pace) -> Answerer {
 
 const FAST: body::Pace = body::Pace { bytes_per_second: 1, grace: Duration::from_secs(5) };
 
-async fn exchange(stream: &mut TcpStream, request: &str, until: &str) -> String {
+async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str, until: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let (mut seen, mut part) = (String::new(), [0; 1024]);
     while !seen.contains(until) {
@@ -173,4 +181,80 @@ async fn damaged_heads_are_answered_or_hung_up_on_and_the_next_one_is_served() {
     drop(good);
     running.stop.send(true).unwrap();
     assert_eq!(running.task.await.unwrap(), 0);
+}
+
+/// Certificates for `localhost` of an authority of their own, in files of a directory of their own.
+struct Authority {
+    bundle: Bundle,
+    dir: tempfile::TempDir,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        Authority { bundle: Bundle::make("test", &["localhost".into()], clock::wall_ms()).unwrap(), dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn certificate(&self) -> Certificate {
+        let made = self.bundle.admit(1, "localhost", clock::wall_ms()).unwrap();
+        let files = Files { certificate: self.dir.path().join("own.pem"), key: self.dir.path().join("own.key") };
+        std::fs::write(self.trusted(), made.authority).unwrap();
+        std::fs::write(&files.certificate, made.certificate).unwrap();
+        std::fs::write(&files.key, made.key).unwrap();
+        Certificate::load(&files).unwrap()
+    }
+
+    fn trusted(&self) -> std::path::PathBuf {
+        self.dir.path().join("ca.pem")
+    }
+
+    async fn connect(&self, running: &Running) -> Result<tls::ClientStream, String> {
+        tls::connect(TcpStream::connect(running.address).await.unwrap(), "localhost", Some(&self.trusted())).await
+    }
+}
+
+fn shown(stream: &tls::ClientStream) -> Vec<u8> {
+    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
+#[tokio::test]
+async fn a_certificate_is_exchanged_for_new_connections_and_old_ones_live_on() {
+    let authority = Authority::new();
+    let tls = Arc::new(Tls::new(authority.certificate()));
+    let running = start_with(9, echo(100, FAST), Some(Arc::clone(&tls))).await;
+    let post = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi";
+    let mut first = authority.connect(&running).await.unwrap();
+    assert!(exchange(&mut first, post, "hi").await.contains("200 OK"));
+    assert!(tls.exchange(authority.certificate()));
+    let mut second = authority.connect(&running).await.unwrap();
+    assert_ne!(shown(&first), shown(&second));
+    for stream in [&mut first, &mut second] {
+        assert!(exchange(stream, post, "hi").await.contains("200 OK"));
+    }
+    let stranger = Authority::new();
+    drop(stranger.certificate());
+    let error = stranger.connect(&running).await.expect_err("signed by another authority");
+    assert!(error.contains("--ca-file"), "{error}");
+}
+
+#[tokio::test]
+async fn whoever_speaks_plainly_to_a_port_with_tls_is_told_so() {
+    let authority = Authority::new();
+    let running = start_with(9, echo(100, FAST), Some(Arc::new(Tls::new(authority.certificate())))).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let answer = exchange(&mut stream, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", "\n\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("https://"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_come_is_not_waited_for() {
+    let authority = Authority::new();
+    let mut tls = Tls::new(authority.certificate());
+    tls.within = Duration::from_millis(50);
+    let running = start_with(9, echo(100, FAST), Some(Arc::new(tls))).await;
+    let mut silent = TcpStream::connect(running.address).await.unwrap();
+    silent.write_all(&[22]).await.unwrap();
+    let mut rest = Vec::new();
+    // Plain connections may be silent for six minutes.
+    let closed = tokio::time::timeout(Duration::from_secs(60), silent.read_to_end(&mut rest)).await;
+    assert!(closed.is_ok(), "still open after a minute");
 }

@@ -5,6 +5,7 @@ use crate::shard::codec::Reader;
 use crate::shard::codec::Writer;
 use crate::shard::entry::COMMANDS;
 use crate::shard::members::Nodes;
+use crate::shard::tokens::NewToken;
 
 /// A proposal without samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,15 @@ pub enum Command {
     },
     /// Control shard: who takes part. Its version must be the present one + 1.
     Nodes(Nodes),
+    /// Control shard: whoever shows this token may ask from now on.
+    CreateToken(NewToken),
+    /// Control shard: this token is good for nothing any more.
+    RevokeToken {
+        /// Its name.
+        name: String,
+        /// Who revokes it; for readers of the log.
+        by: String,
+    },
 }
 
 /// What a cluster is from its beginning to its end.
@@ -228,6 +238,8 @@ impl Command {
                 Command::Found(_) => 10,
                 Command::Resent(_) => 11,
                 Command::Nodes(_) => 12,
+                Command::CreateToken(_) => 20,
+                Command::RevokeToken { .. } => 21,
             }
     }
 
@@ -280,6 +292,11 @@ impl Command {
                 out.number(*version);
                 out.text(text);
             }
+            Command::CreateToken(new) => new.write(out),
+            Command::RevokeToken { name, by } => {
+                out.text(name);
+                out.text(cut(by));
+            }
             Command::Found(founding) => {
                 out.fixed(founding.cluster as u64);
                 out.fixed((founding.cluster >> 64) as u64);
@@ -330,6 +347,8 @@ impl Command {
                 Command::Resent(Resent { sink, numbers })
             }
             12 => Command::Nodes(Nodes::read(from)?),
+            20 => Command::CreateToken(NewToken::read(from)?),
+            21 => Command::RevokeToken { name: text(from)?, by: text(from)? },
             _ => return Err(Malformed::Impossible("an entry of this kind")),
         })
     }

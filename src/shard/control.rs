@@ -1,8 +1,9 @@
-//! The state of the control shard: what the cluster is, who takes part, which group lives in which data shard, the cluster's settings.
+//! The state of the control shard: what the cluster is, who takes part, which group lives in which data shard, the cluster's settings, its tokens.
 //!
 //! Left out on purpose: what the settings mean (`config` and the parts that own a section), who asks (`node`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::model::ShardId;
@@ -14,9 +15,12 @@ use crate::shard::command::Founding;
 use crate::shard::entry;
 use crate::shard::entry::Entry;
 use crate::shard::members::Nodes;
+use crate::shard::tokens::Tokens;
 
-/// Raised when the layout changes. Version 1 had no nodes.
+/// Raised when the layout changes.
 const VERSION: u8 = 2;
+/// Images of this version end before tokens and nodes.
+const WITHOUT_TOKENS: u8 = 1;
 /// Groups in a cluster; a sender that invents names without end must not fill the memory.
 pub const MAX_GROUPS: usize = 10_000;
 
@@ -48,6 +52,8 @@ pub struct Control {
     pub settings: (u64, String),
     /// Who takes part.
     pub nodes: Nodes,
+    /// Who may ask. Shared with those who look at it with every request.
+    pub tokens: Arc<Tokens>,
     /// Index of the last `Image` entry.
     pub image: u64,
 }
@@ -91,6 +97,8 @@ impl Control {
                 Some(wrong) => effects.void = Some(wrong.to_owned()),
                 None => self.nodes = nodes,
             },
+            Command::CreateToken(new) => effects.void = Arc::make_mut(&mut self.tokens).create(new, self.at).err(),
+            Command::RevokeToken { name, .. } => effects.void = Arc::make_mut(&mut self.tokens).revoke(&name).err(),
             _ => effects.void = Some("this is for a data shard".to_owned()),
         }
     }
@@ -130,6 +138,7 @@ impl Control {
             out.text(name);
             out.number(u64::from(shard.0));
         }
+        self.tokens.write(&mut out);
         self.nodes.write(&mut out);
     }
 
@@ -137,7 +146,7 @@ impl Control {
     pub fn read_image(bytes: &[u8]) -> Result<Control, Malformed> {
         let mut from = Reader(bytes);
         let version = from.byte()?;
-        if !(1..=VERSION).contains(&version) {
+        if !(WITHOUT_TOKENS..=VERSION).contains(&version) {
             return Err(Malformed::Version(version));
         }
         let mut control = Control { applied: from.number()?, at: from.signed()?, image: from.number()?, ..Control::default() };
@@ -149,7 +158,8 @@ impl Control {
         for _ in 0..from.count(2)? {
             control.groups.insert(from.text()?.to_owned(), ShardId(from.small()?));
         }
-        if version > 1 {
+        if version > WITHOUT_TOKENS {
+            control.tokens = Arc::new(Tokens::read(&mut from)?);
             control.nodes = Nodes::read(&mut from)?;
         }
         from.end()?;
@@ -169,6 +179,7 @@ mod tests {
     use super::*;
     use crate::shard::members::Node;
     use crate::shard::members::Role;
+    use crate::shard::tokens::NewToken;
 
     fn apply(control: &mut Control, command: Command) -> ControlEffects {
         let (mut bytes, mut effects) = (Vec::new(), ControlEffects::default());
@@ -193,16 +204,11 @@ mod tests {
     }
 
     #[test]
-    fn nodes_change_by_one_version_and_images_without_them_are_read() {
+    fn nodes_change_by_one_version() {
         let mut control = Control::default();
         apply(&mut control, Command::Found(Founding { cluster: 3, seed: 7, data_shards: 2 }));
         let node = |id| Node { id, name: "a".into(), role: Role::Member };
         let nodes = |version| Command::Nodes(Nodes { version, nodes: vec![node(4), node(5)] });
-        let mut old = Vec::new();
-        control.write_image(&mut old);
-        old[0] = 1;
-        old.truncate(old.len() - 2); // version 0, no nodes
-        assert_eq!(Control::read_image(&old).as_ref(), Ok(&control));
         assert!(apply(&mut control, nodes(2)).void.is_some());
         assert!(apply(&mut control, nodes(1)).void.is_none());
         assert!(apply(&mut control, nodes(1)).void.is_some());
@@ -211,6 +217,38 @@ mod tests {
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
         assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
+    }
+
+    #[test]
+    fn tokens_come_and_go_and_stand_in_the_image() {
+        let mut control = Control::default();
+        let new =
+            |name: &str| NewToken { name: name.into(), hash: [7; 32], hint: "wxyz".into(), by: "first".into(), ..NewToken::default() };
+        assert_eq!(apply(&mut control, Command::CreateToken(NewToken { expires_ms: Some(9), ..new("a") })).void, None);
+        assert!(apply(&mut control, Command::CreateToken(new("a"))).void.is_some_and(|why| why.contains("`a`")));
+        apply(&mut control, Command::CreateToken(new("b")));
+        apply(&mut control, Command::RevokeToken { name: "b".into(), by: "a".into() });
+        let (name, kept) = control.tokens.all().next().unwrap();
+        assert_eq!((name, kept.created_ms, kept.expires_ms, &*kept.by), ("a", 5, Some(9), "first"));
+        let mut bytes = Vec::new();
+        control.write_image(&mut bytes);
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
+        assert!(apply(&mut control, Command::RevokeToken { name: "b".into(), by: "a".into() }).void.is_some());
+    }
+
+    #[test]
+    fn an_image_from_before_there_were_tokens_and_nodes_is_read_and_one_of_a_later_version_is_not() {
+        let mut control = Control::default();
+        apply(&mut control, Command::Found(Founding { cluster: 1 << 100, seed: 7, data_shards: 2 }));
+        apply(&mut control, Command::Assign { group: "a".into() });
+        let mut bytes = Vec::new();
+        control.write_image(&mut bytes);
+        // No tokens (none ever made, none there) and no nodes (version 0, none) are four zeros at the end.
+        assert_eq!(bytes.split_off(bytes.len() - 4), [0, 0, 0, 0]);
+        bytes[0] = WITHOUT_TOKENS;
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
+        bytes[0] = VERSION + 1;
+        assert_eq!(Control::read_image(&bytes), Err(Malformed::Version(VERSION + 1)));
     }
 
     #[test]

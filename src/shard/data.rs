@@ -300,7 +300,12 @@ impl Data {
                 }
                 self.settle_dead();
             }
-            Command::Assign { .. } | Command::ClusterSettings { .. } | Command::Found(_) | Command::Nodes(_) => {
+            Command::Assign { .. }
+            | Command::Nodes(_)
+            | Command::ClusterSettings { .. }
+            | Command::Found(_)
+            | Command::CreateToken(_)
+            | Command::RevokeToken { .. } => {
                 effects.void = Some("this is for the control shard".to_owned());
             }
         }

@@ -26,6 +26,7 @@ use super::emission::MAX_PICKS;
 use super::entry;
 use super::entry::Entry;
 use super::entry::Samples;
+use super::tokens::NewToken;
 use crate::model::Item;
 use crate::model::Kind;
 use crate::model::Pick;
@@ -61,7 +62,14 @@ fn commands() -> Vec<Command> {
         Command::Assign { group },
         Command::Found(Founding { cluster: 1 << 100, seed: 7, data_shards: 6 }),
         Command::ClusterSettings { version: 1, text: text("groups: {}") },
+        Command::CreateToken(token("people", Some(T0))),
+        Command::CreateToken(token("k8s-0", None)),
+        Command::RevokeToken { name: text("people"), by: text("k8s-0") },
     ]
+}
+
+fn token(name: &str, expires_ms: Option<i64>) -> NewToken {
+    NewToken { name: name.into(), hash: [0xa5; 32], hint: "wxyz".into(), by: "first".into(), expires_ms, first: false }
 }
 
 fn letter() -> DeadLetter {

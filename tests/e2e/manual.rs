@@ -65,7 +65,7 @@ fn commands_that_the_readme_names_exist() {
 }
 
 /// A running `sluice dev` with the arguments, and where it listens.
-fn dev(scratch: &Scratch, more: &[&str]) -> (Process, SocketAddr) {
+pub(super) fn dev(scratch: &Scratch, more: &[&str]) -> (Process, SocketAddr) {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let mut args = vec!["dev".to_owned(), "--listen".to_owned(), address.to_string()];
     args.extend(more.iter().map(|one| (*one).to_owned()));
@@ -147,7 +147,7 @@ fn dev_takes_a_real_kafka_and_its_page_has_the_block_to_paste() {
     let topic = format!("dev-{}", fastrand::u32(..));
     let scratch = Scratch::new("dev-kafka");
     let (_process, address) = dev(&scratch, &["--no-synthetic", "--kafka", &kafka.address(), "--topic", &topic]);
-    let page = seen_in_chromium(address, &scratch);
+    let page = seen_in_chromium(address, "", &scratch);
     assert!(page.contains("No Prometheus has written here yet"), "{page}");
     assert!(page.contains(&format!("url: http://{address}/api/v1/write")), "{page}");
     let load = Sender { group: "under-test".to_owned(), replica: "a".to_owned(), series: 3, interval: 200, offset: 0 }.start(address);
@@ -161,18 +161,24 @@ fn dev_takes_a_real_kafka_and_its_page_has_the_block_to_paste() {
         let sent: usize = account.acknowledged.values().map(|times| times.len()).sum();
         if rows == sent { Ok(()) } else { Err(format!("{rows} of {sent}")) }
     });
-    let page = seen_in_chromium(address, &scratch);
+    let page = seen_in_chromium(address, "", &scratch);
     assert!(page.contains("under-test") && !page.contains("class=\"loading\""), "the page shows the group: {page}");
 }
 
-/// The page as a browser has drawn it, after its first answers.
-fn seen_in_chromium(address: SocketAddr, scratch: &Scratch) -> String {
+/// The page, with this behind its `#`, as a browser has drawn it, after its first answers.
+pub(super) fn seen_in_chromium(address: SocketAddr, fragment: &str, scratch: &Scratch) -> String {
     let profile = format!("--user-data-dir={}", scratch.join("chromium").display());
     let quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"];
     let output = Command::new("timeout")
         .args(["60", "chromium"])
         .args(quiet)
-        .args(["--disable-component-update", &profile, "--virtual-time-budget=6000", "--dump-dom", &format!("http://{address}/")])
+        .args([
+            "--disable-component-update",
+            &profile,
+            "--virtual-time-budget=6000",
+            "--dump-dom",
+            &format!("http://{address}/#{fragment}"),
+        ])
         .output()
         .expect("timeout");
     String::from_utf8_lossy(&output.stdout).into_owned()

@@ -4,6 +4,7 @@ mod captures;
 mod cluster;
 mod crash;
 mod disk;
+mod door;
 mod failover;
 mod harness;
 mod letters;

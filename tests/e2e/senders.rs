@@ -27,7 +27,7 @@ const TARGET: &str = "127.0.0.1:9090";
 const SLUICE: &str = "127.0.0.1:9201";
 
 /// The text below a heading of the page, up to the next.
-fn section(heading: &str) -> String {
+pub(super) fn section(heading: &str) -> String {
     let page = std::fs::read_to_string(root().join("docs/senders.md")).expect("docs/senders.md");
     let begin = page.find(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("docs/senders.md has no `{heading}`"));
     let rest = &page[begin + 1..];
@@ -35,14 +35,14 @@ fn section(heading: &str) -> String {
 }
 
 /// The one block of a section in this language.
-fn block(heading: &str, language: &str) -> String {
+pub(super) fn block(heading: &str, language: &str) -> String {
     let blocks = blocks_of(&section(heading), language);
     assert_eq!(blocks.len(), 1, "docs/senders.md, `{heading}`: blocks of `{language}`");
     blocks[0].clone()
 }
 
 /// A text with every one of these replaced; each must be there, or the page has become another one than this test knows.
-fn typed(text: &str, changes: &[(&str, &str)]) -> String {
+pub(super) fn typed(text: &str, changes: &[(&str, &str)]) -> String {
     changes.iter().fold(text.to_owned(), |text, (from, to)| {
         assert!(text.contains(from), "the page does not say `{from}` any more:\n{text}");
         text.replace(from, to)

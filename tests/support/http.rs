@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::tls;
+use tokio_rustls::rustls::ClientConfig;
+
 /// A request or an answer: first line, headers as received, body.
 #[derive(Clone, Debug, Default)]
 pub struct Http {
@@ -42,7 +45,7 @@ impl Http {
     }
 
     /// Reads one; None at the end of the connection.
-    pub fn read(from: &mut BufReader<TcpStream>) -> std::io::Result<Option<Http>> {
+    pub fn read(from: &mut BufReader<impl Read>) -> std::io::Result<Option<Http>> {
         let mut message = Http::default();
         if from.read_line(&mut message.first)? == 0 {
             return Ok(None);
@@ -65,7 +68,7 @@ impl Http {
     }
 
     /// Writes it with its headers; the length is set anew.
-    pub fn write(&self, to: &mut TcpStream) -> std::io::Result<()> {
+    pub fn write(&self, to: &mut impl Write) -> std::io::Result<()> {
         let mut head = format!("{}\r\n", self.first);
         for (name, value) in &self.headers {
             if !name.eq_ignore_ascii_case("content-length") && !name.eq_ignore_ascii_case("transfer-encoding") {
@@ -84,7 +87,7 @@ impl Http {
     }
 }
 
-fn read_chunks(from: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u8>> {
+fn read_chunks(from: &mut BufReader<impl Read>) -> std::io::Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         let mut line = String::new();
@@ -99,16 +102,38 @@ fn read_chunks(from: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u8>> {
     }
 }
 
+/// A connection, with TLS or without.
+trait Wire: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Wire for T {}
+
 /// A connection to a server that is kept between requests.
 pub struct Client {
     address: SocketAddr,
     timeout: Duration,
-    connection: Option<BufReader<TcpStream>>,
+    secure: Option<Arc<ClientConfig>>,
+    token: Option<String>,
+    connection: Option<BufReader<Box<dyn Wire>>>,
 }
 
 impl Client {
     pub fn new(address: SocketAddr) -> Client {
-        Client { address, timeout: Duration::from_secs(30), connection: None }
+        Client { address, timeout: Duration::from_secs(30), secure: None, token: None, connection: None }
+    }
+
+    /// With TLS from now on.
+    pub fn secure(self, config: Arc<ClientConfig>) -> Client {
+        Client { secure: Some(config), connection: None, ..self }
+    }
+
+    /// With this token in each request.
+    pub fn with_token(self, token: &str) -> Client {
+        Client { token: Some(token.to_owned()), ..self }
+    }
+
+    /// The next request takes a connection of its own.
+    pub fn hang_up(&mut self) {
+        self.connection = None;
     }
 
     /// Sends a request and reads its answer; the connection is dropped after an error.
@@ -122,12 +147,20 @@ impl Client {
 
     fn exchange(&mut self, request: &Http) -> std::io::Result<Http> {
         if self.connection.is_none() {
-            let stream = TcpStream::connect_timeout(&self.address, self.timeout)?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(self.timeout))?;
+            let stream: Box<dyn Wire> = match &self.secure {
+                Some(config) => Box::new(tls::connect(config, self.address, "127.0.0.1")?),
+                None => {
+                    let stream = TcpStream::connect_timeout(&self.address, self.timeout)?;
+                    stream.set_nodelay(true)?;
+                    stream.set_read_timeout(Some(self.timeout))?;
+                    Box::new(stream)
+                }
+            };
             self.connection = Some(BufReader::new(stream));
         }
         let connection = self.connection.as_mut().expect("set above");
+        let mut request = request.clone();
+        request.headers.extend(self.token.iter().map(|token| ("Authorization".to_owned(), format!("Bearer {token}"))));
         request.write(connection.get_mut())?;
         Http::read(connection)?.ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
     }

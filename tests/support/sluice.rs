@@ -154,6 +154,7 @@ impl Sluice {
         let output = std::process::Command::new(BINARY)
             .args(args)
             .env("SLUICE_SERVER", format!("http://{}", self.address()))
+            .env("SLUICE_DATA_DIR", &self.data)
             .output()
             .expect("the binary");
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

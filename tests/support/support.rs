@@ -16,4 +16,5 @@ pub mod prompb;
 pub mod proxy;
 pub mod series;
 pub mod sluice;
+pub mod tls;
 pub mod trio;

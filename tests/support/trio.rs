@@ -17,6 +17,7 @@ pub struct Member {
 
 pub struct Trio {
     dir: PathBuf,
+    peers: Vec<u16>,
     pub nodes: Vec<Member>,
 }
 
@@ -41,7 +42,7 @@ impl Trio {
             );
             Member { name, sluice: Sluice::prepare_as(name, dir, port, &text) }
         };
-        Trio { dir, nodes: NAMES.into_iter().zip(&peers).map(node).collect() }
+        Trio { dir, nodes: NAMES.into_iter().zip(&peers).map(node).collect(), peers }
     }
 
     /// `prepare` once, `join` on each.
@@ -51,6 +52,11 @@ impl Trio {
         for node in &self.nodes {
             node.must(&["cluster", "join", &self.bundle(), "--config", &node.sluice.config(), "--node", node.name]);
         }
+    }
+
+    /// Where a node listens for the others.
+    pub fn peer_address(&self, node: usize) -> std::net::SocketAddr {
+        std::net::SocketAddr::from(([127, 0, 0, 1], self.peers[node]))
     }
 
     pub fn bundle(&self) -> String {
@@ -104,6 +110,10 @@ impl Member {
         Client::new(self.sluice.address()).call("GET", path).map_err(|error| error.to_string())
     }
 
+    pub fn post(&self, path: &str) -> Result<Http, String> {
+        Client::new(self.sluice.address()).call("POST", path).map_err(|error| error.to_string())
+    }
+
     pub fn json(&self, path: &str) -> Result<serde_json::Value, String> {
         let answer = self.get(path)?;
         serde_json::from_slice(&answer.body).map_err(|error| format!("{error}: {}", answer.text()))
@@ -116,7 +126,12 @@ impl Member {
     /// Runs a verb and gives what came of it.
     pub fn run(&self, args: &[&str]) -> Output {
         let server = format!("http://{}", self.sluice.address());
-        std::process::Command::new(BINARY).args(args).env("SLUICE_SERVER", server).output().expect("the binary")
+        std::process::Command::new(BINARY)
+            .args(args)
+            .env("SLUICE_SERVER", server)
+            .env("SLUICE_DATA_DIR", self.sluice.data())
+            .output()
+            .expect("the binary")
     }
 
     /// What it printed; an error is what it complained of.

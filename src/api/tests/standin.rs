@@ -12,6 +12,12 @@ use crate::node::offer::ProposeError;
 use crate::node::view::*;
 use crate::shard::command::Command;
 use crate::shard::command::DeadLetter;
+use crate::shard::control::Control;
+use crate::shard::control::ControlEffects;
+use crate::shard::entry;
+use crate::shard::entry::Entry;
+use crate::shard::tokens::NewToken;
+use crate::shard::tokens::Tokens;
 
 pub const NOW: i64 = 1_790_000_000_000;
 
@@ -80,6 +86,23 @@ impl Node for StandIn {
         self.proposed.lock().unwrap().push((shard.0, command));
         let result = if self.void { Err(ProposeError::Void("k8s-0 does not lead".into())) } else { Ok(Applied::default()) };
         Box::pin(async move { result })
+    }
+
+    fn tokens(&self) -> Arc<Tokens> {
+        let mut control = Control::default();
+        let new = |name: &str, expires_ms| NewToken {
+            name: name.into(),
+            hint: "wxyz".into(),
+            by: "first".into(),
+            expires_ms,
+            ..NewToken::default()
+        };
+        for new in [new("k8s-0", None), new("people", Some(NOW + 60 * 86_400_000))] {
+            let (mut entry, mut effects) = (Vec::new(), ControlEffects::default());
+            entry::encode(NOW - 60_000, &Entry::Command(Command::CreateToken(new)), &mut entry);
+            control.apply(control.applied + 1, &entry, &mut effects).unwrap();
+        }
+        control.tokens
     }
 
     fn dead(&self, shard: ShardId, sink: &str, after: u64, limit: usize) -> Result<Vec<(u64, DeadLetter)>, ReadError> {
@@ -175,6 +198,7 @@ pub fn deps(node: Arc<StandIn>) -> Deps {
         reload: Arc::new(|| Box::pin(async { Err(vec!["sinks[0].kafka.topic: missing".to_owned()]) })),
         not_ready: Arc::new(|| vec!["shard 3 has no leader".into()]),
         problems: Arc::new(Vec::new),
+        public_certificate_expires: Arc::new(|| Some(NOW + 86_400_000 * 60)),
         cluster: None,
         dev: Some(Arc::new(StandInDev)),
         pages: Arc::new(|path, _| (path == "/").then(|| serve::answer(StatusCode::OK, "text/html", "page"))),
