@@ -82,11 +82,9 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Of a listener at this address. Makes the node's own token, and writes it down for those on this host who may read it.
-    pub fn new(access: Access, listen: SocketAddr, data_dir: &Path) -> Result<(Guard, Token), Fault> {
+    /// Of a listener at this address. Makes the node's own token, too.
+    pub fn new(access: Access, listen: SocketAddr) -> Result<(Guard, Token), Fault> {
         let token = Token::make().map_err(|error| Fault::Start(format!("/dev/urandom: {error}")))?;
-        secret::write(&data_dir.join(token::LOCAL_FILE), &format!("{}\n", token.reveal()))
-            .map_err(|error| Fault::Start(error.to_string()))?;
         let guard = Guard {
             local: token.hash(),
             beyond_loopback: !is_loopback(listen.ip()),
@@ -211,6 +209,13 @@ impl Guard {
             remedy: NO_TOKEN.to_owned(),
         }]
     }
+}
+
+/// Writes the node's own token down, for those on this host who may read it. Only by the one process that has the data: another one, started by
+/// mistake, must not take the token's place.
+pub fn leave(token: &Token, data_dir: &Path) -> Result<(), String> {
+    let file = data_dir.join(token::LOCAL_FILE);
+    secret::write(&file, &format!("{}\n", token.reveal())).map_err(|error| error.to_string())
 }
 
 /// Every address of 127.0.0.0/8 and ::1, also written as IPv4 in IPv6.

@@ -21,6 +21,7 @@ use crate::app::certificates::Certificates;
 use crate::app::cluster::Membership;
 use crate::app::cluster::Nothing;
 use crate::app::cluster::Seen;
+use crate::app::guard;
 use crate::app::guard::Guard;
 use crate::app::guard::Known;
 use crate::app::make_data_dir;
@@ -40,6 +41,7 @@ use crate::ingest::Ingest;
 use crate::node::Handle;
 use crate::node::peers::Together;
 use crate::node::start::Node;
+use crate::secret::token::Token;
 use crate::serve;
 use crate::serve::Listener;
 use crate::shard::tokens::Tokens;
@@ -81,7 +83,7 @@ impl Running {
         // The socket first: a taken port is the commonest mistake, and it costs nothing to find out.
         let listener = Listener::bind(config.listen).await.map_err(|error| Fault::Start(error.to_string()))?;
         let address = listener.address();
-        let (guard, own_token) = Guard::new(config.access, address, &config.data_dir)?;
+        let (guard, own_token) = Guard::new(config.access, address)?;
         let guard = Arc::new(guard);
         guard.warnings(config.tls.is_some()).iter().for_each(|warning| tracing::warn!(listen = %address, "{warning}"));
         let (tell, fatal) = watch::channel(None);
@@ -95,25 +97,19 @@ impl Running {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&certificates).keep(stop.clone()));
         if let Some(membership) = &membership {
+            guard::leave(&own_token, &config.data_dir).map_err(Fault::Start)?; // `sluice cluster init` comes before the data
             let answerer = waiting(&config, address, &membership.seen, &certificates, &stop);
             entrance = entrance.open_for_now(guard.before(answerer));
         }
         let (node, sinks) = match &membership {
-            None => start_node(&config, tell).await?,
+            None => start_node(&config, &own_token, tell).await?,
             Some(membership) => start_member(&config, membership, tell).await?,
         };
         let handle = node.handle.clone();
-        let telemetry = Telemetry::default();
-        telemetry.register(|registry| guard.metrics().register(registry));
         let seen = membership.as_ref().map(|membership| Arc::clone(&membership.seen));
         guard.knows(Box::new(Heard { node: handle.clone(), seen: seen.clone() }));
         guard.problems().iter().for_each(|problem| tracing::error!("{}. {}", problem.text, problem.remedy));
         let ingest = Arc::new(Ingest::new(handle.clone(), &config.groups, &config.limits, desks()));
-        telemetry.register_process(clock::wall_ms());
-        telemetry.register(|registry| ingest.metrics().register(registry));
-        telemetry.register(|registry| served.register(registry));
-        let peers = seen.clone().map(|seen| Arc::new(move || seen.peers()) as metrics::Peers);
-        telemetry.register(|registry| metrics::register(registry, handle.clone(), Arc::clone(&sinks), Arc::clone(&certificates), peers));
         let name = config.name.clone();
         let parts = Parts {
             node: handle.clone(),
@@ -122,6 +118,8 @@ impl Running {
             certificates: Arc::clone(&certificates),
             guard: Arc::clone(&guard),
         };
+        let peers = seen.clone().map(|seen| Arc::new(move || seen.peers()) as metrics::Peers);
+        let telemetry = measured(&parts, &served, peers);
         let reload = Arc::new(Reload::new(config, file, parts));
         let deps = Deps {
             node: Arc::new(handle),
@@ -149,7 +147,6 @@ impl Running {
         };
         let door = front_door(Api::new(deps), ingest, node.handle.clone());
         let door = entrance.open(serve::Door { answerer: guard.before(door.answerer), gone: door.gone });
-        let mut tasks = JoinSet::new();
         if let Some(membership) = &membership {
             tasks.spawn(seats::keep(node.handle.clone(), Arc::clone(&membership.seen), stop.clone()));
         }
@@ -304,7 +301,7 @@ async fn start_member(
 }
 
 /// Disk, shards, settings, sinks.
-async fn start_node(config: &Config, tell: watch::Sender<Option<String>>) -> Result<(Node, Arc<SinkSet>), Fault> {
+async fn start_node(config: &Config, own_token: &Token, tell: watch::Sender<Option<String>>) -> Result<(Node, Arc<SinkSet>), Fault> {
     let node = open_node(config, None, tell).await?;
     let begun = async {
         node.handle.ready().await?;
@@ -316,7 +313,7 @@ async fn start_node(config: &Config, tell: watch::Sender<Option<String>>) -> Res
         Err(_) => Some(format!("the shards had no leader after {} s", READY_WITHIN.as_secs())),
     };
     let sinks = Arc::new(SinkSet::new(node.handle.clone(), tokio::runtime::Handle::current(), config));
-    let failed = failed.or_else(|| sinks.arrange(config).err());
+    let failed = failed.or_else(|| guard::leave(own_token, &config.data_dir).err()).or_else(|| sinks.arrange(config).err());
     if let Some(reason) = failed {
         let _ = tokio::task::spawn_blocking(move || node.stop()).await;
         return Err(Fault::Start(reason));
@@ -346,6 +343,19 @@ fn problems(certificates: &Arc<Certificates>, guard: &Arc<Guard>) -> Arc<dyn Fn(
         problems.extend(certificates.problems(clock::wall_ms()));
         problems
     })
+}
+
+/// All numbers of the node.
+fn measured(parts: &Parts, served: &serve::metrics::Metrics, peers: Option<metrics::Peers>) -> Telemetry {
+    let telemetry = Telemetry::default();
+    telemetry.register_process(clock::wall_ms());
+    telemetry.register(|registry| parts.ingest.metrics().register(registry));
+    telemetry.register(|registry| served.register(registry));
+    telemetry.register(|registry| parts.guard.metrics().register(registry));
+    telemetry.register(|registry| {
+        metrics::register(registry, parts.node.clone(), Arc::clone(&parts.sinks), Arc::clone(&parts.certificates), peers);
+    });
+    telemetry
 }
 
 /// What this node has heard of tokens.

@@ -390,3 +390,44 @@ fn a_cluster_beyond_loopback_begins_with_the_token_that_prepare_printed() {
     assert!(list.contains("people") && !list.contains("first"), "{list}");
     trio.nodes.iter_mut().for_each(|node| node.sluice.stop());
 }
+
+/// Typed in a network of its own, where an address beyond loopback reaches nobody.
+const BEYOND: &str = r#"
+python3 -c 'import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh22x", b"lo", 65))' # SIOCSIFFLAGS: up, running
+"$SLUICE" run --config "$FILE" >"$LOG" 2>&1 & node=$!
+asked() { curl -s -o "$LOG.answer" -w '%{http_code}' "$@"; }
+until [ "$(asked "$URL/-/ready")" = 200 ] || ! kill -0 $node; do :; done
+write() { asked "$@" -H 'Content-Type: application/x-protobuf' -H 'Content-Encoding: snappy' --data-binary @"$BODY" "$URL/api/v1/write"; }
+echo "early $(write) $(asked "$URL/api/v1/status") $(asked "$URL/") $("$SLUICE" status | grep -c 'there is no token')"
+token=$("$SLUICE" token create prometheus-a)
+echo "later $(write) $(write -H 'Authorization: Bearer slc_wrong') $(write -H "Authorization: Bearer $token") $(asked "$URL/metrics")"
+kill $node; wait $node
+"#;
+
+#[test]
+fn beyond_loopback_nobody_is_let_in_before_there_is_a_token_and_no_sender_loses_data_by_it() {
+    if !need(&[Peer::Curl, Peer::Python, Peer::Tmpfs]) {
+        return;
+    }
+    let scratch = Scratch::new("beyond");
+    let sluice = node(&scratch, "0.0.0.0", "");
+    let body = scratch.join("body");
+    std::fs::write(&body, sender("g", "a", 0).body(now_ms())).unwrap();
+    let output = Command::new("timeout")
+        .args(["60", "unshare", "--map-root-user", "--net", "bash", "-c", BEYOND])
+        .env("SLUICE", BINARY)
+        .env("FILE", sluice.config())
+        .env("LOG", sluice.log())
+        .env("BODY", &body)
+        .env("URL", format!("http://{}", sluice.address()))
+        .env("SLUICE_SERVER", format!("http://{}", sluice.address()))
+        .env("SLUICE_DATA_DIR", sluice.data())
+        .output()
+        .expect("timeout");
+    let (said, wrong) = (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned());
+    assert!(said.contains("early 503 401 200 1\n") && said.contains("later 401 401 204 401\n"), "{said}{wrong}");
+    let log = std::fs::read_to_string(sluice.log()).unwrap();
+    for words in ["cross the network in clear", "sluice token create NAME", "listen on 127.0.0.1", "allow_unauthenticated: true"] {
+        assert!(log.contains(words), "{words}: {log}");
+    }
+}

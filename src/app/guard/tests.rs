@@ -54,7 +54,8 @@ struct Scene {
 
 fn scene(listen: &str, access: Access, known: Option<(Arc<Tokens>, bool)>) -> Scene {
     let dir = tempfile::tempdir().unwrap();
-    let (guard, own) = Guard::new(access, listen.parse().unwrap(), dir.path()).unwrap();
+    let (guard, own) = Guard::new(access, listen.parse().unwrap()).unwrap();
+    leave(&own, dir.path()).unwrap();
     let local = std::fs::read_to_string(dir.path().join(token::LOCAL_FILE)).unwrap().trim().to_owned();
     assert_eq!(local, own.reveal());
     if let Some((tokens, current)) = known {
