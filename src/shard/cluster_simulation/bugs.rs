@@ -27,11 +27,13 @@ pub enum Bug {
     ApplyReadsClock,
     /// A new leader goes by its own clock, which is behind.
     ClockBehind,
+    /// A new leader proposes what it is asked before it has applied what its predecessors left, so before it knows their time.
+    AskedTooSoon,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 10] = [
+    pub const ALL: [Bug; 11] = [
         Bug::VoteNotSynced,
         Bug::EntriesNotSynced,
         Bug::AnsweredBeforeCommit,
@@ -42,5 +44,6 @@ impl Bug {
         Bug::BodyNotCopied,
         Bug::ApplyReadsClock,
         Bug::ClockBehind,
+        Bug::AskedTooSoon,
     ];
 }

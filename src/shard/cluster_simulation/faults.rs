@@ -13,6 +13,8 @@ pub enum Fault {
     /// All trouble ends.
     Heal,
     Crash(usize, Crash),
+    /// All machines lose power; they come back in any order.
+    Blackout,
     Start(usize),
     Pause(usize, i64),
     /// Ways between nodes are cut, until `Mended`.
@@ -60,6 +62,7 @@ pub fn draw(senders: usize, stage: &mut Stage) -> Fault {
         (Quiet, _) | (_, 0..=1) => Fault::Sender(stage.random.usize(..senders), sender(long, stage)),
         (_, 2) if theme != Quiet => Fault::Switch(stage.random.usize(..stage.shape.groups.len())),
         _ if theme == Quiet => Fault::Sender(stage.random.usize(..senders), sender(long, stage)),
+        (Crashes | Votes, 13..) => Fault::Blackout,
         (Crashes, _) | (All, 3..=5) => Fault::Crash(node, if stage.random.bool() { Crash::Kill } else { Crash::Power }),
         (Votes, 3..=9) => cut(node, stage),
         (Votes, _) => Fault::Crash(node, Crash::Power),
@@ -69,10 +72,16 @@ pub fn draw(senders: usize, stage: &mut Stage) -> Fault {
         (Disks, 3..=7) | (All, 11) => Fault::Slow(node, long),
         (Disks, 8..=12) | (All, 12) => Fault::Full(node, long),
         (Disks, _) => Fault::NoSpace(node, long),
-        (All, 13) => Fault::Clock(node, stage.random.i64(-900..=900)),
+        (All, 13) => clock(node, stage),
         (Kafka, 3..=8) | (All, 14) => Fault::KafkaCut(node),
         (Kafka, _) | (All, _) => Fault::KafkaAway(sink, long),
     }
+}
+
+/// Clocks are a second off at most, as a rule; a node whose time service is gone may be further off.
+fn clock(node: usize, stage: &mut Stage) -> Fault {
+    let most = if stage.one_in(3) { 8_000 } else { 900 };
+    Fault::Clock(node, stage.random.i64(-most..=most))
 }
 
 fn sender(long: i64, stage: &mut Stage) -> SenderFault {

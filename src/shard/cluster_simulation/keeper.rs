@@ -41,18 +41,9 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    pub fn new(now: i64) -> Keeper {
-        Keeper {
-            changed: false,
-            due: now,
-            image: now,
-            detect: now,
-            forget: now,
-            free: now,
-            begin: now - BEGIN,
-            image_at: None,
-            freed: Free::default(),
-        }
+    pub fn new() -> Keeper {
+        let (due, image, detect, forget, free, begin) = (0, 0, 0, 0, 0, -BEGIN);
+        Keeper { changed: false, due, image, detect, forget, free, begin, image_at: None, freed: Free::default() }
     }
 
     pub fn image_taken(&mut self, index: u64) {
@@ -74,7 +65,7 @@ fn passed(since: &mut i64, now: i64, every: i64) -> bool {
 impl Worker {
     /// Once a turn.
     pub(super) fn keep(&mut self, host: &Host, stage: &mut Stage, jobs: &mut Vec<Job>) {
-        let now = host.mono(stage.now);
+        let now = self.mono(host, stage);
         let at = self.at(host, stage);
         if self.member.replica.leads_surely() {
             if passed(&mut self.keeper.begin, now, BEGIN) {

@@ -155,6 +155,11 @@ impl Ledger {
         self.shards.iter().any(|shard| shard.requests.contains(&request))
     }
 
+    /// Terms that had a leader, of all shards.
+    pub fn terms(&self) -> usize {
+        self.leaders.len()
+    }
+
     /// Entries committed, of all shards.
     pub fn committed(&self) -> usize {
         self.shards.iter().map(|shard| shard.entries.len()).sum()

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::shape::Theme;
 use super::stage::Event;
 use super::stage::Mail;
 use super::stage::Stage;
+use raft::eraftpb::MessageType;
 
 /// The state of all ways.
 #[derive(Default)]
@@ -33,7 +35,13 @@ impl Stage {
         if self.network.cut.contains(&(from, to)) || to >= self.shape.nodes {
             return;
         }
-        let Some(delay) = self.way() else { return };
+        let Some(mut delay) = self.way() else { return };
+        if self.shape.theme == Theme::Votes
+            && matches!(&mail, Mail::Raft { message, .. } if message.msg_type() == MessageType::MsgRequestVote)
+        {
+            // So that two ask for a vote of the same term, one of them when the other has it.
+            delay += self.random.i64(0..300);
+        }
         // Only Raft's messages may come twice: the others are requests over connections.
         if matches!(mail, Mail::Raft { .. }) && self.random.u8(..) < self.network.loss / 2 {
             let again = delay + self.random.i64(0..1_000);

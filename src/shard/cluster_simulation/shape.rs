@@ -48,7 +48,7 @@ pub struct Shape {
 impl Shape {
     pub fn new(seed: u64, random: &mut Rng) -> Shape {
         use Theme::*;
-        let themes = [All, Crashes, Network, Pauses, Disks, Kafka, Votes, All, Crashes, Network, Quiet];
+        let themes = [All, Crashes, Network, Pauses, Disks, Kafka, Votes, All, Crashes, Network, Quiet, Votes];
         let theme = themes[(seed % themes.len() as u64) as usize];
         let groups: Vec<i64> = (0..random.usize(1..=3)).map(|_| [1_000, 1_000, 2_000, 5_000, 15_000][random.usize(..5)]).collect();
         let longest = groups.iter().max().copied().unwrap_or(0);

@@ -15,6 +15,7 @@ use super::ledger::Ledger;
 use super::network::Network;
 use super::sender::Request;
 use super::shape::Shape;
+use super::shape::Theme;
 use crate::model::ShardId;
 use crate::shard::command::Command;
 use crate::shard::replica::PeerMessage;
@@ -192,6 +193,7 @@ impl Stage {
             return true;
         }
         let many = match moment {
+            Moment::AfterVote if self.shape.theme == Theme::Votes => 3,
             Moment::AfterVote => self.shape.strike / 40,
             Moment::AfterCommit => self.shape.strike / 20,
             _ => self.shape.strike,
@@ -199,7 +201,7 @@ impl Stage {
         if self.healed || self.shape.strike == 0 || !self.one_in(many) {
             return false;
         }
-        let crash = if self.one_in(3) { Crash::Kill } else { Crash::Power };
+        let crash = if moment != Moment::AfterVote && self.one_in(3) { Crash::Kill } else { Crash::Power };
         self.crashing = Some((node, crash, moment));
         true
     }

@@ -46,10 +46,8 @@ pub fn judge(ledger: &Ledger, shape: &Shape) -> Verdict {
         promised.entry(item.series).or_default().insert(item.time);
     }
     for (series, promised) in &promised {
-        let interval = shape.groups[(series >> 32) as usize - 1];
-        let times: BTreeSet<i64> =
-            delivered.get(series).into_iter().flatten().filter(|row| row.kind == Kind::Float).map(|row| row.time).collect();
-        neighbours(*series, interval, &times, promised, &mut verdict);
+        let rows = delivered.get(series).map_or(&[][..], Vec::as_slice);
+        neighbours((*series, shape.groups[(series >> 32) as usize - 1]), rows, promised, &mut verdict);
     }
     verdict
 }
@@ -72,7 +70,10 @@ fn each(series: u64, rows: &[&Row], ledger: &Ledger) -> Result<(), String> {
     Ok(())
 }
 
-fn neighbours(series: u64, interval: i64, times: &BTreeSet<i64>, promised: &BTreeSet<i64>, verdict: &mut Verdict) {
+/// A stale marker that passed stands where a sample would: whoever came with one more than a minute later is too late (`dedup::rules`).
+fn neighbours((series, interval): (u64, i64), rows: &[&Row], promised: &BTreeSet<i64>, verdict: &mut Verdict) {
+    let times: BTreeSet<i64> = rows.iter().map(|row| row.time).collect();
+    let markers: BTreeSet<i64> = rows.iter().filter(|row| row.kind == Kind::Stale).map(|row| row.time).collect();
     let (Some(first), Some(last)) = (promised.first(), promised.last()) else { return };
     let tail = times.last().is_none_or(|newest| last - newest > interval * 16 / 10);
     let head = times.first().is_none_or(|oldest| oldest - first > interval * 16 / 10);
@@ -85,7 +86,7 @@ fn neighbours(series: u64, interval: i64, times: &BTreeSet<i64>, promised: &BTre
         if before < settled {
             continue;
         }
-        if distance * 100 < interval * 49 {
+        if distance * 100 < interval * 49 && !markers.contains(&before) && !markers.contains(&after) {
             verdict.flaws.push(format!("series {series:x}: {distance} ms between {before} and {after}"));
         }
         let inner = before + interval * 55 / 100..after - interval * 55 / 100;

@@ -16,6 +16,7 @@ use super::stage::Stage;
 use crate::dedup::detect::Detector;
 use crate::model::ShardId;
 use crate::shard::command::Command;
+use crate::shard::command::SwitchTo;
 use crate::shard::emission::Emission;
 use crate::shard::entry;
 use crate::shard::entry::Entry;
@@ -67,6 +68,8 @@ pub struct Worker {
     backlog: VecDeque<Offer>,
     waiters: BTreeMap<u64, (u64, Back)>,
     persisted: u64,
+    /// When the process began, by the node's clock; from then on its own counts.
+    started: i64,
     ticked: i64,
 }
 
@@ -79,13 +82,14 @@ impl Worker {
             mail: Waiting::default(),
             turn_at: i64::MAX,
             sinks: (0..sinks).map(Sink::new).collect(),
-            keeper: Keeper::new(host.mono(stage.now)),
+            keeper: Keeper::new(),
             detector: Detector::new(),
             recent: BTreeMap::new(),
             backlog: VecDeque::new(),
             waiters: BTreeMap::new(),
             persisted: 0,
-            ticked: host.mono(stage.now),
+            started: host.mono(stage.now),
+            ticked: 0,
         }
     }
 
@@ -104,7 +108,7 @@ impl Worker {
     }
 
     fn inputs(&mut self, host: &Host, stage: &mut Stage) {
-        let (mono, mut ticks) = (host.mono(stage.now), 0);
+        let (mono, mut ticks) = (self.mono(host, stage), 0);
         while self.ticked + TICK <= mono {
             self.ticked += TICK;
             if ticks < MOST_TICKS {
@@ -123,8 +127,16 @@ impl Worker {
         }
         let at = self.at(host, stage);
         for mut command in mail.commands {
-            if self.complete(&mut command, host).is_some() {
-                let _ = self.member.propose(at, &Entry::Command(command));
+            if self.complete(&mut command, host).is_none() {
+                continue;
+            }
+            let asked = Entry::Command(command);
+            if stage.has(Bug::AskedTooSoon) {
+                let mut encoded = Vec::new();
+                entry::encode(at, &asked, &mut encoded);
+                let _ = self.member.replica.propose(encoded, true);
+            } else {
+                let _ = self.member.propose(at, &asked);
             }
         }
         self.backlog.extend(mail.offers);
@@ -138,12 +150,18 @@ impl Worker {
 
     /// The time for entries proposed now.
     pub(super) fn at(&mut self, host: &Host, stage: &Stage) -> i64 {
-        let wall = host.wall(stage.now);
-        if stage.has(Bug::ClockBehind) { wall } else { self.member.stamp(host.mono(stage.now), wall) }
+        let (mono, wall) = (self.mono(host, stage), host.wall(stage.now));
+        if stage.has(Bug::ClockBehind) { wall } else { self.member.stamp(mono, wall) }
+    }
+
+    /// The process' clock that never goes back.
+    pub(super) fn mono(&self, host: &Host, stage: &Stage) -> i64 {
+        host.mono(stage.now) - self.started
     }
 
     /// Proposes an offer, or refuses it, or gives it back: later.
     fn offer(&mut self, at: i64, mut offer: Offer, host: &Host, stage: &mut Stage) -> Option<Offer> {
+        let mono = self.mono(host, stage);
         let State::Data(data) = &self.member.state else { return None };
         let parsed = entry::parse(&offer.encoded).map(|stamped| stamped.entry);
         let Ok(Entry::Samples(samples)) = parsed else { return None };
@@ -156,7 +174,7 @@ impl Worker {
         }
         let from_leader = data.leads(samples.group, samples.replica);
         if let Ok(digest) = Digest::parse(samples.digest) {
-            self.detector.observe(samples.group, samples.replica, (host.mono(stage.now) as u64, at), digest.iter());
+            self.detector.observe(samples.group, samples.replica, (mono as u64, at), digest.iter());
         }
         match self.member.propose_samples(at, from_leader, std::mem::take(&mut offer.encoded)) {
             Ok(_) if stage.has(Bug::AnsweredBeforeCommit) => host.answer(offer.back, true, stage),
@@ -170,6 +188,7 @@ impl Worker {
         let term = self.member.replica.hard_state().term;
         if self.member.replica.leads() && stage.ledger.leads(self.shard, term, host.node) {
             stage.say(|| format!("n{} leads shard {} in term {term}", host.node, self.shard.0));
+            self.hurry(stage);
         }
         if stage.strikes(host.node, Moment::BeforeSend) {
             return;
@@ -191,6 +210,15 @@ impl Worker {
         }
         if !turn.done.is_empty() {
             stage.strikes(host.node, Moment::AfterApply);
+        }
+    }
+
+    /// Somebody wants something of a new leader before it has applied what its predecessor left.
+    fn hurry(&mut self, stage: &mut Stage) {
+        if self.shard != ShardId::CONTROL && !stage.healed && stage.one_in(3) {
+            let group = format!("g{}", stage.random.usize(..stage.shape.groups.len()));
+            let to = ["a", "b"][stage.random.usize(..2)].to_owned();
+            self.mail.commands.push(Command::Switch(SwitchTo { group, to, reason: "trial".into(), ..SwitchTo::default() }));
         }
     }
 

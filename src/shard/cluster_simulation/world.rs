@@ -13,9 +13,12 @@ use super::sender;
 use super::sender::Sender;
 use super::shape::Shape;
 use super::sink;
+use super::stage::Caller;
 use super::stage::Crash;
 use super::stage::Event;
 use super::stage::Mail;
+use super::stage::Moment;
+use super::stage::ProcessEvent;
 use super::stage::Stage;
 use super::verdict;
 use crate::model::ShardId;
@@ -40,6 +43,8 @@ pub struct Outcome {
     pub rows: usize,
     pub promised: usize,
     pub crashes: usize,
+    /// Terms of all shards that had a leader.
+    pub terms: usize,
     /// Simulated ms.
     pub lasted: i64,
 }
@@ -104,8 +109,8 @@ impl World {
         }
         if let Some((node, crash, moment)) = self.stage.crashing.take() {
             self.stage.say(|| format!("n{node} crashes ({crash:?}, {moment:?})"));
-            let soon = if moment == super::stage::Moment::AfterVote { 400 } else { 10_000 };
-            let down = self.stage.random.i64(20..soon);
+            let soon = if moment == Moment::AfterVote { 150 } else { 10_000 };
+            let down = self.stage.random.i64(5..soon);
             self.crash(node, crash, down);
         }
         true
@@ -117,7 +122,7 @@ impl World {
         self.stage.after(down, Event::Fault(Fault::Start(node)));
     }
 
-    fn kafka_asked(&mut self, from: super::stage::Caller, request: kafka::Request) {
+    fn kafka_asked(&mut self, from: Caller, request: kafka::Request) {
         let stage = &mut self.stage;
         if self.kafka.away.get(&from.sink).is_some_and(|until| stage.now < *until) {
             return;
@@ -135,7 +140,7 @@ impl World {
             return;
         }
         if let Some(delay) = stage.way() {
-            let what = super::stage::ProcessEvent::Kafka(from, reply);
+            let what = ProcessEvent::Kafka(from, reply);
             stage.after(1 + delay, Event::Process { node: from.node, boot: from.boot, what });
         }
     }
@@ -159,6 +164,12 @@ impl World {
             Fault::Crash(node, crash) => {
                 let down = stage.random.i64(50..20_000);
                 self.crash(node, crash, down);
+            }
+            Fault::Blackout => {
+                for node in 0..self.nodes.len() {
+                    let down = self.stage.random.i64(20..1_500);
+                    self.crash(node, Crash::Power, down);
+                }
             }
             Fault::Start(node) => self.nodes[node].start(stage),
             Fault::Pause(node, long) if self.nodes[node].process.is_some() => self.nodes[node].host.paused = now + long,
@@ -272,6 +283,7 @@ impl World {
             rows: ledger.shards.iter().map(|shard| shard.rows.len()).sum(),
             promised: ledger.promised.len(),
             crashes: self.crashes,
+            terms: ledger.terms(),
             lasted: self.stage.now,
             ..Outcome::default()
         };
