@@ -7,7 +7,7 @@
 //! plays so many, `FROM=n` begins elsewhere (`scripts/simulate`).
 //!
 //! Not covered yet: snapshots and lost disks, changes of membership, changes of settings and sinks while running, budgets, dead letters, the mark of
-//! what was acknowledged, drains and orderly stops. The shell is written after `node`'s and `forward`'s, whose own threads are not run here.
+//! what was acknowledged, drains, and times so far off that a node should not lead. The shell is written after `node`'s and `forward`'s, whose own threads are not run here.
 
 mod bugs;
 mod disk;

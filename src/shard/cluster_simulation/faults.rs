@@ -13,6 +13,10 @@ pub enum Fault {
     /// All trouble ends.
     Heal,
     Crash(usize, Crash),
+    /// A process stops in order, and starts again after so long.
+    Stop(usize, i64),
+    /// Hands over, and now it is gone.
+    Stopped(usize, i64),
     /// All machines lose power; they come back in any order.
     Blackout,
     Start(usize),
@@ -36,7 +40,7 @@ pub enum Fault {
     KafkaMended(usize),
     /// A sender stops, is cut off, or dies.
     Sender(usize, SenderFault),
-    /// An operator wants another leader in a group.
+    /// An operator wants another leader in a group, or holds or lets go of the one it has.
     Switch(usize),
 }
 
@@ -62,6 +66,7 @@ pub fn draw(senders: usize, stage: &mut Stage) -> Fault {
         (Quiet, _) | (_, 0..=1) => Fault::Sender(stage.random.usize(..senders), sender(long, stage)),
         (_, 2) if theme != Quiet => Fault::Switch(stage.random.usize(..stage.shape.groups.len())),
         _ if theme == Quiet => Fault::Sender(stage.random.usize(..senders), sender(long, stage)),
+        (Crashes | All, 3) => Fault::Stop(node, long),
         (Crashes | Votes, 13..) => Fault::Blackout,
         (Crashes, _) | (All, 3..=5) => Fault::Crash(node, if stage.random.bool() { Crash::Kill } else { Crash::Power }),
         (Votes, 3..=9) => cut(node, stage),

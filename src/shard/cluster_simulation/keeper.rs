@@ -115,7 +115,7 @@ impl Worker {
                     policy: Policy::Refuse,
                 };
                 let sinks = (0..stage.shape.sinks).map(sink).collect();
-                Command::Settings(ShardSettings { version: 1, sinks, ..ShardSettings::default() })
+                Command::Settings(ShardSettings { version: 1, sinks, waiting_bytes: stage.shape.waiting, ..ShardSettings::default() })
             }
             _ => return,
         };

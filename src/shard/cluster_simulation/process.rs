@@ -1,7 +1,7 @@
 //! A node: its clocks and its disk, which stay, and the process that runs on them: a worker a shard, one writer, and what `node::Handle` does for
 //! requests (which shard, where it is led, pass on and relay the answer).
 //!
-//! Left out: bounds of queues, the mark of what was acknowledged, stopping in order (a process here only ever crashes).
+//! Left out: bounds of queues, the mark of what was acknowledged, the last image of an orderly stop.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -48,8 +48,8 @@ const LIMITS: Limits = Limits {
     heartbeat_ticks: 1,
     message_bytes: 2_000,
     inflight: 8,
-    uncommitted_bytes: 64 << 10,
-    reserved_bytes: 8 << 10,
+    uncommitted_bytes: 4_000,
+    reserved_bytes: 1_000,
     committed_bytes: 2_000,
     tail_bytes: 1_000,
 };
@@ -163,6 +163,17 @@ impl Node {
         if self.process.take().is_some() {
             self.host.disk.borrow_mut().crash(crash, &mut stage.random);
             self.host.paused = 0;
+        }
+    }
+
+    /// It is told to stop: what it leads goes to others first (`node::worker`).
+    pub fn hand_over(&mut self, stage: &mut Stage) {
+        let (host, Some(process)) = (&self.host, &mut self.process) else { return };
+        for shard in 0..process.workers.len() {
+            if process.workers[shard].member.replica.hand_over() {
+                stage.say(|| format!("n{} hands shard {shard} over", host.node));
+            }
+            process.wake(host, shard, stage);
         }
     }
 

@@ -43,6 +43,8 @@ pub struct Shape {
     /// Between two images, and between two looks at what may be deleted, ms.
     pub image: i64,
     pub free: i64,
+    /// Memory that may wait for a twin, bytes.
+    pub waiting: u64,
 }
 
 impl Shape {
@@ -70,6 +72,8 @@ impl Shape {
             tempo: if theme == Votes { random.i64(400..2_500) } else { random.i64(1_500..12_000) },
             image: random.i64(3_000..20_000),
             free: random.i64(500..4_000),
+            // Ten samples or so, or as many as there are.
+            waiting: if random.u8(..6) == 0 { 240 } else { 64 << 20 },
         }
     }
 }

@@ -171,6 +171,12 @@ impl World {
                     self.crash(node, Crash::Power, down);
                 }
             }
+            Fault::Stop(node, long) => {
+                self.nodes[node].hand_over(stage);
+                let soon = stage.random.i64(1..1_000);
+                stage.after(soon, Event::Fault(Fault::Stopped(node, long)));
+            }
+            Fault::Stopped(node, long) => self.crash(node, Crash::Kill, long),
             Fault::Start(node) => self.nodes[node].start(stage),
             Fault::Pause(node, long) if self.nodes[node].process.is_some() => self.nodes[node].host.paused = now + long,
             Fault::Pause(..) => {}
@@ -207,8 +213,12 @@ impl World {
     fn switch(&mut self, group: usize) {
         let name = format!("g{group}");
         let to = ["a", "b"][self.stage.random.usize(..2)].to_owned();
+        let command = match self.stage.random.u8(..6) {
+            0 => Command::Pin { group: name, replica: Some(to) },
+            1 | 2 => Command::Pin { group: name, replica: None },
+            _ => Command::Switch(SwitchTo { group: name, to, reason: "trial".into(), ..SwitchTo::default() }),
+        };
         for shard in (1..=self.stage.shape.data_shards).map(ShardId) {
-            let command = Command::Switch(SwitchTo { group: name.clone(), to: to.clone(), reason: "trial".into(), ..SwitchTo::default() });
             for node in 0..self.nodes.len() {
                 self.stage.after(1, Event::Mail { node, mail: Mail::Ask { shard, command: command.clone() } });
             }
