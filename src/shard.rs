@@ -5,6 +5,8 @@
 //!
 //! Left out on purpose: which samples pass (`dedup`), the disk (`store`), when something is proposed (`node`).
 
+#[cfg(test)]
+mod cluster_simulation;
 pub mod codec;
 pub mod command;
 pub mod control;

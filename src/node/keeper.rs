@@ -100,7 +100,7 @@ impl Worker {
             }
         } else {
             self.forget_observations();
-            self.keeper.image_at = None; // it may never be committed
+            (self.keeper.image_at, self.keeper.founding) = (None, false); // they may never be committed
         }
         if passed(&mut self.keeper.free, now, self.timing.free) {
             self.free()?;

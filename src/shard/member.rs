@@ -282,8 +282,11 @@ impl<D: Disk> Member<D> {
         self.replica.propose(encoded, false)
     }
 
-    /// Proposes anything else.
+    /// Proposes anything else. A new leader is none yet for this: before it has applied what its predecessors left it does not know their time.
     pub fn propose(&mut self, at: i64, entry: &Entry<'_>) -> Result<Place, Refused> {
+        if !self.replica.leads_surely() {
+            return Err(Refused::NotLeader(self.replica.leader()));
+        }
         let mut encoded = Vec::new();
         entry::encode(at, entry, &mut encoded);
         self.replica.propose(encoded, true)

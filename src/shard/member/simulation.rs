@@ -23,19 +23,19 @@ use crate::wire::digest;
 use crate::wire::pack::Packing;
 use crate::wire::remote_write::Protocol;
 
-/// What a disk holds.
+/// What a disk holds of one shard.
 #[derive(Clone, Default)]
-struct Contents {
-    known: Remembered,
+pub(crate) struct Contents {
+    pub known: Remembered,
     leader: BTreeMap<u64, Vec<u8>>,
     standby: BTreeMap<u64, Vec<u8>>,
-    emissions: BTreeMap<u64, Emission>,
-    image: Option<Vec<u8>>,
+    pub emissions: BTreeMap<u64, Emission>,
+    pub image: Option<Vec<u8>>,
 }
 
 /// One write, atomic.
 #[derive(Clone)]
-enum Record {
+pub(crate) enum Record {
     Log { number: u64, entries: Vec<(u64, Vec<u8>)>, void: Option<(u64, u64)>, terms: Vec<(u64, u64)>, hard: HardState },
     Emission(Emission),
     Copy(u64),
@@ -43,8 +43,32 @@ enum Record {
     Free(Free),
 }
 
+impl Record {
+    /// As it is written; `None`: of no concern to these disks.
+    pub fn of(op: Op) -> Option<Record> {
+        Some(match op {
+            Op::Log(write) => {
+                let entries = write.entries.iter().map(|entry| (entry.index, to_stored(entry).into_owned())).collect();
+                Record::Log { number: write.number, entries, void: write.void, terms: write.terms, hard: write.hard_state }
+            }
+            Op::Emission(emission) => Record::Emission((*emission).clone()),
+            Op::Copy(index) => Record::Copy(index),
+            Op::Image(image) => Record::Image(image.sealed, image.hard_state),
+            Op::Free(free) => Record::Free(free),
+            Op::Dead(..) | Op::Resent(_) | Op::Members(_) => return None,
+            // Nobody is away for long enough to need one.
+            Op::Staged(_) | Op::Stage(..) | Op::Unstage(_) | Op::Install(_) => return None,
+        })
+    }
+}
+
 impl Contents {
-    fn put(&mut self, record: Record) {
+    /// What a disk holds of a member that has not begun yet.
+    pub fn fresh(voters: &[u64]) -> Contents {
+        Contents { known: Remembered::fresh(voters.to_vec()), ..Contents::default() }
+    }
+
+    pub fn put(&mut self, record: Record) {
         match record {
             Record::Log { number: _, entries, void, terms, hard } => {
                 if let Some((from, to)) = void {
@@ -79,7 +103,7 @@ impl Contents {
         }
     }
 
-    fn entry(&self, index: u64) -> Option<&Vec<u8>> {
+    pub fn entry(&self, index: u64) -> Option<&Vec<u8>> {
         self.leader.get(&index).or(self.standby.get(&index))
     }
 }
@@ -95,21 +119,10 @@ struct Forgetful {
 
 impl Forgetful {
     fn write(&mut self, op: Op) {
-        let record = match op {
-            Op::Log(write) => {
-                let entries = write.entries.iter().map(|entry| (entry.index, to_stored(entry).into_owned())).collect();
-                Record::Log { number: write.number, entries, void: write.void, terms: write.terms, hard: write.hard_state }
-            }
-            Op::Emission(emission) => Record::Emission((*emission).clone()),
-            Op::Copy(index) => Record::Copy(index),
-            Op::Image(image) => Record::Image(image.sealed, image.hard_state),
-            Op::Free(free) => Record::Free(free),
-            Op::Dead(..) | Op::Resent(_) | Op::Members(_) => return,
-            // One member alone takes no snapshot.
-            Op::Staged(_) | Op::Stage(..) | Op::Unstage(_) | Op::Install(_) => return,
-        };
-        self.seen.put(record.clone());
-        self.unsynced.push(record);
+        if let Some(record) = Record::of(op) {
+            self.seen.put(record.clone());
+            self.unsynced.push(record);
+        }
     }
 
     /// Makes the first so many records durable; the number of the last log write that is.
@@ -193,7 +206,7 @@ impl World {
         };
         {
             let mut disk = world.disk.0.borrow_mut();
-            disk.synced.known = Remembered::fresh(vec![7]);
+            disk.synced = Contents::fresh(&[7]);
             disk.seen = disk.synced.clone();
         }
         world.open();

@@ -1,0 +1,49 @@
+//! Bugs that are planted to see them found: the simulation of a cluster that keeps every promise proves something only if a cluster that breaks
+//! one is caught.
+//!
+//! Each is a line or two in the simulated shell (`disk` and `process`, `worker`, `keeper`, `sink`), where the shells of production could have them, too.
+//! Left out: a snapshot without the undelivered log, until there are snapshots.
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// The disk says "durable" of a vote when it has only taken it.
+    VoteNotSynced,
+    /// The same of entries.
+    EntriesNotSynced,
+    /// A sender hears 2xx when its request has been proposed.
+    AnsweredBeforeCommit,
+    /// A sink commits its position, then sends the rows.
+    PositionBeforeRows,
+    /// A sink that begins does not fence its predecessor.
+    NotFenced,
+    /// The log is cut at the image, whatever waits.
+    CutBeforeJudged,
+    /// The log is cut at what this member needs, whatever the others lack.
+    CutForgetsOthers,
+    /// What a standby sent and apply emits is not copied to where it outlives the standby's part of the log.
+    BodyNotCopied,
+    /// Apply takes the time from the clock instead of the entry.
+    ApplyReadsClock,
+    /// A new leader goes by its own clock, which is behind.
+    ClockBehind,
+    /// A new leader proposes what it is asked before it has applied what its predecessors left, so before it knows their time.
+    AskedTooSoon,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Bug; 11] = [
+        Bug::VoteNotSynced,
+        Bug::EntriesNotSynced,
+        Bug::AnsweredBeforeCommit,
+        Bug::PositionBeforeRows,
+        Bug::NotFenced,
+        Bug::CutBeforeJudged,
+        Bug::CutForgetsOthers,
+        Bug::BodyNotCopied,
+        Bug::ApplyReadsClock,
+        Bug::ClockBehind,
+        Bug::AskedTooSoon,
+    ];
+}

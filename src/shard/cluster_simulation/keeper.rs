@@ -1,0 +1,167 @@
+//! A shard's housekeeping: `node::keeper` without threads and views. What is due, images, forgetting, detection, giving back space, each as often
+//! as `node` does it or oftener; all by proposing entries, but for deleting.
+//!
+//! Left out: budgets, and replicas that were silent for an hour.
+
+use super::bugs::Bug;
+use super::process::Host;
+use super::process::Job;
+use super::sink;
+use super::stage::Stage;
+use super::worker::Worker;
+use crate::shard::command::Command;
+use crate::shard::command::Founding;
+use crate::shard::command::Policy;
+use crate::shard::command::ShardSettings;
+use crate::shard::command::SinkSettings;
+use crate::shard::command::Start;
+use crate::shard::command::SwitchTo;
+use crate::shard::entry::Entry;
+use crate::shard::member::Free;
+use crate::shard::member::Op;
+use crate::shard::member::State;
+
+/// Between two `Tick` entries, looks at who should lead, rounds of forgetting, proposals of what a new shard needs, ms.
+const DUE: i64 = 250;
+const DETECT: i64 = 500;
+const FORGET: i64 = 15_000;
+const BEGIN: i64 = 1_000;
+
+/// When what was done last, by the process' own clock.
+pub struct Keeper {
+    pub changed: bool,
+    due: i64,
+    image: i64,
+    detect: i64,
+    forget: i64,
+    free: i64,
+    begin: i64,
+    image_at: Option<u64>,
+    freed: Free,
+}
+
+impl Keeper {
+    pub fn new() -> Keeper {
+        let (due, image, detect, forget, free, begin) = (0, 0, 0, 0, 0, -BEGIN);
+        Keeper { changed: false, due, image, detect, forget, free, begin, image_at: None, freed: Free::default() }
+    }
+
+    pub fn image_taken(&mut self, index: u64) {
+        if self.image_at.is_none_or(|at| at <= index) {
+            self.image_at = None;
+        }
+        self.changed = false;
+    }
+}
+
+fn passed(since: &mut i64, now: i64, every: i64) -> bool {
+    let passed = now - *since >= every;
+    if passed {
+        *since = now;
+    }
+    passed
+}
+
+impl Worker {
+    /// Once a turn.
+    pub(super) fn keep(&mut self, host: &Host, stage: &mut Stage, jobs: &mut Vec<Job>) {
+        let now = self.mono(host, stage);
+        let at = self.at(host, stage);
+        if self.member.replica.leads_surely() {
+            if passed(&mut self.keeper.begin, now, BEGIN) {
+                self.begin(at, stage);
+            }
+            if now - self.keeper.due >= DUE
+                && matches!(&self.member.state, State::Data(data) if data.next_due().is_some_and(|due| due <= at))
+            {
+                self.keeper.due = now;
+                let _ = self.member.propose(at, &Entry::Tick);
+            }
+            let old = now - self.keeper.image >= stage.shape.image;
+            if self.keeper.changed
+                && old
+                && self.keeper.image_at.is_none()
+                && let Ok(place) = self.member.propose(at, &Entry::Image)
+            {
+                (self.keeper.image_at, self.keeper.image) = (Some(place.index), now);
+            }
+            if passed(&mut self.keeper.forget, now, FORGET) {
+                self.forget(at);
+            }
+            if passed(&mut self.keeper.detect, now, DETECT) {
+                self.detect(now, at, stage);
+            }
+        } else {
+            self.detector = Default::default();
+            self.keeper.image_at = None;
+        }
+        if passed(&mut self.keeper.free, now, stage.shape.free) {
+            self.free(host, stage, jobs);
+        }
+    }
+
+    /// What a shard needs at its very beginning.
+    fn begin(&mut self, at: i64, stage: &Stage) {
+        let command = match &self.member.state {
+            State::Control(control) if control.founding.is_none() => {
+                Command::Found(Founding { cluster: 7, seed: 99, data_shards: stage.shape.data_shards })
+            }
+            State::Data(data) if data.settings.version == 0 => {
+                let sink = |number| SinkSettings {
+                    name: sink::name(number),
+                    start: Start::Oldest,
+                    budget_bytes: u64::MAX,
+                    budget_ms: i64::MAX,
+                    policy: Policy::Refuse,
+                };
+                let sinks = (0..stage.shape.sinks).map(sink).collect();
+                Command::Settings(ShardSettings { version: 1, sinks, waiting_bytes: stage.shape.waiting, ..ShardSettings::default() })
+            }
+            _ => return,
+        };
+        let _ = self.member.propose(at, &Entry::Command(command));
+    }
+
+    fn forget(&mut self, at: i64) {
+        let State::Data(data) = &self.member.state else { return };
+        for group in data.groups.keys().cloned().collect::<Vec<_>>() {
+            let _ = self.member.propose(at, &Entry::Forget { group: &group });
+        }
+    }
+
+    fn detect(&mut self, now: i64, at: i64, stage: &Stage) {
+        let State::Data(data) = &self.member.state else { return };
+        let findings = self.detector.check(now as u64, data.groups.values().map(|place| &place.group));
+        for found in findings.proposals {
+            stage.say(|| format!("shard {}: {} should go to {} ({})", self.shard.0, found.group, found.to, found.reason));
+            let (group, from, to, reason, evidence) = (found.group, found.from, found.to, found.reason.to_owned(), found.evidence);
+            let _ = self.member.propose(at, &Entry::Command(Command::Switch(SwitchTo { group, from, to, reason, evidence })));
+        }
+    }
+
+    /// Deletes what nobody needs.
+    fn free(&mut self, host: &Host, stage: &mut Stage, jobs: &mut Vec<Job>) {
+        let floor = match &self.member.state {
+            State::Data(data) => {
+                let done = data.sinks.slowest().unwrap_or(data.emissions);
+                self.emission(done + 1, host).map(|emission| emission.floor)
+            }
+            State::Control(_) => None,
+        };
+        if stage.has(Bug::CutForgetsOthers) {
+            let own = self.member.replica.last().index;
+            self.member.replica.learn_floor(own);
+        }
+        let Some(mut free) = self.member.free(|_| floor) else { return };
+        if let State::Data(data) = &self.member.state
+            && stage.has(Bug::CutBeforeJudged)
+        {
+            free.truncated = self.member.replica.truncate(data.image.0).unwrap_or(self.member.replica.known().truncated);
+            free.standby_below = free.truncated.index + 1;
+        }
+        if free != self.keeper.freed {
+            self.keeper.freed = free;
+            self.write(Op::Free(free), stage, jobs);
+        }
+    }
+}
