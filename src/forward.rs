@@ -7,6 +7,7 @@
 pub mod adapter;
 pub mod format;
 pub mod kafka;
+pub mod label_text;
 pub mod measure;
 pub mod mock;
 pub mod pack;

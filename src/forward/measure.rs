@@ -55,7 +55,7 @@ pub fn encode_rows(count: u64) -> RowCost {
     let series = series(2000);
     let labels: Vec<Vec<Label<'_>>> =
         series.iter().map(|labels| labels.iter().map(|(name, value)| Label::new(0, name, value)).collect()).collect();
-    let encoder = RowEncoder::new(Columns::default());
+    let mut encoder = RowEncoder::new(Columns::default());
     let mut out = Vec::with_capacity(300_000);
     let mut bytes = 0;
     let began = cpu(ClockId::ThreadCPUTime);

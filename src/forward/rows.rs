@@ -4,8 +4,9 @@
 //! columns in their configured order, `late`, `labels`. Whatever changes here that a reader could notice takes a new contract number.
 //! No allocation a row, no cache of label text per series either: at a million series it would hold half a gigabyte to save 0.1 µs.
 
-use crate::forward::format::{COLUMNS_MAX, Columns};
-use crate::forward::text::{push_finite, push_integer, push_number_or_null, push_text, push_unsigned};
+use crate::forward::format::Columns;
+use crate::forward::label_text::LabelText;
+use crate::forward::text::{push_finite, push_integer, push_number_or_null, push_unsigned};
 use crate::wire::histogram::Count;
 use crate::wire::histogram::Histogram;
 use crate::wire::histogram::Side;
@@ -41,96 +42,47 @@ pub struct Row<'a> {
     pub item: u32,
 }
 
-/// Writes rows. One a worker, for its scratch.
+/// Writes rows. One a worker, for what it remembers of the row before.
 #[derive(Clone, Debug)]
 pub struct RowEncoder {
-    columns: Columns,
+    labels: LabelText,
 }
 
 impl RowEncoder {
     /// Rows with these columns.
     pub fn new(columns: Columns) -> RowEncoder {
-        RowEncoder { columns }
+        RowEncoder { labels: LabelText::new(columns) }
     }
 
     /// Appends the row, without a line feed. False (and nothing appended): this point has no row (an exemplar).
-    pub fn encode(&self, row: &Row<'_>, out: &mut Vec<u8>) -> bool {
+    pub fn encode(&mut self, row: &Row<'_>, out: &mut Vec<u8>) -> bool {
         if matches!(row.value, Value::Exemplar) {
             return false;
         }
-        let mut columns = [0_u32; COLUMNS_MAX];
-        let mut top = 0_u32;
-        let mut rest = 0_u128;
-        let mut name = "";
-        for (at, label) in row.labels.iter().enumerate() {
-            if let Some(place) = self.columns.place(label.name) {
-                columns[place] = at as u32;
-                top |= 1 << place;
-            } else if label.name == "__name__" {
-                name = label.value;
-            } else if at < 128 {
-                rest |= 1 << at;
-            }
-        }
-        out.reserve(160);
+        let labels = &mut self.labels;
+        labels.follow(row.labels);
+        out.reserve(labels.name().len() + labels.top().len() + labels.rest().len() + 128);
         out.extend_from_slice(b"{\"ts\":");
         push_integer(out, row.time);
         out.extend_from_slice(b",\"name\":\"");
-        push_text(out, name);
+        out.extend_from_slice(labels.name());
         out.extend_from_slice(b"\",\"v\":");
         push_value(out, &row.value);
-        while top != 0 {
-            let place = top.trailing_zeros() as usize;
-            top &= top - 1;
-            out.push(b',');
-            push_pair(out, &row.labels[columns[place] as usize]);
-        }
+        out.extend_from_slice(labels.top());
         if row.late {
             out.extend_from_slice(b",\"late\":true");
         }
         out.extend_from_slice(b",\"labels\":{");
-        let before = out.len();
-        while rest != 0 {
-            let at = rest.trailing_zeros() as usize;
-            rest &= rest - 1;
-            push_pair(out, &row.labels[at]);
-            out.push(b',');
-        }
-        if row.labels.len() > 128 {
-            self.push_labels_beyond(row, out);
-        }
-        if out.len() > before {
-            out.pop();
-        }
+        out.extend_from_slice(labels.rest());
         out.extend_from_slice(b"}}");
+        labels.shrink();
         true
     }
-
-    /// The labels after the 128th: rare, so they are looked at a second time instead of being remembered.
-    #[cold]
-    fn push_labels_beyond(&self, row: &Row<'_>, out: &mut Vec<u8>) {
-        for label in &row.labels[128..] {
-            if label.name != "__name__" && self.columns.place(label.name).is_none() {
-                push_pair(out, label);
-                out.push(b',');
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn push_pair(out: &mut Vec<u8>, label: &Label<'_>) {
-    out.reserve(label.name.len() + label.value.len() + 8);
-    out.push(b'"');
-    push_text(out, label.name);
-    out.extend_from_slice(b"\":\"");
-    push_text(out, label.value);
-    out.push(b'"');
 }
 
 /// What follows `"v":`.
 #[inline]
-fn push_value(out: &mut Vec<u8>, value: &Value<'_>) {
+pub(super) fn push_value(out: &mut Vec<u8>, value: &Value<'_>) {
     match value {
         Value::Float(number) if number.is_finite() => push_finite(out, *number),
         Value::Float(number) if number.is_nan() => out.extend_from_slice(b"null,\"nan\":true"),

@@ -6,7 +6,9 @@ use crate::forward::format::Columns;
 use crate::forward::rows::Row;
 use crate::forward::rows::RowEncoder;
 use crate::forward::rows::Value;
+use crate::forward::rows::push_value;
 use crate::model::Kind;
+use crate::mutate::seeds;
 use crate::wire::capture;
 use crate::wire::histogram::Count;
 use crate::wire::histogram::Histogram;
@@ -127,9 +129,52 @@ fn a_native_histogram_is_an_object_with_absolute_counts() {
     check(&UP[..1], Value::Histogram(&floats), false, expect);
 }
 
+/// The row as docs/rows.md words it, without memory of any other and without haste.
+fn plainly(columns: &[&str], row: &Row<'_>) -> String {
+    let pair = |label: &Label<'_>| format!("{}:{}", Json::from(label.name), Json::from(label.value));
+    let find = |name: &str| row.labels.iter().find(|label| label.name == name);
+    let mut value = Vec::new();
+    push_value(&mut value, &row.value);
+    let top: String = columns.iter().filter_map(|name| find(name)).map(|label| format!(",{}", pair(label))).collect();
+    let rest = row.labels.iter().filter(|label| label.name != "__name__" && !columns.contains(&label.name)).map(pair);
+    format!(
+        "{{\"ts\":{},\"name\":{},\"v\":{}{top}{},\"labels\":{{{}}}}}",
+        row.time,
+        Json::from(find("__name__").map_or("", |label| label.value)),
+        String::from_utf8(value).unwrap(),
+        if row.late { ",\"late\":true" } else { "" },
+        rest.collect::<Vec<_>>().join(",")
+    )
+}
+
+#[test]
+fn a_row_does_not_depend_on_the_row_before() {
+    const COLUMNS: [&str; 3] = ["c", "job", "a"];
+    const NAMES: [&str; 9] = ["__name__", "a", "b", "c", "d", "e", "job", "zone", "zz"];
+    const VALUES: [&str; 7] = ["", "x", "y", "longer than the others", "\"", "a\\b\n", "上海"];
+    for seed in seeds(2_000) {
+        let random = &mut fastrand::Rng::with_seed(seed);
+        let mut encoder = RowEncoder::new(Columns::new(&COLUMNS).unwrap());
+        let mut values = [0; NAMES.len()];
+        for number in 0..30 {
+            // Mostly one label changes, comes or goes (value 0), as from series to series of a scrape.
+            for _ in 0..[0, 1, 1, 1, 2, 9][random.usize(0..6)] {
+                values[random.usize(0..NAMES.len())] = random.usize(0..VALUES.len());
+            }
+            let there = NAMES.iter().zip(values).filter(|(_, value)| *value > 0);
+            let labels: Vec<Label<'_>> = there.map(|(name, value)| Label::new(3, name, VALUES[value])).collect();
+            let row = Row { labels: &labels, time: number, value: Value::Float(1.5), late: random.bool(), series: 0, item: 0 };
+            let mut out = Vec::new();
+            encoder.encode(&row, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), plainly(&COLUMNS, &row), "SEED={seed}");
+        }
+    }
+}
+
 /// Every point of a capture, as a row and read back: labels and values as they were.
 fn capture_reads_back(bytes: &[u8], wanted: &[(&str, usize)]) {
-    let encoder = RowEncoder::new(Columns::new(&["job", "instance", "text"]).unwrap());
+    const COLUMNS: [&str; 3] = ["job", "instance", "text"];
+    let mut encoder = RowEncoder::new(Columns::new(&COLUMNS).unwrap());
     let mut walker = Walker::new(7);
     let mut raw = Vec::new();
     let mut out = Vec::new();
@@ -157,6 +202,7 @@ fn capture_reads_back(bytes: &[u8], wanted: &[(&str, usize)]) {
                 }
                 let text = std::str::from_utf8(&out).unwrap();
                 assert_fits(text);
+                assert_eq!(text, plainly(&COLUMNS, &row), "what stood in the row before shows in no other");
                 let json: Json = serde_json::from_str(text).unwrap();
                 assert_eq!(labels_of(&json), series.labels.iter().map(|label| (label.name.into(), label.value.into())).collect());
                 assert_eq!(json["ts"].as_i64(), Some(point.time));

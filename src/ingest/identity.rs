@@ -36,6 +36,8 @@ pub struct Identity<'a> {
     pub missing: Option<Unidentified>,
     /// Sum of the hashes of the labels that name groups: what a series' hash has of them.
     pub own: u64,
+    /// Sum of the hashes of the labels that name replicas: what a series' hash must not have of them.
+    pub replicas: u64,
 }
 
 impl Identity<'_> {
@@ -86,7 +88,7 @@ impl Identifier {
     /// The first pair decides of which both labels are there; else the first of which the group's is; else it is of nobody.
     pub fn identify<'a>(&'a self, labels: &[Label<'a>], hint: &'a Hint) -> Identity<'a> {
         let mut found: [(&str, &str); PAIRS_MAX] = [("", ""); PAIRS_MAX];
-        let mut own = 0_u64;
+        let (mut own, mut replicas) = (0_u64, 0_u64);
         for label in labels {
             if self.lengths & bit(label.name) == 0 {
                 continue;
@@ -102,7 +104,9 @@ impl Identifier {
                 }
             }
             // A replica's label is in no hash.
-            if names_group && !names_replica {
+            if names_replica {
+                replicas = replicas.wrapping_add(label.part());
+            } else if names_group {
                 own = own.wrapping_add(label.part());
             }
         }
@@ -111,16 +115,18 @@ impl Identifier {
         let mut identity = match whole {
             Some((pair, (group, replica))) => {
                 let shard = if pair.operator_shards { operator_shard(replica) } else { "" };
-                Identity { group, shard, replica, missing: None, own }
+                Identity { group, shard, replica, missing: None, own, replicas }
             }
             None => match (finds().find(|(_, find)| !find.0.is_empty()), finds().find(|(_, find)| !find.1.is_empty())) {
                 (Some((_, (group, _))), _) => {
-                    Identity { group, shard: "", replica: NO_REPLICA, missing: Some(Unidentified::NoReplica), own }
+                    Identity { group, shard: "", replica: NO_REPLICA, missing: Some(Unidentified::NoReplica), own, replicas }
                 }
                 (None, Some((_, (_, replica)))) => {
-                    Identity { group: NO_GROUP, shard: "", replica, missing: Some(Unidentified::NoGroup), own }
+                    Identity { group: NO_GROUP, shard: "", replica, missing: Some(Unidentified::NoGroup), own, replicas }
                 }
-                (None, None) => Identity { group: NO_GROUP, shard: "", replica: NO_REPLICA, missing: Some(Unidentified::NoLabels), own },
+                (None, None) => {
+                    Identity { group: NO_GROUP, shard: "", replica: NO_REPLICA, missing: Some(Unidentified::NoLabels), own, replicas }
+                }
             },
         };
         if let Some(group) = &hint.group {
@@ -216,6 +222,8 @@ mod tests {
         let labels = pairs.map(|(name, value)| Label::new(3, name, value));
         let none = Hint::default();
         assert_eq!(identifier.identify(&labels, &none).own, labels[1].part().wrapping_add(labels[3].part()));
-        assert_eq!(identifier.identify(&labels[2..3], &none).own, 0);
+        assert_eq!(identifier.identify(&labels, &none).replicas, labels[0].part().wrapping_add(labels[4].part()));
+        let found = identifier.identify(&labels[2..3], &none);
+        assert_eq!((found.own, found.replicas), (0, 0));
     }
 }

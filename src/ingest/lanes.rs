@@ -210,8 +210,7 @@ impl Lanes {
         (now_ms, bare): (i64, bool),
     ) -> Result<Totals, DecodeError> {
         self.clear();
-        let strip: Vec<&str> = door.identifier.strip().iter().map(String::as_str).collect();
-        let outcome = walker.walk(protocol, raw, &door.wire, &mut |series| self.series(&series, door, hint, &strip, (now_ms, bare)));
+        let outcome = walker.walk(protocol, raw, &door.wire, &mut |series| self.series(&series, door, hint, (now_ms, bare)));
         if outcome.is_err() {
             self.clear();
         }
@@ -226,7 +225,7 @@ impl Lanes {
         self.offenders = Offenders::default();
     }
 
-    fn series(&mut self, series: &Series<'_, '_>, door: &Door, hint: &Hint, strip: &[&str], (now_ms, bare): (i64, bool)) {
+    fn series(&mut self, series: &Series<'_, '_>, door: &Door, hint: &Hint, (now_ms, bare): (i64, bool)) {
         if let Some(fault) = series.fault {
             let lane = self.runs.last().map_or(NOT_YET, |run| run.lane);
             return self.refuse(series, lane, fault.into(), || fault.to_string());
@@ -245,7 +244,7 @@ impl Lanes {
             let detail = || format!("it has {} labels, at most {labels_most} are taken", series.labels.len());
             return self.refuse(series, number, Refusal::TooManyLabels, detail);
         }
-        let hash = series.hash(strip);
+        let hash = without(series.hash(&[]), identity.replicas);
         let latest = now_ms.saturating_add(future);
         let lane = &mut self.lanes[number];
         if bare {

@@ -23,10 +23,12 @@ use super::reference::one;
 use super::reference::read;
 use super::reference::two;
 use super::remote_write::DecodeError;
+use super::remote_write::Label;
 use super::remote_write::Limits;
 use super::remote_write::Protocol;
 use super::remote_write::Series;
 use super::remote_write::Walker;
+use super::remote_write::series_hash;
 use crate::model::Kind;
 use crate::model::STALE_NAN;
 use crate::mutate::damage;
@@ -69,6 +71,7 @@ fn compare(walker: &mut Walker, protocol: Protocol, raw: &[u8], what: &str) -> b
                     None => assert_eq!(ours, theirs, "{what}"),
                 }
             }
+            stripped(walker, protocol, raw, &ours, what);
             true
         }
         (Err(_), None) => false,
@@ -78,6 +81,22 @@ fn compare(walker: &mut Walker, protocol: Protocol, raw: &[u8], what: &str) -> b
         (Err(refused), Some(_)) => panic!("{what}: prost accepts, we say: {refused}"),
         (Ok(_), None) => panic!("{what}: we accept, prost does not"),
     }
+}
+
+/// Walks again without some labels: all else is as it was.
+#[track_caller]
+fn stripped(walker: &mut Walker, protocol: Protocol, raw: &[u8], whole: &[RefSeries], what: &str) {
+    let strip = ["a".to_owned(), "job".to_owned()];
+    let mut number = 0;
+    let walked = walker.walk_stripped((protocol, raw), &limits(), &strip, &mut |series| {
+        let mut expected = whole[number].clone();
+        expected.labels.retain(|name, _| !strip.contains(name));
+        assert_eq!(seen(&series), expected, "{what}, without {strip:?}");
+        let left: Vec<Label<'_>> = expected.labels.iter().map(|(name, value)| Label::new(1, name, value)).collect();
+        assert!(series.fault.is_some() || series.hash(&[]) == series_hash(&left, &[]), "{what}, without {strip:?}");
+        number += 1;
+    });
+    assert!(walked.is_ok() && number == whole.len(), "{what}");
 }
 
 /// A group's start stands somewhere: as the key of a field, at any byte where one could be. Good enough to excuse a refusal.
@@ -161,9 +180,10 @@ fn request_one(random: &mut Rng) -> Vec<u8> {
     let mut usual = few(random, 4, label);
     usual.insert(0, one::Label { name: b"__name__".to_vec(), value: b"m".to_vec() });
     let series = |random: &mut Rng| one::TimeSeries {
-        labels: match random.u8(0..4) {
+        labels: match random.u8(0..5) {
             0 => few(random, 8, label),
             1 => usual.iter().filter(|_| random.bool()).cloned().collect(),
+            2 => usual.iter().map(|usual| if random.u8(0..4) == 0 { label(random) } else { usual.clone() }).collect(),
             _ => usual.clone(),
         },
         samples: few(random, 2, |random| one::Sample { value: value(random), timestamp: time(random) }),

@@ -171,7 +171,9 @@ impl<'b> Reader<'b> {
         }
     }
 
-    fn advance(&mut self, bytes: usize) -> Result<(), Malformed> {
+    /// Steps over so many bytes.
+    #[inline(always)]
+    pub(crate) fn advance(&mut self, bytes: usize) -> Result<(), Malformed> {
         if self.rest().len() < bytes {
             return Err(Malformed::Truncated);
         }

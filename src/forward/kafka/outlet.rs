@@ -72,7 +72,7 @@ impl Encoder {
 
     /// Appends the row; false if it has none.
     #[inline]
-    pub fn encode(&self, row: &Row<'_>, out: &mut Vec<u8>) -> bool {
+    pub fn encode(&mut self, row: &Row<'_>, out: &mut Vec<u8>) -> bool {
         match self {
             Encoder::Rows(rows) => rows.encode(row, out),
             Encoder::Adapter => adapter::encode(row, out),

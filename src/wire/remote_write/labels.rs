@@ -36,7 +36,7 @@ pub(super) struct Symbol<'b> {
 
 /// What is remembered of one place among the labels, besides the label itself.
 struct Place<K> {
-    /// The label as it stands on the wire: 1.0 the message, 2.0 the two references.
+    /// The label as it stands on the wire: 1.0 its field, key and length included; 2.0 the two references.
     key: K,
     /// The name's part of the hash.
     name_part: u64,
@@ -44,8 +44,8 @@ struct Place<K> {
     rising: bool,
     /// `rising` holds for what the place before holds now.
     fresh: bool,
-    /// Its value is empty: the label is left out.
-    empty: bool,
+    /// Its value is empty, or it is left out by name.
+    left_out: bool,
 }
 
 /// The labels of one series, and the places' memory of the series before.
@@ -57,15 +57,42 @@ pub(super) struct Labels<'b, K> {
     list: Vec<Label<'b>>,
     /// Labels of this series on the wire so far.
     used: usize,
-    empty: usize,
+    /// How many of them are left out.
+    left_out: usize,
     sorted: bool,
     /// The place before holds the name that it held for the last series.
     same: bool,
+    /// The fields of the last series' labels, if they stood together at its beginning and nothing was wrong with them (1.0).
+    run: &'b [u8],
+    /// How many they are.
+    run_used: usize,
+    /// How many of them are left out.
+    run_left_out: usize,
+    /// Their names rise.
+    run_sorted: bool,
+    /// Where in `run` the label of the next place stands.
+    run_at: usize,
+    /// How many of the labels before that one are left out.
+    run_left_out_at: usize,
 }
 
 impl<K> Default for Labels<'_, K> {
     fn default() -> Self {
-        Labels { places: Vec::new(), held: Vec::new(), list: Vec::new(), used: 0, empty: 0, sorted: true, same: true }
+        Labels {
+            places: Vec::new(),
+            held: Vec::new(),
+            list: Vec::new(),
+            used: 0,
+            left_out: 0,
+            sorted: true,
+            same: true,
+            run: &[],
+            run_used: 0,
+            run_left_out: 0,
+            run_sorted: false,
+            run_at: 0,
+            run_left_out_at: 0,
+        }
     }
 }
 
@@ -75,16 +102,24 @@ impl<'b, K: PartialEq + Copy> Labels<'b, K> {
             next.fresh = false;
         }
         self.used = 0;
-        self.empty = 0;
+        self.left_out = 0;
         self.sorted = true;
         self.same = true;
+        self.run_at = 0;
+        self.run_left_out_at = 0;
     }
 
     /// If this is the label that stood in this place last, takes it: nothing about it needs to be found out again.
     #[inline(always)]
     fn take_known(&mut self, key: K) -> bool {
+        self.take_again(|place| place.key == key)
+    }
+
+    /// If it `stands` here again, takes the label that stood in this place last.
+    #[inline(always)]
+    fn take_again(&mut self, stands: impl FnOnce(&Place<K>) -> bool) -> bool {
         let Some(place) = self.places.get_mut(self.used) else { return false };
-        if place.key != key {
+        if !stands(place) {
             return false;
         }
         if !(self.same && place.fresh) {
@@ -93,36 +128,33 @@ impl<'b, K: PartialEq + Copy> Labels<'b, K> {
         }
         self.same = true;
         self.sorted &= place.rising;
-        self.empty += usize::from(place.empty);
+        self.left_out += usize::from(place.left_out);
         self.used += 1;
         true
     }
 
-    /// The name that stood in this place last, and its part of the hash.
+    /// What is known of the label that stood in this place last.
     #[inline(always)]
-    fn last_name(&self) -> Option<(K, &'b str, u64)> {
-        let place = self.places.get(self.used)?;
-        Some((place.key, self.held.get(self.used)?.name, place.name_part))
+    fn last(&self) -> Option<(&Place<K>, &'b str)> {
+        Some((self.places.get(self.used)?, self.held.get(self.used)?.name))
     }
 
-    /// Takes a label that is new in this place; `same_name`: its name is [`Labels::last_name`].
+    /// Takes a label that is new in this place; `same_name`: its name is that of [`Labels::last`].
     #[inline(always)]
-    fn take_new(&mut self, key: K, label: Label<'b>, name_part: u64, same_name: bool) {
-        let mut place = Place { key, name_part, rising: true, fresh: true, empty: label.value.is_empty() };
+    fn take_new(&mut self, mut place: Place<K>, label: Label<'b>, same_name: bool) {
+        self.left_out += usize::from(place.left_out);
         match (self.places.get_mut(self.used), self.held.get_mut(self.used)) {
             (Some(before), Some(held)) => {
                 *held = label;
                 let known = same_name && self.same && before.fresh;
                 place.rising = if known { before.rising } else { rising(&self.held, self.used) };
                 self.sorted &= place.rising;
-                self.empty += usize::from(place.empty);
                 *before = place;
             }
             _ => {
                 self.held.push(label);
                 place.rising = rising(&self.held, self.used);
                 self.sorted &= place.rising;
-                self.empty += usize::from(place.empty);
                 self.places.push(place);
             }
         }
@@ -130,24 +162,43 @@ impl<'b, K: PartialEq + Copy> Labels<'b, K> {
         self.used += 1;
     }
 
+    /// How many labels of this series have an empty value: hardly ever one, so they are not counted on the way.
+    #[inline(always)]
+    fn count_empty(&self) -> usize {
+        if self.left_out == 0 {
+            return 0;
+        }
+        self.held.iter().take(self.used).filter(|label| label.value.is_empty()).count()
+    }
+
     /// Sorts if need be, leaves out what is to be left out, and says what is wrong with the labels together.
     fn finish(&mut self, strip: &[String]) -> (&[Label<'b>], Option<SeriesFault>) {
         let held = self.held.get(..self.used).unwrap_or_default();
         let unnamed = !held.iter().any(|label| label.name == "__name__" && !label.value.is_empty());
         let mut fault = unnamed.then_some(SeriesFault::NoName);
-        if self.sorted && self.empty == 0 && strip.is_empty() {
+        if self.sorted && self.left_out == 0 {
             return (held, fault);
         }
         self.list.clear();
-        self.list.extend(held.iter().filter(|label| !label.value.is_empty()));
-        if !self.sorted {
-            self.list.sort_unstable_by(|a, b| a.name.cmp(b.name));
-            if self.list.windows(2).any(|pair| matches!(pair, [a, b] if a.name == b.name)) {
-                fault = Some(SeriesFault::DuplicateLabel);
+        if self.sorted {
+            // All but a few: copied in the pieces between them.
+            let mut kept = 0;
+            for (at, place) in self.places.iter().take(self.used).enumerate() {
+                if place.left_out {
+                    self.list.extend_from_slice(held.get(kept..at).unwrap_or_default());
+                    kept = at + 1;
+                }
             }
+            self.list.extend_from_slice(held.get(kept..).unwrap_or_default());
+            return (&self.list, fault);
         }
-        if !strip.is_empty() {
-            self.list.retain(|label| !strip.iter().any(|name| name == label.name));
+        self.list.extend(held.iter().filter(|label| !label.value.is_empty()));
+        self.list.sort_unstable_by(|a, b| a.name.cmp(b.name));
+        if self.list.windows(2).any(|pair| matches!(pair, [a, b] if a.name == b.name)) {
+            fault = Some(SeriesFault::DuplicateLabel);
+        }
+        if self.left_out > 0 {
+            self.list.retain(|label| !is_stripped(strip, label.name));
         }
         (&self.list, fault)
     }
@@ -157,12 +208,105 @@ impl<'b, K: PartialEq + Copy> Labels<'b, K> {
     }
 }
 
+impl<'b> Labels<'b, &'b [u8]> {
+    /// Takes all labels at the beginning of `fields` that stand there as they stood in the last series; says how many bytes they are.
+    #[inline(always)]
+    pub(super) fn take_run(&mut self, fields: &[u8]) -> usize {
+        if self.used >= self.run_used {
+            return 0;
+        }
+        let left = self.run.get(self.run_at..).unwrap_or_default();
+        let common = common_prefix(fields, left);
+        if common == left.len() && self.run_sorted {
+            return self.take_all(common);
+        }
+        let (mut taken, left_out) = (0, self.left_out);
+        while self.used < self.run_used {
+            let mut length = 0;
+            let stands = |place: &Place<&[u8]>| {
+                length = place.key.len();
+                taken + length <= common
+            };
+            if !self.take_again(stands) {
+                break;
+            }
+            taken += length;
+        }
+        self.run_at += taken;
+        self.run_left_out_at += self.left_out - left_out;
+        taken
+    }
+
+    /// The label of this place stands there no more: the run goes on behind it.
+    #[inline(always)]
+    fn pass_by(&mut self) {
+        if let Some(place) = self.places.get(self.used) {
+            self.run_at += place.key.len();
+            self.run_left_out_at += usize::from(place.left_out);
+        }
+    }
+
+    /// Takes what is left of the last series' labels, none of which needs a look of its own.
+    #[inline(always)]
+    fn take_all(&mut self, bytes: usize) -> usize {
+        if !self.same
+            && let Some(place) = self.places.get_mut(self.used)
+        {
+            place.rising = rising(&self.held, self.used);
+            self.sorted &= place.rising;
+            self.same = true;
+        }
+        self.left_out += self.run_left_out - self.run_left_out_at;
+        self.used = self.run_used;
+        bytes
+    }
+
+    /// The labels have been read: these are their fields, or some stand elsewhere or could not be taken.
+    #[inline(always)]
+    pub(super) fn end_run(&mut self, fields: Option<&'b [u8]>) {
+        self.run = fields.unwrap_or_default();
+        self.run_used = if fields.is_some() { self.used } else { 0 };
+        self.run_left_out = self.left_out;
+        self.run_sorted = self.sorted;
+    }
+}
+
 /// Whether the label in this place has a greater name than the one before it.
 fn rising(held: &[Label<'_>], place: usize) -> bool {
     match (place.checked_sub(1).and_then(|before| held.get(before)), held.get(place)) {
         (Some(before), Some(label)) => before.name < label.name,
         _ => true,
     }
+}
+
+/// Whether visitors do not get labels of this name.
+#[inline(always)]
+fn is_stripped(strip: &[String], name: &str) -> bool {
+    strip.iter().any(|stripped| stripped == name)
+}
+
+/// How many bytes both begin with.
+#[inline(always)]
+fn common_prefix(one: &[u8], other: &[u8]) -> usize {
+    let most = one.len().min(other.len());
+    let (one, other) = (one.get(..most).unwrap_or_default(), other.get(..most).unwrap_or_default());
+    let mut same = 0;
+    for (a, b) in one.as_chunks::<32>().0.iter().zip(other.as_chunks::<32>().0) {
+        if a != b {
+            break;
+        }
+        same += 32;
+    }
+    let (one, other) = (one.get(same..).unwrap_or_default(), other.get(same..).unwrap_or_default());
+    for (a, b) in one.as_chunks::<8>().0.iter().zip(other.as_chunks::<8>().0) {
+        let differ = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if differ != 0 {
+            return same + differ.trailing_zeros() as usize / 8;
+        }
+        same += 8;
+    }
+    let rest = one.as_chunks::<8>().1.iter().zip(other.as_chunks::<8>().1);
+    same + rest.take_while(|(a, b)| a == b).count()
 }
 
 /// Memory that a walker keeps between requests. Between two requests all of it is empty, so that nothing of one can show up in another.
@@ -257,30 +401,39 @@ impl<'b> Pass<'_, 'b> {
 
     /// The next label of a 1.0 series.
     #[inline(always)]
-    pub(super) fn label_message(&mut self, message: Reader<'b>, text: &mut Text<'b>) -> Result<Option<SeriesFault>, Malformed> {
+    pub(super) fn label_message(
+        &mut self,
+        message: Reader<'b>,
+        text: &mut Text<'b>,
+        field: &'b [u8],
+    ) -> Result<Option<SeriesFault>, Malformed> {
         let labels = &mut self.scratch.messages;
         if labels.used >= self.limits.labels_per_series {
             // Read all the same: it may be malformed.
             return fields::label(message, text).map(|_| Some(SeriesFault::TooManyLabels));
         }
-        if labels.take_known(message.rest()) {
+        // Where the last series had a label, it has been found to differ.
+        if labels.used >= labels.run_used && labels.take_known(field) {
             return Ok(None);
         }
-        self.new_label_message(message, text)
+        self.new_label_message(message, text, field)
     }
 
-    fn new_label_message(&mut self, message: Reader<'b>, text: &mut Text<'b>) -> Result<Option<SeriesFault>, Malformed> {
+    fn new_label_message(&mut self, message: Reader<'b>, text: &mut Text<'b>, field: &'b [u8]) -> Result<Option<SeriesFault>, Malformed> {
         let labels = &mut self.scratch.messages;
         let Some((name, value)) = fields::label(message, text)? else { return Ok(Some(SeriesFault::NotUtf8)) };
         if let Err(fault) = bounded(self.limits, name, value) {
             return Ok(Some(fault));
         }
-        let (name_part, same_name) = match labels.last_name() {
-            Some((_, last, part)) if last == name => (part, true),
+        let (name_part, same_name) = match labels.last() {
+            Some((place, last)) if last == name => (place.name_part, true),
             _ => (hash::part(self.seed, name), false),
         };
         let label = Label { name, value, hash: hash::fold(name_part, hash::part(self.seed, value)) };
-        labels.take_new(message.rest(), label, name_part, same_name);
+        let left_out = value.is_empty() || is_stripped(self.strip, name);
+        let place = Place { key: field, name_part, rising: true, fresh: true, left_out };
+        labels.pass_by();
+        labels.take_new(place, label, same_name);
         Ok(None)
     }
 
@@ -303,9 +456,11 @@ impl<'b> Pass<'_, 'b> {
         if let Err(fault) = bounded(self.limits, name.text, value.text) {
             return Some(fault);
         }
-        let same_name = labels.last_name().is_some_and(|(last, _, _)| last.0 == pair.0);
+        let same_name = labels.last().is_some_and(|(place, _)| place.key.0 == pair.0);
         let label = Label { name: name.text, value: value.text, hash: hash::fold(name.hash, value.hash) };
-        labels.take_new(pair, label, name.hash, same_name);
+        let left_out = value.text.is_empty() || is_stripped(self.strip, name.text);
+        let place = Place { key: pair, name_part: name.hash, rising: true, fresh: true, left_out };
+        labels.take_new(place, label, same_name);
         None
     }
 
@@ -347,8 +502,11 @@ impl<'b> Pass<'_, 'b> {
     pub(super) fn finish(&mut self, mut found: Found<'b>) {
         let scratch = &mut *self.scratch;
         let of_messages = scratch.messages.used > 0;
-        let (sorted, empty) =
-            if of_messages { (scratch.messages.sorted, scratch.messages.empty) } else { (scratch.pairs.sorted, scratch.pairs.empty) };
+        let (sorted, empty) = if of_messages {
+            (scratch.messages.sorted, scratch.messages.count_empty())
+        } else {
+            (scratch.pairs.sorted, scratch.pairs.count_empty())
+        };
         let (labels, fault) = if of_messages { scratch.messages.finish(self.strip) } else { scratch.pairs.finish(self.strip) };
         found.blame(fault);
         self.totals.empty_values += empty;

@@ -11,8 +11,8 @@ pub(crate) struct Text<'b> {
     known: &'b str,
     /// Where no more text is expected.
     end: usize,
-    /// Behind the last series' labels there was a sample of so many bytes. Looking at one would end the stretch with an error, and the good
-    /// part would have to be checked again.
+    /// Behind the last label of the last series that had to be looked at there were so many bytes: labels known from the series before, which
+    /// need no check, and a sample, which would end the stretch with an error and have its good part checked again.
     behind: usize,
 }
 
@@ -27,7 +27,7 @@ impl<'b> Text<'b> {
         self.end = end.saturating_sub(self.behind);
     }
 
-    /// The message's text has ended so many bytes before the message, and will probably do so in the next one.
+    /// The message's text, as far as it was new, has ended so many bytes before the message, and will probably do so in the next one.
     #[inline(always)]
     pub(crate) fn ended(&mut self, behind: usize) {
         self.behind = behind;

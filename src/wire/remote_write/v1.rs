@@ -33,22 +33,16 @@ fn series<'b>(pass: &mut Pass<'_, 'b>, mut message: Reader<'b>, text: &mut Text<
     pass.begin()?;
     let mut found = Found { raw: message.rest(), ..Found::default() };
     text.begin(message.end());
-    let mut labels_left = true;
+    labels(pass, &mut message, text, &mut found)?;
     loop {
-        // Most of a series is labels.
-        while message.next_is(0x0a) {
-            let fault = pass.label_message(message.message()?, text)?;
-            found.blame(fault);
-        }
-        if labels_left {
-            text.ended(message.end() - message.at());
-            labels_left = false;
-        }
+        let (at, ahead) = (message.at(), message.rest());
         let Some(key) = message.key()? else { break };
         match key {
             0x0a => {
-                let fault = pass.label_message(message.message()?, text)?;
+                let label = message.message()?;
+                let fault = pass.label_message(label, text, ahead.get(..message.at() - at).unwrap_or_default())?;
                 found.blame(fault);
+                pass.scratch.messages.end_run(None);
             }
             0x12 => pass.sample(fields::sample(message.message()?, false)?)?,
             0x1a => {
@@ -65,6 +59,31 @@ fn series<'b>(pass: &mut Pass<'_, 'b>, mut message: Reader<'b>, text: &mut Text<
         }
     }
     pass.finish(found);
+    Ok(())
+}
+
+/// The labels with which a series begins: all of them, as every sender has it.
+#[inline(always)]
+fn labels<'b>(pass: &mut Pass<'_, 'b>, message: &mut Reader<'b>, text: &mut Text<'b>, found: &mut Found<'b>) -> Result<(), Malformed> {
+    let fields = message.rest();
+    let start = message.at();
+    let mut newest = start;
+    loop {
+        let again = pass.scratch.messages.take_run(message.rest());
+        message.advance(again)?;
+        let (at, ahead) = (message.at(), message.rest());
+        if !message.next_is(0x0a) {
+            break;
+        }
+        let label = message.message()?;
+        let field = ahead.get(..message.at() - at).unwrap_or_default();
+        let fault = pass.label_message(label, text, field)?;
+        found.blame(fault);
+        newest = message.at();
+    }
+    text.ended(message.end() - newest);
+    let fields = fields.get(..message.at() - start).filter(|_| found.fault.is_none());
+    pass.scratch.messages.end_run(fields);
     Ok(())
 }
 
