@@ -52,6 +52,7 @@ const LIMITS: Limits = Limits {
     reserved_bytes: 1_000,
     committed_bytes: 2_000,
     tail_bytes: 1_000,
+    away_ticks: 18_000,
 };
 
 /// What stays when a process goes.
@@ -170,7 +171,7 @@ impl Node {
     pub fn hand_over(&mut self, stage: &mut Stage) {
         let (host, Some(process)) = (&self.host, &mut self.process) else { return };
         for shard in 0..process.workers.len() {
-            if process.workers[shard].member.replica.hand_over() {
+            if process.workers[shard].member.replica.hand_over(|_| true) {
                 stage.say(|| format!("n{} hands shard {shard} over", host.node));
             }
             process.wake(host, shard, stage);
