@@ -40,6 +40,7 @@ pub(super) struct Queued {
 }
 
 /// What is wanted of a shard besides taking samples.
+#[derive(Clone)]
 pub(super) enum Wanted {
     /// To be proposed.
     Command(Command),

@@ -9,8 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+use crate::clock;
 use crate::model::ShardId;
+use crate::node::HOLD;
 use crate::node::Handle;
+use crate::node::LOOK_AGAIN;
 use crate::node::MOST_ENTRY_BYTES;
 use crate::node::lane::Lane;
 use crate::node::mailbox::Ask;
@@ -92,33 +95,46 @@ impl Handle {
         }
     }
 
-    /// Asks the leader of a shard, here or elsewhere, and waits until this node sees what came of it.
+    /// Asks the leader of a shard, here or elsewhere, and waits until this node sees what came of it. While leadership moves it is held for a
+    /// moment and then goes to whoever leads.
     pub(super) async fn ask(&self, shard: ShardId, wanted: Wanted) -> Result<Applied, ProposeError> {
         let lane = self.lane(shard)?;
-        match self.place_of(lane) {
-            Place::Nowhere => Err(ProposeError::NotLeader(shard.0)),
-            Place::Here => ask_here(lane, wanted).await,
-            Place::There(leader, peers) => {
-                let mut encoded = Vec::new();
-                match wanted {
-                    Wanted::Command(command) => {
-                        encoded.push(ASK_ENTRY);
-                        entry::encode(0, &Entry::Command(command), &mut encoded);
-                    }
-                    Wanted::StepDown(group) => {
-                        encoded.push(ASK_STEP_DOWN);
-                        encoded.extend_from_slice(group.as_bytes());
-                    }
-                    Wanted::Hint(..) => return Ok(Applied::default()), // of use to the leader's own eyes only
-                }
-                let mut progress = lane.progress.subscribe();
-                let applied = peers.ask(leader, shard, encoded).await?;
-                let seen = progress.wait_for(|progress| progress.applied >= applied.index);
-                // Not in time: it is done all the same.
-                let _ = tokio::time::timeout(SEE_WITHIN, seen).await;
-                Ok(applied)
+        let mut progress = lane.progress.subscribe();
+        let until = clock::now() + HOLD;
+        loop {
+            let answer = self.ask_once(lane, wanted.clone()).await;
+            let moved = matches!(answer, Err(ProposeError::NotLeader(_))) && self.shared.together.is_some();
+            if !moved || clock::now() >= until || !lane.led_within(HOLD) {
+                return answer;
             }
+            let _ = tokio::time::timeout(LOOK_AGAIN, progress.changed()).await;
         }
+    }
+
+    async fn ask_once(&self, lane: &Lane, wanted: Wanted) -> Result<Applied, ProposeError> {
+        let (leader, peers) = match self.place_of(lane) {
+            Place::Nowhere => return Err(ProposeError::NotLeader(lane.shard.0)),
+            Place::Here => return ask_here(lane, wanted).await,
+            Place::There(leader, peers) => (leader, peers),
+        };
+        let mut encoded = Vec::new();
+        match wanted {
+            Wanted::Command(command) => {
+                encoded.push(ASK_ENTRY);
+                entry::encode(0, &Entry::Command(command), &mut encoded);
+            }
+            Wanted::StepDown(group) => {
+                encoded.push(ASK_STEP_DOWN);
+                encoded.extend_from_slice(group.as_bytes());
+            }
+            Wanted::Hint(..) => return Ok(Applied::default()), // of use to the leader's own eyes only
+        }
+        let mut progress = lane.progress.subscribe();
+        let applied = peers.ask(leader, lane.shard, encoded).await?;
+        let seen = progress.wait_for(|progress| progress.applied >= applied.index);
+        // Not in time: it is done all the same.
+        let _ = tokio::time::timeout(SEE_WITHIN, seen).await;
+        Ok(applied)
     }
 
     /// A peer's Raft message for a shard, and up to where every member has its log. Dropped where too many wait.

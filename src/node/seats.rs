@@ -1,5 +1,6 @@
 //! Seats: each shard's leader brings its shard, one change after the other, to what the list of nodes in the control shard says. Nobody has to
-//! stay there for it: who leads next goes on. The control shard changes last, and then says that it is done.
+//! stay there for it: who leads next goes on. Whoever comes gets the control shard's log first, to know the list; for the rest the control shard
+//! changes last, and then says that it is done.
 //!
 //! And leadership: spread over the nodes by number, moved only where one leads two more than another, and away from a node that is being drained.
 //!
@@ -15,6 +16,7 @@ use crate::node::lane::lock;
 use crate::node::worker::Worker;
 use crate::shard::command::Command;
 use crate::shard::member::State;
+use crate::shard::members::Change;
 use crate::shard::members::Nodes;
 use crate::shard::members::Seats;
 use crate::shard::members::Step;
@@ -32,12 +34,11 @@ impl Worker {
         if nodes.version == 0 {
             return;
         }
+        let mut waits_for_the_rest = false;
         if let State::Control(state) = &self.member.state {
-            let rest = self.shared.lanes.iter().filter(|lane| lane.shard != ShardId::CONTROL);
-            if state.nodes != *nodes || !rest.clone().all(|lane| lock(&lane.views).seats.follow(&nodes)) {
-                return;
-            }
-            if seats.follow(&nodes) && !nodes.is_settled() {
+            let mut rest = self.shared.lanes.iter().filter(|lane| lane.shard != ShardId::CONTROL);
+            waits_for_the_rest = state.nodes != *nodes || !rest.all(|lane| lock(&lane.views).seats.follow(&nodes));
+            if !waits_for_the_rest && seats.follow(&nodes) && !nodes.is_settled() {
                 let at = self.at(crate::clock::now());
                 let settled = crate::shard::entry::Entry::Command(Command::Nodes(nodes.settled()));
                 let _ = self.member.propose(at, &settled); // not taken: the next round says it again
@@ -46,6 +47,8 @@ impl Worker {
         }
         let replica = &mut self.member.replica;
         let step = next_step(together.id, &seats, &nodes, |id| replica.keeps_up(id));
+        // Whoever comes reads the list at once, before it may lead anything: a leader that knew no list could not go on.
+        let step = step.filter(|step| !waits_for_the_rest || matches!(step, Step::Change(Change::Learner(_))));
         let done = match step {
             None => return,
             Some(Step::Change(change)) => replica.propose_seat(change),

@@ -61,6 +61,9 @@ const HAND_OVER: Duration = Duration::from_secs(1);
 /// came meanwhile have not been read yet.
 const MOST_TICKS: u32 = 5;
 
+/// Requests that may wait for leadership to settle, beside those in the mailbox.
+const MOST_HELD: usize = 1024;
+
 /// The log on the store, as a replica reads it.
 pub(super) struct ShardDisk {
     pub store: Arc<Store>,
@@ -93,6 +96,8 @@ pub(super) struct Worker {
     pub(super) timing: Timing,
     pub(super) started: Instant,
     backlog: VecDeque<Queued>,
+    /// Asked while leadership settles: proposed, or refused, when it has.
+    held: VecDeque<Ask>,
     waiters: BTreeMap<u64, Waiter>,
     pub(super) persisted: u64,
     /// A snapshot that this member takes.
@@ -116,6 +121,7 @@ impl Worker {
             timing,
             started: now,
             backlog: VecDeque::new(),
+            held: VecDeque::new(),
             waiters: BTreeMap::new(),
             persisted: 0,
             taking: None,
@@ -195,7 +201,8 @@ impl Worker {
             self.piece(answer, now)?;
         }
         let at = self.at(now);
-        for ask in mail.asks {
+        self.held.extend(mail.asks);
+        for ask in std::mem::take(&mut self.held) {
             self.ask((now, at), ask);
         }
         self.backlog.extend(mail.offers);
@@ -229,9 +236,7 @@ impl Worker {
             Some(OfferError::Stopping)
         } else if !self.member.replica.leads() {
             Some(OfferError::NotLeader { shard: self.lane.shard.0, leader: self.member.replica.leader() })
-        } else if self.member.replica.is_handing_over() || !self.member.replica.leads_surely() {
-            // Handing over: it goes to the successor in a moment.
-            // Just elected: what it knows of settings and groups may be old, for a moment.
+        } else if self.member.replica.is_settling() {
             return Some(offer);
         } else if offer.settings != data.settings.version {
             Some(OfferError::Settings { offered: offer.settings, applied: data.settings.version })
@@ -273,6 +278,16 @@ impl Worker {
     }
 
     fn ask(&mut self, (now, at): (Instant, i64), ask: Ask) {
+        let hint = matches!(ask.wanted, Wanted::Hint(..));
+        if self.member.replica.is_settling() && self.stop_by.is_none() && !hint {
+            // What nobody waits for is best effort, and is said again.
+            if ask.reply.is_some() && self.held.len() < MOST_HELD {
+                self.held.push_back(ask);
+            } else if let Some(reply) = ask.reply {
+                let _ = reply.send(Err(ProposeError::Busy(self.lane.shard.0)));
+            }
+            return;
+        }
         let Ask { wanted, reply } = ask;
         let shard = self.lane.shard.0;
         let command = match wanted {

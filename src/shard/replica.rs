@@ -459,6 +459,11 @@ impl<D: Disk> Replica<D> {
         self.leads() && self.node.raft.lead_transferee.is_some()
     }
 
+    /// Leads, and takes no proposals for a moment: it is handing over, or was just elected and may not know yet what its predecessors left.
+    pub fn is_settling(&self) -> bool {
+        self.leads() && (self.is_handing_over() || !self.leads_surely())
+    }
+
     /// Leads, by Raft's word.
     pub fn leads(&self) -> bool {
         self.node.raft.state == StateRole::Leader

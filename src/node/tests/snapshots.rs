@@ -112,15 +112,28 @@ fn change(three: &mut Three, by: u64, seats: Vec<Seat>, of: &[u64]) {
     let version = three.handle(by).nodes().version + 1;
     let nodes = Nodes { version, nodes: seats };
     wait(three.handle(by).propose(ShardId::CONTROL, Command::Nodes(nodes.clone()))).unwrap();
-    eventually(|| {
-        of.iter().all(|&id| {
-            let handle = three.handle(id);
-            let all = std::iter::once(ShardId::CONTROL).chain(handle.shards().iter().copied());
-            handle.nodes().is_settled()
-                && handle.nodes().version > version
-                && all.into_iter().all(|shard| handle.seats(shard).follow(&handle.nodes()))
-        })
-    });
+    let begin = clock::now();
+    let shards = |handle: &Handle| -> Vec<ShardId> { std::iter::once(ShardId::CONTROL).chain(handle.shards().iter().copied()).collect() };
+    while !of.iter().all(|&id| {
+        let handle = three.handle(id);
+        let nodes = handle.nodes();
+        nodes.is_settled() && nodes.version > version && shards(&handle).into_iter().all(|shard| handle.seats(shard).follow(&nodes))
+    }) {
+        if clock::now() - begin > Duration::from_secs(20) {
+            let mut found = String::new();
+            for &id in of {
+                let handle = three.handle(id);
+                for shard in shards(&handle) {
+                    let raft = handle.shared.store.raft(shard).unwrap();
+                    let raft = raft.map(|raft| (raft.last_index, raft.cut, raft.hard_state));
+                    found += &format!("n{id} {shard:?}: {:?} {:?} {raft:?}\n", handle.seats(shard), *handle.progress(shard).borrow());
+                }
+                found += &format!("{:?}\n", handle.nodes());
+            }
+            panic!("not in 20 s:\n{found}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
