@@ -16,6 +16,7 @@ mod replay;
 mod running;
 mod seats;
 mod senders;
+mod settings;
 mod sinks;
 mod translate;
 

@@ -8,6 +8,7 @@
 pub mod bench;
 mod client;
 mod cluster;
+mod config;
 mod groups;
 mod sinks;
 mod status;
@@ -67,6 +68,9 @@ enum Verb {
     /// Several nodes as one: founding it, and how it is (docs/cluster.md).
     #[command(subcommand)]
     Cluster(cluster::Verb),
+    /// What all nodes agree on: groups and sinks, in force and in files.
+    #[command(subcommand)]
+    Config(config::Verb),
     /// Groups: pairs of Prometheus and who of them leads.
     #[command(subcommand)]
     Group(groups::Verb),
@@ -211,6 +215,7 @@ fn carry_out(verb: Verb) -> Result<(), Failure> {
         }
         Verb::Status(asked) => wait_for(status::show(&asked)),
         Verb::Cluster(verb) => wait_for(cluster::carry_out(verb)),
+        Verb::Config(verb) => wait_for(config::carry_out(verb)),
         Verb::Group(verb) => wait_for(groups::carry_out(verb)),
         Verb::Sink(verb) => wait_for(sinks::carry_out(verb)),
         Verb::Token(verb) => wait_for(tokens::carry_out(verb)),

@@ -9,6 +9,9 @@ use crate::api::deps::Later;
 use crate::api::deps::Problem;
 use crate::api::groups::Done;
 
+/// What problems with what all nodes agree on are about.
+pub const SETTINGS: &str = "settings";
+
 /// What is asked of the cluster.
 pub trait Cluster: Send + Sync {
     /// Everything at a glance.
@@ -144,7 +147,13 @@ pub struct Applied {
 
 /// `GET /api/v1/cluster`, or that there is none.
 pub fn show(deps: &Deps) -> Result<View, Failure> {
-    deps.cluster.as_ref().map(|cluster| cluster.view()).ok_or_else(no_cluster)
+    let mut view = deps.cluster.as_ref().map(|cluster| cluster.view()).ok_or_else(no_cluster)?;
+    let settings = (deps.problems)().into_iter().filter(|problem| problem.about == SETTINGS);
+    view.problems.extend(settings);
+    if view.health == Health::Ok && !view.problems.is_empty() {
+        view.health = Health::Degraded;
+    }
+    Ok(view)
 }
 
 /// `POST /api/v1/cluster/init`.

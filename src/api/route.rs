@@ -24,6 +24,12 @@ pub enum Route {
     Sinks,
     /// `/api/v1/sinks/{name}`, with a last word or without one.
     Sink(String, OfSink),
+    /// `/api/v1/config`
+    Config,
+    /// `/api/v1/config/diff`
+    ConfigDiff,
+    /// `/api/v1/config/apply`
+    ConfigApply,
     /// `/api/v1/cluster`
     Cluster,
     /// `/api/v1/cluster/init`
@@ -93,6 +99,9 @@ impl Route {
             "/api/v1/status" => return Some(Route::Status),
             "/api/v1/groups" => return Some(Route::Groups),
             "/api/v1/sinks" => return Some(Route::Sinks),
+            "/api/v1/config" => return Some(Route::Config),
+            "/api/v1/config/diff" => return Some(Route::ConfigDiff),
+            "/api/v1/config/apply" => return Some(Route::ConfigApply),
             "/api/v1/cluster" => return Some(Route::Cluster),
             "/api/v1/cluster/init" => return Some(Route::Init),
             "/api/v1/cluster/drain" => return Some(Route::Drain(true)),
@@ -122,10 +131,10 @@ impl Route {
     /// The methods that it takes, as in `Allow`.
     pub fn allow(&self) -> &'static str {
         match self {
-            Route::Reload | Route::Init | Route::Drain(_) | Route::Reseat(..) | Route::RevokeToken(_) => "POST",
+            Route::Reload | Route::ConfigApply | Route::Init | Route::Drain(_) | Route::Reseat(..) | Route::RevokeToken(_) => "POST",
             Route::Group(_, OfGroup::Pin | OfGroup::Unpin | OfGroup::StepDown) => "POST",
             Route::Sink(_, OfSink::Replay | OfSink::Pause | OfSink::Resume) => "POST",
-            Route::Senders | Route::Tokens => "GET, HEAD, POST",
+            Route::Senders | Route::Tokens | Route::ConfigDiff => "GET, HEAD, POST",
             _ => "GET, HEAD",
         }
     }

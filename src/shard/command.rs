@@ -5,6 +5,7 @@ use crate::shard::codec::Reader;
 use crate::shard::codec::Writer;
 use crate::shard::entry::COMMANDS;
 use crate::shard::members::Nodes;
+use crate::shard::settings::NewVersion;
 use crate::shard::tokens::NewToken;
 
 /// A proposal without samples.
@@ -45,13 +46,8 @@ pub enum Command {
     },
     /// Control shard, once: the cluster begins.
     Found(Founding),
-    /// Control shard: the cluster's settings, as text that `config` understands.
-    ClusterSettings {
-        /// Must be the present one + 1.
-        version: u64,
-        /// The text.
-        text: String,
-    },
+    /// Control shard: the next version of the cluster's settings.
+    ClusterSettings(NewVersion),
     /// Control shard: who takes part. Its version must be the present one + 1.
     Nodes(Nodes),
     /// Control shard: whoever shows this token may ask from now on.
@@ -234,7 +230,7 @@ impl Command {
                 Command::Dead(_) => 6,
                 Command::Drop(_) => 7,
                 Command::Assign { .. } => 8,
-                Command::ClusterSettings { .. } => 9,
+                Command::ClusterSettings(_) => 9,
                 Command::Found(_) => 10,
                 Command::Resent(_) => 11,
                 Command::Nodes(_) => 12,
@@ -288,10 +284,7 @@ impl Command {
             }
             Command::Assign { group } => out.text(group),
             Command::Nodes(nodes) => nodes.write(out),
-            Command::ClusterSettings { version, text } => {
-                out.number(*version);
-                out.text(text);
-            }
+            Command::ClusterSettings(new) => new.write(out),
             Command::CreateToken(new) => new.write(out),
             Command::RevokeToken { name, by } => {
                 out.text(name);
@@ -335,7 +328,7 @@ impl Command {
             6 => Command::Dead(DeadLetter::read(from)?),
             7 => Command::Drop(DropUpTo { sink: text(from)?, epoch: from.number()?, up_to: from.number()?, samples: from.number()? }),
             8 => Command::Assign { group: text(from)? },
-            9 => Command::ClusterSettings { version: from.number()?, text: text(from)? },
+            9 => Command::ClusterSettings(NewVersion::read(from)?),
             10 => {
                 let (low, high, seed) = (from.fixed()?, from.fixed()?, from.fixed()?);
                 let cluster = u128::from(high) << 64 | u128::from(low);

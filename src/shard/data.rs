@@ -302,7 +302,7 @@ impl Data {
             }
             Command::Assign { .. }
             | Command::Nodes(_)
-            | Command::ClusterSettings { .. }
+            | Command::ClusterSettings(_)
             | Command::Found(_)
             | Command::CreateToken(_)
             | Command::RevokeToken { .. } => {
