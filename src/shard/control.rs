@@ -156,7 +156,8 @@ impl Control {
         if version > WITHOUT_SETTINGS {
             control.settings = Arc::new(Settings::read(&mut from)?);
         } else {
-            (from.number()?, from.text()?);
+            from.number()?;
+            from.text()?;
         }
         for _ in 0..from.count(2)? {
             control.groups.insert(from.text()?.to_owned(), ShardId(from.small()?));

@@ -11,3 +11,4 @@ mod letters;
 mod manual;
 mod rights;
 mod senders;
+mod settings;
