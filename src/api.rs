@@ -4,6 +4,7 @@
 //! (`ingest`), the page itself (`console`), and any knowledge of how sinks or ingest work: `app` hands that in (`deps`).
 
 pub mod answer;
+pub mod backup;
 pub mod cluster;
 pub mod deps;
 pub mod doctor;
@@ -174,6 +175,7 @@ impl Api {
                 Err(refused) => refused,
             },
             Route::Cluster => json(ok, &cluster::show(deps)?),
+            Route::Backup(name) => json(ok, &backup::make(deps, &name).await?),
             Route::Init => json(ok, &cluster::init(deps).await?),
             Route::Drain(drained) => json(ok, &cluster::drain(deps, drained)?),
             Route::Reseat(change, name) => json(ok, &cluster::reseat(deps, change, &name).await?),

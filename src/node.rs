@@ -195,6 +195,11 @@ impl Handle {
         Ok(())
     }
 
+    /// Writes all that this node has on disk now into a directory that must not exist yet, on the same file system. Blocking.
+    pub fn checkpoint(&self, to: &std::path::Path) -> Result<(), ReadError> {
+        self.shared.store.checkpoint(to).map_err(ReadError::new)
+    }
+
     /// Bytes of the log that stay for a sink in all shards, as far as applied here.
     pub fn undelivered(&self, sink: &str) -> u64 {
         let of_shard = |shard: &ShardId| {

@@ -38,6 +38,8 @@ pub enum Route {
     Drain(bool),
     /// `/api/v1/cluster/{replace,add,remove}/{name}`
     Reseat(Reseat, String),
+    /// `/api/v1/backups/{name}`
+    Backup(String),
     /// `/api/v1/tokens`
     Tokens,
     /// `/api/v1/tokens/{name}/revoke`
@@ -117,6 +119,9 @@ impl Route {
                 return Some(Route::Reseat(change, decode(name)?));
             }
         }
+        if let Some(name) = path.strip_prefix("/api/v1/backups/") {
+            return Some(Route::Backup(decode(name)?));
+        }
         if let Some(name) = path.strip_prefix("/api/v1/tokens/").and_then(|rest| rest.strip_suffix("/revoke")) {
             return Some(Route::RevokeToken(decode(name)?));
         }
@@ -131,7 +136,13 @@ impl Route {
     /// The methods that it takes, as in `Allow`.
     pub fn allow(&self) -> &'static str {
         match self {
-            Route::Reload | Route::ConfigApply | Route::Init | Route::Drain(_) | Route::Reseat(..) | Route::RevokeToken(_) => "POST",
+            Route::Reload
+            | Route::Backup(_)
+            | Route::ConfigApply
+            | Route::Init
+            | Route::Drain(_)
+            | Route::Reseat(..)
+            | Route::RevokeToken(_) => "POST",
             Route::Group(_, OfGroup::Pin | OfGroup::Unpin | OfGroup::StepDown) => "POST",
             Route::Sink(_, OfSink::Replay | OfSink::Pause | OfSink::Resume) => "POST",
             Route::Senders | Route::Tokens | Route::ConfigDiff => "GET, HEAD, POST",

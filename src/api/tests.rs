@@ -70,7 +70,11 @@ fn examples() -> Vec<(String, String, String, Value)> {
         let (method, path) = heading.trim_matches('`').split_once(' ').unwrap();
         let fence = |kind: &str| text.split_once(&format!("```{kind}\n")).map(|(_, rest)| rest.split_once("\n```").unwrap().0);
         let Some(answer) = fence("json") else { continue };
-        let path = path.replace("{group}", "monitoring%2Fk8s").replace("{sink}", "platform").replace("{token}", "k8s-0");
+        let path = path
+            .replace("{group}", "monitoring%2Fk8s")
+            .replace("{sink}", "platform")
+            .replace("{token}", "k8s-0")
+            .replace("{name}", "before-upgrade");
         let answer = serde_json::from_str(answer).unwrap_or_else(|error| panic!("{heading}: {error}"));
         all.push((method.to_owned(), path, fence("json request").unwrap_or("").to_owned(), answer));
     }
@@ -115,6 +119,7 @@ async fn every_route_is_in_the_manual() {
         "/api/v1/config",
         "/api/v1/config/diff",
         "/api/v1/config/apply",
+        "/api/v1/backups/{name}",
     ]);
     for path in words.into_iter().chain(more).chain(plain.map(|path| format!("{path}`"))) {
         assert!(manual.contains(&path), "docs/api.md lacks {path}");
@@ -388,4 +393,13 @@ async fn settings_are_shown_compared_and_changed() {
     assert_eq!((applied.status, &applied.json()["version"]), (StatusCode::OK, &3.into()), "{}", applied.text);
     let shown = ask_with(&api, "GET", "/api/v1/config", "", &[]).await.json();
     assert_eq!((&shown["by"], shown["earlier"].as_array().map(Vec::len)), (&"people".into(), Some(2)));
+}
+
+#[tokio::test]
+async fn backups_have_names_that_are_no_paths() {
+    for wrong in ["/api/v1/backups/..%2F..%2Fetc", "/api/v1/backups/a%20b"] {
+        assert_eq!(ask("POST", wrong, "").await.status, StatusCode::BAD_REQUEST, "{wrong}");
+    }
+    assert_eq!(ask("POST", "/api/v1/backups/taken", "").await.status, StatusCode::CONFLICT);
+    assert_eq!(ask("GET", "/api/v1/backups/a", "").await.status, StatusCode::METHOD_NOT_ALLOWED);
 }

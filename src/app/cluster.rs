@@ -24,6 +24,7 @@ use crate::api::deps::Problem;
 use crate::api::deps::Severity;
 use crate::app;
 use crate::app::Fault;
+use crate::app::backup;
 use crate::app::certificates;
 use crate::app::recover;
 use crate::app::seats::role_of;
@@ -154,6 +155,7 @@ impl Membership {
                 recover::settle(handle, own).await.map_err(|error| Fault::Start(error.to_string()))?;
                 self.seen.common.end_recovery().map_err(Fault::Start)?;
             }
+            backup::settle(handle, &config.data_dir).await?;
             self.begin_with_token(handle).await;
             settings::at_start(handle, config, self.seen.common.name(), false).await
         };

@@ -17,6 +17,7 @@ use crate::api::cluster::Cluster;
 use crate::api::deps;
 use crate::api::deps::Deps;
 use crate::app::Fault;
+use crate::app::backup;
 use crate::app::certificates::Certificates;
 use crate::app::cluster::Membership;
 use crate::app::cluster::Nothing;
@@ -112,6 +113,7 @@ impl Running {
         guard.problems().iter().for_each(|problem| tracing::error!("{}. {}", problem.text, problem.remedy));
         let ingest = Arc::new(Ingest::new(handle.clone(), &in_force.groups, &config.limits, desks()));
         let name = config.name.clone();
+        let backups_of = (config.name.clone(), config.data_dir.clone());
         let parts = Parts {
             node: handle.clone(),
             sinks: Arc::clone(&sinks),
@@ -137,6 +139,7 @@ impl Running {
             },
             not_ready: not_ready(&node.handle, membership.is_some(), stop.clone()),
             problems: problems(&certificates, &guard, &reload),
+            backup: backup(&node.handle, backups_of),
             settings: Some(Arc::clone(&reload) as Arc<dyn crate::api::settings::Settings>),
             public_certificate_expires: public_expiry(&certificates),
             cluster: seen.map(|seen| seen as Arc<dyn Cluster>),
@@ -253,6 +256,7 @@ fn waiting(
         reload: Arc::new(|| Box::pin(async { Err(vec!["the node is only starting".to_owned()]) })),
         not_ready: waits.clone(),
         problems: Arc::new(Vec::new),
+        backup: Arc::new(|_| Box::pin(async { Err(deps::Refusal::Later("the node is only starting".to_owned())) })),
         settings: None,
         public_certificate_expires: public_expiry(certificates),
         cluster: Some(Arc::clone(seen) as Arc<dyn Cluster>),
@@ -314,6 +318,7 @@ async fn start_node(
     let node = open_node(config, None, tell).await?;
     let begun = async {
         node.handle.ready().await.map_err(|error| Fault::Start(error.to_string()))?;
+        backup::settle(&node.handle, &config.data_dir).await?;
         settings::at_start(&node.handle, config, &config.name, true).await
     };
     let begun = match tokio::time::timeout(READY_WITHIN, begun).await {
@@ -362,6 +367,21 @@ fn problems(
         problems.extend(reload.problems());
         problems.extend(certificates.problems(clock::wall_ms()));
         problems
+    })
+}
+
+/// Writes backups, one blocking thread each.
+fn backup(
+    node: &Handle,
+    (cluster, data_dir): (String, PathBuf),
+) -> Arc<dyn Fn(String) -> deps::Later<'static, Result<crate::api::backup::Made, deps::Refusal>> + Send + Sync> {
+    let node = node.clone();
+    Arc::new(move |name| {
+        let (node, cluster, data_dir) = (node.clone(), cluster.clone(), data_dir.clone());
+        Box::pin(async move {
+            let made = tokio::task::spawn_blocking(move || backup::make(&node, (&cluster, &data_dir), &name)).await;
+            made.unwrap_or_else(|_| Err(deps::Refusal::Later("writing it was given up".to_owned())))
+        })
     })
 }
 

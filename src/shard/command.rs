@@ -46,6 +46,8 @@ pub enum Command {
     },
     /// Control shard, once: the cluster begins.
     Found(Founding),
+    /// Control shard: restored from a backup it is a cluster of its own, with this identity; what it had delivered under the old one is not its own.
+    Reidentify(u128),
     /// Control shard: the next version of the cluster's settings.
     ClusterSettings(NewVersion),
     /// Control shard: who takes part. Its version must be the present one + 1.
@@ -234,6 +236,7 @@ impl Command {
                 Command::Found(_) => 10,
                 Command::Resent(_) => 11,
                 Command::Nodes(_) => 12,
+                Command::Reidentify(_) => 13,
                 Command::CreateToken(_) => 20,
                 Command::RevokeToken { .. } => 21,
             }
@@ -285,6 +288,10 @@ impl Command {
             Command::Assign { group } => out.text(group),
             Command::Nodes(nodes) => nodes.write(out),
             Command::ClusterSettings(new) => new.write(out),
+            Command::Reidentify(cluster) => {
+                out.fixed(*cluster as u64);
+                out.fixed((cluster >> 64) as u64);
+            }
             Command::CreateToken(new) => new.write(out),
             Command::RevokeToken { name, by } => {
                 out.text(name);
@@ -340,6 +347,10 @@ impl Command {
                 Command::Resent(Resent { sink, numbers })
             }
             12 => Command::Nodes(Nodes::read(from)?),
+            13 => {
+                let (low, high) = (from.fixed()?, from.fixed()?);
+                Command::Reidentify(u128::from(high) << 64 | u128::from(low))
+            }
             20 => Command::CreateToken(NewToken::read(from)?),
             21 => Command::RevokeToken { name: text(from)?, by: text(from)? },
             _ => return Err(Malformed::Impossible("an entry of this kind")),

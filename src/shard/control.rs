@@ -88,6 +88,10 @@ impl Control {
         match command {
             Command::Found(_) if self.founding.is_some() => effects.void = Some("the cluster exists already".to_owned()),
             Command::Found(founding) => self.founding = Some(founding),
+            Command::Reidentify(cluster) => match &mut self.founding {
+                Some(founding) if cluster > 0 => founding.cluster = cluster,
+                _ => effects.void = Some("the cluster has not been founded".to_owned()),
+            },
             Command::Assign { group } => self.assign(&group, effects),
             Command::ClusterSettings(new) => effects.void = Arc::make_mut(&mut self.settings).change(new, self.at).err(),
             Command::Nodes(nodes) if nodes.version != self.nodes.version + 1 => {
@@ -206,6 +210,15 @@ mod tests {
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
         assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
+    }
+
+    #[test]
+    fn a_restored_cluster_is_another_one_with_the_same_seed() {
+        let mut control = Control::default();
+        assert!(apply(&mut control, Command::Reidentify(9)).void.is_some());
+        apply(&mut control, Command::Found(Founding { cluster: 1 << 100, seed: 7, data_shards: 2 }));
+        assert_eq!(apply(&mut control, Command::Reidentify(3 << 90)).void, None);
+        assert_eq!(control.founding, Some(Founding { cluster: 3 << 90, seed: 7, data_shards: 2 }));
     }
 
     #[test]

@@ -302,6 +302,7 @@ impl Data {
             }
             Command::Assign { .. }
             | Command::Nodes(_)
+            | Command::Reidentify(_)
             | Command::ClusterSettings(_)
             | Command::Found(_)
             | Command::CreateToken(_)

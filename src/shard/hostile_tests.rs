@@ -62,6 +62,7 @@ fn commands() -> Vec<Command> {
         Command::Drop(DropUpTo { sink: text("k"), epoch: 1, up_to: 1, samples: 3 }),
         Command::Assign { group },
         Command::Found(Founding { cluster: 1 << 100, seed: 7, data_shards: 6 }),
+        Command::Reidentify(u128::MAX / 3),
         Command::ClusterSettings(NewVersion { number: 1, text: text("groups: {}"), by: text("alice") }),
         Command::CreateToken(token("people", Some(T0))),
         Command::CreateToken(token("k8s-0", None)),

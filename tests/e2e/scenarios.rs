@@ -1,5 +1,6 @@
 //! The scenarios, a module a subject.
 
+mod backup;
 mod captures;
 mod cluster;
 mod crash;

@@ -191,6 +191,13 @@ impl DevControls for StandInDev {
 
 pub fn deps(node: Arc<StandIn>) -> Deps {
     Deps {
+        backup: Arc::new(|name| {
+            let made = match name.as_str() {
+                "taken" => Err(Refusal::Conflict { text: "it is there".into(), remedy: "take another name".into() }),
+                _ => Ok(crate::api::backup::Made { path: format!("/var/lib/sluice/backups/{name}").into(), bytes: 180_224_000 }),
+            };
+            Box::pin(std::future::ready(made))
+        }),
         settings: Some(Arc::new(StandInSettings::default())),
         node,
         sinks: Arc::new(StandInSinks),
