@@ -8,6 +8,8 @@ mod door;
 mod failover;
 mod harness;
 mod letters;
+mod loaded;
 mod manual;
+mod partitions;
 mod rights;
 mod senders;
