@@ -7,7 +7,7 @@ use super::crash::{Accounts, INTERVAL, sender};
 use crate::support::kafka::Kafka;
 use crate::support::load::Running;
 use crate::support::process::{Scratch, eventually};
-use crate::support::trio::{Shape, Trio};
+use crate::support::trio::{NAMES, Shape, Trio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +45,17 @@ impl Loaded {
         let loaded = Loaded { trio, kafka, topic, alone, pairs };
         loaded.flows(&[0, 1, 2], 200);
         loaded
+    }
+
+    /// Waits until every node leads a data shard: until then leadership moves by itself.
+    #[track_caller]
+    pub fn wait_balanced(&self) {
+        eventually(Duration::from_secs(60), "every node to lead a shard", || {
+            let view = self.trio.nodes[0].json("/api/v1/cluster")?;
+            let shards = view["shards"].as_array().cloned().unwrap_or_default();
+            let leads = |name: &str| shards.iter().any(|shard| shard["shard"] != 0 && shard["leader"] == *name);
+            if NAMES.iter().all(|name| leads(name)) { Ok(()) } else { Err(view["shards"].to_string()) }
+        });
     }
 
     /// Waits until so many more samples were taken by each of these nodes, from the replica that writes to it alone.

@@ -66,6 +66,7 @@ fn a_follower_that_is_isolated_holds_nobody_up_and_catches_up() {
     }
     let scratch = Scratch::new("isolated");
     let mut loaded = up(&scratch, "isolated");
+    loaded.wait_balanced();
     for (group, way) in [(PAIRS[0], Way::Held), (PAIRS[1], Way::Closed)] {
         let leader = loaded.leader_of(group, 0);
         let [isolated, _] = others(leader);
@@ -104,6 +105,7 @@ fn with_the_way_between_two_nodes_cut_the_third_takes_everything_and_nobody_lose
     }
     let scratch = Scratch::new("bridge");
     let mut loaded = up(&scratch, "bridge");
+    loaded.wait_balanced();
     for (group, way) in [(PAIRS[0], Way::Held), (PAIRS[1], Way::Closed)] {
         let leader = loaded.leader_of(group, 0);
         let [cut, bridge] = others(leader);
