@@ -30,6 +30,8 @@ pub enum Route {
     Init,
     /// `/api/v1/cluster/drain`, or `undrain`
     Drain(bool),
+    /// `/api/v1/cluster/transfer`
+    Transfer,
     /// `/api/v1/cluster/{replace,add,remove}/{name}`
     Reseat(Reseat, String),
     /// `/api/v1/tokens`
@@ -97,6 +99,7 @@ impl Route {
             "/api/v1/cluster/init" => return Some(Route::Init),
             "/api/v1/cluster/drain" => return Some(Route::Drain(true)),
             "/api/v1/cluster/undrain" => return Some(Route::Drain(false)),
+            "/api/v1/cluster/transfer" => return Some(Route::Transfer),
             "/api/v1/tokens" => return Some(Route::Tokens),
             "/api/v1/dev/senders" => return Some(Route::Senders),
             _ => {}
@@ -122,7 +125,7 @@ impl Route {
     /// The methods that it takes, as in `Allow`.
     pub fn allow(&self) -> &'static str {
         match self {
-            Route::Reload | Route::Init | Route::Drain(_) | Route::Reseat(..) | Route::RevokeToken(_) => "POST",
+            Route::Reload | Route::Init | Route::Drain(_) | Route::Transfer | Route::Reseat(..) | Route::RevokeToken(_) => "POST",
             Route::Group(_, OfGroup::Pin | OfGroup::Unpin | OfGroup::StepDown) => "POST",
             Route::Sink(_, OfSink::Replay | OfSink::Pause | OfSink::Resume) => "POST",
             Route::Senders | Route::Tokens => "GET, HEAD, POST",
