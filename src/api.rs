@@ -178,6 +178,7 @@ impl Api {
             Route::Backup(name) => json(ok, &backup::make(deps, &name).await?),
             Route::Init => json(ok, &cluster::init(deps).await?),
             Route::Drain(drained) => json(ok, &cluster::drain(deps, drained)?),
+            Route::Transfer => json(ok, &cluster::transfer(deps, &call.body).await?),
             Route::Reseat(change, name) => json(ok, &cluster::reseat(deps, change, &name).await?),
             Route::Tokens if call.method == Method::POST => json(ok, &tokens::create(node, &call.body, &call.who, now).await?),
             Route::Tokens => json(ok, &tokens::all(&node.tokens(), now)),

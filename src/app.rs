@@ -9,6 +9,7 @@ pub mod check;
 mod cluster;
 pub mod dev;
 mod guard;
+mod leadership;
 mod metrics;
 mod pins;
 pub mod recover;

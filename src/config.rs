@@ -218,6 +218,8 @@ impl Config {
         check(self.log != new.log, "log", "the store is open with it; restart to change it");
         let connections = |config: &Config| config.limits.connections;
         check(connections(self) != connections(new), "limits.connections", "the listener has it; restart to change it");
+        let age = |config: &Config| config.limits.connection_age;
+        check(age(self) != age(new), "limits.connection_age", "the listener has it; restart to change it");
         check(self.logging != new.logging, "logging", "it is set up once; restart to change it");
         fixed
     }

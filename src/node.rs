@@ -12,6 +12,7 @@ mod bodies;
 mod detection;
 mod keeper;
 mod lane;
+mod leadership;
 mod mailbox;
 pub mod measure;
 pub mod offer;
@@ -378,6 +379,7 @@ impl Handle {
             written_bytes: figures.bytes.load(Ordering::Relaxed),
             batches: figures.batches.load(Ordering::Relaxed),
             last_sync_micros: figures.sync_micros.load(Ordering::Relaxed),
+            slow: self.has_slow_disk(),
         };
         NodeStats { shards: shared.lanes.iter().map(|lane| lock(&lane.views).stats.clone()).collect(), store }
     }

@@ -319,6 +319,7 @@ impl Common {
             data: self.data || self.charter.borrow().as_ref().is_some_and(|charter| charter.begun),
             running: self.node.get().is_some(),
             draining: self.node.get().is_some_and(Handle::stands_aside),
+            aside: self.node.get().and_then(Handle::aside).map(str::to_owned),
             now_ms: clock::wall_ms(),
             shards: self.node.get().map(standings).unwrap_or_default(),
             expires_ms: self.expires_ms(),

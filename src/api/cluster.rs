@@ -1,6 +1,7 @@
 //! Several nodes: who is there, who leads which shard, who lags, and what is wrong, as one node sees it. `app` draws it up.
 
 use hyper::StatusCode;
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::api::answer::Failure;
@@ -20,6 +21,8 @@ pub trait Cluster: Send + Sync {
     fn init(&self) -> Later<'_, Result<String, Vec<String>>>;
     /// This node shall lead nothing (and its balancers shall look elsewhere), or may lead again.
     fn drain(&self, drained: bool);
+    /// That node shall lead the shard, or every shard: what is so now, or everything that is in the way.
+    fn transfer<'a>(&'a self, shard: Option<u16>, to: &'a str) -> Later<'a, Result<String, Vec<String>>>;
     /// Begins a change of who takes part: what was begun, or everything that is in the way. It goes on by itself; `view` shows how far.
     fn reseat<'a>(&'a self, change: Reseat, node: &'a str) -> Later<'a, Result<String, Vec<String>>>;
 }
@@ -99,6 +102,8 @@ pub struct Node {
     pub role: Option<String>,
     /// Why it is unreachable.
     pub reason: Option<String>,
+    /// Why it leads nothing that another node can lead: `draining`, `clock` or `slow_disk`; none: it may lead.
+    pub aside: Option<String>,
     /// The program's version.
     pub version: Option<String>,
     /// The cluster that it belongs to.
@@ -174,6 +179,28 @@ pub async fn reseat(deps: &Deps, change: Reseat, node: &str) -> Result<Done, Fai
         Failure::new(StatusCode::CONFLICT, "not_changed", text, "mend these and say it again; it may be repeated as often as you like")
     };
     cluster.reseat(change, node).await.map(|done| Done { done }).map_err(refused)
+}
+
+/// The body of `POST /api/v1/cluster/transfer`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Transfer {
+    /// None: all.
+    shard: Option<u16>,
+    to: String,
+}
+
+/// `POST /api/v1/cluster/transfer`.
+pub async fn transfer(deps: &Deps, body: &[u8]) -> Result<Done, Failure> {
+    let cluster = deps.cluster.as_ref().ok_or_else(no_cluster)?;
+    let wrong =
+        |error| Failure::wrong(format!("the body is not as expected: {error}"), r#"send {"shard": 1, "to": "NAME"}; without a shard: all"#);
+    let Transfer { shard, to } = serde_json::from_slice(body).map_err(wrong)?;
+    let refused = |problems: Vec<String>| {
+        let text = format!("not everything is led by {to}:\n  {}", problems.join("\n  "));
+        Failure::new(StatusCode::CONFLICT, "not_transferred", text, "`sluice cluster status` shows who leads what; it may be said again")
+    };
+    cluster.transfer(shard, &to).await.map(|done| Done { done }).map_err(refused)
 }
 
 /// `POST /api/v1/cluster/drain` and `undrain`.

@@ -36,6 +36,8 @@ pub enum Route {
     Init,
     /// `/api/v1/cluster/drain`, or `undrain`
     Drain(bool),
+    /// `/api/v1/cluster/transfer`
+    Transfer,
     /// `/api/v1/cluster/{replace,add,remove}/{name}`
     Reseat(Reseat, String),
     /// `/api/v1/backups/{name}`
@@ -108,6 +110,7 @@ impl Route {
             "/api/v1/cluster/init" => return Some(Route::Init),
             "/api/v1/cluster/drain" => return Some(Route::Drain(true)),
             "/api/v1/cluster/undrain" => return Some(Route::Drain(false)),
+            "/api/v1/cluster/transfer" => return Some(Route::Transfer),
             "/api/v1/tokens" => return Some(Route::Tokens),
             "/api/v1/dev/senders" => return Some(Route::Senders),
             _ => {}
@@ -140,6 +143,7 @@ impl Route {
             | Route::Backup(_)
             | Route::ConfigApply
             | Route::Init
+            | Route::Transfer
             | Route::Drain(_)
             | Route::Reseat(..)
             | Route::RevokeToken(_) => "POST",

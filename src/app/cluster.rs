@@ -26,6 +26,7 @@ use crate::app;
 use crate::app::Fault;
 use crate::app::backup;
 use crate::app::certificates;
+use crate::app::leadership;
 use crate::app::recover;
 use crate::app::seats::role_of;
 use crate::app::settings;
@@ -261,6 +262,7 @@ impl Seen {
                     id: Some(own.node.clone()),
                     state: "this".to_owned(),
                     version: Some(own.version.clone()),
+                    aside: own.aside.clone(),
                     cluster: own.cluster.clone(),
                     certificate_expires: Some(own.expires_ms),
                     public_certificate_expires: own.public_expires_ms,
@@ -283,6 +285,7 @@ impl Seen {
                         state: "connected".to_owned(),
                         id: Some(hello.node),
                         version: Some(hello.version),
+                        aside: hello.aside,
                         cluster: hello.cluster,
                         same_file: Some(hello.agreed == own.agreed),
                         clock_off_ms: Some(clock_off_ms),
@@ -333,7 +336,7 @@ fn same_state(own: &Standing, nodes: &[(NodeView, Vec<Standing>)]) -> Option<boo
     Some(first && same.all(|same| same))
 }
 
-fn problem(severity: Severity, code: &str, about: String, text: String, remedy: &str) -> Problem {
+pub(super) fn problem(severity: Severity, code: &str, about: String, text: String, remedy: &str) -> Problem {
     Problem { severity, code: code.to_owned(), about, text, remedy: remedy.to_owned() }
 }
 
@@ -372,6 +375,7 @@ fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], now: i64) -> Vec
             );
             found.push(problem(Severity::Warning, "not_admitted", about(), text, &remedy));
         }
+        found.extend(leadership::slow_disk(node));
         if node.same_file == Some(false) {
             let text = "its file differs from this node's in name, shards, cluster.nodes, groups or sinks".to_owned();
             found.push(problem(Severity::Warning, "file_differs", about(), text, "copy one file to all nodes, then reload each"));
@@ -458,6 +462,10 @@ impl Cluster for Seen {
         if let Some(node) = self.node.get() {
             node.drain(drained);
         }
+    }
+
+    fn transfer<'a>(&'a self, shard: Option<u16>, to: &'a str) -> Later<'a, Result<String, Vec<String>>> {
+        Box::pin(self.transfer_to(shard, to))
     }
 
     fn reseat<'a>(&'a self, change: Reseat, node: &'a str) -> Later<'a, Result<String, Vec<String>>> {

@@ -91,7 +91,7 @@ impl Running {
         let (tell, fatal) = watch::channel(None);
         let (stop_door, stop) = watch::channel(false);
         let served = serve::metrics::Metrics::default();
-        let bounds = serve::Bounds { connections: config.limits.connections, drain: DRAIN };
+        let bounds = serve::Bounds { connections: config.limits.connections, age: config.limits.connection_age, drain: DRAIN };
         let membership = Membership::start(&config).await?;
         let peers = membership.as_ref().map(|membership| membership.seen.common());
         let certificates = Arc::new(Certificates::new(config.tls.as_ref(), peers)?);
@@ -215,12 +215,12 @@ impl Entrance {
     /// Answers so until `open` says otherwise.
     fn open_for_now(self, answerer: serve::Answerer) -> Entrance {
         let Entrance::Closed(listener, bounds, served, stop) = self else { return self };
-        let current = Arc::new(RwLock::new(serve::Door { answerer, gone: Arc::new(|_| {}) }));
+        let current = Arc::new(RwLock::new(serve::Door { answerer, gone: Arc::new(|_, _| {}) }));
         let (for_requests, for_ends) = (Arc::clone(&current), Arc::clone(&current));
         let now = |current: &RwLock<serve::Door>| current.read().unwrap_or_else(PoisonError::into_inner).clone();
         let whoever = serve::Door {
             answerer: Arc::new(move |request, peer| (now(&for_requests).answerer)(request, peer)),
-            gone: Arc::new(move |connection| (now(&for_ends).gone)(connection)),
+            gone: Arc::new(move |connection, ours| (now(&for_ends).gone)(connection, ours)),
         };
         Entrance::Open(current, tokio::spawn(serve::run(listener, bounds, whoever, served, stop)))
     }
@@ -446,7 +446,7 @@ fn front_door(api: Api, ingest: Arc<Ingest<Handle>>, drained: Handle) -> serve::
             Box::pin(async move { api.answer(request, peer).await })
         }
     });
-    serve::Door { answerer, gone: Arc::new(move |connection| told.gone(connection)) }
+    serve::Door { answerer, gone: Arc::new(move |connection, ours| told.gone(connection, ours)) }
 }
 
 fn shown_ingest(ingest: &Arc<Ingest<Handle>>, served: &serve::metrics::Metrics) -> Arc<dyn Fn() -> deps::Ingest + Send + Sync> {

@@ -1,5 +1,7 @@
 //! `sluice cluster`: three nodes become one cluster. `prepare` and `join` work on files of this machine; `init` and `status` ask a running node.
 
+mod transfer;
+
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,6 +37,8 @@ pub enum Verb {
     Init(Asked),
     /// The node leads nothing from now on, and balancers send it nothing: to be restarted without a refused request. Ends when that is so.
     Drain(Drain),
+    /// A node leads a shard, or all, from now on: planned, without a refused request. Balance leaves it there for an hour, or until the node loses it.
+    Transfer(transfer::Transfer),
     /// Whether every shard would still have a majority without this node. Ends with 0: yes, 1: no, and why.
     SafeToStop(Asked),
     /// A new node takes the place of the one that had its name (its disk is gone, or its host). Ask a node that is well.
@@ -120,6 +124,7 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Backup(wanted) => backup::backup(&wanted).await,
         Verb::Restore(wanted) => backup::restore(&wanted),
         Verb::Drain(wanted) => drain(&wanted).await,
+        Verb::Transfer(wanted) => transfer::transfer(&wanted).await,
         Verb::SafeToStop(asked) => safe_to_stop(&asked).await,
         Verb::Replace(wanted) => change("replace", &wanted).await,
         Verb::Add(wanted) => change("add", &wanted).await,
@@ -388,6 +393,15 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
+/// Whether it can be reached, and why it leads nothing.
+fn state(node: &Value) -> String {
+    let state = cell(&node["state"]);
+    match node["aside"].as_str() {
+        Some(aside) => format!("{state}, {}", aside.replace('_', " ")),
+        None => state,
+    }
+}
+
 fn text(answer: &Value, now: i64) -> String {
     let mut out =
         format!("cluster {} {}: {} ({})\n\n", cell(&answer["name"]), cell(&answer["id"]), cell(&answer["health"]), cell(&answer["phase"]));
@@ -400,7 +414,7 @@ fn text(answer: &Value, now: i64) -> String {
         let behind = applied.filter_map(|applied| applied["behind"].as_u64()).max();
         nodes.row(vec![
             cell(&node["name"]),
-            cell(&node["state"]),
+            state(node),
             cell(&node["role"]),
             leads.to_string(),
             behind.map_or("-".to_owned(), |behind| behind.to_string()),

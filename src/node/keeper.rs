@@ -268,6 +268,9 @@ impl Worker {
         self.show_seats();
         let leads = self.member.replica.leads_surely();
         let leader = self.member.replica.leader().unwrap_or(0);
+        if self.keeper.leads && !leads {
+            self.lane.stay(None); // it was lost, so who has it by now may be anybody
+        }
         (self.keeper.leads, self.keeper.leader) = (leads, leader);
         if leader != 0 {
             self.lane.led(crate::clock::now());

@@ -82,6 +82,12 @@ pub(super) struct Lane {
     image: Mutex<(u64, u64)>,
     /// When somebody was last known to lead.
     led: Mutex<Option<Instant>>,
+    /// A person gave the shard to this node: until then it is not moved for balance.
+    stays: Mutex<Option<Instant>>,
+    /// The oldest write that waits for its sync, ms; 0: none does.
+    pub unsynced_ms: AtomicU64,
+    /// How often leadership was given away since the disk was slow.
+    pub gave_way: AtomicU64,
     /// Snapshots that members may take, by member.
     pub outgoing: Mutex<BTreeMap<u64, Outgoing>>,
     /// Ranges to give back: the highest bound by family.
@@ -107,6 +113,9 @@ impl Lane {
             settings: AtomicU64::new(0),
             image: Mutex::default(),
             led: Mutex::default(),
+            stays: Mutex::default(),
+            unsynced_ms: AtomicU64::new(0),
+            gave_way: AtomicU64::new(0),
             outgoing: Mutex::default(),
             give_back: Mutex::default(),
         }
@@ -135,6 +144,16 @@ impl Lane {
     /// Somebody led within this time.
     pub fn led_within(&self, span: Duration) -> bool {
         lock(&self.led).is_some_and(|led| clock::now().saturating_duration_since(led) < span)
+    }
+
+    /// Not moved for balance until then; `None`: as any other.
+    pub fn stay(&self, until: Option<Instant>) {
+        *lock(&self.stays) = until;
+    }
+
+    /// Not moved for balance now.
+    pub fn stays(&self, now: Instant) -> bool {
+        lock(&self.stays).is_some_and(|until| now < until)
     }
 
     /// The state is another one now.

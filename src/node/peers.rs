@@ -33,6 +33,10 @@ const SEE_WITHIN: Duration = Duration::from_secs(2);
 const ASK_ENTRY: u8 = 0;
 /// A group's name follows, whose leader shall step down.
 const ASK_STEP_DOWN: u8 = 1;
+/// The id of a member follows that shall lead the shard.
+const ASK_HAND_OVER: u8 = 2;
+/// Nothing follows: the node that is asked is about to be given the shard by a person, and keeps it for some time.
+pub(super) const ASK_STAY: u8 = 3;
 
 /// An answer that will come.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -126,6 +130,10 @@ impl Handle {
                 encoded.push(ASK_STEP_DOWN);
                 encoded.extend_from_slice(group.as_bytes());
             }
+            Wanted::HandOver(to) => {
+                encoded.push(ASK_HAND_OVER);
+                encoded.extend_from_slice(&to.to_le_bytes());
+            }
             Wanted::Hint(..) => return Ok(Applied::default()), // of use to the leader's own eyes only
         }
         let mut progress = lane.progress.subscribe();
@@ -198,6 +206,11 @@ impl Handle {
                 Ok(entry::Stamped { entry: Entry::Command(command), .. }) => Wanted::Command(command),
                 _ => return Err(unreadable()),
             },
+            (&ASK_HAND_OVER, to) => Wanted::HandOver(to.try_into().map(u64::from_le_bytes).map_err(|_| unreadable())?),
+            (&ASK_STAY, _) => {
+                self.stay(lane);
+                return Ok(Applied::default());
+            }
             (&ASK_STEP_DOWN, group) => Wanted::StepDown(String::from_utf8(group.to_vec()).map_err(|_| unreadable())?),
             _ => return Err(unreadable()),
         };

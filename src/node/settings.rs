@@ -76,6 +76,12 @@ pub struct Timing {
     pub space: Duration,
     /// Between two moves of leadership for balance.
     pub balance: Duration,
+    /// A shard that a person gave to a node is not moved for balance for so long.
+    pub stay: Duration,
+    /// A write that waits for its sync for longer makes the disk a slow one.
+    pub slow: Duration,
+    /// After its disk was slow for the last time a node leads nothing for so long.
+    pub rest: Duration,
 }
 
 impl Default for Timing {
@@ -92,6 +98,9 @@ impl Default for Timing {
             view: Duration::from_secs(1),
             space: Duration::from_millis(500),
             balance: Duration::from_secs(10),
+            stay: Duration::from_secs(3600),
+            slow: Duration::from_secs(1),
+            rest: Duration::from_secs(120),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::model::ShardId;
 use crate::node::Handle;
 use crate::node::bodies::Bodies;
 use crate::node::lane::Lane;
+use crate::node::leadership::Slow;
 use crate::node::mailbox::Mailbox;
 use crate::node::peers::Together;
 use crate::node::settings::Settings;
@@ -183,6 +184,7 @@ impl Node {
             stopping: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             clock_off: AtomicBool::new(false),
+            slow: Slow::default(),
             balanced: std::sync::Mutex::default(),
             switch_limits: std::sync::Mutex::default(),
             together,

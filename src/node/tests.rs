@@ -29,6 +29,7 @@ use crate::wire::remote_write::Walker;
 mod churn;
 mod damage;
 mod forget;
+mod leadership;
 mod snapshots;
 mod space;
 mod together;

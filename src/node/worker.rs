@@ -18,6 +18,7 @@ use crate::model::ShardId;
 use crate::node::detection::Watched;
 use crate::node::keeper::Keeper;
 use crate::node::lane::Lane;
+use crate::node::leadership::Unsynced;
 use crate::node::mailbox::Ask;
 use crate::node::mailbox::Mail;
 use crate::node::mailbox::Queued;
@@ -100,6 +101,8 @@ pub(super) struct Worker {
     held: VecDeque<Ask>,
     waiters: BTreeMap<u64, Waiter>,
     pub(super) persisted: u64,
+    /// Writes that wait for their sync.
+    pub(super) unsynced: Unsynced,
     /// A snapshot that this member takes.
     pub(super) taking: Option<Taking>,
     ticked: Instant,
@@ -124,6 +127,7 @@ impl Worker {
             held: VecDeque::new(),
             waiters: BTreeMap::new(),
             persisted: 0,
+            unsynced: Unsynced::default(),
             taking: None,
             ticked: now,
             stop_by: None,
@@ -189,7 +193,9 @@ impl Worker {
         if mail.persisted > self.persisted {
             self.persisted = mail.persisted;
             self.member.replica.persisted(mail.persisted);
+            self.unsynced.synced(mail.persisted);
         }
+        self.mind_disk(now);
         for (floor, message) in mail.messages {
             self.member.replica.learn_floor(floor);
             self.offered(&message);
@@ -294,6 +300,10 @@ impl Worker {
             _ if self.stop_by.is_some() => Err(ProposeError::Stopping),
             Wanted::Command(mut command) => self.complete(&mut command).map(|()| command).map_err(ProposeError::Void),
             Wanted::StepDown(group) => self.step_down(now, &group).map_err(ProposeError::Void),
+            Wanted::HandOver(to) => {
+                let begun = self.hand_over_as_asked(to);
+                return reply.into_iter().for_each(|reply| drop(reply.send(begun.clone())));
+            }
             Wanted::Hint(group, replica, hint) => {
                 self.watched.detector.hint(&group, &replica, hint);
                 return;
@@ -440,6 +450,7 @@ impl Worker {
         let hard = &write.hard_state;
         batch.hard_state(shard, hard.term, hard.vote, hard.commit);
         let promise = Promise { term: hard.term, vote: hard.vote, last_term: write.last.term, last_index: write.last.index };
+        self.unsynced.handed_out(write.number, clock::now());
         packed.log = Some((write.number, promise));
         packed.promise |= write.promise;
     }

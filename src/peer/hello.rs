@@ -20,9 +20,12 @@ pub struct Hello {
     pub data: bool,
     /// It takes part in the shards now.
     pub running: bool,
-    /// It shall lead nothing: it is being drained, or its clock is wrong.
+    /// It shall lead nothing, for whatever reason.
     #[serde(default)]
     pub draining: bool,
+    /// The reason: `draining`, `clock` or `slow_disk`.
+    #[serde(default)]
+    pub aside: Option<String>,
     /// Its wall clock, ms since 1970.
     pub now_ms: i64,
     /// Its shards.

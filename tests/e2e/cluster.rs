@@ -254,10 +254,17 @@ fn a_node_is_drained_restarted_and_given_its_share_again_without_a_refused_reque
         });
     };
     has_its_share(&trio);
+    // By hand: to a node that is there, and not to one that is not.
+    let moved = trio.nodes[0].must(&["cluster", "transfer", "--all", "--to", "n3"]);
+    assert!(moved.contains("n3 leads shard 0, 1, 2, 3"), "{moved}");
+    let unknown = trio.nodes[0].ask(&["cluster", "transfer", "--shard", "1", "--to", "n4"]).expect_err("there is no n4");
+    assert!(unknown.contains("there are: n1, n2, n3"), "{unknown}");
     let safe = trio.nodes[2].must(&["cluster", "safe-to-stop"]);
     assert!(safe.contains("keeps a majority"), "{safe}");
     let done = trio.nodes[2].must(&["cluster", "drain"]);
     assert!(done.contains("it leads nothing any more"), "{done}");
+    let refused = trio.nodes[0].ask(&["cluster", "transfer", "--shard", "1", "--to", "n3"]).expect_err("n3 is being drained");
+    assert!(refused.contains("is being drained"), "{refused}");
     let ready = trio.nodes[2].get("/-/ready").unwrap();
     assert_eq!((ready.status(), ready.text().contains("being drained")), (503, true), "{}", ready.text());
     let answer = trio.nodes[2].write(sender("group-0", "a", 0).body(now_ms())).unwrap();

@@ -54,6 +54,10 @@ impl Peers for End {
         answered(piece);
     }
 
+    fn wants_to_lead(&self, node: u64) -> bool {
+        self.to(node).is_none_or(|peer| !peer.stands_aside())
+    }
+
     fn offer(&self, to: u64, shard: ShardId, encoded: Vec<u8>) -> Later<Result<(), OfferError>> {
         let peer = self.to(to);
         Box::pin(async move {
