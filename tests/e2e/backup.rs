@@ -92,7 +92,7 @@ fn alone(scratch: &Scratch, sinks: &str, kept: &str) {
     let dir = scratch.sub("alone");
     let port = free_port();
     let text = format!("listen: 127.0.0.1:{port}\nname: alone\ndata_dir: {}\n{sinks}", dir.join("data").display());
-    let mut one = Member { name: "alone", sluice: Sluice::prepare_as("alone", dir, port, &text) };
+    let mut one = Member { name: "alone", sluice: Sluice::prepare_as("alone", dir, port, &text, None) };
     let restored = one.must(&["cluster", "restore", kept, "--config", &one.sluice.config()]);
     assert!(restored.contains("restored from the backup"), "{restored}");
     one.sluice.up();
