@@ -4,6 +4,7 @@
 //! (`ingest`), the page itself (`console`), and any knowledge of how sinks or ingest work: `app` hands that in (`deps`).
 
 pub mod answer;
+pub mod checkup;
 pub mod cluster;
 pub mod deps;
 pub mod doctor;
@@ -165,6 +166,7 @@ impl Api {
             Route::Sinks => json(ok, &sinks::Sinks { sinks: deps.sinks.list().into_iter().map(sinks::one).collect() }),
             Route::Sink(name, what) => return self.sink(&name, what, &call).await,
             Route::Cluster => json(ok, &cluster::show(deps)?),
+            Route::Doctor => json(ok, &checkup::checkup(deps, now)),
             Route::Init => json(ok, &cluster::init(deps).await?),
             Route::Drain(drained) => json(ok, &cluster::drain(deps, drained)?),
             Route::Transfer => json(ok, &cluster::transfer(deps, &call.body).await?),

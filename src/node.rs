@@ -352,6 +352,12 @@ impl Handle {
         self.shared.fatal.reason().map(str::to_owned)
     }
 
+    /// Free bytes of the disk, and below how many no samples are taken.
+    pub fn space(&self) -> (u64, u64) {
+        let space = &self.shared.space;
+        (space.free.load(Ordering::Relaxed), space.reserve.load(Ordering::Relaxed))
+    }
+
     /// Figures for `/metrics`, a second old at most.
     pub fn stats(&self) -> NodeStats {
         let (shared, figures, space) = (&self.shared, &self.shared.writer.figures, &self.shared.space);

@@ -10,6 +10,9 @@ use crate::api::deps::Later;
 use crate::api::deps::Problem;
 use crate::api::groups::Done;
 
+/// A member that is further behind is a problem: some seconds of a busy shard.
+pub const BEHIND: u64 = 5_000;
+
 /// What is asked of the cluster.
 pub trait Cluster: Send + Sync {
     /// Everything at a glance.
@@ -113,6 +116,10 @@ pub struct Node {
     pub certificate_expires: Option<i64>,
     /// When the certificate of its public listener ends, ms since 1970; none: it speaks without TLS.
     pub public_certificate_expires: Option<i64>,
+    /// Free bytes of its disk.
+    pub free_bytes: Option<u64>,
+    /// Below so many it takes no samples.
+    pub reserve_bytes: Option<u64>,
     /// Raft's messages to it since the process began.
     pub sent: u64,
     /// Those that were dropped.

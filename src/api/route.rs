@@ -26,6 +26,8 @@ pub enum Route {
     Sink(String, OfSink),
     /// `/api/v1/cluster`
     Cluster,
+    /// `/api/v1/cluster/doctor`
+    Doctor,
     /// `/api/v1/cluster/init`
     Init,
     /// `/api/v1/cluster/drain`, or `undrain`
@@ -96,6 +98,7 @@ impl Route {
             "/api/v1/groups" => return Some(Route::Groups),
             "/api/v1/sinks" => return Some(Route::Sinks),
             "/api/v1/cluster" => return Some(Route::Cluster),
+            "/api/v1/cluster/doctor" => return Some(Route::Doctor),
             "/api/v1/cluster/init" => return Some(Route::Init),
             "/api/v1/cluster/drain" => return Some(Route::Drain(true)),
             "/api/v1/cluster/undrain" => return Some(Route::Drain(false)),

@@ -1,5 +1,6 @@
 //! `sluice cluster`: three nodes become one cluster. `prepare` and `join` work on files of this machine; `init` and `status` ask a running node.
 
+mod doctor;
 mod transfer;
 
 use std::path::Path;
@@ -46,6 +47,8 @@ pub enum Verb {
     Remove(Change),
     /// The majority is gone for good: this node, which is stopped, goes on alone with what it has. Without the long option it only says what it has.
     Recover(Recover),
+    /// What an operator would look at by hand, each well, to be looked at or bad, with a remedy. Ends with 0: all is well, 1: look, 2: bad.
+    Doctor(Asked),
     /// Who is there, who leads, who lags. Ends with 0: well, 1: somebody should look, 2: samples are refused.
     Status(Asked),
 }
@@ -120,6 +123,7 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Replace(wanted) => change("replace", &wanted).await,
         Verb::Add(wanted) => change("add", &wanted).await,
         Verb::Remove(wanted) => change("remove", &wanted).await,
+        Verb::Doctor(asked) => doctor::doctor(&asked).await,
         Verb::Status(asked) => status(&asked).await,
     }
 }
