@@ -13,6 +13,7 @@ pub mod route;
 pub mod sinks;
 pub mod status;
 pub mod tokens;
+pub mod upgrade;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -167,6 +168,8 @@ impl Api {
             Route::Sink(name, what) => return self.sink(&name, what, &call).await,
             Route::Cluster => json(ok, &cluster::show(deps)?),
             Route::Doctor => json(ok, &checkup::checkup(deps, now)),
+            Route::Upgrade => json(ok, &upgrade::show(deps)?),
+            Route::Finalize => json(ok, &upgrade::finalize(deps, &call.who).await?),
             Route::Init => json(ok, &cluster::init(deps).await?),
             Route::Drain(drained) => json(ok, &cluster::drain(deps, drained)?),
             Route::Transfer => json(ok, &cluster::transfer(deps, &call.body).await?),

@@ -19,6 +19,7 @@ mod seats;
 mod senders;
 mod sinks;
 mod translate;
+mod upgrade;
 
 use std::path::Path;
 

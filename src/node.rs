@@ -63,6 +63,8 @@ use crate::shard::emission::Emission;
 use crate::shard::entry;
 use crate::shard::entry::Entry;
 use crate::shard::entry::Samples;
+use crate::shard::level::FIRST;
+use crate::shard::level::Levels;
 use crate::shard::tokens::Tokens;
 use crate::store::Family;
 use crate::wire::body::Body;
@@ -304,6 +306,12 @@ impl Handle {
     /// The cluster's settings: version and text.
     pub fn cluster_settings(&self) -> Arc<(u64, String)> {
         self.shared.lane(ShardId::CONTROL).map(|lane| Arc::clone(&lock(&lane.views).cluster_settings)).unwrap_or_default()
+    }
+
+    /// The cluster's feature level, as far as this node has applied the control shard, and what this program knows.
+    pub fn levels(&self) -> (u64, Levels) {
+        let level = self.shared.lane(ShardId::CONTROL).map_or(0, |lane| lock(&lane.views).level);
+        (level.max(FIRST), self.shared.settings.levels)
     }
 
     /// Who may ask, as far as this node has applied the control shard.

@@ -323,6 +323,7 @@ impl Common {
             aside: self.node.get().and_then(Handle::aside).map(str::to_owned),
             free_bytes: space.map(|(free, _)| free),
             reserve_bytes: space.map(|(_, reserve)| reserve),
+            levels: self.node.get().map(|node| node.levels().1).map(|levels| (levels.oldest, levels.newest)),
             now_ms: clock::wall_ms(),
             shards: self.node.get().map(standings).unwrap_or_default(),
             expires_ms: self.expires_ms(),

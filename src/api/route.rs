@@ -28,6 +28,10 @@ pub enum Route {
     Cluster,
     /// `/api/v1/cluster/doctor`
     Doctor,
+    /// `/api/v1/cluster/upgrade`
+    Upgrade,
+    /// `/api/v1/cluster/upgrade/finalize`
+    Finalize,
     /// `/api/v1/cluster/init`
     Init,
     /// `/api/v1/cluster/drain`, or `undrain`
@@ -99,6 +103,8 @@ impl Route {
             "/api/v1/sinks" => return Some(Route::Sinks),
             "/api/v1/cluster" => return Some(Route::Cluster),
             "/api/v1/cluster/doctor" => return Some(Route::Doctor),
+            "/api/v1/cluster/upgrade" => return Some(Route::Upgrade),
+            "/api/v1/cluster/upgrade/finalize" => return Some(Route::Finalize),
             "/api/v1/cluster/init" => return Some(Route::Init),
             "/api/v1/cluster/drain" => return Some(Route::Drain(true)),
             "/api/v1/cluster/undrain" => return Some(Route::Drain(false)),
@@ -128,7 +134,13 @@ impl Route {
     /// The methods that it takes, as in `Allow`.
     pub fn allow(&self) -> &'static str {
         match self {
-            Route::Reload | Route::Init | Route::Drain(_) | Route::Transfer | Route::Reseat(..) | Route::RevokeToken(_) => "POST",
+            Route::Reload
+            | Route::Init
+            | Route::Drain(_)
+            | Route::Transfer
+            | Route::Finalize
+            | Route::Reseat(..)
+            | Route::RevokeToken(_) => "POST",
             Route::Group(_, OfGroup::Pin | OfGroup::Unpin | OfGroup::StepDown) => "POST",
             Route::Sink(_, OfSink::Replay | OfSink::Pause | OfSink::Resume) => "POST",
             Route::Senders | Route::Tokens => "GET, HEAD, POST",

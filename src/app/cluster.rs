@@ -23,6 +23,7 @@ use crate::api::deps;
 use crate::api::deps::Later;
 use crate::api::deps::Problem;
 use crate::api::deps::Severity;
+use crate::api::upgrade::Upgrade;
 use crate::app;
 use crate::app::Fault;
 use crate::app::certificates;
@@ -486,6 +487,14 @@ impl Cluster for Seen {
 
     fn transfer<'a>(&'a self, shard: Option<u16>, to: &'a str) -> Later<'a, Result<String, Vec<String>>> {
         Box::pin(self.transfer_to(shard, to))
+    }
+
+    fn upgrade(&self) -> Upgrade {
+        self.upgrade_view()
+    }
+
+    fn finalize<'a>(&'a self, who: &'a str) -> Later<'a, Result<String, Vec<String>>> {
+        Box::pin(self.go_up(who))
     }
 
     fn reseat<'a>(&'a self, change: Reseat, node: &'a str) -> Later<'a, Result<String, Vec<String>>> {

@@ -2,6 +2,7 @@
 
 mod doctor;
 mod transfer;
+mod upgrade;
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -47,6 +48,9 @@ pub enum Verb {
     Remove(Change),
     /// The majority is gone for good: this node, which is stopped, goes on alone with what it has. Without the long option it only says what it has.
     Recover(Recover),
+    /// From one version to the next: status, and finalising once all nodes have it.
+    #[command(subcommand)]
+    Upgrade(upgrade::Verb),
     /// What an operator would look at by hand, each well, to be looked at or bad, with a remedy. Ends with 0: all is well, 1: look, 2: bad.
     Doctor(Asked),
     /// Who is there, who leads, who lags. Ends with 0: well, 1: somebody should look, 2: samples are refused.
@@ -124,6 +128,7 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Add(wanted) => change("add", &wanted).await,
         Verb::Remove(wanted) => change("remove", &wanted).await,
         Verb::Doctor(asked) => doctor::doctor(&asked).await,
+        Verb::Upgrade(verb) => upgrade::carry_out(&verb).await,
         Verb::Status(asked) => status(&asked).await,
     }
 }

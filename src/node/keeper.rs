@@ -295,6 +295,10 @@ impl Worker {
                     views.cluster_settings = Arc::new(control.settings.clone());
                 }
                 views.founding = control.founding;
+                views.level = control.level();
+                if let Err(why) = self.shared.settings.levels.check(views.level) {
+                    self.shared.fatal.end(why);
+                }
                 if views.nodes.version != control.nodes.version {
                     views.nodes = Arc::new(control.nodes.clone());
                 }
