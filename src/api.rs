@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod backup;
+pub mod checkup;
 pub mod cluster;
 pub mod deps;
 pub mod doctor;
@@ -14,6 +15,7 @@ pub mod settings;
 pub mod sinks;
 pub mod status;
 pub mod tokens;
+pub mod upgrade;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -176,6 +178,9 @@ impl Api {
             },
             Route::Cluster => json(ok, &cluster::show(deps)?),
             Route::Backup(name) => json(ok, &backup::make(deps, &name).await?),
+            Route::Doctor => json(ok, &checkup::checkup(deps, now)),
+            Route::Upgrade => json(ok, &upgrade::show(deps)?),
+            Route::Finalize => json(ok, &upgrade::finalize(deps, &call.who).await?),
             Route::Init => json(ok, &cluster::init(deps).await?),
             Route::Drain(drained) => json(ok, &cluster::drain(deps, drained)?),
             Route::Transfer => json(ok, &cluster::transfer(deps, &call.body).await?),

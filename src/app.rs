@@ -21,6 +21,7 @@ mod senders;
 mod settings;
 mod sinks;
 mod translate;
+mod upgrade;
 
 use std::path::Path;
 

@@ -310,6 +310,7 @@ impl Common {
 
     /// What this node says of itself.
     pub fn hello(&self) -> Hello {
+        let space = self.node.get().map(Handle::space);
         Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.secrets.card.node.clone(),
@@ -320,6 +321,9 @@ impl Common {
             running: self.node.get().is_some(),
             draining: self.node.get().is_some_and(Handle::stands_aside),
             aside: self.node.get().and_then(Handle::aside).map(str::to_owned),
+            free_bytes: space.map(|(free, _)| free),
+            reserve_bytes: space.map(|(_, reserve)| reserve),
+            levels: self.node.get().map(|node| node.levels().1).map(|levels| (levels.oldest, levels.newest)),
             now_ms: clock::wall_ms(),
             shards: self.node.get().map(standings).unwrap_or_default(),
             expires_ms: self.expires_ms(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::api::cluster::Applied;
+use crate::api::cluster::BEHIND;
 use crate::api::cluster::Cluster;
 use crate::api::cluster::Health;
 use crate::api::cluster::Node as NodeView;
@@ -22,6 +23,7 @@ use crate::api::deps;
 use crate::api::deps::Later;
 use crate::api::deps::Problem;
 use crate::api::deps::Severity;
+use crate::api::upgrade::Upgrade;
 use crate::app;
 use crate::app::Fault;
 use crate::app::backup;
@@ -54,8 +56,6 @@ const AGAIN: Duration = Duration::from_millis(500);
 const FIRST_TOKEN_TRIES: usize = 60;
 /// A certificate that ends sooner is a problem, ms.
 const EXPIRES_SOON_MS: i64 = 30 * 86_400_000;
-/// A member that is further behind is a problem: some seconds of a busy shard.
-const BEHIND: u64 = 5_000;
 /// A clock that differs by more is a problem, ms.
 pub(super) const CLOCK_OFF_MS: i64 = 2_000;
 
@@ -263,6 +263,8 @@ impl Seen {
                     state: "this".to_owned(),
                     version: Some(own.version.clone()),
                     aside: own.aside.clone(),
+                    free_bytes: own.free_bytes,
+                    reserve_bytes: own.reserve_bytes,
                     cluster: own.cluster.clone(),
                     certificate_expires: Some(own.expires_ms),
                     public_certificate_expires: own.public_expires_ms,
@@ -286,6 +288,8 @@ impl Seen {
                         id: Some(hello.node),
                         version: Some(hello.version),
                         aside: hello.aside,
+                        free_bytes: hello.free_bytes,
+                        reserve_bytes: hello.reserve_bytes,
                         cluster: hello.cluster,
                         same_file: Some(hello.agreed == own.agreed),
                         clock_off_ms: Some(clock_off_ms),
@@ -466,6 +470,14 @@ impl Cluster for Seen {
 
     fn transfer<'a>(&'a self, shard: Option<u16>, to: &'a str) -> Later<'a, Result<String, Vec<String>>> {
         Box::pin(self.transfer_to(shard, to))
+    }
+
+    fn upgrade(&self) -> Upgrade {
+        self.upgrade_view()
+    }
+
+    fn finalize<'a>(&'a self, who: &'a str) -> Later<'a, Result<String, Vec<String>>> {
+        Box::pin(self.go_up(who))
     }
 
     fn reseat<'a>(&'a self, change: Reseat, node: &'a str) -> Later<'a, Result<String, Vec<String>>> {

@@ -293,6 +293,10 @@ impl Worker {
                 }
                 views.cluster_settings = Arc::clone(&control.settings);
                 views.founding = control.founding;
+                views.level = control.level();
+                if let Err(why) = self.shared.settings.levels.check(views.level) {
+                    self.shared.fatal.end(why);
+                }
                 if views.nodes.version != control.nodes.version {
                     views.nodes = Arc::new(control.nodes.clone());
                 }

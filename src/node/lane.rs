@@ -53,6 +53,8 @@ pub(super) struct Views {
     pub stats: ShardStats,
     /// Control shard only.
     pub assigned: Arc<BTreeMap<String, ShardId>>,
+    /// Control shard only: the feature level; 0: nothing was applied yet.
+    pub level: u64,
     /// Control shard only: what the cluster is.
     pub founding: Option<Founding>,
     /// Who takes part in the shard.

@@ -30,6 +30,7 @@ mod churn;
 mod damage;
 mod forget;
 mod leadership;
+mod levels;
 mod snapshots;
 mod space;
 mod together;

@@ -26,6 +26,15 @@ pub struct Hello {
     /// The reason: `draining`, `clock` or `slow_disk`.
     #[serde(default)]
     pub aside: Option<String>,
+    /// Free bytes of its disk.
+    #[serde(default)]
+    pub free_bytes: Option<u64>,
+    /// Below so many it takes no samples.
+    #[serde(default)]
+    pub reserve_bytes: Option<u64>,
+    /// The feature levels that its program knows: the oldest and the newest; `None`: it knows of none but the first.
+    #[serde(default)]
+    pub levels: Option<(u64, u64)>,
     /// Its wall clock, ms since 1970.
     pub now_ms: i64,
     /// Its shards.

@@ -68,7 +68,7 @@ pub enum Sight {
     /// It answers.
     Greeted {
         /// What it said last.
-        hello: Hello,
+        hello: Box<Hello>,
         /// Its clock less ours, ms.
         clock_off_ms: i64,
     },
@@ -309,7 +309,7 @@ impl Link {
         }
         let middle = (before + clock::wall_ms()) / 2;
         let clock_off_ms = hello.now_ms - middle;
-        *lock(&self.sight) = Sight::Greeted { hello, clock_off_ms };
+        *lock(&self.sight) = Sight::Greeted { hello: Box::new(hello), clock_off_ms };
         Ok(())
     }
 }

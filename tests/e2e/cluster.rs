@@ -254,6 +254,16 @@ fn a_node_is_drained_restarted_and_given_its_share_again_without_a_refused_reque
         });
     };
     has_its_share(&trio);
+    let checked = trio.nodes[1].run(&["cluster", "doctor"]);
+    let text = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(text.contains("ok    majority      every shard has one; 1 of 3 nodes may be lost now"), "{text}");
+    assert!(text.contains("ok    versions") && text.contains("ok    clocks") && text.contains("ok    leaders"), "{text}");
+    let upgrade = trio.nodes[1].must(&["cluster", "upgrade", "status"]);
+    assert!(
+        upgrade.contains("feature level 1") && upgrade.matches("1 to 1").count() == 3 && upgrade.contains("nothing to finalise"),
+        "{upgrade}"
+    );
+    assert!(trio.nodes[1].must(&["cluster", "upgrade", "finalize"]).contains("already"));
     // By hand: to a node that is there, and not to one that is not.
     let moved = trio.nodes[0].must(&["cluster", "transfer", "--all", "--to", "n3"]);
     assert!(moved.contains("n3 leads shard 0, 1, 2, 3"), "{moved}");
@@ -272,6 +282,9 @@ fn a_node_is_drained_restarted_and_given_its_share_again_without_a_refused_reque
     trio.nodes[2].sluice.stop();
     let alone = trio.nodes[1].ask(&["cluster", "safe-to-stop"]).expect_err("n3 is away");
     assert!(alone.contains("only 1 would be there"), "{alone}");
+    let checked = trio.nodes[1].run(&["cluster", "doctor"]);
+    let text = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(checked.status.code().is_some_and(|code| code > 0) && text.contains("no further node may be lost now"), "{text}");
     let_pass(Duration::from_secs(3));
     trio.nodes[2].sluice.launch();
     trio.nodes[2].sluice.wait_ready(Duration::from_secs(60));
