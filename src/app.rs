@@ -13,6 +13,7 @@ mod metrics;
 mod pins;
 pub mod recover;
 mod reload;
+mod removal;
 mod replay;
 mod running;
 mod seats;

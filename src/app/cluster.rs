@@ -29,6 +29,7 @@ use crate::app::Fault;
 use crate::app::certificates;
 use crate::app::leadership;
 use crate::app::recover;
+use crate::app::removal;
 use crate::app::seats::role_of;
 use crate::app::translate;
 use crate::clock;
@@ -75,6 +76,8 @@ pub struct Seen {
     running: AtomicBool,
     /// This node's clock is off the others': it does not lead.
     pub(super) clock_wrong: AtomicBool,
+    /// The others say that this node was removed.
+    pub(super) removed: AtomicBool,
     /// The shards that have other sinks than this node's file.
     differ: OnceLock<Vec<u16>>,
 }
@@ -121,6 +124,7 @@ impl Membership {
             node: OnceLock::new(),
             running: AtomicBool::new(false),
             clock_wrong: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
             differ: OnceLock::new(),
         });
         Ok(Some(Membership { peering: Some(peering), grows, seen }))
@@ -240,6 +244,9 @@ impl Seen {
 
     /// What a node that does not take samples yet waits for.
     pub fn waits_for(&self) -> Vec<String> {
+        if let Some(removed) = self.removed() {
+            return vec![removed];
+        }
         let greeted: Vec<&str> = self
             .common
             .links()
@@ -374,6 +381,7 @@ fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], differ: &[u16], 
         let remedy = "keep the data directories of all nodes and report this; a node that is alone with its state stops by itself, and is then to be replaced";
         found.push(problem(Severity::Error, "state_differs", "cluster".into(), text, remedy));
     }
+    let own_cluster = nodes.iter().find(|node| node.state == "this").and_then(|node| node.cluster.as_deref());
     for node in nodes {
         let about = || format!("node {}", node.name);
         if let Some(reason) = &node.reason {
@@ -382,14 +390,7 @@ fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], differ: &[u16], 
                 "start it, or look at the network; the log is kept for it until it is back, which takes room on the disks of the others";
             found.push(problem(Severity::Warning, "node_unreachable", about(), text, remedy));
         }
-        if node.role.as_deref() == Some("stranger") {
-            let text = "it is not part of the cluster: it waits to be admitted".to_owned();
-            let remedy = format!(
-                "`sluice cluster replace {0}` if it takes the place of the node that had its name, else `sluice cluster add {0}`",
-                node.name
-            );
-            found.push(problem(Severity::Warning, "not_admitted", about(), text, &remedy));
-        }
+        found.extend(removal::stranger(node, own_cluster));
         found.extend(leadership::slow_disk(node));
         if node.same_file == Some(false) {
             let text = "its file differs from this node's in name, shards, cluster.nodes, groups or sinks".to_owned();
@@ -451,6 +452,7 @@ impl Cluster for Seen {
         let changing = self.node.get().is_some_and(|node| !node.nodes().is_settled());
         let differ = self.differ.get().map(Vec::as_slice).unwrap_or_default();
         let mut problems = problems(phase, &nodes, &shards, differ, clock::wall_ms());
+        problems.extend(self.removal_problem());
         if self.clock_wrong.load(Ordering::Acquire) {
             let text = "this node's clock is off the median of the cluster's by more than 2 s: it leads nothing that another node can lead"
                 .to_owned();

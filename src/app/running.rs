@@ -29,6 +29,7 @@ use crate::app::metrics;
 use crate::app::pins;
 use crate::app::reload::Parts;
 use crate::app::reload::Reload;
+use crate::app::removal;
 use crate::app::seats;
 use crate::app::senders::Senders;
 use crate::app::sinks::SinkSet;
@@ -98,6 +99,7 @@ impl Running {
         tasks.spawn(Arc::clone(&certificates).keep(stop.clone()));
         if let Some(membership) = &membership {
             guard::leave(&own_token, &config.data_dir).map_err(Fault::Start)?; // `sluice cluster init` comes before the data
+            tasks.spawn(removal::watch(Arc::clone(&membership.seen), stop.clone()));
             let answerer = waiting(&config, address, &membership.seen, &certificates, &stop);
             entrance = entrance.open_for_now(guard.before(answerer));
         }
@@ -133,7 +135,7 @@ impl Running {
                     Box::pin(async move { reload.run().await })
                 })
             },
-            not_ready: not_ready(&node.handle, membership.is_some(), stop.clone()),
+            not_ready: not_ready(&node.handle, seen.clone(), stop.clone()),
             problems: problems(&certificates, &guard),
             public_certificate_expires: public_expiry(&certificates),
             cluster: seen.map(|seen| seen as Arc<dyn Cluster>),
@@ -427,8 +429,8 @@ fn shown_ingest(ingest: &Arc<Ingest<Handle>>, served: &serve::metrics::Metrics) 
     })
 }
 
-fn not_ready(node: &Handle, together: bool, stop: watch::Receiver<bool>) -> Arc<dyn Fn() -> Vec<String> + Send + Sync> {
-    let node = node.clone();
+fn not_ready(node: &Handle, seen: Option<Arc<Seen>>, stop: watch::Receiver<bool>) -> Arc<dyn Fn() -> Vec<String> + Send + Sync> {
+    let (node, together) = (node.clone(), seen.is_some());
     Arc::new(move || {
         let mut reasons = Vec::new();
         if *stop.borrow() {
@@ -447,6 +449,7 @@ fn not_ready(node: &Handle, together: bool, stop: watch::Receiver<bool>) -> Arc<
         if node.is_draining() {
             reasons.push("the node is being drained (`sluice cluster drain --off` ends it)".to_owned());
         }
+        reasons.extend(seen.as_ref().and_then(|seen| seen.removed()));
         let leaderless = node.shards().iter().filter(|shard| !led(shard)).count();
         if leaderless > 0 {
             reasons.push(format!("{leaderless} shards have no leader{}", if together { "" } else { " here" }));

@@ -292,7 +292,27 @@ fn a_node_is_drained_restarted_and_given_its_share_again_without_a_refused_reque
     trio.wait_well();
     let accounts = Accounts::of(senders, Vec::new());
     assert_eq!(accounts.repeated(), 0, "requests were refused, or went unanswered");
+    is_told_that_it_was_removed(&mut trio);
     trio.nodes.iter_mut().for_each(|node| node.sluice.stop());
+}
+
+/// n3 is removed while it runs, and is started again later.
+fn is_told_that_it_was_removed(trio: &mut Trio) {
+    trio.nodes[0].must(&["cluster", "remove", "n3"]);
+    for _ in 0..2 {
+        eventually(Duration::from_secs(60), "n3 to say that it was removed", || {
+            let status = trio.nodes[2].run(&["cluster", "status"]);
+            let text = String::from_utf8_lossy(&status.stdout).into_owned();
+            let ready = trio.nodes[2].get("/-/ready")?.text();
+            let told = text.contains("this node was removed from the cluster") && text.contains("sluice cluster join BUNDLE");
+            if told && status.status.code() == Some(2) && ready.contains("was removed") { Ok(()) } else { Err(format!("{text}{ready}")) }
+        });
+        let others = String::from_utf8_lossy(&trio.nodes[0].run(&["cluster", "status"]).stdout).into_owned();
+        assert!(others.contains("it was removed from the cluster and still runs"), "{others}");
+        trio.nodes[2].sluice.stop();
+        trio.nodes[2].sluice.launch();
+    }
+    assert!(std::fs::read_to_string(trio.nodes[2].sluice.log()).unwrap().contains("this node was removed from the cluster"));
 }
 
 #[test]
