@@ -4,12 +4,14 @@
 //! (`ingest`), the page itself (`console`), and any knowledge of how sinks or ingest work: `app` hands that in (`deps`).
 
 pub mod answer;
+pub mod backup;
 pub mod checkup;
 pub mod cluster;
 pub mod deps;
 pub mod doctor;
 pub mod groups;
 pub mod route;
+pub mod settings;
 pub mod sinks;
 pub mod status;
 pub mod tokens;
@@ -42,10 +44,11 @@ use crate::serve::Request;
 use crate::serve::Response;
 use crate::serve::Who;
 use crate::serve::body;
+use crate::shard;
 use crate::telemetry;
 
-/// No request of this API is larger; the largest one holds a replica's name.
-const BODY_BYTES: usize = 64 << 10;
+/// No request of this API is larger; the largest one holds settings, as JSON.
+const BODY_BYTES: usize = 2 * shard::settings::MOST_TEXT;
 /// Such a body comes at once or not at all.
 const PACE: body::Pace = body::Pace { bytes_per_second: 1024, grace: Duration::from_secs(10) };
 
@@ -166,7 +169,15 @@ impl Api {
             Route::Group(name, what) => json(ok, &groups::change(node, &name, what, &call, now).await?),
             Route::Sinks => json(ok, &sinks::Sinks { sinks: deps.sinks.list().into_iter().map(sinks::one).collect() }),
             Route::Sink(name, what) => return self.sink(&name, what, &call).await,
+            Route::Config => json(ok, &settings::show(deps, &call.query)?),
+            Route::ConfigDiff if call.method == Method::POST => json(ok, &settings::diff(deps, &call.body)?),
+            Route::ConfigDiff => json(ok, &settings::diff_of_file(deps)?),
+            Route::ConfigApply => match settings::apply(deps, &call.body, &call.who).await? {
+                Ok(applied) => json(ok, &applied),
+                Err(refused) => refused,
+            },
             Route::Cluster => json(ok, &cluster::show(deps)?),
+            Route::Backup(name) => json(ok, &backup::make(deps, &name).await?),
             Route::Doctor => json(ok, &checkup::checkup(deps, now)),
             Route::Upgrade => json(ok, &upgrade::show(deps)?),
             Route::Finalize => json(ok, &upgrade::finalize(deps, &call.who).await?),

@@ -5,9 +5,11 @@
 //!
 //! Exit codes: 0 done; 1 it failed (the reason is on standard error); 2 the command or the configuration is wrong; 3 no answer from the node.
 
+mod backup;
 pub mod bench;
 mod client;
 mod cluster;
+mod config;
 mod groups;
 mod sinks;
 mod status;
@@ -67,6 +69,9 @@ enum Verb {
     /// Several nodes as one: founding it, and how it is (docs/cluster.md).
     #[command(subcommand)]
     Cluster(cluster::Verb),
+    /// What all nodes agree on: groups and sinks, in force and in files.
+    #[command(subcommand)]
+    Config(config::Verb),
     /// Groups: pairs of Prometheus and who of them leads.
     #[command(subcommand)]
     Group(groups::Verb),
@@ -211,6 +216,7 @@ fn carry_out(verb: Verb) -> Result<(), Failure> {
         }
         Verb::Status(asked) => wait_for(status::show(&asked)),
         Verb::Cluster(verb) => wait_for(cluster::carry_out(verb)),
+        Verb::Config(verb) => wait_for(config::carry_out(verb)),
         Verb::Group(verb) => wait_for(groups::carry_out(verb)),
         Verb::Sink(verb) => wait_for(sinks::carry_out(verb)),
         Verb::Token(verb) => wait_for(tokens::carry_out(verb)),
@@ -223,7 +229,7 @@ impl From<app::Fault> for Failure {
     fn from(fault: app::Fault) -> Failure {
         match fault {
             app::Fault::Config(_) => Failure::Wrong(fault.to_string()),
-            app::Fault::Start(_) | app::Fault::Ended(_) => Failure::Failed(fault.to_string()),
+            app::Fault::Start(_) | app::Fault::Ended(_) | app::Fault::Quit => Failure::Failed(fault.to_string()),
         }
     }
 }

@@ -65,6 +65,7 @@ use crate::shard::entry::Entry;
 use crate::shard::entry::Samples;
 use crate::shard::level::FIRST;
 use crate::shard::level::Levels;
+use crate::shard::settings::Settings;
 use crate::shard::tokens::Tokens;
 use crate::store::Family;
 use crate::wire::body::Body;
@@ -197,6 +198,19 @@ impl Handle {
         Ok(())
     }
 
+    /// Writes all that this node has on disk now into a directory that must not exist yet, on the same file system. Blocking.
+    pub fn checkpoint(&self, to: &std::path::Path) -> Result<(), ReadError> {
+        self.shared.store.checkpoint(to).map_err(ReadError::new)
+    }
+
+    /// Bytes of the log that stay for a sink in all shards, as far as applied here.
+    pub fn undelivered(&self, sink: &str) -> u64 {
+        let of_shard = |shard: &ShardId| {
+            self.cursors(*shard).iter().filter(|cursor| cursor.sink == sink).map(|cursor| cursor.pending_bytes).sum::<u64>()
+        };
+        self.shards().iter().map(of_shard).sum()
+    }
+
     /// Tells every data shard its sinks.
     pub async fn set_sinks(&self, sinks: &[SinkSettings]) -> Result<(), ProposeError> {
         self.configure(|settings| settings.sinks = sinks.to_vec()).await
@@ -303,8 +317,8 @@ impl Handle {
         format!("{:032x}", self.founding().map_or(0, |founding| founding.cluster))
     }
 
-    /// The cluster's settings: version and text.
-    pub fn cluster_settings(&self) -> Arc<(u64, String)> {
+    /// What all nodes agree on, as far as this node has applied the control shard.
+    pub fn cluster_settings(&self) -> Arc<Settings> {
         self.shared.lane(ShardId::CONTROL).map(|lane| Arc::clone(&lock(&lane.views).cluster_settings)).unwrap_or_default()
     }
 

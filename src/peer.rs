@@ -128,7 +128,7 @@ impl Peering {
         let common = Arc::new(Common {
             tls: tls::Current::new(tls::of(&secrets)?),
             public_expires_ms: AtomicI64::new(0),
-            links: others.map(|node| Arc::new(Link::new(node.clone()))).collect(),
+            links: others.map(|node| Arc::new(Link::new(node.clone(), cluster.listen.ip()))).collect(),
             names: cluster.nodes.iter().map(|node| node.name.clone()).collect(),
             secrets,
             data_dir,

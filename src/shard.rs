@@ -21,6 +21,7 @@ pub mod member;
 pub mod members;
 mod raft_log;
 pub mod replica;
+pub mod settings;
 pub mod snapshot;
 pub mod time;
 pub mod tokens;

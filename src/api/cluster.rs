@@ -14,6 +14,9 @@ use crate::api::upgrade::Upgrade;
 /// A member that is further behind is a problem: some seconds of a busy shard.
 pub const BEHIND: u64 = 5_000;
 
+/// What problems with what all nodes agree on are about.
+pub const SETTINGS: &str = "settings";
+
 /// What is asked of the cluster.
 pub trait Cluster: Send + Sync {
     /// Everything at a glance.
@@ -161,7 +164,13 @@ pub struct Applied {
 
 /// `GET /api/v1/cluster`, or that there is none.
 pub fn show(deps: &Deps) -> Result<View, Failure> {
-    deps.cluster.as_ref().map(|cluster| cluster.view()).ok_or_else(no_cluster)
+    let mut view = deps.cluster.as_ref().map(|cluster| cluster.view()).ok_or_else(no_cluster)?;
+    let settings = (deps.problems)().into_iter().filter(|problem| problem.about == SETTINGS);
+    view.problems.extend(settings);
+    if view.health == Health::Ok && !view.problems.is_empty() {
+        view.health = Health::Degraded;
+    }
+    Ok(view)
 }
 
 /// `POST /api/v1/cluster/init`.

@@ -24,6 +24,12 @@ pub enum Route {
     Sinks,
     /// `/api/v1/sinks/{name}`, with a last word or without one.
     Sink(String, OfSink),
+    /// `/api/v1/config`
+    Config,
+    /// `/api/v1/config/diff`
+    ConfigDiff,
+    /// `/api/v1/config/apply`
+    ConfigApply,
     /// `/api/v1/cluster`
     Cluster,
     /// `/api/v1/cluster/doctor`
@@ -40,6 +46,8 @@ pub enum Route {
     Transfer,
     /// `/api/v1/cluster/{replace,add,remove}/{name}`
     Reseat(Reseat, String),
+    /// `/api/v1/backups/{name}`
+    Backup(String),
     /// `/api/v1/tokens`
     Tokens,
     /// `/api/v1/tokens/{name}/revoke`
@@ -101,6 +109,9 @@ impl Route {
             "/api/v1/status" => return Some(Route::Status),
             "/api/v1/groups" => return Some(Route::Groups),
             "/api/v1/sinks" => return Some(Route::Sinks),
+            "/api/v1/config" => return Some(Route::Config),
+            "/api/v1/config/diff" => return Some(Route::ConfigDiff),
+            "/api/v1/config/apply" => return Some(Route::ConfigApply),
             "/api/v1/cluster" => return Some(Route::Cluster),
             "/api/v1/cluster/doctor" => return Some(Route::Doctor),
             "/api/v1/cluster/upgrade" => return Some(Route::Upgrade),
@@ -120,6 +131,9 @@ impl Route {
                 return Some(Route::Reseat(change, decode(name)?));
             }
         }
+        if let Some(name) = path.strip_prefix("/api/v1/backups/") {
+            return Some(Route::Backup(decode(name)?));
+        }
         if let Some(name) = path.strip_prefix("/api/v1/tokens/").and_then(|rest| rest.strip_suffix("/revoke")) {
             return Some(Route::RevokeToken(decode(name)?));
         }
@@ -135,6 +149,8 @@ impl Route {
     pub fn allow(&self) -> &'static str {
         match self {
             Route::Reload
+            | Route::Backup(_)
+            | Route::ConfigApply
             | Route::Init
             | Route::Drain(_)
             | Route::Transfer
@@ -143,7 +159,7 @@ impl Route {
             | Route::RevokeToken(_) => "POST",
             Route::Group(_, OfGroup::Pin | OfGroup::Unpin | OfGroup::StepDown) => "POST",
             Route::Sink(_, OfSink::Replay | OfSink::Pause | OfSink::Resume) => "POST",
-            Route::Senders | Route::Tokens => "GET, HEAD, POST",
+            Route::Senders | Route::Tokens | Route::ConfigDiff => "GET, HEAD, POST",
             _ => "GET, HEAD",
         }
     }

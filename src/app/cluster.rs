@@ -26,12 +26,13 @@ use crate::api::deps::Severity;
 use crate::api::upgrade::Upgrade;
 use crate::app;
 use crate::app::Fault;
+use crate::app::backup;
 use crate::app::certificates;
 use crate::app::leadership;
 use crate::app::recover;
 use crate::app::removal;
 use crate::app::seats::role_of;
-use crate::app::translate;
+use crate::app::settings;
 use crate::clock;
 use crate::config::Config;
 use crate::model::ShardId;
@@ -50,7 +51,7 @@ use crate::shard::members::Node as Seat;
 use crate::shard::members::Role;
 use crate::shard::tokens::NewToken;
 
-/// Between two tries to propose the first settings, while leaders change.
+/// Between two tries to propose the first token, while leaders change.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Tries to propose the first token: as long as settings, which come next, are usually waited for.
 const FIRST_TOKEN_TRIES: usize = 60;
@@ -64,6 +65,8 @@ pub struct Membership {
     peering: Option<Peering>,
     /// The node has the data of a cluster of one.
     grows: bool,
+    /// Turns true: nobody need wait any longer.
+    quit: watch::Receiver<bool>,
     /// For the API.
     pub seen: Arc<Seen>,
 }
@@ -78,8 +81,6 @@ pub struct Seen {
     pub(super) clock_wrong: AtomicBool,
     /// The others say that this node was removed.
     pub(super) removed: AtomicBool,
-    /// The shards that have other sinks than this node's file.
-    differ: OnceLock<Vec<u16>>,
 }
 
 /// Whether there is data in the directory, of a cluster of one or of several.
@@ -89,7 +90,7 @@ fn has_data(data_dir: &Path) -> bool {
 
 impl Membership {
     /// Listens for peers and begins to connect; `None`: the file has no `cluster:`.
-    pub async fn start(config: &Config) -> Result<Option<Membership>, Fault> {
+    pub async fn start(config: &Config, quit: watch::Receiver<bool>) -> Result<Option<Membership>, Fault> {
         let secrets = NodeSecrets::read(&config.data_dir).map_err(|error| Fault::Start(error.to_string()))?;
         let Some(cluster) = &config.cluster else {
             if secrets.is_some() {
@@ -125,9 +126,8 @@ impl Membership {
             running: AtomicBool::new(false),
             clock_wrong: AtomicBool::new(false),
             removed: AtomicBool::new(false),
-            differ: OnceLock::new(),
         });
-        Ok(Some(Membership { peering: Some(peering), grows, seen }))
+        Ok(Some(Membership { peering: Some(peering), grows, quit, seen }))
     }
 
     /// Waits until the cluster is founded.
@@ -142,12 +142,17 @@ impl Membership {
         if common.charter().is_none() {
             tracing::info!("this node belongs to no cluster yet: `sluice cluster init` founds one, once all nodes are there");
         }
-        let charter = common.founded().await;
+        let mut quit = self.quit.clone();
+        let charter = tokio::select! {
+            charter = common.founded() => charter,
+            _ = quit.wait_for(|quit| *quit) => return Err(Fault::Quit),
+        };
         common.together(&charter).map_err(Fault::Start)
     }
 
     /// The shards run. Waits until each has a leader, and until they have settings.
-    pub async fn ready(&self, node: &Node, config: &Config, mut fatal: watch::Receiver<Option<String>>) -> Result<(), Fault> {
+    /// Says what is in force.
+    pub async fn ready(&self, node: &Node, config: &Config, mut fatal: watch::Receiver<Option<String>>) -> Result<Config, Fault> {
         let handle = &node.handle;
         self.seen.common.begun(handle.clone()).map_err(Fault::Start)?;
         let _ = self.seen.node.set(handle.clone());
@@ -161,29 +166,21 @@ impl Membership {
                 recover::settle(handle, own).await.map_err(|error| Fault::Start(error.to_string()))?;
                 self.seen.common.end_recovery().map_err(Fault::Start)?;
             }
-            let sinks = translate::sinks(config, handle.shards().len());
+            backup::settle(handle, &config.data_dir).await?;
             self.begin_with_token(handle).await;
-            loop {
-                match handle.propose_settings(|settings| settings.sinks.clone_from(&sinks)).await {
-                    Ok(differ) => {
-                        let differ = differ.iter().map(|shard| shard.0).collect();
-                        let _ = self.seen.differ.set(differ);
-                        return Ok(());
-                    }
-                    // Leaders change, or the majority is gone again.
-                    Err(_) => tokio::time::sleep(AGAIN).await,
-                }
-            }
+            settings::at_start(handle, config, self.seen.common.name(), false).await
         };
-        tokio::select! {
+        let mut quit = self.quit.clone();
+        let in_force = tokio::select! {
+            _ = quit.wait_for(|quit| *quit) => return Err(Fault::Quit),
             reason = fatal.wait_for(Option::is_some) => {
                 let reason = reason.ok().and_then(|reason| reason.clone());
                 return Err(Fault::Ended(reason.unwrap_or_else(|| "the shards ended".to_owned())));
             }
             settled = settled => settled?,
-        }
+        };
         self.seen.running.store(true, Ordering::Release);
-        Ok(())
+        Ok(in_force)
     }
 
     /// Proposes the token that the cluster begins with, as `prepare` made it: all nodes do, and the first one counts, whenever that is. Not taken
@@ -363,7 +360,7 @@ pub(super) fn problem(severity: Severity, code: &str, about: String, text: Strin
 }
 
 /// What is wrong, by what there is to be seen. Pure.
-fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], differ: &[u16], now: i64) -> Vec<Problem> {
+fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], now: i64) -> Vec<Problem> {
     let mut found = Vec::new();
     if phase == Phase::WaitingForInit {
         let text = "this node belongs to no cluster yet: samples are answered 503, the senders keep them".to_owned();
@@ -418,11 +415,6 @@ fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], differ: &[u16], 
             ));
         }
     }
-    if !differ.is_empty() {
-        let text = "this node's file has other sinks than the cluster's settings".to_owned();
-        let remedy = "`kill -HUP` on one node proposes its file; or copy the file of another node";
-        found.push(problem(Severity::Warning, "settings_differ", "cluster".into(), text, remedy));
-    }
     found
 }
 
@@ -450,8 +442,7 @@ impl Cluster for Seen {
         let draining = self.node.get().is_some_and(Handle::is_draining);
         let unsafe_to_stop = unsafe_to_stop(&nodes, &shards);
         let changing = self.node.get().is_some_and(|node| !node.nodes().is_settled());
-        let differ = self.differ.get().map(Vec::as_slice).unwrap_or_default();
-        let mut problems = problems(phase, &nodes, &shards, differ, clock::wall_ms());
+        let mut problems = problems(phase, &nodes, &shards, clock::wall_ms());
         problems.extend(self.removal_problem());
         if self.clock_wrong.load(Ordering::Acquire) {
             let text = "this node's clock is off the median of the cluster's by more than 2 s: it leads nothing that another node can lead"
@@ -574,13 +565,13 @@ mod tests {
             applied: vec![Applied { node: "a".into(), index: 9, behind }],
             ..Shard::default()
         };
-        let codes = |phase, node: NodeView, shard: Shard, differ: &[u16]| -> Vec<String> {
-            problems(phase, &[node], &[shard], differ, 0).into_iter().map(|problem| problem.code).collect()
+        let codes = |phase, node: NodeView, shard: Shard| -> Vec<String> {
+            problems(phase, &[node], &[shard], 0).into_iter().map(|problem| problem.code).collect()
         };
-        assert_eq!(codes(Phase::Running, well.clone(), shard(Some("a"), 0), &[]), Vec::<String>::new());
-        assert_eq!(codes(Phase::WaitingForInit, well.clone(), shard(Some("a"), 0), &[]), ["not_founded"]);
-        assert_eq!(codes(Phase::Running, well.clone(), shard(None, 0), &[]), ["no_leader"]);
-        assert_eq!(codes(Phase::Running, well.clone(), shard(Some("a"), 1 << 20), &[1]), ["behind", "settings_differ"]);
+        assert_eq!(codes(Phase::Running, well.clone(), shard(Some("a"), 0)), Vec::<String>::new());
+        assert_eq!(codes(Phase::WaitingForInit, well.clone(), shard(Some("a"), 0)), ["not_founded"]);
+        assert_eq!(codes(Phase::Running, well.clone(), shard(None, 0)), ["no_leader"]);
+        assert_eq!(codes(Phase::Running, well.clone(), shard(Some("a"), 1 << 20)), ["behind"]);
         let bad = NodeView {
             reason: Some("refused".into()),
             same_file: Some(false),
@@ -590,6 +581,6 @@ mod tests {
             ..well
         };
         let expected = ["node_unreachable", "file_differs", "clock", "certificate", "public_certificate"];
-        assert_eq!(codes(Phase::Running, bad, shard(Some("a"), 0), &[]), expected);
+        assert_eq!(codes(Phase::Running, bad, shard(Some("a"), 0)), expected);
     }
 }

@@ -17,6 +17,7 @@ use crate::api::cluster::Cluster;
 use crate::api::deps;
 use crate::api::deps::Deps;
 use crate::app::Fault;
+use crate::app::backup;
 use crate::app::certificates::Certificates;
 use crate::app::cluster::Membership;
 use crate::app::cluster::Nothing;
@@ -32,6 +33,7 @@ use crate::app::reload::Reload;
 use crate::app::removal;
 use crate::app::seats;
 use crate::app::senders::Senders;
+use crate::app::settings;
 use crate::app::sinks::SinkSet;
 use crate::app::translate;
 use crate::clock;
@@ -61,6 +63,8 @@ pub struct Plan {
     pub file: Option<PathBuf>,
     /// Synthetic senders.
     pub dev: Option<Arc<Senders>>,
+    /// Turns true: whoever waits for other nodes before it has begun need not wait any longer.
+    pub quit: watch::Receiver<bool>,
 }
 
 /// A running node.
@@ -79,7 +83,7 @@ pub struct Running {
 impl Running {
     /// Builds and starts everything. On a fault what was started is gone again.
     pub async fn start(plan: Plan) -> Result<Running, Fault> {
-        let Plan { config, file, dev } = plan;
+        let Plan { config, file, dev, quit } = plan;
         make_data_dir(&config)?;
         // The socket first: a taken port is the commonest mistake, and it costs nothing to find out.
         let listener = Listener::bind(config.listen).await.map_err(|error| Fault::Start(error.to_string()))?;
@@ -91,7 +95,7 @@ impl Running {
         let (stop_door, stop) = watch::channel(false);
         let served = serve::metrics::Metrics::default();
         let bounds = serve::Bounds { connections: config.limits.connections, age: config.limits.connection_age, drain: DRAIN };
-        let membership = Membership::start(&config).await?;
+        let membership = Membership::start(&config, quit).await?;
         let peers = membership.as_ref().map(|membership| membership.seen.common());
         let certificates = Arc::new(Certificates::new(config.tls.as_ref(), peers)?);
         let mut entrance = Entrance::Closed(listener.with_tls(certificates.tls()), bounds, served.clone(), stop.clone());
@@ -103,7 +107,7 @@ impl Running {
             let answerer = waiting(&config, address, &membership.seen, &certificates, &stop);
             entrance = entrance.open_for_now(guard.before(answerer));
         }
-        let (node, sinks) = match &membership {
+        let (node, sinks, in_force) = match &membership {
             None => start_node(&config, &own_token, tell).await?,
             Some(membership) => start_member(&config, membership, tell).await?,
         };
@@ -111,8 +115,9 @@ impl Running {
         let seen = membership.as_ref().map(|membership| Arc::clone(&membership.seen));
         guard.knows(Box::new(Heard { node: handle.clone(), seen: seen.clone() }));
         guard.problems().iter().for_each(|problem| tracing::error!("{}. {}", problem.text, problem.remedy));
-        let ingest = Arc::new(Ingest::new(handle.clone(), &config.groups, &config.limits, desks()));
+        let ingest = Arc::new(Ingest::new(handle.clone(), &in_force.groups, &config.limits, desks()));
         let name = config.name.clone();
+        let backups_of = (config.name.clone(), config.data_dir.clone());
         let parts = Parts {
             node: handle.clone(),
             sinks: Arc::clone(&sinks),
@@ -122,7 +127,8 @@ impl Running {
         };
         let peers = seen.clone().map(|seen| Arc::new(move || seen.peers()) as metrics::Peers);
         let telemetry = measured(&parts, &served, peers);
-        let reload = Arc::new(Reload::new(config, file, parts));
+        let own_name = seen.as_ref().map_or_else(|| config.name.clone(), |seen| seen.common().name().to_owned());
+        let reload = Arc::new(Reload::new((config, file), in_force, own_name, seen.is_none(), parts));
         let deps = Deps {
             node: Arc::new(handle),
             sinks: Arc::clone(&sinks) as Arc<dyn deps::Sinks>,
@@ -136,7 +142,9 @@ impl Running {
                 })
             },
             not_ready: not_ready(&node.handle, seen.clone(), stop.clone()),
-            problems: problems(&certificates, &guard),
+            problems: problems(&certificates, &guard, &reload),
+            backup: backup(&node.handle, backups_of),
+            settings: Some(Arc::clone(&reload) as Arc<dyn crate::api::settings::Settings>),
             public_certificate_expires: public_expiry(&certificates),
             cluster: seen.map(|seen| seen as Arc<dyn Cluster>),
             dev: dev.clone().map(|senders| senders as Arc<dyn deps::DevControls>),
@@ -152,6 +160,7 @@ impl Running {
         if let Some(membership) = &membership {
             tasks.spawn(seats::keep(node.handle.clone(), Arc::clone(&membership.seen), stop.clone()));
         }
+        tasks.spawn(settings::keep(Arc::clone(&reload), node.handle.clone(), stop.clone()));
         tasks.spawn(pins::keep(node.handle.clone(), reload.groups(), stop.clone()));
         if let Some(senders) = dev {
             senders.start(address, &own_token, &stop, &mut tasks);
@@ -251,6 +260,8 @@ fn waiting(
         reload: Arc::new(|| Box::pin(async { Err(vec!["the node is only starting".to_owned()]) })),
         not_ready: waits.clone(),
         problems: Arc::new(Vec::new),
+        backup: Arc::new(|_| Box::pin(async { Err(deps::Refusal::Later("the node is only starting".to_owned())) })),
+        settings: None,
         public_certificate_expires: public_expiry(certificates),
         cluster: Some(Arc::clone(seen) as Arc<dyn Cluster>),
         dev: None,
@@ -282,19 +293,19 @@ async fn start_member(
     config: &Config,
     membership: &Membership,
     tell: watch::Sender<Option<String>>,
-) -> Result<(Node, Arc<SinkSet>), Fault> {
+) -> Result<(Node, Arc<SinkSet>, Config), Fault> {
     let fatal = tell.subscribe();
     let together = membership.founded().await?;
     let node = open_node(config, Some(together), tell).await?;
     let sinks = match membership.ready(&node, config, fatal).await {
-        Ok(()) => {
+        Ok(in_force) => {
             let sinks = Arc::new(SinkSet::new(node.handle.clone(), tokio::runtime::Handle::current(), config));
-            sinks.arrange(config).map(|_| sinks).map_err(Fault::Start)
+            sinks.arrange(&in_force).map(|_| (sinks, in_force)).map_err(Fault::Start)
         }
         Err(fault) => Err(fault),
     };
     match sinks {
-        Ok(sinks) => Ok((node, sinks)),
+        Ok((sinks, in_force)) => Ok((node, sinks, in_force)),
         Err(fault) => {
             let _ = tokio::task::spawn_blocking(move || node.stop()).await;
             Err(fault)
@@ -303,24 +314,35 @@ async fn start_member(
 }
 
 /// Disk, shards, settings, sinks.
-async fn start_node(config: &Config, own_token: &Token, tell: watch::Sender<Option<String>>) -> Result<(Node, Arc<SinkSet>), Fault> {
+async fn start_node(
+    config: &Config,
+    own_token: &Token,
+    tell: watch::Sender<Option<String>>,
+) -> Result<(Node, Arc<SinkSet>, Config), Fault> {
     let node = open_node(config, None, tell).await?;
     let begun = async {
-        node.handle.ready().await?;
-        node.handle.set_sinks(&translate::sinks(config, node.handle.shards().len())).await
+        node.handle.ready().await.map_err(|error| Fault::Start(error.to_string()))?;
+        backup::settle(&node.handle, &config.data_dir).await?;
+        settings::at_start(&node.handle, config, &config.name, true).await
     };
-    let failed = match tokio::time::timeout(READY_WITHIN, begun).await {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(node.handle.fatal().unwrap_or_else(|| error.to_string())),
-        Err(_) => Some(format!("the shards had no leader after {} s", READY_WITHIN.as_secs())),
+    let begun = match tokio::time::timeout(READY_WITHIN, begun).await {
+        Ok(Ok(in_force)) => Ok(in_force),
+        Ok(Err(fault)) => Err(node.handle.fatal().map_or(fault, Fault::Start)),
+        Err(_) => Err(Fault::Start(format!("the shards had no leader after {} s", READY_WITHIN.as_secs()))),
     };
     let sinks = Arc::new(SinkSet::new(node.handle.clone(), tokio::runtime::Handle::current(), config));
-    let failed = failed.or_else(|| guard::leave(own_token, &config.data_dir).err()).or_else(|| sinks.arrange(config).err());
-    if let Some(reason) = failed {
-        let _ = tokio::task::spawn_blocking(move || node.stop()).await;
-        return Err(Fault::Start(reason));
+    let begun = begun.and_then(|in_force| {
+        guard::leave(own_token, &config.data_dir).map_err(Fault::Start)?;
+        sinks.arrange(&in_force).map_err(Fault::Start)?;
+        Ok(in_force)
+    });
+    match begun {
+        Ok(in_force) => Ok((node, sinks, in_force)),
+        Err(fault) => {
+            let _ = tokio::task::spawn_blocking(move || node.stop()).await;
+            Err(fault)
+        }
     }
-    Ok((node, sinks))
 }
 
 /// Disk and shards.
@@ -338,12 +360,32 @@ async fn open_node(config: &Config, together: Option<Together>, tell: watch::Sen
 }
 
 /// What is wrong beside what the parts say themselves.
-fn problems(certificates: &Arc<Certificates>, guard: &Arc<Guard>) -> Arc<dyn Fn() -> Vec<deps::Problem> + Send + Sync> {
-    let (certificates, guard) = (Arc::clone(certificates), Arc::clone(guard));
+fn problems(
+    certificates: &Arc<Certificates>,
+    guard: &Arc<Guard>,
+    reload: &Arc<Reload>,
+) -> Arc<dyn Fn() -> Vec<deps::Problem> + Send + Sync> {
+    let (certificates, guard, reload) = (Arc::clone(certificates), Arc::clone(guard), Arc::clone(reload));
     Arc::new(move || {
         let mut problems = guard.problems();
+        problems.extend(reload.problems());
         problems.extend(certificates.problems(clock::wall_ms()));
         problems
+    })
+}
+
+/// Writes backups, one blocking thread each.
+fn backup(
+    node: &Handle,
+    (cluster, data_dir): (String, PathBuf),
+) -> Arc<dyn Fn(String) -> deps::Later<'static, Result<crate::api::backup::Made, deps::Refusal>> + Send + Sync> {
+    let node = node.clone();
+    Arc::new(move |name| {
+        let (node, cluster, data_dir) = (node.clone(), cluster.clone(), data_dir.clone());
+        Box::pin(async move {
+            let made = tokio::task::spawn_blocking(move || backup::make(&node, (&cluster, &data_dir), &name)).await;
+            made.unwrap_or_else(|_| Err(deps::Refusal::Later("writing it was given up".to_owned())))
+        })
     })
 }
 

@@ -15,6 +15,9 @@ use serde_json::Value;
 use crate::app;
 use crate::cli::Asked;
 use crate::cli::Failure;
+use crate::cli::backup;
+use crate::cli::backup::Backup;
+use crate::cli::backup::Restore;
 use crate::cli::table::Table;
 use crate::cli::table::cell;
 use crate::clock;
@@ -48,6 +51,10 @@ pub enum Verb {
     Remove(Change),
     /// The majority is gone for good: this node, which is stopped, goes on alone with what it has. Without the long option it only says what it has.
     Recover(Recover),
+    /// Write all that a running node has into a directory beside its data.
+    Backup(Backup),
+    /// Make a new cluster of a backup: fills the empty data directory of its first node.
+    Restore(Restore),
     /// From one version to the next: status, and finalising once all nodes have it.
     #[command(subcommand)]
     Upgrade(upgrade::Verb),
@@ -121,6 +128,8 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Join(join) => self::join(&join),
         Verb::Init(asked) => init(&asked).await,
         Verb::Recover(wanted) => recover(&wanted),
+        Verb::Backup(wanted) => backup::backup(&wanted).await,
+        Verb::Restore(wanted) => backup::restore(&wanted),
         Verb::Drain(wanted) => drain(&wanted).await,
         Verb::Transfer(wanted) => transfer::transfer(&wanted).await,
         Verb::SafeToStop(asked) => safe_to_stop(&asked).await,

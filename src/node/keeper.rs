@@ -291,9 +291,7 @@ impl Worker {
                 if views.assigned.len() != control.groups.len() {
                     views.assigned = Arc::new(control.groups.clone());
                 }
-                if views.cluster_settings.0 != control.settings.0 {
-                    views.cluster_settings = Arc::new(control.settings.clone());
-                }
+                views.cluster_settings = Arc::clone(&control.settings);
                 views.founding = control.founding;
                 views.level = control.level();
                 if let Err(why) = self.shared.settings.levels.check(views.level) {

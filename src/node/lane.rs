@@ -28,6 +28,7 @@ use crate::shard::command::ShardSettings;
 use crate::shard::emission::Emission;
 use crate::shard::members::Nodes;
 use crate::shard::members::Seats;
+use crate::shard::settings::Settings;
 use crate::shard::tokens::Tokens;
 use crate::store::Family;
 
@@ -61,7 +62,7 @@ pub(super) struct Views {
     /// Control shard only: who takes part in the cluster.
     pub nodes: Arc<Nodes>,
     /// Control shard only: cluster settings.
-    pub cluster_settings: Arc<(u64, String)>,
+    pub cluster_settings: Arc<Settings>,
     /// Control shard only: who may ask.
     pub tokens: Arc<Tokens>,
 }

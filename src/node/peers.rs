@@ -22,7 +22,6 @@ use crate::node::mailbox::Wanted;
 use crate::node::offer::Applied;
 use crate::node::offer::OfferError;
 use crate::node::offer::ProposeError;
-use crate::shard::command::Command;
 use crate::shard::command::Founding;
 use crate::shard::entry;
 use crate::shard::entry::Entry;
@@ -216,29 +215,6 @@ impl Handle {
             _ => return Err(unreadable()),
         };
         ask_here(lane, wanted).await
-    }
-
-    /// The settings of shards that have none yet, as this node's file says. Shards that have some are left alone: where the file differs
-    /// that is for a person to say (`Handle::configure`). Says which shards differ.
-    pub async fn propose_settings(&self, change: impl Fn(&mut crate::shard::command::ShardSettings)) -> Result<Vec<ShardId>, ProposeError> {
-        let mut differ = Vec::new();
-        for &shard in self.shards() {
-            let lane = self.lane(shard)?;
-            let before = (*super::lock(&lane.views).settings).clone();
-            let mut settings = before.clone();
-            change(&mut settings);
-            if before.version > 0 {
-                differ.extend((settings != before).then_some(shard));
-                continue;
-            }
-            settings.version = 1;
-            match self.propose(shard, Command::Settings(settings)).await {
-                // Void: another node's came first.
-                Ok(_) | Err(ProposeError::Void(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(differ)
     }
 }
 

@@ -2,8 +2,13 @@
 //!
 //! A message that does not fit into the queue is dropped and counted, and so is all that waits when the connection breaks: Raft sends again.
 //! A connection is given up when it says nothing for some seconds, since a stopped process keeps its sockets open.
+//!
+//! It leaves from the address that this node listens on for the others, where one was named: on a host with several addresses firewalls, and
+//! whoever reads logs, see the node's own.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -22,6 +27,7 @@ use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
+use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::sync::watch;
@@ -78,6 +84,8 @@ struct Queue {
 pub struct Link {
     /// Its name and address.
     pub member: Member,
+    /// Where this node listens for the others.
+    listen: IpAddr,
     queue: Mutex<Queue>,
     news: Notify,
     connection: Mutex<Option<SendRequest<Full<Bytes>>>>,
@@ -94,11 +102,34 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The address to leave from; `None`: the system chooses. From an address of loopback no way leads out of the host.
+fn leaves_from(listen: IpAddr, to: IpAddr) -> Option<IpAddr> {
+    let fits = listen.is_ipv4() == to.is_ipv4() && (!listen.is_loopback() || to.is_loopback());
+    Some(listen).filter(|_| fits && !listen.is_unspecified())
+}
+
+async fn connect(listen: IpAddr, address: &str) -> std::io::Result<TcpStream> {
+    let mut last = None;
+    for to in tokio::net::lookup_host(address).await? {
+        let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        let bound = leaves_from(listen, to.ip()).map_or(Ok(()), |from| socket.bind(SocketAddr::new(from, 0)));
+        match bound {
+            Ok(()) => match socket.connect(to).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = Some(error),
+            },
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| std::io::Error::other("the name has no address")))
+}
+
 impl Link {
     /// Not connected yet.
-    pub fn new(member: Member) -> Link {
+    pub fn new(member: Member, listen: IpAddr) -> Link {
         Link {
             member,
+            listen,
             queue: Mutex::default(),
             news: Notify::new(),
             connection: Mutex::default(),
@@ -205,7 +236,7 @@ impl Link {
 
     async fn dial(&self, common: &Arc<Common>) -> Result<(SendRequest<Full<Bytes>>, impl Future<Output = String> + Send + use<>), String> {
         let address = &self.member.address;
-        let stream = TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
+        let stream = connect(self.listen, address).await.map_err(|error| format!("{address}: {error}"))?;
         let _ = stream.set_nodelay(true);
         let name = ServerName::try_from(self.member.name.clone()).map_err(|error| format!("{}: {error}", self.member.name))?;
         let stream = common
@@ -305,4 +336,20 @@ async fn request(
 /// Ends when the end has come. (Without the guard that `wait_for` returns, which may not be held across an await.)
 pub(super) async fn ended(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::leaves_from;
+
+    #[test]
+    fn a_connection_leaves_from_the_address_that_the_node_listens_on_where_it_can() {
+        let from = |listen: &str, to: &str| leaves_from(listen.parse().unwrap(), to.parse().unwrap()).map(|from| from.to_string());
+        assert_eq!(from("10.0.0.1", "10.0.0.2"), Some("10.0.0.1".into()));
+        assert_eq!(from("127.0.0.11", "127.0.0.1"), Some("127.0.0.11".into()));
+        assert_eq!(from("::1", "::1"), Some("::1".into()));
+        for (listen, to) in [("0.0.0.0", "10.0.0.2"), ("::", "fd00::2"), ("10.0.0.1", "fd00::2"), ("127.0.0.1", "10.0.0.2")] {
+            assert_eq!(from(listen, to), None, "{listen} {to}");
+        }
+    }
 }

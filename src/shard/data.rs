@@ -302,7 +302,8 @@ impl Data {
             }
             Command::Assign { .. }
             | Command::Nodes(_)
-            | Command::ClusterSettings { .. }
+            | Command::Reidentify(_)
+            | Command::ClusterSettings(_)
             | Command::Found(_)
             | Command::CreateToken(_)
             | Command::RevokeToken { .. }

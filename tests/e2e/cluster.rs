@@ -34,7 +34,14 @@ fn a_cluster_is_founded_by_a_few_commands_and_each_wrong_step_says_what_to_do() 
     assert!(trio.nodes[0].json("/api/v1/status").unwrap()["cluster"]["phase"] == "waiting_for_init");
     let write = trio.nodes[0].write(sender("g", "a", 0).body(now_ms())).unwrap();
     assert_eq!((write.status(), write.header("retry-after").is_some()), (503, true), "{}", write.text());
-    let early = trio.nodes[1].ask(&["cluster", "init"]).expect_err("n3 is not there");
+    // One that waits ends when it is told to.
+    trio.nodes[1].sluice.stop();
+    trio.nodes[1].sluice.launch();
+    let early = eventually(Duration::from_secs(30), "n2 to refuse", || match trio.nodes[1].ask(&["cluster", "init"]) {
+        Ok(done) => panic!("n3 is not there: {done}"),
+        Err(early) if early.contains("n3: ") => Ok(early),
+        Err(early) => Err(early),
+    });
     assert!(early.contains("n3: ") && early.contains("run `sluice cluster init` again"), "{early}");
 
     // A file of its own opinion is found out before anything is founded.

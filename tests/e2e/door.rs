@@ -22,7 +22,7 @@ const NOWHERE: &str = "sinks:\n  - name: nowhere\n    kafka: { brokers: [\"127.0
 fn node(scratch: &Scratch, listen: &str, more: &str) -> Sluice {
     let (dir, port) = (scratch.sub("sluice"), free_port());
     let text = format!("listen: {listen}:{port}\ndata_dir: {}\n{more}{NOWHERE}", dir.join("data").display());
-    Sluice::prepare_as("sluice", dir, port, &text)
+    Sluice::prepare_as("sluice", dir, port, &text, None)
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The scenarios, a module a subject.
 
+mod backup;
 mod captures;
 mod cluster;
 mod crash;
@@ -8,6 +9,9 @@ mod door;
 mod failover;
 mod harness;
 mod letters;
+mod loaded;
 mod manual;
+mod partitions;
 mod rights;
 mod senders;
+mod settings;

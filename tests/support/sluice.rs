@@ -56,11 +56,11 @@ impl Sluice {
         Sluice { name: "sluice", dir, config, data, port, enter, process: None }
     }
 
-    /// One of several, with a configuration that says where it listens; its data beside it.
-    pub fn prepare_as(name: &'static str, dir: PathBuf, port: u16, text: &str) -> Sluice {
-        let (config, data) = (dir.join("sluice.yaml"), dir.join("data"));
+    /// One of several, with a configuration that says where it listens; its data beside it, or on a disk of its own.
+    pub fn prepare_as(name: &'static str, dir: PathBuf, port: u16, text: &str, disk: Option<&SmallDisk>) -> Sluice {
+        let (config, data) = (dir.join("sluice.yaml"), disk.map_or_else(|| dir.join("data"), |disk| disk.mount().join("data")));
         std::fs::write(&config, text).expect("configuration");
-        Sluice { name, dir, config, data, port, enter: Vec::new(), process: None }
+        Sluice { name, dir, config, data, port, enter: disk.map(SmallDisk::enter).unwrap_or_default(), process: None }
     }
 
     /// Starts it (again) on its data, and waits until it is ready.
@@ -98,6 +98,11 @@ impl Sluice {
 
     pub fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// What stands before a command that runs where its data are.
+    pub fn enter(&self) -> &[String] {
+        &self.enter
     }
 
     pub fn log(&self) -> PathBuf {

@@ -4,6 +4,7 @@ pub mod acl;
 pub mod check;
 pub mod disk;
 pub mod exporter;
+pub mod faults;
 pub mod gate;
 pub mod http;
 pub mod kafka;

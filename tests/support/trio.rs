@@ -1,8 +1,11 @@
 //! Three nodes on loopback, made one cluster with the commands that an operator types.
 
+use super::disk::SmallDisk;
+use super::faults::{Faults, home};
 use super::http::{Client, Http};
 use super::process::{Scratch, eventually, free_port};
 use super::sluice::{BINARY, Sluice};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
@@ -17,8 +20,22 @@ pub struct Member {
 
 pub struct Trio {
     dir: PathBuf,
-    peers: Vec<u16>,
+    peers: Vec<SocketAddr>,
+    faults: Option<Faults>,
     pub nodes: Vec<Member>,
+}
+
+/// What a trio is made of, beside what every one is.
+#[derive(Default)]
+pub struct Shape<'a> {
+    /// YAML of the sinks.
+    pub sinks: &'a str,
+    /// YAML for `cluster:`.
+    pub more: &'a str,
+    /// Whether what the nodes say to each other goes through [`Faults`].
+    pub faults: bool,
+    /// Where a node's data is, if not beside its configuration.
+    pub disks: [Option<&'a SmallDisk>; 3],
 }
 
 impl Trio {
@@ -29,20 +46,33 @@ impl Trio {
 
     /// The same with more in `cluster:`.
     pub fn prepare_with(scratch: &Scratch, sinks: &str, more: &str) -> Trio {
+        Trio::prepare_as(scratch, &Shape { sinks, more, ..Shape::default() })
+    }
+
+    /// The same of any shape.
+    pub fn prepare_as(scratch: &Scratch, shape: &Shape<'_>) -> Trio {
         let dir = scratch.sub("trio");
-        let peers: Vec<u16> = NAMES.iter().map(|_| free_port()).collect();
-        let list: Vec<String> = NAMES.iter().zip(&peers).map(|(name, port)| format!("{name}/127.0.0.1:{port}")).collect();
-        let cluster = format!("trio-{}-{}", peers[0], fastrand::u32(..));
-        let node = |(name, peer): (&'static str, &u16)| {
+        let ports: Vec<u16> = NAMES.iter().map(|_| free_port()).collect();
+        let faults = shape.faults.then(|| Faults::between(&ports));
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        let peers = ports.iter().enumerate().map(|(node, port)| SocketAddr::new(if shape.faults { home(node) } else { loopback }, *port));
+        let peers: Vec<SocketAddr> = peers.collect();
+        let reached = |node: usize| faults.as_ref().map_or(peers[node], |faults| faults.address(node));
+        let list: Vec<String> = NAMES.iter().enumerate().map(|(node, name)| format!("{name}/{}", reached(node))).collect();
+        let (cluster, more, sinks) = (format!("trio-{}-{}", ports[0], fastrand::u32(..)), shape.more, shape.sinks);
+        let member = |(node, name): (usize, &'static str)| {
             let (dir, port) = (scratch.sub(name), free_port());
+            let data = shape.disks[node].map_or_else(|| dir.join("data"), |disk| disk.mount().join("data"));
             let text = format!(
-                "listen: 127.0.0.1:{port}\ndata_dir: {}\nshards: 3\ncluster:\n  name: {cluster}\n  listen: 127.0.0.1:{peer}\n  nodes: [{}]\n{more}{sinks}",
-                dir.join("data").display(),
+                "listen: 127.0.0.1:{port}\ndata_dir: {}\nshards: 3\ncluster:\n  name: {cluster}\n  listen: {}\n  nodes: [{}]\n{more}{sinks}",
+                data.display(),
+                peers[node],
                 list.join(", ")
             );
-            Member { name, sluice: Sluice::prepare_as(name, dir, port, &text) }
+            Member { name, sluice: Sluice::prepare_as(name, dir, port, &text, shape.disks[node]) }
         };
-        Trio { dir, nodes: NAMES.into_iter().zip(&peers).map(node).collect(), peers }
+        let nodes = NAMES.into_iter().enumerate().map(member).collect();
+        Trio { dir, nodes, peers, faults }
     }
 
     /// `prepare` once, `join` on each.
@@ -55,8 +85,13 @@ impl Trio {
     }
 
     /// Where a node listens for the others.
-    pub fn peer_address(&self, node: usize) -> std::net::SocketAddr {
-        std::net::SocketAddr::from(([127, 0, 0, 1], self.peers[node]))
+    pub fn peer_address(&self, node: usize) -> SocketAddr {
+        self.peers[node]
+    }
+
+    /// The network between the nodes, where the trio's shape has one.
+    pub fn faults(&self) -> &Faults {
+        self.faults.as_ref().expect("a shape with faults")
     }
 
     pub fn bundle(&self) -> String {
@@ -72,7 +107,13 @@ impl Trio {
     /// The same with more in `cluster:`.
     #[track_caller]
     pub fn up_with(scratch: &Scratch, sinks: &str, more: &str) -> Trio {
-        let mut trio = Trio::prepare_with(scratch, sinks, more);
+        Trio::up_as(scratch, &Shape { sinks, more, ..Shape::default() })
+    }
+
+    /// The same of any shape.
+    #[track_caller]
+    pub fn up_as(scratch: &Scratch, shape: &Shape<'_>) -> Trio {
+        let mut trio = Trio::prepare_as(scratch, shape);
         trio.join();
         trio.nodes.iter_mut().for_each(|node| node.sluice.launch());
         trio.init();
@@ -126,7 +167,9 @@ impl Member {
     /// Runs a verb and gives what came of it.
     pub fn run(&self, args: &[&str]) -> Output {
         let server = format!("http://{}", self.sluice.address());
-        std::process::Command::new(BINARY)
+        let mut line: Vec<String> = self.sluice.enter().iter().cloned().chain([BINARY.to_owned()]).collect();
+        std::process::Command::new(line.remove(0))
+            .args(line)
             .args(args)
             .env("SLUICE_SERVER", server)
             .env("SLUICE_DATA_DIR", self.sluice.data())
