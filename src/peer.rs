@@ -324,10 +324,20 @@ impl Common {
             free_bytes: space.map(|(free, _)| free),
             reserve_bytes: space.map(|(_, reserve)| reserve),
             levels: self.node.get().map(|node| node.levels().1).map(|levels| (levels.oldest, levels.newest)),
+            you_are: None,
             now_ms: clock::wall_ms(),
             shards: self.node.get().map(standings).unwrap_or_default(),
             expires_ms: self.expires_ms(),
             public_expires_ms: Some(self.public_expires_ms.load(Ordering::Relaxed)).filter(|ends| *ends != 0),
+        }
+    }
+
+    /// What that node, which says that it is of this cluster, is to it. Whoever has the cluster's record was given it by a member.
+    fn relation_to(&self, id: u64, theirs: &str) -> &'static str {
+        match (self.is_member(id), self.cluster().is_some_and(|own| own == theirs)) {
+            (true, _) => "member",
+            (false, true) => "removed",
+            (false, false) => "stranger",
         }
     }
 

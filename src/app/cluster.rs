@@ -30,6 +30,7 @@ use crate::app::backup;
 use crate::app::certificates;
 use crate::app::leadership;
 use crate::app::recover;
+use crate::app::removal;
 use crate::app::seats::role_of;
 use crate::app::settings;
 use crate::clock;
@@ -64,6 +65,8 @@ pub struct Membership {
     peering: Option<Peering>,
     /// The node has the data of a cluster of one.
     grows: bool,
+    /// Turns true: nobody need wait any longer.
+    quit: watch::Receiver<bool>,
     /// For the API.
     pub seen: Arc<Seen>,
 }
@@ -76,6 +79,8 @@ pub struct Seen {
     running: AtomicBool,
     /// This node's clock is off the others': it does not lead.
     pub(super) clock_wrong: AtomicBool,
+    /// The others say that this node was removed.
+    pub(super) removed: AtomicBool,
 }
 
 /// Whether there is data in the directory, of a cluster of one or of several.
@@ -85,7 +90,7 @@ fn has_data(data_dir: &Path) -> bool {
 
 impl Membership {
     /// Listens for peers and begins to connect; `None`: the file has no `cluster:`.
-    pub async fn start(config: &Config) -> Result<Option<Membership>, Fault> {
+    pub async fn start(config: &Config, quit: watch::Receiver<bool>) -> Result<Option<Membership>, Fault> {
         let secrets = NodeSecrets::read(&config.data_dir).map_err(|error| Fault::Start(error.to_string()))?;
         let Some(cluster) = &config.cluster else {
             if secrets.is_some() {
@@ -120,8 +125,9 @@ impl Membership {
             node: OnceLock::new(),
             running: AtomicBool::new(false),
             clock_wrong: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
         });
-        Ok(Some(Membership { peering: Some(peering), grows, seen }))
+        Ok(Some(Membership { peering: Some(peering), grows, quit, seen }))
     }
 
     /// Waits until the cluster is founded.
@@ -136,7 +142,11 @@ impl Membership {
         if common.charter().is_none() {
             tracing::info!("this node belongs to no cluster yet: `sluice cluster init` founds one, once all nodes are there");
         }
-        let charter = common.founded().await;
+        let mut quit = self.quit.clone();
+        let charter = tokio::select! {
+            charter = common.founded() => charter,
+            _ = quit.wait_for(|quit| *quit) => return Err(Fault::Quit),
+        };
         common.together(&charter).map_err(Fault::Start)
     }
 
@@ -160,7 +170,9 @@ impl Membership {
             self.begin_with_token(handle).await;
             settings::at_start(handle, config, self.seen.common.name(), false).await
         };
+        let mut quit = self.quit.clone();
         let in_force = tokio::select! {
+            _ = quit.wait_for(|quit| *quit) => return Err(Fault::Quit),
             reason = fatal.wait_for(Option::is_some) => {
                 let reason = reason.ok().and_then(|reason| reason.clone());
                 return Err(Fault::Ended(reason.unwrap_or_else(|| "the shards ended".to_owned())));
@@ -229,6 +241,9 @@ impl Seen {
 
     /// What a node that does not take samples yet waits for.
     pub fn waits_for(&self) -> Vec<String> {
+        if let Some(removed) = self.removed() {
+            return vec![removed];
+        }
         let greeted: Vec<&str> = self
             .common
             .links()
@@ -363,6 +378,7 @@ fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], now: i64) -> Vec
         let remedy = "keep the data directories of all nodes and report this; a node that is alone with its state stops by itself, and is then to be replaced";
         found.push(problem(Severity::Error, "state_differs", "cluster".into(), text, remedy));
     }
+    let own_cluster = nodes.iter().find(|node| node.state == "this").and_then(|node| node.cluster.as_deref());
     for node in nodes {
         let about = || format!("node {}", node.name);
         if let Some(reason) = &node.reason {
@@ -371,14 +387,7 @@ fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], now: i64) -> Vec
                 "start it, or look at the network; the log is kept for it until it is back, which takes room on the disks of the others";
             found.push(problem(Severity::Warning, "node_unreachable", about(), text, remedy));
         }
-        if node.role.as_deref() == Some("stranger") {
-            let text = "it is not part of the cluster: it waits to be admitted".to_owned();
-            let remedy = format!(
-                "`sluice cluster replace {0}` if it takes the place of the node that had its name, else `sluice cluster add {0}`",
-                node.name
-            );
-            found.push(problem(Severity::Warning, "not_admitted", about(), text, &remedy));
-        }
+        found.extend(removal::stranger(node, own_cluster));
         found.extend(leadership::slow_disk(node));
         if node.same_file == Some(false) {
             let text = "its file differs from this node's in name, shards, cluster.nodes, groups or sinks".to_owned();
@@ -434,6 +443,7 @@ impl Cluster for Seen {
         let unsafe_to_stop = unsafe_to_stop(&nodes, &shards);
         let changing = self.node.get().is_some_and(|node| !node.nodes().is_settled());
         let mut problems = problems(phase, &nodes, &shards, clock::wall_ms());
+        problems.extend(self.removal_problem());
         if self.clock_wrong.load(Ordering::Acquire) {
             let text = "this node's clock is off the median of the cluster's by more than 2 s: it leads nothing that another node can lead"
                 .to_owned();

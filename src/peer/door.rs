@@ -27,6 +27,7 @@ use crate::peer::CLUSTER_HEADER;
 use crate::peer::Common;
 use crate::peer::charter::Charter;
 use crate::peer::frame;
+use crate::peer::hello::Hello;
 use crate::peer::link::ended;
 use crate::peer::tls;
 
@@ -101,7 +102,7 @@ async fn answer(common: &Arc<Common>, id: u64, request: Request<Incoming>) -> An
     };
     let body = body.to_bytes();
     match path.as_str() {
-        "/hello" => return greet(common),
+        "/hello" => return greet(common, common.relation_to(id, &theirs)),
         "/found" => return found(common, &body).await,
         "/init" => return init(common).await,
         _ => {}
@@ -143,8 +144,8 @@ async fn answer(common: &Arc<Common>, id: u64, request: Request<Incoming>) -> An
     }
 }
 
-fn greet(common: &Common) -> Answer {
-    match serde_json::to_vec(&common.hello()) {
+fn greet(common: &Common, you_are: &str) -> Answer {
+    match serde_json::to_vec(&Hello { you_are: Some(you_are.to_owned()), ..common.hello() }) {
         Ok(hello) => (StatusCode::OK, hello),
         Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }

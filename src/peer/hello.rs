@@ -35,6 +35,9 @@ pub struct Hello {
     /// The feature levels that its program knows: the oldest and the newest; `None`: it knows of none but the first.
     #[serde(default)]
     pub levels: Option<(u64, u64)>,
+    /// In an answer: what the one who asks is to it, `member`, `removed` (it was one) or `stranger`; `None`: it does not say.
+    #[serde(default)]
+    pub you_are: Option<String>,
     /// Its wall clock, ms since 1970.
     pub now_ms: i64,
     /// Its shards.

@@ -20,11 +20,13 @@ use crate::shard::settings::Settings;
 use crate::shard::tokens::Tokens;
 
 /// Raised when the layout changes.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 /// Images of this version end before tokens and nodes.
 const WITHOUT_TOKENS: u8 = 1;
-/// Images up to this version end before the feature level, and know no settings: a number and a text stood there that nobody ever wrote.
+/// Images up to this version know no settings: a number and a text stood there that nobody ever wrote.
 const WITHOUT_SETTINGS: u8 = 2;
+/// Images up to this version end before the feature level.
+const WITHOUT_LEVEL: u8 = 3;
 /// Groups in a cluster; a sender that invents names without end must not fill the memory.
 pub const MAX_GROUPS: usize = 10_000;
 
@@ -183,7 +185,7 @@ impl Control {
             control.tokens = Arc::new(Tokens::read(&mut from)?);
             control.nodes = Nodes::read(&mut from)?;
         }
-        if version > WITHOUT_SETTINGS {
+        if version > WITHOUT_LEVEL {
             control.finalized = from.number()?;
         }
         from.end()?;
@@ -274,6 +276,7 @@ mod tests {
     fn old_image(control: &Control) -> Vec<u8> {
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
+        assert_eq!(bytes.pop(), Some(0), "no level");
         let mut settings = Vec::new();
         control.settings.write(&mut Writer(&mut settings));
         assert_eq!(settings, [1, 0, 0, 0, 0], "one version: number 0, no text, by nobody, at 0");
@@ -288,9 +291,12 @@ mod tests {
         let mut control = Control::default();
         apply(&mut control, Command::Found(Founding { cluster: 1 << 100, seed: 7, data_shards: 2 }));
         apply(&mut control, Command::Assign { group: "a".into() });
+        let mut bytes = Vec::new();
+        control.write_image(&mut bytes);
+        bytes.pop();
+        bytes[0] = WITHOUT_LEVEL;
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
         let mut bytes = old_image(&control);
-        // No level.
-        assert_eq!(bytes.pop(), Some(0));
         bytes[0] = WITHOUT_SETTINGS;
         assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
         // No tokens (none ever made, none there) and no nodes (version 0, none) are four zeros at the end.

@@ -34,7 +34,14 @@ fn a_cluster_is_founded_by_a_few_commands_and_each_wrong_step_says_what_to_do() 
     assert!(trio.nodes[0].json("/api/v1/status").unwrap()["cluster"]["phase"] == "waiting_for_init");
     let write = trio.nodes[0].write(sender("g", "a", 0).body(now_ms())).unwrap();
     assert_eq!((write.status(), write.header("retry-after").is_some()), (503, true), "{}", write.text());
-    let early = trio.nodes[1].ask(&["cluster", "init"]).expect_err("n3 is not there");
+    // One that waits ends when it is told to.
+    trio.nodes[1].sluice.stop();
+    trio.nodes[1].sluice.launch();
+    let early = eventually(Duration::from_secs(30), "n2 to refuse", || match trio.nodes[1].ask(&["cluster", "init"]) {
+        Ok(done) => panic!("n3 is not there: {done}"),
+        Err(early) if early.contains("n3: ") => Ok(early),
+        Err(early) => Err(early),
+    });
     assert!(early.contains("n3: ") && early.contains("run `sluice cluster init` again"), "{early}");
 
     // A file of its own opinion is found out before anything is founded.
@@ -292,7 +299,27 @@ fn a_node_is_drained_restarted_and_given_its_share_again_without_a_refused_reque
     trio.wait_well();
     let accounts = Accounts::of(senders, Vec::new());
     assert_eq!(accounts.repeated(), 0, "requests were refused, or went unanswered");
+    is_told_that_it_was_removed(&mut trio);
     trio.nodes.iter_mut().for_each(|node| node.sluice.stop());
+}
+
+/// n3 is removed while it runs, and is started again later.
+fn is_told_that_it_was_removed(trio: &mut Trio) {
+    trio.nodes[0].must(&["cluster", "remove", "n3"]);
+    for _ in 0..2 {
+        eventually(Duration::from_secs(60), "n3 to say that it was removed", || {
+            let status = trio.nodes[2].run(&["cluster", "status"]);
+            let text = String::from_utf8_lossy(&status.stdout).into_owned();
+            let ready = trio.nodes[2].get("/-/ready")?.text();
+            let told = text.contains("this node was removed from the cluster") && text.contains("sluice cluster join BUNDLE");
+            if told && status.status.code() == Some(2) && ready.contains("was removed") { Ok(()) } else { Err(format!("{text}{ready}")) }
+        });
+        let others = String::from_utf8_lossy(&trio.nodes[0].run(&["cluster", "status"]).stdout).into_owned();
+        assert!(others.contains("it was removed from the cluster and still runs"), "{others}");
+        trio.nodes[2].sluice.stop();
+        trio.nodes[2].sluice.launch();
+    }
+    assert!(std::fs::read_to_string(trio.nodes[2].sluice.log()).unwrap().contains("this node was removed from the cluster"));
 }
 
 #[test]
