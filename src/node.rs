@@ -16,6 +16,7 @@ mod mailbox;
 pub mod measure;
 pub mod offer;
 pub mod peers;
+mod room;
 mod seats;
 pub mod settings;
 mod shared;

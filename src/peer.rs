@@ -319,6 +319,7 @@ impl Common {
             data: self.data || self.charter.borrow().as_ref().is_some_and(|charter| charter.begun),
             running: self.node.get().is_some(),
             draining: self.node.get().is_some_and(Handle::stands_aside),
+            disk_full: self.node.get().is_some_and(Handle::disk_is_full),
             now_ms: clock::wall_ms(),
             shards: self.node.get().map(standings).unwrap_or_default(),
             expires_ms: self.expires_ms(),
@@ -496,6 +497,11 @@ impl Peers for Way {
     fn wants_to_lead(&self, node: u64) -> bool {
         let draining = |link: &Arc<Link>| matches!(link.sight(), Sight::Greeted { hello, .. } if hello.draining);
         !self.common.link_to(node).is_some_and(draining)
+    }
+
+    fn is_full(&self, node: u64) -> bool {
+        let full = |link: &Arc<Link>| matches!(link.sight(), Sight::Greeted { hello, .. } if hello.disk_full);
+        self.common.link_to(node).is_some_and(full)
     }
 
     fn offer(&self, to: u64, shard: ShardId, encoded: Vec<u8>) -> Later<Result<(), OfferError>> {

@@ -109,6 +109,7 @@ impl Worker {
             self.budgets()?;
             self.tend_outgoing(now);
             self.reseat();
+            self.mind_room();
             self.balance(now);
             self.show();
             self.publish();

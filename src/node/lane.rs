@@ -77,6 +77,8 @@ pub(super) struct Lane {
     pub refused: Mutex<BTreeMap<&'static str, u64>>,
     /// A sink's budget says that no more may come.
     pub refuse: AtomicBool,
+    /// So many members' disks are full that no more may come.
+    pub crowded: AtomicBool,
     pub settings: AtomicU64,
     image: Mutex<(u64, u64)>,
     /// When somebody was last known to lead.
@@ -103,6 +105,7 @@ impl Lane {
             views: Mutex::default(),
             refused: Mutex::default(),
             refuse: AtomicBool::new(false),
+            crowded: AtomicBool::new(false),
             settings: AtomicU64::new(0),
             image: Mutex::default(),
             led: Mutex::default(),

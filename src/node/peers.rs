@@ -49,6 +49,10 @@ pub trait Peers: Send + Sync {
     fn wants_to_lead(&self, _node: u64) -> bool {
         true
     }
+    /// Whether a node's disk is full to its reserve, as it said last.
+    fn is_full(&self, _node: u64) -> bool {
+        false
+    }
     /// An encoded offer for the node that leads the shard; its answer.
     fn offer(&self, to: u64, shard: ShardId, encoded: Vec<u8>) -> Later<Result<(), OfferError>>;
     /// Something else that only the shard's leader can do; its answer.
@@ -178,7 +182,7 @@ impl Handle {
 
     /// What must hold for any offer, wherever it came in.
     pub(super) fn room_for(&self, lane: &Lane, bytes: usize) -> Result<(), OfferError> {
-        if self.shared.is_full() {
+        if self.shared.has_no_room(lane) {
             return Err(OfferError::DiskFull);
         }
         if lane.refuse.load(std::sync::atomic::Ordering::Relaxed) {

@@ -67,8 +67,10 @@ impl Worker {
         if replica.is_handing_over() {
             return;
         }
-        if shared.draining.load(Ordering::Relaxed) || shared.clock_off.load(Ordering::Relaxed) {
-            replica.hand_over(|id| together.peers.wants_to_lead(id));
+        if shared.stands_aside() {
+            // Only to one that can lead at once: until then this one goes on.
+            let fit: Vec<u64> = replica.seats().voters.into_iter().filter(|&id| replica.keeps_up(id) && shared.wants_to_lead(id)).collect();
+            replica.hand_over(|id| fit.contains(&id));
             return;
         }
         let leaders: Vec<u64> =
@@ -118,7 +120,7 @@ impl Handle {
 
     /// Others are to lead what this node could lead.
     pub fn stands_aside(&self) -> bool {
-        self.is_draining() || self.shared.clock_off.load(Ordering::Relaxed)
+        self.shared.stands_aside()
     }
 
     /// Index of the last image of a shard here, and its hash: the same on every member.

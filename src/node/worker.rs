@@ -192,6 +192,9 @@ impl Worker {
         }
         for (floor, message) in mail.messages {
             self.member.replica.learn_floor(floor);
+            if !self.has_room_for(&message) {
+                continue;
+            }
             self.offered(&message);
             self.member.replica.step(message);
         }

@@ -20,9 +20,12 @@ pub struct Hello {
     pub data: bool,
     /// It takes part in the shards now.
     pub running: bool,
-    /// It shall lead nothing: it is being drained, or its clock is wrong.
+    /// It shall lead nothing: it is being drained, or its clock is wrong, or its disk is full.
     #[serde(default)]
     pub draining: bool,
+    /// Its disk is full to its reserve.
+    #[serde(default)]
+    pub disk_full: bool,
     /// Its wall clock, ms since 1970.
     pub now_ms: i64,
     /// Its shards.

@@ -32,6 +32,7 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::shard::entry;
 use crate::shard::log::Disk;
 use crate::shard::log::Log;
 use crate::shard::log::Place;
@@ -55,6 +56,11 @@ pub fn decode_message(bytes: &[u8]) -> Result<PeerMessage, String> {
 /// About what a message takes in memory and on the wire.
 pub fn message_bytes(message: &PeerMessage) -> usize {
     64 + message.entries.iter().map(|entry| entry.data.len() + 32).sum::<usize>()
+}
+
+/// Whether a message brings samples for the log.
+pub fn brings_samples(message: &PeerMessage) -> bool {
+    message.entries.iter().any(|entry| entry.entry_type() == EntryType::EntryNormal && entry::is_samples(&entry.data))
 }
 
 /// Every bound of a Raft group. Bytes, or ticks of 100 ms.

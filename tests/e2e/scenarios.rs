@@ -13,3 +13,4 @@ mod manual;
 mod partitions;
 mod rights;
 mod senders;
+mod trio_disks;
