@@ -155,8 +155,8 @@ impl Route {
             | Route::Backup(_)
             | Route::ConfigApply
             | Route::Init
-            | Route::Drain(_)
             | Route::Transfer
+            | Route::Drain(_)
             | Route::Finalize
             | Route::Reseat(..)
             | Route::RevokeToken(_) => "POST",

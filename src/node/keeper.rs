@@ -109,6 +109,7 @@ impl Worker {
             self.budgets()?;
             self.tend_outgoing(now);
             self.reseat();
+            self.weigh(now);
             self.balance(now);
             self.show();
             self.publish();

@@ -81,6 +81,8 @@ pub(super) struct Lane {
     /// A sink's budget says that no more may come.
     pub refuse: AtomicBool,
     pub settings: AtomicU64,
+    /// Bytes of log a second, over the last half minute or so: an `f64`.
+    pub load: AtomicU64,
     image: Mutex<(u64, u64)>,
     /// When somebody was last known to lead.
     led: Mutex<Option<Instant>>,
@@ -113,6 +115,7 @@ impl Lane {
             refused: Mutex::default(),
             refuse: AtomicBool::new(false),
             settings: AtomicU64::new(0),
+            load: AtomicU64::new(0),
             image: Mutex::default(),
             led: Mutex::default(),
             stays: Mutex::default(),

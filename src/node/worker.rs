@@ -110,6 +110,8 @@ pub(super) struct Worker {
     /// Since when this member does not lead, and somebody still waits.
     lost: Option<Instant>,
     handing_over: bool,
+    /// Bytes of log since then, for `leadership`.
+    pub(super) weighed: (Instant, u64),
 }
 
 impl Worker {
@@ -133,6 +135,7 @@ impl Worker {
             stop_by: None,
             lost: None,
             handing_over: false,
+            weighed: (now, 0),
         }
     }
 
@@ -446,6 +449,7 @@ impl Worker {
             let family = if entry::is_from_leader(&stored) { Family::LogLeader } else { Family::LogStandby };
             batch.put(family, shard, log_entry.index, &stored);
             self.keeper.logged += stored.len() as u64;
+            self.weighed.1 += stored.len() as u64;
         }
         let hard = &write.hard_state;
         batch.hard_state(shard, hard.term, hard.vote, hard.commit);
