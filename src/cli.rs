@@ -5,6 +5,7 @@
 //!
 //! Exit codes: 0 done; 1 it failed (the reason is on standard error); 2 the command or the configuration is wrong; 3 no answer from the node.
 
+mod archive;
 mod backup;
 pub mod bench;
 mod client;

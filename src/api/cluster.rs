@@ -17,6 +17,9 @@ pub const BEHIND: u64 = 5_000;
 /// What problems with what all nodes agree on are about.
 pub const SETTINGS: &str = "settings";
 
+/// A node's name, and what it says of itself or why it says nothing.
+pub type Said = (String, Result<Vec<u8>, String>);
+
 /// What is asked of the cluster.
 pub trait Cluster: Send + Sync {
     /// Everything at a glance.
@@ -31,6 +34,8 @@ pub trait Cluster: Send + Sync {
     fn upgrade(&self) -> Upgrade;
     /// The cluster goes to the newest level that this node's program knows, and not back: what is so now, or everything that is in the way.
     fn finalize<'a>(&'a self, who: &'a str) -> Later<'a, Result<String, Vec<String>>>;
+    /// What each of the other nodes says of itself (`bundle`): its name, and its answer or why there is none.
+    fn of_others(&self) -> Later<'_, Vec<Said>>;
     /// Begins a change of who takes part: what was begun, or everything that is in the way. It goes on by itself; `view` shows how far.
     fn reseat<'a>(&'a self, change: Reseat, node: &'a str) -> Later<'a, Result<String, Vec<String>>>;
 }

@@ -38,6 +38,8 @@ pub enum Route {
     Upgrade,
     /// `/api/v1/cluster/upgrade/finalize`
     Finalize,
+    /// `/api/v1/cluster/debug`
+    Debug,
     /// `/api/v1/cluster/init`
     Init,
     /// `/api/v1/cluster/drain`, or `undrain`
@@ -116,6 +118,7 @@ impl Route {
             "/api/v1/cluster/doctor" => return Some(Route::Doctor),
             "/api/v1/cluster/upgrade" => return Some(Route::Upgrade),
             "/api/v1/cluster/upgrade/finalize" => return Some(Route::Finalize),
+            "/api/v1/cluster/debug" => return Some(Route::Debug),
             "/api/v1/cluster/init" => return Some(Route::Init),
             "/api/v1/cluster/drain" => return Some(Route::Drain(true)),
             "/api/v1/cluster/undrain" => return Some(Route::Drain(false)),

@@ -17,6 +17,7 @@ use crate::api::cluster::Health;
 use crate::api::cluster::Node as NodeView;
 use crate::api::cluster::Phase;
 use crate::api::cluster::Reseat;
+use crate::api::cluster::Said;
 use crate::api::cluster::Shard;
 use crate::api::cluster::View;
 use crate::api::deps;
@@ -496,6 +497,10 @@ impl Cluster for Seen {
 
     fn finalize<'a>(&'a self, who: &'a str) -> Later<'a, Result<String, Vec<String>>> {
         Box::pin(self.go_up(who))
+    }
+
+    fn of_others(&self) -> Later<'_, Vec<Said>> {
+        Box::pin(self.common.of_others())
     }
 
     fn reseat<'a>(&'a self, change: Reseat, node: &'a str) -> Later<'a, Result<String, Vec<String>>> {

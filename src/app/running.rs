@@ -128,6 +128,7 @@ impl Running {
         let peers = seen.clone().map(|seen| Arc::new(move || seen.peers()) as metrics::Peers);
         let telemetry = measured(&parts, &served, peers);
         let own_name = seen.as_ref().map_or_else(|| config.name.clone(), |seen| seen.common().name().to_owned());
+        let file_of_node = file.clone();
         let reload = Arc::new(Reload::new((config, file), in_force, own_name, seen.is_none(), parts));
         let deps = Deps {
             node: Arc::new(handle),
@@ -141,6 +142,7 @@ impl Running {
                     Box::pin(async move { reload.run().await })
                 })
             },
+            file: file_of_node,
             not_ready: not_ready(&node.handle, seen.clone(), stop.clone()),
             problems: problems(&certificates, &guard, &reload),
             backup: backup(&node.handle, backups_of),
@@ -155,7 +157,9 @@ impl Running {
             listen: address,
             started_ms: clock::wall_ms(),
         };
-        let door = front_door(Api::new(deps), ingest, node.handle.clone());
+        let api = Api::new(deps);
+        membership.iter().for_each(|membership| membership.seen.common().tell_of_itself(api.itself()));
+        let door = front_door(api, ingest, node.handle.clone());
         let door = entrance.open(serve::Door { answerer: guard.before(door.answerer), gone: door.gone });
         if let Some(membership) = &membership {
             tasks.spawn(seats::keep(node.handle.clone(), Arc::clone(&membership.seen), stop.clone()));
@@ -258,6 +262,7 @@ fn waiting(
         ingest: Arc::new(deps::Ingest::default),
         metrics: Arc::new(|| Telemetry::default().render()),
         reload: Arc::new(|| Box::pin(async { Err(vec!["the node is only starting".to_owned()]) })),
+        file: None,
         not_ready: waits.clone(),
         problems: Arc::new(Vec::new),
         backup: Arc::new(|_| Box::pin(async { Err(deps::Refusal::Later("the node is only starting".to_owned())) })),

@@ -1,5 +1,6 @@
 //! `sluice cluster`: three nodes become one cluster. `prepare` and `join` work on files of this machine; `init` and `status` ask a running node.
 
+mod bundle;
 mod doctor;
 mod transfer;
 mod upgrade;
@@ -55,6 +56,8 @@ pub enum Verb {
     Backup(Backup),
     /// Make a new cluster of a backup: fills the empty data directory of its first node.
     Restore(Restore),
+    /// Write one file with everything that somebody who helps would ask for: status, settings without secrets, metrics, recent log, of all nodes that answer.
+    DebugBundle(bundle::Wanted),
     /// From one version to the next: status, and finalising once all nodes have it.
     #[command(subcommand)]
     Upgrade(upgrade::Verb),
@@ -138,6 +141,7 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Remove(wanted) => change("remove", &wanted).await,
         Verb::Doctor(asked) => doctor::doctor(&asked).await,
         Verb::Upgrade(verb) => upgrade::carry_out(&verb).await,
+        Verb::DebugBundle(wanted) => bundle::write(&wanted).await,
         Verb::Status(asked) => status(&asked).await,
     }
 }

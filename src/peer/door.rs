@@ -114,6 +114,11 @@ async fn answer(common: &Arc<Common>, id: u64, request: Request<Incoming>) -> An
     if !common.is_member(id) {
         return refuse(StatusCode::FORBIDDEN, format!("node {id:016x} is no member of this cluster"));
     }
+    if path == "/itself" {
+        let itself = common.itself.get().map(|itself| itself());
+        return itself
+            .map_or_else(|| refuse(StatusCode::SERVICE_UNAVAILABLE, "this node is only starting"), |itself| (StatusCode::OK, itself));
+    }
     let Some(node) = common.node.get() else { return refuse(StatusCode::SERVICE_UNAVAILABLE, "this node is only starting") };
     let (kind, shard) = path.rsplit_once('/').unwrap_or((&path, ""));
     match (kind, shard.parse().map(ShardId)) {

@@ -244,7 +244,8 @@ fn a_node_that_lost_its_disk_is_replaced_under_load_while_nothing_can_be_deliver
 #[test]
 fn a_node_is_drained_restarted_and_given_its_share_again_without_a_refused_request() {
     let scratch = Scratch::new("trio-drain");
-    let mut trio = Trio::up(&scratch, NOWHERE);
+    let mut trio =
+        Trio::up(&scratch, &NOWHERE.replace("format: rows", "format: rows, properties: { ssl.key.password: canary-of-properties }"));
     let to: Vec<_> = trio.nodes.iter().map(|node| node.sluice.address()).collect();
     // Groups in all shards, written to the two nodes that stay.
     let senders: Vec<Running> =
@@ -299,8 +300,38 @@ fn a_node_is_drained_restarted_and_given_its_share_again_without_a_refused_reque
     trio.wait_well();
     let accounts = Accounts::of(senders, Vec::new());
     assert_eq!(accounts.repeated(), 0, "requests were refused, or went unanswered");
+    has_all_but_secrets(&trio, &scratch);
     is_told_that_it_was_removed(&mut trio);
     trio.nodes.iter_mut().for_each(|node| node.sluice.stop());
+}
+
+/// A bundle for whoever helps: of all nodes, and nothing in it lets anybody in.
+fn has_all_but_secrets(trio: &Trio, scratch: &Scratch) {
+    let made = trio.nodes[0].must(&["token", "create", "canary"]);
+    let token = made.split_whitespace().find(|word| word.starts_with("slc_")).expect("a token").to_owned();
+    let own = std::fs::read_to_string(trio.nodes[0].sluice.data().join("local-token")).unwrap();
+    let key = std::fs::read_to_string(trio.nodes[0].sluice.data().join("cluster/node.key")).unwrap();
+    let file = scratch.sub("bundle").join("bundle.tar.gz").display().to_string();
+    let done = trio.nodes[0].must(&["cluster", "debug-bundle", &file]);
+    assert!(done.contains("33 files") && is_private(Path::new(&file)), "{done}");
+    // Nothing is packed smaller, so whatever is in it can be read.
+    let bytes = std::fs::read(&file).unwrap();
+    let has = |word: &str| bytes.windows(word.len()).any(|part| part == word.as_bytes());
+    for node in ["n1", "n2", "n3"] {
+        for file in ["status.json", "cluster.json", "settings.txt", "file.txt", "metrics.txt", "log.txt"] {
+            assert!(has(&format!("sluice-debug/{node}/{file}")), "no {node}/{file}");
+        }
+    }
+    assert!(
+        has("sinks[0].kafka.properties.ssl.key.password: (hidden)")
+            && has("sluice_shard_leads")
+            && has("this node is part of a cluster now")
+    );
+    let secret_line = key.lines().nth(1).unwrap();
+    for secret in ["canary-of-properties", &token, &token[4..], own.trim(), secret_line] {
+        assert!(!has(secret), "it holds {secret}");
+    }
+    assert!(trio.nodes[0].ask(&["cluster", "debug-bundle", &file]).expect_err("it is there").contains("exists"));
 }
 
 /// n3 is removed while it runs, and is started again later.

@@ -1,6 +1,7 @@
 //! The scenarios, a module a subject.
 
 mod backup;
+mod balancer;
 mod captures;
 mod cluster;
 mod crash;
