@@ -459,7 +459,7 @@ mod tests {
 
     fn cluster(names: &[&str]) -> Cluster {
         let nodes = names.iter().map(|name| Member { name: (*name).into(), address: format!("{name}:9202") }).collect();
-        Cluster { nodes, listen: "127.0.0.1:9202".parse().unwrap(), away: Duration::from_secs(60) }
+        Cluster { nodes, listen: "127.0.0.1:9202".parse().unwrap(), away: Duration::from_secs(60), slow_sync: Duration::from_secs(1) }
     }
 
     #[test]

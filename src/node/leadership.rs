@@ -5,7 +5,7 @@
 //! What a person moved stays there: balance leaves that shard alone for an hour, or until the node loses it (it stops, is drained, dies), or somebody
 //! moves it again. For good would be longer than people remember what they did before the last maintenance.
 //!
-//! A disk is slow when a write has waited for its sync for more than a second: then every answer waits so long, though the other members could commit
+//! A disk is slow when a write has waited for its sync for more than a second (`cluster.slow_sync`): then every answer waits so long, though the other members could commit
 //! without this one. The node gives away what it leads and is given nothing for two minutes after the last such write, so that shards do not come and
 //! go with every hiccup. It goes on as a follower, which is how it knows when its disk is well again. Where no other member can lead, it leads on.
 //!
@@ -72,7 +72,9 @@ pub(super) struct Slow(Mutex<Option<Instant>>);
 impl Slow {
     fn note(&self, now: Instant, rest: Duration) {
         if lock(&self.0).replace(now).is_none_or(|before| now.saturating_duration_since(before) >= rest) {
-            tracing::warn!("the disk is slow: a write has waited more than a second for its sync. This node gives away what it leads");
+            tracing::warn!(
+                "the disk is slow: a write has waited longer for its sync than cluster.slow_sync allows. This node gives away what it leads"
+            );
         }
     }
 

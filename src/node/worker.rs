@@ -110,8 +110,7 @@ pub(super) struct Worker {
     /// Since when this member does not lead, and somebody still waits.
     lost: Option<Instant>,
     handing_over: bool,
-    /// Bytes of log since then, for `leadership`.
-    pub(super) weighed: (Instant, u64),
+    pub(super) weighed: (Instant, u64), // bytes of log since then
 }
 
 impl Worker {
@@ -592,10 +591,9 @@ fn op_bytes(op: &Op) -> usize {
         Op::Log(write) => write.entries.iter().map(|entry| entry.data.len() + 64).sum::<usize>() + 128,
         Op::Image(image) => image.sealed.len() + 256,
         Op::Dead(_, letter, _) => letter.payload.len() + 256,
-        Op::Emission(_) => 256,
         Op::Resent(numbers) => numbers.len() * 48 + 128,
         Op::Stage(_, _, value) => value.len() + 64,
         Op::Install(install) => install.image.len() + install.entries.iter().map(|(_, _, value)| value.len() + 64).sum::<usize>() + 512,
-        Op::Copy(_) | Op::Members(_) | Op::Free(_) | Op::Staged(_) | Op::Unstage(_) => 128,
+        Op::Emission(_) | Op::Copy(_) | Op::Members(_) | Op::Free(_) | Op::Staged(_) | Op::Unstage(_) => 128,
     }
 }
