@@ -17,6 +17,7 @@ mod mailbox;
 pub mod measure;
 pub mod offer;
 pub mod peers;
+mod room;
 mod seats;
 pub mod settings;
 mod shared;

@@ -354,6 +354,7 @@ impl Common {
             reserve_bytes: space.map(|(_, reserve)| reserve),
             levels: self.node.get().map(|node| node.levels().1).map(|levels| (levels.oldest, levels.newest)),
             you_are: None,
+            disk_full: self.node.get().is_some_and(Handle::disk_is_full),
             now_ms: clock::wall_ms(),
             shards: self.node.get().map(standings).unwrap_or_default(),
             expires_ms: self.expires_ms(),
@@ -540,6 +541,11 @@ impl Peers for Way {
     fn wants_to_lead(&self, node: u64) -> bool {
         let draining = |link: &Arc<Link>| matches!(link.sight(), Sight::Greeted { hello, .. } if hello.draining);
         !self.common.link_to(node).is_some_and(draining)
+    }
+
+    fn is_full(&self, node: u64) -> bool {
+        let full = |link: &Arc<Link>| matches!(link.sight(), Sight::Greeted { hello, .. } if hello.disk_full);
+        self.common.link_to(node).is_some_and(full)
     }
 
     fn offer(&self, to: u64, shard: ShardId, encoded: Vec<u8>) -> Later<Result<(), OfferError>> {

@@ -125,6 +125,8 @@ pub struct Node {
     pub same_file: Option<bool>,
     /// Its clock less that of the node that was asked, ms.
     pub clock_off_ms: Option<i64>,
+    /// Its disk is full to its reserve.
+    pub disk_full: Option<bool>,
     /// When its certificate ends, ms since 1970.
     pub certificate_expires: Option<i64>,
     /// When the certificate of its public listener ends, ms since 1970; none: it speaks without TLS.

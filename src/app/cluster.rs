@@ -282,6 +282,7 @@ impl Seen {
                     free_bytes: own.free_bytes,
                     reserve_bytes: own.reserve_bytes,
                     cluster: own.cluster.clone(),
+                    disk_full: Some(own.disk_full),
                     certificate_expires: Some(own.expires_ms),
                     public_certificate_expires: own.public_expires_ms,
                     ..NodeView::default()
@@ -309,6 +310,7 @@ impl Seen {
                         cluster: hello.cluster,
                         same_file: Some(hello.agreed == own.agreed),
                         clock_off_ms: Some(clock_off_ms),
+                        disk_full: Some(hello.disk_full),
                         certificate_expires: Some(hello.expires_ms),
                         public_certificate_expires: hello.public_expires_ms,
                         ..view
@@ -393,6 +395,12 @@ fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], now: i64) -> Vec
         if node.same_file == Some(false) {
             let text = "its file differs from this node's in name, shards, cluster.nodes, groups or sinks".to_owned();
             found.push(problem(Severity::Warning, "file_differs", about(), text, "copy one file to all nodes, then reload each"));
+        }
+        if node.disk_full == Some(true) {
+            let text =
+                "its disk is full to its reserve: it leads nothing that another node can lead, and below half of it takes no more samples";
+            let remedy = "free space on it, it goes on by itself; once the nodes with room are no majority samples are answered 503";
+            found.push(problem(Severity::Warning, "node_disk_full", about(), text.to_owned(), remedy));
         }
         if let Some(off) = node.clock_off_ms.filter(|off| off.abs() > CLOCK_OFF_MS) {
             found.push(problem(Severity::Warning, "clock", about(), format!("its clock differs by {off} ms"), "set both clocks by NTP"));

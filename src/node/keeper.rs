@@ -110,6 +110,7 @@ impl Worker {
             self.tend_outgoing(now);
             self.reseat();
             self.weigh(now);
+            self.mind_room();
             self.balance(now);
             self.show();
             self.publish();

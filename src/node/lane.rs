@@ -80,6 +80,8 @@ pub(super) struct Lane {
     pub refused: Mutex<BTreeMap<&'static str, u64>>,
     /// A sink's budget says that no more may come.
     pub refuse: AtomicBool,
+    /// So many members' disks are full that no more may come.
+    pub crowded: AtomicBool,
     pub settings: AtomicU64,
     /// Bytes of log a second, over the last half minute or so: an `f64`.
     pub load: AtomicU64,
@@ -114,6 +116,7 @@ impl Lane {
             views: Mutex::default(),
             refused: Mutex::default(),
             refuse: AtomicBool::new(false),
+            crowded: AtomicBool::new(false),
             settings: AtomicU64::new(0),
             load: AtomicU64::new(0),
             image: Mutex::default(),

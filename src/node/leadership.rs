@@ -109,7 +109,9 @@ impl Worker {
             return;
         }
         if Handle::new(Arc::clone(&shared)).stands_aside() {
-            replica.hand_over(|id| together.peers.wants_to_lead(id));
+            // Only to one that can lead at once: until then this one goes on.
+            let fit: Vec<u64> = replica.seats().voters.into_iter().filter(|&id| replica.keeps_up(id) && shared.wants_to_lead(id)).collect();
+            replica.hand_over(|id| fit.contains(&id));
             return;
         }
         let others = replica.seats().voters.into_iter().filter(|&id| id != together.id && replica.keeps_up(id) && shared.wants_to_lead(id));
@@ -220,6 +222,8 @@ impl Handle {
             Some("draining")
         } else if self.shared.clock_off.load(Ordering::Relaxed) {
             Some("clock")
+        } else if self.shared.together.is_some() && self.shared.is_full() {
+            Some("full_disk")
         } else {
             self.has_slow_disk().then_some("slow_disk")
         }
@@ -245,7 +249,12 @@ impl Handle {
         if to == together.id {
             self.stay(lane);
         } else {
-            let _ = together.peers.ask(to, shard, vec![ASK_STAY]).await;
+            match together.peers.ask(to, shard, vec![ASK_STAY]).await {
+                // It knows best whether it may lead.
+                Err(ProposeError::Void(why)) => return Err(ProposeError::Void(why)),
+                // It cannot be reached, or it does not know what this is: whoever leads now decides.
+                Ok(_) | Err(_) => {}
+            }
         }
         let mut progress = lane.progress.subscribe();
         self.ask(shard, Wanted::HandOver(to)).await?;

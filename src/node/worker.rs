@@ -201,6 +201,9 @@ impl Worker {
         self.mind_disk(now);
         for (floor, message) in mail.messages {
             self.member.replica.learn_floor(floor);
+            if !self.has_room_for(&message) {
+                continue;
+            }
             self.offered(&message);
             self.member.replica.step(message);
         }

@@ -23,7 +23,7 @@ pub struct Hello {
     /// It shall lead nothing, for whatever reason.
     #[serde(default)]
     pub draining: bool,
-    /// The reason: `draining`, `clock` or `slow_disk`.
+    /// The reason: `draining`, `clock`, `slow_disk` or `full_disk`.
     #[serde(default)]
     pub aside: Option<String>,
     /// Free bytes of its disk.
@@ -38,6 +38,9 @@ pub struct Hello {
     /// In an answer: what the one who asks is to it, `member`, `removed` (it was one) or `stranger`; `None`: it does not say.
     #[serde(default)]
     pub you_are: Option<String>,
+    /// Its disk is full to its reserve.
+    #[serde(default)]
+    pub disk_full: bool,
     /// Its wall clock, ms since 1970.
     pub now_ms: i64,
     /// Its shards.

@@ -221,7 +221,7 @@ fn a_node_that_lost_its_disk_is_replaced_under_load_while_nothing_can_be_deliver
     });
     let wrong = trio.nodes[0].ask(&["cluster", "add", "n3"]).expect_err("there is one of that name");
     assert!(wrong.contains("sluice cluster replace n3"), "{wrong}");
-    let done = trio.nodes[1].must(&["cluster", "replace", "n3"]);
+    let done = eventually(Duration::from_secs(60), "n2 to see it, too", || trio.nodes[1].ask(&["cluster", "replace", "n3"]));
     assert!(done.contains("every shard has its seats"), "{done}");
     trio.nodes[2].sluice.wait_ready(Duration::from_secs(60));
     assert_eq!(trio.nodes[2].sluice.post("/api/v1/sinks/platform/pause").status(), 200);
