@@ -46,6 +46,9 @@ struct Check {
     remedy: Option<String>,
 }
 
+/// A clock that is so far off the median is to be looked at, ms: no cluster is founded with it.
+const CLOCK_OFF_MS: i64 = 1_000;
+
 /// What is looked at, and the codes of problems that belong there. Those of groups, sinks and tokens are known by what they are about.
 const CHECKS: [(&str, &[&str]); 12] = [
     ("majority", &[]),
@@ -55,9 +58,9 @@ const CHECKS: [(&str, &[&str]); 12] = [
     ("state", &["state_differs"]),
     ("versions", &[]),
     ("clocks", &["clock", "own_clock"]),
-    ("certificates", &["certificate", "public_certificate", "certificate_not_taken"]),
+    ("certificates", &["certificate", "public_certificate", "certificate_file"]),
     ("disk", &["disk_full", "disk_low", "slow_disk"]),
-    ("settings", &["file_differs", "settings_differ"]),
+    ("settings", &["file_differs", "settings_differ", "settings_failed"]),
     ("sinks", &["dead_letters", "budget"]),
     ("groups", &["unidentified"]),
 ];
@@ -186,6 +189,10 @@ fn of_cluster(view: &View) -> Vec<Check> {
         let text = format!("node {}: {} MiB are free, {what} ({} MiB)", node.name, free >> 20, reserve >> 20);
         found.push(wrong("disk", verdict, text, "make room on the file system of its data_dir, or lower the sinks' budgets"));
     }
+    // Beyond 2 s it is a problem anyhow, and the node leads nothing.
+    for (name, off) in off_median(view).into_iter().filter(|(_, off)| (CLOCK_OFF_MS..=2_000).contains(&off.abs())) {
+        found.push(wrong("clocks", Verdict::Warn, format!("node {name}: its clock is {off} ms off the median of all"), "set it by NTP"));
+    }
     if view.changing {
         found.push(wrong(
             "nodes",
@@ -201,8 +208,20 @@ fn of_cluster(view: &View) -> Vec<Check> {
     found
 }
 
+/// How far each node's clock that is known is from the median of all, ms.
+fn off_median(view: &View) -> Vec<(&str, i64)> {
+    let known = view.nodes.iter().filter_map(|node| {
+        let off = if node.state == "this" { Some(0) } else { node.clock_off_ms };
+        Some((node.name.as_str(), off?))
+    });
+    let known: Vec<(&str, i64)> = known.collect();
+    let mut sorted: Vec<i64> = known.iter().map(|(_, off)| *off).collect();
+    sorted.sort_unstable();
+    let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0);
+    known.into_iter().map(|(name, off)| (name, off - median)).collect()
+}
+
 fn fine_of_cluster(view: &View, now: i64) -> Vec<Check> {
-    let clocks = view.nodes.iter().filter_map(|node| node.clock_off_ms).map(i64::abs).max();
     let ends = view.nodes.iter().flat_map(|node| [node.certificate_expires, node.public_certificate_expires]).flatten().min();
     let behind = view.shards.iter().flat_map(|shard| &shard.applied).map(|applied| applied.behind).max().unwrap_or(0);
     let compared = view.shards.iter().filter(|shard| shard.same_state == Some(true)).count();
@@ -213,7 +232,7 @@ fn fine_of_cluster(view: &View, now: i64) -> Vec<Check> {
         well("lag", format!("nobody is more than {behind} entries behind")),
         well("state", format!("compared in {compared} of {} shards just now, and the same", view.shards.len())),
         well("versions", format!("all nodes run {version}")),
-        well("clocks", clocks.map_or("nobody to compare with".to_owned(), |off| format!("within {off} ms of this node's"))),
+        well("clocks", format!("within {} ms of their median", off_median(view).iter().map(|(_, off)| off.abs()).max().unwrap_or(0))),
         well("certificates", ends.map_or("none".to_owned(), |ends| format!("the first one ends in {} days", (ends - now) / 86_400_000))),
         well("settings", "all nodes have the same file, and it is what is in force".to_owned()),
     ]
@@ -223,6 +242,8 @@ fn fine_of_cluster(view: &View, now: i64) -> Vec<Check> {
 mod tests {
     use super::*;
     use crate::api::cluster::Applied;
+    use crate::api::cluster::Health;
+    use crate::api::cluster::Phase;
 
     fn shard(voters: &[&str], behind: u64) -> Shard {
         let voters: Vec<String> = voters.iter().map(|name| (*name).to_owned()).collect();
@@ -242,6 +263,32 @@ mod tests {
         assert_eq!(spare(&shard(&["a", "b", "c"], 0), &nodes("b")), 0);
         assert_eq!(spare(&shard(&["a", "b", "c"], BEHIND + 1), &nodes("b")), -1);
         assert_eq!(spare(&shard(&["a"], 0), &nodes("")), 0, "a cluster of one can lose nobody");
+    }
+
+    #[test]
+    fn clocks_are_measured_against_their_median() {
+        let node = |name: &str, state: &str, off| Node { name: name.into(), state: state.into(), clock_off_ms: off, ..Node::default() };
+        let nodes = vec![
+            node("a", "this", None),
+            node("b", "connected", Some(1_500)),
+            node("c", "connected", Some(1_490)),
+            node("d", "unreachable", None),
+        ];
+        let view = View {
+            name: "x".into(),
+            id: None,
+            phase: Phase::Running,
+            health: Health::Ok,
+            nodes,
+            draining: false,
+            unsafe_to_stop: Vec::new(),
+            changing: false,
+            shards: Vec::new(),
+            problems: Vec::new(),
+        };
+        assert_eq!(off_median(&view), [("a", -1_490), ("b", 10), ("c", 0)], "the one that asks is the one that is off");
+        let found = of_cluster(&view);
+        assert!(found.len() == 1 && found[0].check == "clocks" && found[0].text.contains("node a: its clock is -1490 ms off"), "{found:?}");
     }
 
     #[test]
