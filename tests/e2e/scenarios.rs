@@ -5,6 +5,7 @@ mod cluster;
 mod crash;
 mod disk;
 mod door;
+mod double_failure;
 mod failover;
 mod harness;
 mod letters;
