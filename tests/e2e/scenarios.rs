@@ -12,6 +12,7 @@ mod letters;
 mod loaded;
 mod manual;
 mod partitions;
+mod restarts;
 mod rights;
 mod senders;
 mod trio_disks;
