@@ -4,14 +4,19 @@
 //! (`ingest`), the page itself (`console`), and any knowledge of how sinks or ingest work: `app` hands that in (`deps`).
 
 pub mod answer;
+pub mod backup;
+pub mod bundle;
+pub mod checkup;
 pub mod cluster;
 pub mod deps;
 pub mod doctor;
 pub mod groups;
 pub mod route;
+pub mod settings;
 pub mod sinks;
 pub mod status;
 pub mod tokens;
+pub mod upgrade;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,10 +45,11 @@ use crate::serve::Request;
 use crate::serve::Response;
 use crate::serve::Who;
 use crate::serve::body;
+use crate::shard;
 use crate::telemetry;
 
-/// No request of this API is larger; the largest one holds a replica's name.
-const BODY_BYTES: usize = 64 << 10;
+/// No request of this API is larger; the largest one holds settings, as JSON.
+const BODY_BYTES: usize = 2 * shard::settings::MOST_TEXT;
 /// Such a body comes at once or not at all.
 const PACE: body::Pace = body::Pace { bytes_per_second: 1024, grace: Duration::from_secs(10) };
 
@@ -96,6 +102,11 @@ impl Api {
     /// Of its parts.
     pub fn new(deps: Deps) -> Api {
         Api { deps: Arc::new(deps) }
+    }
+
+    /// What another node is told when it asks for this one's part of a bundle. Keeps nothing alive.
+    pub fn itself(&self) -> bundle::Itself {
+        bundle::itself(Arc::downgrade(&self.deps))
     }
 
     /// Answers one request. Over-bound connections are answered too: they may be an operator's who wants to know why.
@@ -164,9 +175,22 @@ impl Api {
             Route::Group(name, what) => json(ok, &groups::change(node, &name, what, &call, now).await?),
             Route::Sinks => json(ok, &sinks::Sinks { sinks: deps.sinks.list().into_iter().map(sinks::one).collect() }),
             Route::Sink(name, what) => return self.sink(&name, what, &call).await,
+            Route::Config => json(ok, &settings::show(deps, &call.query)?),
+            Route::ConfigDiff if call.method == Method::POST => json(ok, &settings::diff(deps, &call.body)?),
+            Route::ConfigDiff => json(ok, &settings::diff_of_file(deps)?),
+            Route::ConfigApply => match settings::apply(deps, &call.body, &call.who).await? {
+                Ok(applied) => json(ok, &applied),
+                Err(refused) => refused,
+            },
             Route::Cluster => json(ok, &cluster::show(deps)?),
+            Route::Backup(name) => json(ok, &backup::make(deps, &name).await?),
+            Route::Doctor => json(ok, &checkup::checkup(deps, now)),
+            Route::Upgrade => json(ok, &upgrade::show(deps)?),
+            Route::Finalize => json(ok, &upgrade::finalize(deps, &call.who).await?),
+            Route::Debug => json(ok, &bundle::bundle(deps, now).await),
             Route::Init => json(ok, &cluster::init(deps).await?),
             Route::Drain(drained) => json(ok, &cluster::drain(deps, drained)?),
+            Route::Transfer => json(ok, &cluster::transfer(deps, &call.body).await?),
             Route::Reseat(change, name) => json(ok, &cluster::reseat(deps, change, &name).await?),
             Route::Tokens if call.method == Method::POST => json(ok, &tokens::create(node, &call.body, &call.who, now).await?),
             Route::Tokens => json(ok, &tokens::all(&node.tokens(), now)),

@@ -8,6 +8,8 @@ pub mod cluster;
 pub mod groups;
 pub mod limits;
 pub mod read;
+pub mod redact;
+pub mod settings;
 pub mod sinks;
 pub mod tls;
 pub mod tree;
@@ -54,8 +56,8 @@ pub struct Config {
     pub log: Log,
     /// What the process says about itself.
     pub logging: Logging,
-    /// The text it was read from: kept as the cluster's settings.
-    pub text: String,
+    /// `groups` and `sinks` as text of their own: what nodes agree on.
+    pub settings: String,
     /// On which line every key stands, for problems that are found later.
     lines: Vec<(String, usize)>,
 }
@@ -135,28 +137,33 @@ impl Config {
 
     /// Reads a configuration, or says everything that is wrong with it.
     pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
-        let tree = match tree::parse(text) {
-            Ok(tree) => tree,
-            Err(broken) => {
-                return Err(vec![Problem {
-                    line: broken.line,
-                    key: "(the file)".into(),
-                    value: String::new(),
-                    rule: format!("is no YAML: {}", broken.reason),
-                    remedy: "look at this line and those next to it: indentation, tabs, a missing `:` or quote".into(),
-                }]);
-            }
-        };
+        let tree = tree_of(text)?;
         let problems = Problems::default();
         let config = read(&Node::root(&tree, &problems).section());
         match (config, problems.take()) {
             (Some(mut config), problems) if problems.is_empty() => {
-                config.text = text.to_string();
+                config.settings = settings::of_file(&tree);
                 lines(&tree, String::new(), &mut config.lines);
                 Ok(config)
             }
             (_, problems) => Err(problems),
         }
+    }
+
+    /// This node's own part, with other settings.
+    pub fn with_settings(&self, text: &str) -> Result<Config, Vec<Problem>> {
+        let settings::Settings { groups, sinks } = settings::parse(text)?;
+        Ok(Config { groups, sinks, settings: text.to_owned(), ..self.clone() })
+    }
+
+    /// This node's own part, with the settings of another.
+    pub fn with_settings_of(&self, other: &Config) -> Config {
+        Config { groups: other.groups.clone(), sinks: other.sinks.clone(), settings: other.settings.clone(), ..self.clone() }
+    }
+
+    /// Whether both say the same of what nodes agree on, however it is written.
+    pub fn agrees_with(&self, other: &Config) -> bool {
+        (&self.groups, &self.sinks) == (&other.groups, &other.sinks)
     }
 
     /// The line of a key such as `sinks[0].kafka.topic`; where it is not written, of the nearest section around it.
@@ -189,7 +196,7 @@ impl Config {
             sinks: Vec::new(),
             log: Log::default(),
             logging: Logging { level: Level::Warn, format: Format::Text },
-            text: String::new(),
+            settings: String::new(),
             lines: Vec::new(),
         }
     }
@@ -212,9 +219,23 @@ impl Config {
         check(self.log != new.log, "log", "the store is open with it; restart to change it");
         let connections = |config: &Config| config.limits.connections;
         check(connections(self) != connections(new), "limits.connections", "the listener has it; restart to change it");
+        let age = |config: &Config| config.limits.connection_age;
+        check(age(self) != age(new), "limits.connection_age", "the listener has it; restart to change it");
         check(self.logging != new.logging, "logging", "it is set up once; restart to change it");
         fixed
     }
+}
+
+fn tree_of(text: &str) -> Result<tree::Tree, Vec<Problem>> {
+    tree::parse(text).map_err(|broken| {
+        vec![Problem {
+            line: broken.line,
+            key: "(the file)".into(),
+            value: String::new(),
+            rule: format!("is no YAML: {}", broken.reason),
+            remedy: "look at this line and those next to it: indentation, tabs, a missing `:` or quote".into(),
+        }]
+    })
 }
 
 fn read(top: &Section<'_>) -> Option<Config> {
@@ -250,7 +271,7 @@ fn read(top: &Section<'_>) -> Option<Config> {
         sinks,
         log,
         logging,
-        text: String::new(),
+        settings: String::new(),
         lines: Vec::new(),
     })
 }

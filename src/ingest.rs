@@ -141,9 +141,10 @@ impl<T: Target> Ingest<T> {
         &self.senders
     }
 
-    /// A connection is gone. Whoever has no other one left may have died: the next silence of theirs counts sooner.
-    pub fn gone(&self, connection: u64) {
-        for (group, replica) in self.senders.gone(connection) {
+    /// A connection is gone. Whoever has no other one left may have died: the next silence of theirs counts sooner. Not where this side closed it
+    /// (`ours`): then the sender had no choice.
+    pub fn gone(&self, connection: u64, ours: bool) {
+        for (group, replica) in self.senders.gone(connection).into_iter().filter(|_| !ours) {
             self.target.doubt(&group, &replica, detect::Hint::Closed);
         }
     }

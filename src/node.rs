@@ -12,6 +12,7 @@ mod bodies;
 mod detection;
 mod keeper;
 mod lane;
+mod leadership;
 mod mailbox;
 pub mod measure;
 pub mod offer;
@@ -63,6 +64,9 @@ use crate::shard::emission::Emission;
 use crate::shard::entry;
 use crate::shard::entry::Entry;
 use crate::shard::entry::Samples;
+use crate::shard::level::FIRST;
+use crate::shard::level::Levels;
+use crate::shard::settings::Settings;
 use crate::shard::tokens::Tokens;
 use crate::store::Family;
 use crate::wire::body::Body;
@@ -195,6 +199,19 @@ impl Handle {
         Ok(())
     }
 
+    /// Writes all that this node has on disk now into a directory that must not exist yet, on the same file system. Blocking.
+    pub fn checkpoint(&self, to: &std::path::Path) -> Result<(), ReadError> {
+        self.shared.store.checkpoint(to).map_err(ReadError::new)
+    }
+
+    /// Bytes of the log that stay for a sink in all shards, as far as applied here.
+    pub fn undelivered(&self, sink: &str) -> u64 {
+        let of_shard = |shard: &ShardId| {
+            self.cursors(*shard).iter().filter(|cursor| cursor.sink == sink).map(|cursor| cursor.pending_bytes).sum::<u64>()
+        };
+        self.shards().iter().map(of_shard).sum()
+    }
+
     /// Tells every data shard its sinks.
     pub async fn set_sinks(&self, sinks: &[SinkSettings]) -> Result<(), ProposeError> {
         self.configure(|settings| settings.sinks = sinks.to_vec()).await
@@ -301,9 +318,15 @@ impl Handle {
         format!("{:032x}", self.founding().map_or(0, |founding| founding.cluster))
     }
 
-    /// The cluster's settings: version and text.
-    pub fn cluster_settings(&self) -> Arc<(u64, String)> {
+    /// What all nodes agree on, as far as this node has applied the control shard.
+    pub fn cluster_settings(&self) -> Arc<Settings> {
         self.shared.lane(ShardId::CONTROL).map(|lane| Arc::clone(&lock(&lane.views).cluster_settings)).unwrap_or_default()
+    }
+
+    /// The cluster's feature level, as far as this node has applied the control shard, and what this program knows.
+    pub fn levels(&self) -> (u64, Levels) {
+        let level = self.shared.lane(ShardId::CONTROL).map_or(0, |lane| lock(&lane.views).level);
+        (level.max(FIRST), self.shared.settings.levels)
     }
 
     /// Who may ask, as far as this node has applied the control shard.
@@ -352,6 +375,12 @@ impl Handle {
         self.shared.fatal.reason().map(str::to_owned)
     }
 
+    /// Free bytes of the disk, and below how many no samples are taken.
+    pub fn space(&self) -> (u64, u64) {
+        let space = &self.shared.space;
+        (space.free.load(Ordering::Relaxed), space.reserve.load(Ordering::Relaxed))
+    }
+
     /// Figures for `/metrics`, a second old at most.
     pub fn stats(&self) -> NodeStats {
         let (shared, figures, space) = (&self.shared, &self.shared.writer.figures, &self.shared.space);
@@ -365,6 +394,7 @@ impl Handle {
             written_bytes: figures.bytes.load(Ordering::Relaxed),
             batches: figures.batches.load(Ordering::Relaxed),
             last_sync_micros: figures.sync_micros.load(Ordering::Relaxed),
+            slow: self.has_slow_disk(),
         };
         NodeStats { shards: shared.lanes.iter().map(|lane| lock(&lane.views).stats.clone()).collect(), store }
     }

@@ -5,6 +5,7 @@
 //! the bound no more are accepted until one goes.
 
 pub mod body;
+mod lifetime;
 pub mod metrics;
 pub mod tls;
 
@@ -31,6 +32,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::serve::body::Body;
+use crate::serve::lifetime::Lifetime;
 use crate::serve::metrics::Metrics;
 use crate::serve::tls::Tls;
 
@@ -42,8 +44,8 @@ pub type Response = hyper::Response<Body>;
 pub type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
 /// What answers requests.
 pub type Answerer = Arc<dyn Fn(Request, Peer) -> Answering + Send + Sync>;
-/// Is told when a connection is gone: its number, which every request that came over it has named.
-pub type Gone = Arc<dyn Fn(u64) + Send + Sync>;
+/// Is told when a connection is gone: its number, which every request that came over it has named, and whether this side wanted that.
+pub type Gone = Arc<dyn Fn(u64, bool) + Send + Sync>;
 
 /// Prometheus closes idle connections after 5 minutes: the receiver must not be the one that closes first, or a request that is just
 /// being sent meets a closed connection. Also the most that the head of a request may take.
@@ -118,6 +120,8 @@ impl Listener {
 pub struct Bounds {
     /// See [`Peer::beyond_bound`].
     pub connections: usize,
+    /// After about so long a connection ends with its next answer; 0: never.
+    pub age: Duration,
     /// How long requests under way may take once the end has come.
     pub drain: Duration,
 }
@@ -150,8 +154,10 @@ pub async fn run(listener: Listener, bounds: Bounds, door: Door, metrics: Metric
                     last += 1;
                     let peer = Peer { address, connection: last, beyond_bound: number > bounds.connections };
                     metrics.opened(peer.beyond_bound);
-                    let left = Leaving { open: Arc::clone(&open), metrics: metrics.clone(), connection: last, gone: Arc::clone(&door.gone) };
-                    let service = Service { answerer: Arc::clone(&door.answerer), peer };
+                    let lifetime = Arc::new(Lifetime::about(bounds.age, fastrand::f64()));
+                    let service = Service { answerer: Arc::clone(&door.answerer), peer, lifetime: Arc::clone(&lifetime) };
+                    let (open, gone) = (Arc::clone(&open), Arc::clone(&door.gone));
+                    let left = Leaving { open, metrics: metrics.clone(), connection: last, lifetime, gone };
                     connections.spawn(connection(stream, listener.tls.clone(), service, stopping.clone(), left));
                 }
                 // Out of descriptors or memory: existing connections go on, new ones are tried again.
@@ -183,6 +189,7 @@ struct Leaving {
     open: Arc<AtomicUsize>,
     metrics: Metrics,
     connection: u64,
+    lifetime: Arc<Lifetime>,
     gone: Gone,
 }
 
@@ -190,7 +197,11 @@ impl Drop for Leaving {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
         self.metrics.closed();
-        (self.gone)(self.connection);
+        let ours = self.lifetime.is_ours();
+        if ours {
+            self.metrics.ended();
+        }
+        (self.gone)(self.connection, ours);
     }
 }
 
@@ -198,6 +209,7 @@ impl Drop for Leaving {
 struct Service {
     answerer: Answerer,
     peer: Peer,
+    lifetime: Arc<Lifetime>,
 }
 
 async fn connection(stream: TcpStream, tls: Option<Arc<Tls>>, service: Service, mut stop: watch::Receiver<bool>, left: Leaving) {
@@ -231,10 +243,15 @@ async fn converse<Io>(io: TokioIo<Io>, http2: bool, service: Service, mut stop: 
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Service { answerer, peer } = service;
+    let Service { answerer, peer, lifetime } = service;
+    let of_answers = Arc::clone(&lifetime);
     let service = service_fn(move |request: Request| {
-        let answering = answerer(request, peer);
-        async move { Ok::<Response, Infallible>(answering.await) }
+        let (answering, lifetime) = (answerer(request, peer), Arc::clone(&of_answers));
+        async move {
+            let mut response = answering.await;
+            lifetime.mark(http2, &mut response);
+            Ok::<Response, Infallible>(response)
+        }
     });
     // Errors here are the sender's or the network's (reset, silence): there is nobody left to tell.
     if http2 {
@@ -245,6 +262,7 @@ where
         tokio::select! {
             _ = connection.as_mut() => return,
             _ = stopped(&mut stop) => connection.as_mut().graceful_shutdown(),
+            () = lifetime.over() => connection.as_mut().graceful_shutdown(),
         }
         let _ = connection.await;
     } else {

@@ -15,11 +15,13 @@ pub mod emission;
 pub mod entry;
 #[cfg(test)]
 mod hostile_tests;
+pub mod level;
 pub mod log;
 pub mod member;
 pub mod members;
 mod raft_log;
 pub mod replica;
+pub mod settings;
 pub mod snapshot;
 pub mod time;
 pub mod tokens;

@@ -144,6 +144,12 @@ impl Store {
         self.db.get_cf(self.family(family), key(shard, number)).map_err(rocks("reading"))
     }
 
+    /// Writes all that there is now into a directory that must not exist yet, on the same file system: tables are linked, not copied.
+    pub fn checkpoint(&self, to: &std::path::Path) -> Result<(), StoreError> {
+        let checkpoint = rocksdb::checkpoint::Checkpoint::new(&self.db).map_err(rocks("preparing a backup"))?;
+        checkpoint.create_checkpoint(to).map_err(rocks("writing a backup"))
+    }
+
     /// One value of `Meta`.
     pub fn meta(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.db.get_cf(self.family(Family::Meta), key).map_err(rocks("reading"))

@@ -1,6 +1,7 @@
 //! Several nodes: who is there, who leads which shard, who lags, and what is wrong, as one node sees it. `app` draws it up.
 
 use hyper::StatusCode;
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::api::answer::Failure;
@@ -8,6 +9,16 @@ use crate::api::deps::Deps;
 use crate::api::deps::Later;
 use crate::api::deps::Problem;
 use crate::api::groups::Done;
+use crate::api::upgrade::Upgrade;
+
+/// A member that is further behind is a problem: some seconds of a busy shard.
+pub const BEHIND: u64 = 5_000;
+
+/// What problems with what all nodes agree on are about.
+pub const SETTINGS: &str = "settings";
+
+/// A node's name, and what it says of itself or why it says nothing.
+pub type Said = (String, Result<Vec<u8>, String>);
 
 /// What is asked of the cluster.
 pub trait Cluster: Send + Sync {
@@ -17,6 +28,14 @@ pub trait Cluster: Send + Sync {
     fn init(&self) -> Later<'_, Result<String, Vec<String>>>;
     /// This node shall lead nothing (and its balancers shall look elsewhere), or may lead again.
     fn drain(&self, drained: bool);
+    /// That node shall lead the shard, or every shard: what is so now, or everything that is in the way.
+    fn transfer<'a>(&'a self, shard: Option<u16>, to: &'a str) -> Later<'a, Result<String, Vec<String>>>;
+    /// Which feature level the cluster is at, and who knows which.
+    fn upgrade(&self) -> Upgrade;
+    /// The cluster goes to the newest level that this node's program knows, and not back: what is so now, or everything that is in the way.
+    fn finalize<'a>(&'a self, who: &'a str) -> Later<'a, Result<String, Vec<String>>>;
+    /// What each of the other nodes says of itself (`bundle`): its name, and its answer or why there is none.
+    fn of_others(&self) -> Later<'_, Vec<Said>>;
     /// Begins a change of who takes part: what was begun, or everything that is in the way. It goes on by itself; `view` shows how far.
     fn reseat<'a>(&'a self, change: Reseat, node: &'a str) -> Later<'a, Result<String, Vec<String>>>;
 }
@@ -96,6 +115,8 @@ pub struct Node {
     pub role: Option<String>,
     /// Why it is unreachable.
     pub reason: Option<String>,
+    /// Why it leads nothing that another node can lead: `draining`, `clock` or `slow_disk`; none: it may lead.
+    pub aside: Option<String>,
     /// The program's version.
     pub version: Option<String>,
     /// The cluster that it belongs to.
@@ -110,6 +131,10 @@ pub struct Node {
     pub certificate_expires: Option<i64>,
     /// When the certificate of its public listener ends, ms since 1970; none: it speaks without TLS.
     pub public_certificate_expires: Option<i64>,
+    /// Free bytes of its disk.
+    pub free_bytes: Option<u64>,
+    /// Below so many it takes no samples.
+    pub reserve_bytes: Option<u64>,
     /// Raft's messages to it since the process began.
     pub sent: u64,
     /// Those that were dropped.
@@ -146,7 +171,13 @@ pub struct Applied {
 
 /// `GET /api/v1/cluster`, or that there is none.
 pub fn show(deps: &Deps) -> Result<View, Failure> {
-    deps.cluster.as_ref().map(|cluster| cluster.view()).ok_or_else(no_cluster)
+    let mut view = deps.cluster.as_ref().map(|cluster| cluster.view()).ok_or_else(no_cluster)?;
+    let settings = (deps.problems)().into_iter().filter(|problem| problem.about == SETTINGS);
+    view.problems.extend(settings);
+    if view.health == Health::Ok && !view.problems.is_empty() {
+        view.health = Health::Degraded;
+    }
+    Ok(view)
 }
 
 /// `POST /api/v1/cluster/init`.
@@ -169,6 +200,28 @@ pub async fn reseat(deps: &Deps, change: Reseat, node: &str) -> Result<Done, Fai
     cluster.reseat(change, node).await.map(|done| Done { done }).map_err(refused)
 }
 
+/// The body of `POST /api/v1/cluster/transfer`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Transfer {
+    /// None: all.
+    shard: Option<u16>,
+    to: String,
+}
+
+/// `POST /api/v1/cluster/transfer`.
+pub async fn transfer(deps: &Deps, body: &[u8]) -> Result<Done, Failure> {
+    let cluster = deps.cluster.as_ref().ok_or_else(no_cluster)?;
+    let wrong =
+        |error| Failure::wrong(format!("the body is not as expected: {error}"), r#"send {"shard": 1, "to": "NAME"}; without a shard: all"#);
+    let Transfer { shard, to } = serde_json::from_slice(body).map_err(wrong)?;
+    let refused = |problems: Vec<String>| {
+        let text = format!("not everything is led by {to}:\n  {}", problems.join("\n  "));
+        Failure::new(StatusCode::CONFLICT, "not_transferred", text, "`sluice cluster status` shows who leads what; it may be said again")
+    };
+    cluster.transfer(shard, &to).await.map(|done| Done { done }).map_err(refused)
+}
+
 /// `POST /api/v1/cluster/drain` and `undrain`.
 pub fn drain(deps: &Deps, drained: bool) -> Result<Done, Failure> {
     deps.cluster.as_ref().ok_or_else(no_cluster)?.drain(drained);
@@ -180,7 +233,7 @@ pub fn drain(deps: &Deps, drained: bool) -> Result<Done, Failure> {
     Ok(Done { done: done.to_owned() })
 }
 
-fn no_cluster() -> Failure {
+pub(super) fn no_cluster() -> Failure {
     let remedy = "docs/cluster.md shows how three nodes become one";
     Failure::new(StatusCode::NOT_FOUND, "no_cluster", "this node is a cluster of one: its file has no `cluster:`", remedy)
 }

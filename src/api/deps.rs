@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -42,12 +43,18 @@ pub struct Deps {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Prepares everything, then swaps: what changed, or all problems.
     pub reload: Arc<dyn Fn() -> Later<'static, Result<String, Vec<String>>> + Send + Sync>,
+    /// The node's file, to be shown without secrets.
+    pub file: Option<PathBuf>,
     /// Why the node is not ready; empty: it is.
     pub not_ready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// What else is wrong and known to `app` (a file that differs from the settings in force, say).
     pub problems: Arc<dyn Fn() -> Vec<Problem> + Send + Sync>,
     /// When the listener's certificate ends, ms since 1970; `None`: it speaks without TLS.
     pub public_certificate_expires: Arc<dyn Fn() -> Option<i64> + Send + Sync>,
+    /// Writes all that the node has into a directory of this name.
+    pub backup: Arc<dyn Fn(String) -> Later<'static, Result<crate::api::backup::Made, Refusal>> + Send + Sync>,
+    /// What all nodes agree on; `None`: not yet.
+    pub settings: Option<Arc<dyn crate::api::settings::Settings>>,
     /// The other nodes; `None`: there are none.
     pub cluster: Option<Arc<dyn Cluster>>,
     /// The synthetic senders of `sluice dev`.

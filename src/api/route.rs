@@ -24,14 +24,32 @@ pub enum Route {
     Sinks,
     /// `/api/v1/sinks/{name}`, with a last word or without one.
     Sink(String, OfSink),
+    /// `/api/v1/config`
+    Config,
+    /// `/api/v1/config/diff`
+    ConfigDiff,
+    /// `/api/v1/config/apply`
+    ConfigApply,
     /// `/api/v1/cluster`
     Cluster,
+    /// `/api/v1/cluster/doctor`
+    Doctor,
+    /// `/api/v1/cluster/upgrade`
+    Upgrade,
+    /// `/api/v1/cluster/upgrade/finalize`
+    Finalize,
+    /// `/api/v1/cluster/debug`
+    Debug,
     /// `/api/v1/cluster/init`
     Init,
     /// `/api/v1/cluster/drain`, or `undrain`
     Drain(bool),
+    /// `/api/v1/cluster/transfer`
+    Transfer,
     /// `/api/v1/cluster/{replace,add,remove}/{name}`
     Reseat(Reseat, String),
+    /// `/api/v1/backups/{name}`
+    Backup(String),
     /// `/api/v1/tokens`
     Tokens,
     /// `/api/v1/tokens/{name}/revoke`
@@ -93,10 +111,18 @@ impl Route {
             "/api/v1/status" => return Some(Route::Status),
             "/api/v1/groups" => return Some(Route::Groups),
             "/api/v1/sinks" => return Some(Route::Sinks),
+            "/api/v1/config" => return Some(Route::Config),
+            "/api/v1/config/diff" => return Some(Route::ConfigDiff),
+            "/api/v1/config/apply" => return Some(Route::ConfigApply),
             "/api/v1/cluster" => return Some(Route::Cluster),
+            "/api/v1/cluster/doctor" => return Some(Route::Doctor),
+            "/api/v1/cluster/upgrade" => return Some(Route::Upgrade),
+            "/api/v1/cluster/upgrade/finalize" => return Some(Route::Finalize),
+            "/api/v1/cluster/debug" => return Some(Route::Debug),
             "/api/v1/cluster/init" => return Some(Route::Init),
             "/api/v1/cluster/drain" => return Some(Route::Drain(true)),
             "/api/v1/cluster/undrain" => return Some(Route::Drain(false)),
+            "/api/v1/cluster/transfer" => return Some(Route::Transfer),
             "/api/v1/tokens" => return Some(Route::Tokens),
             "/api/v1/dev/senders" => return Some(Route::Senders),
             _ => {}
@@ -107,6 +133,9 @@ impl Route {
             if let Some(name) = name {
                 return Some(Route::Reseat(change, decode(name)?));
             }
+        }
+        if let Some(name) = path.strip_prefix("/api/v1/backups/") {
+            return Some(Route::Backup(decode(name)?));
         }
         if let Some(name) = path.strip_prefix("/api/v1/tokens/").and_then(|rest| rest.strip_suffix("/revoke")) {
             return Some(Route::RevokeToken(decode(name)?));
@@ -122,10 +151,18 @@ impl Route {
     /// The methods that it takes, as in `Allow`.
     pub fn allow(&self) -> &'static str {
         match self {
-            Route::Reload | Route::Init | Route::Drain(_) | Route::Reseat(..) | Route::RevokeToken(_) => "POST",
+            Route::Reload
+            | Route::Backup(_)
+            | Route::ConfigApply
+            | Route::Init
+            | Route::Transfer
+            | Route::Drain(_)
+            | Route::Finalize
+            | Route::Reseat(..)
+            | Route::RevokeToken(_) => "POST",
             Route::Group(_, OfGroup::Pin | OfGroup::Unpin | OfGroup::StepDown) => "POST",
             Route::Sink(_, OfSink::Replay | OfSink::Pause | OfSink::Resume) => "POST",
-            Route::Senders | Route::Tokens => "GET, HEAD, POST",
+            Route::Senders | Route::Tokens | Route::ConfigDiff => "GET, HEAD, POST",
             _ => "GET, HEAD",
         }
     }

@@ -70,7 +70,11 @@ fn examples() -> Vec<(String, String, String, Value)> {
         let (method, path) = heading.trim_matches('`').split_once(' ').unwrap();
         let fence = |kind: &str| text.split_once(&format!("```{kind}\n")).map(|(_, rest)| rest.split_once("\n```").unwrap().0);
         let Some(answer) = fence("json") else { continue };
-        let path = path.replace("{group}", "monitoring%2Fk8s").replace("{sink}", "platform").replace("{token}", "k8s-0");
+        let path = path
+            .replace("{group}", "monitoring%2Fk8s")
+            .replace("{sink}", "platform")
+            .replace("{token}", "k8s-0")
+            .replace("{name}", "before-upgrade");
         let answer = serde_json::from_str(answer).unwrap_or_else(|error| panic!("{heading}: {error}"));
         all.push((method.to_owned(), path, fence("json request").unwrap_or("").to_owned(), answer));
     }
@@ -109,10 +113,27 @@ async fn every_route_is_in_the_manual() {
     let more = ["", "/dead", "/replay", "/pause", "/resume", "/tap"].map(|word| format!("/api/v1/sinks/{{sink}}{word}`"));
     let plain =
         ["/-/healthy", "/-/ready", "/-/reload", "/metrics", "/api/v1/status", "/api/v1/groups", "/api/v1/sinks", "/api/v1/dev/senders"];
-    let plain = plain.into_iter().chain(["/api/v1/tokens", "/api/v1/tokens/{token}/revoke"]);
+    let plain = plain.into_iter().chain([
+        "/api/v1/tokens",
+        "/api/v1/tokens/{token}/revoke",
+        "/api/v1/config",
+        "/api/v1/config/diff",
+        "/api/v1/config/apply",
+        "/api/v1/backups/{name}",
+    ]);
     for path in words.into_iter().chain(more).chain(plain.map(|path| format!("{path}`"))) {
         assert!(manual.contains(&path), "docs/api.md lacks {path}");
     }
+}
+
+#[tokio::test]
+async fn a_bundle_has_what_somebody_who_helps_would_ask_for() {
+    let asked = ask("GET", "/api/v1/cluster/debug", "").await.json();
+    let names: Vec<&str> = asked["files"].as_array().unwrap().iter().filter_map(|file| file["name"].as_str()).collect();
+    let expected =
+        ["status.json", "doctor.json", "groups.json", "sinks.json", "metrics.txt", "settings.txt", "file.txt", "log.txt", "version.txt"];
+    assert_eq!(names, expected.map(|name| format!("node/{name}")));
+    assert!(!asked.to_string().contains("wxyz"), "not even a token's last letters");
 }
 
 #[tokio::test]
@@ -358,4 +379,37 @@ async fn damaged_calls_are_answered_in_json_and_never_by_a_panic() {
     // Nested as deep as a body may be long: refused, not followed.
     let deep = format!("{{\"replica\": {}", "[".repeat(60_000));
     assert_eq!(ask_with(&api, "POST", "/api/v1/groups/monitoring%2Fk8s/pin", &deep, &[]).await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn settings_are_shown_compared_and_changed() {
+    let api = Api::new(deps(Arc::default()));
+    let shown = ask_with(&api, "GET", "/api/v1/config?version=1", "", &[]).await.json();
+    assert_eq!((&shown["version"], &shown["by"]), (&1.into(), &"alice".into()));
+    assert_eq!(ask_with(&api, "GET", "/api/v1/config?version=9", "", &[]).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(ask_with(&api, "GET", "/api/v1/config?version=x", "", &[]).await.status, StatusCode::BAD_REQUEST);
+    let shown = ask_with(&api, "GET", "/api/v1/config", "", &[]).await.text;
+    assert!(shown.contains("sasl.password: (hidden)"), "{shown}");
+    let file = ask_with(&api, "GET", "/api/v1/config/diff", "", &[]).await.json();
+    assert_eq!(file["lines"], serde_json::json!([" sinks:", "   - name: keeps", "-    sasl.password: (hidden)"]));
+    let refused = ask_with(&api, "POST", "/api/v1/config/apply", r#"{"text":"sinks: wrong"}"#, &[]).await;
+    assert!(refused.status == StatusCode::BAD_REQUEST && refused.text.contains("line 1: it is wrong"), "{}", refused.text);
+    let refused = ask_with(&api, "POST", "/api/v1/config/apply", r#"{"text":"sinks: []"}"#, &[]).await;
+    assert_eq!((refused.status, &refused.json()["undelivered"][0]["bytes"]), (StatusCode::CONFLICT, &4096.into()));
+    assert!(refused.json()["remedy"].as_str().unwrap().contains("--discard keeps"), "{}", refused.text);
+    let moved = ask_with(&api, "POST", "/api/v1/config/apply", r#"{"text":"sinks: [] # keeps","base":1}"#, &[]).await;
+    assert!(moved.status == StatusCode::CONFLICT && moved.text.contains("version 2 by now, by alice"), "{}", moved.text);
+    let applied = ask_with(&api, "POST", "/api/v1/config/apply", r#"{"text":"sinks: []","base":2,"discard":["keeps"]}"#, &[]).await;
+    assert_eq!((applied.status, &applied.json()["version"]), (StatusCode::OK, &3.into()), "{}", applied.text);
+    let shown = ask_with(&api, "GET", "/api/v1/config", "", &[]).await.json();
+    assert_eq!((&shown["by"], shown["earlier"].as_array().map(Vec::len)), (&"people".into(), Some(2)));
+}
+
+#[tokio::test]
+async fn backups_have_names_that_are_no_paths() {
+    for wrong in ["/api/v1/backups/..%2F..%2Fetc", "/api/v1/backups/a%20b"] {
+        assert_eq!(ask("POST", wrong, "").await.status, StatusCode::BAD_REQUEST, "{wrong}");
+    }
+    assert_eq!(ask("POST", "/api/v1/backups/taken", "").await.status, StatusCode::CONFLICT);
+    assert_eq!(ask("GET", "/api/v1/backups/a", "").await.status, StatusCode::METHOD_NOT_ALLOWED);
 }

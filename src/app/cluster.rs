@@ -11,23 +11,29 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::api::cluster::Applied;
+use crate::api::cluster::BEHIND;
 use crate::api::cluster::Cluster;
 use crate::api::cluster::Health;
 use crate::api::cluster::Node as NodeView;
 use crate::api::cluster::Phase;
 use crate::api::cluster::Reseat;
+use crate::api::cluster::Said;
 use crate::api::cluster::Shard;
 use crate::api::cluster::View;
 use crate::api::deps;
 use crate::api::deps::Later;
 use crate::api::deps::Problem;
 use crate::api::deps::Severity;
+use crate::api::upgrade::Upgrade;
 use crate::app;
 use crate::app::Fault;
+use crate::app::backup;
 use crate::app::certificates;
+use crate::app::leadership;
 use crate::app::recover;
+use crate::app::removal;
 use crate::app::seats::role_of;
-use crate::app::translate;
+use crate::app::settings;
 use crate::clock;
 use crate::config::Config;
 use crate::model::ShardId;
@@ -46,14 +52,12 @@ use crate::shard::members::Node as Seat;
 use crate::shard::members::Role;
 use crate::shard::tokens::NewToken;
 
-/// Between two tries to propose the first settings, while leaders change.
+/// Between two tries to propose the first token, while leaders change.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Tries to propose the first token: as long as settings, which come next, are usually waited for.
 const FIRST_TOKEN_TRIES: usize = 60;
 /// A certificate that ends sooner is a problem, ms.
 const EXPIRES_SOON_MS: i64 = 30 * 86_400_000;
-/// A member that is further behind is a problem: some seconds of a busy shard.
-const BEHIND: u64 = 5_000;
 /// A clock that differs by more is a problem, ms.
 pub(super) const CLOCK_OFF_MS: i64 = 2_000;
 
@@ -62,6 +66,8 @@ pub struct Membership {
     peering: Option<Peering>,
     /// The node has the data of a cluster of one.
     grows: bool,
+    /// Turns true: nobody need wait any longer.
+    quit: watch::Receiver<bool>,
     /// For the API.
     pub seen: Arc<Seen>,
 }
@@ -74,8 +80,8 @@ pub struct Seen {
     running: AtomicBool,
     /// This node's clock is off the others': it does not lead.
     pub(super) clock_wrong: AtomicBool,
-    /// The shards that have other sinks than this node's file.
-    differ: OnceLock<Vec<u16>>,
+    /// The others say that this node was removed.
+    pub(super) removed: AtomicBool,
 }
 
 /// Whether there is data in the directory, of a cluster of one or of several.
@@ -85,7 +91,7 @@ fn has_data(data_dir: &Path) -> bool {
 
 impl Membership {
     /// Listens for peers and begins to connect; `None`: the file has no `cluster:`.
-    pub async fn start(config: &Config) -> Result<Option<Membership>, Fault> {
+    pub async fn start(config: &Config, quit: watch::Receiver<bool>) -> Result<Option<Membership>, Fault> {
         let secrets = NodeSecrets::read(&config.data_dir).map_err(|error| Fault::Start(error.to_string()))?;
         let Some(cluster) = &config.cluster else {
             if secrets.is_some() {
@@ -120,9 +126,9 @@ impl Membership {
             node: OnceLock::new(),
             running: AtomicBool::new(false),
             clock_wrong: AtomicBool::new(false),
-            differ: OnceLock::new(),
+            removed: AtomicBool::new(false),
         });
-        Ok(Some(Membership { peering: Some(peering), grows, seen }))
+        Ok(Some(Membership { peering: Some(peering), grows, quit, seen }))
     }
 
     /// Waits until the cluster is founded.
@@ -137,12 +143,17 @@ impl Membership {
         if common.charter().is_none() {
             tracing::info!("this node belongs to no cluster yet: `sluice cluster init` founds one, once all nodes are there");
         }
-        let charter = common.founded().await;
+        let mut quit = self.quit.clone();
+        let charter = tokio::select! {
+            charter = common.founded() => charter,
+            _ = quit.wait_for(|quit| *quit) => return Err(Fault::Quit),
+        };
         common.together(&charter).map_err(Fault::Start)
     }
 
     /// The shards run. Waits until each has a leader, and until they have settings.
-    pub async fn ready(&self, node: &Node, config: &Config, mut fatal: watch::Receiver<Option<String>>) -> Result<(), Fault> {
+    /// Says what is in force.
+    pub async fn ready(&self, node: &Node, config: &Config, mut fatal: watch::Receiver<Option<String>>) -> Result<Config, Fault> {
         let handle = &node.handle;
         self.seen.common.begun(handle.clone()).map_err(Fault::Start)?;
         let _ = self.seen.node.set(handle.clone());
@@ -156,29 +167,21 @@ impl Membership {
                 recover::settle(handle, own).await.map_err(|error| Fault::Start(error.to_string()))?;
                 self.seen.common.end_recovery().map_err(Fault::Start)?;
             }
-            let sinks = translate::sinks(config, handle.shards().len());
+            backup::settle(handle, &config.data_dir).await?;
             self.begin_with_token(handle).await;
-            loop {
-                match handle.propose_settings(|settings| settings.sinks.clone_from(&sinks)).await {
-                    Ok(differ) => {
-                        let differ = differ.iter().map(|shard| shard.0).collect();
-                        let _ = self.seen.differ.set(differ);
-                        return Ok(());
-                    }
-                    // Leaders change, or the majority is gone again.
-                    Err(_) => tokio::time::sleep(AGAIN).await,
-                }
-            }
+            settings::at_start(handle, config, self.seen.common.name(), false).await
         };
-        tokio::select! {
+        let mut quit = self.quit.clone();
+        let in_force = tokio::select! {
+            _ = quit.wait_for(|quit| *quit) => return Err(Fault::Quit),
             reason = fatal.wait_for(Option::is_some) => {
                 let reason = reason.ok().and_then(|reason| reason.clone());
                 return Err(Fault::Ended(reason.unwrap_or_else(|| "the shards ended".to_owned())));
             }
             settled = settled => settled?,
-        }
+        };
         self.seen.running.store(true, Ordering::Release);
-        Ok(())
+        Ok(in_force)
     }
 
     /// Proposes the token that the cluster begins with, as `prepare` made it: all nodes do, and the first one counts, whenever that is. Not taken
@@ -239,6 +242,9 @@ impl Seen {
 
     /// What a node that does not take samples yet waits for.
     pub fn waits_for(&self) -> Vec<String> {
+        if let Some(removed) = self.removed() {
+            return vec![removed];
+        }
         let greeted: Vec<&str> = self
             .common
             .links()
@@ -272,6 +278,9 @@ impl Seen {
                     id: Some(own.node.clone()),
                     state: "this".to_owned(),
                     version: Some(own.version.clone()),
+                    aside: own.aside.clone(),
+                    free_bytes: own.free_bytes,
+                    reserve_bytes: own.reserve_bytes,
                     cluster: own.cluster.clone(),
                     disk_full: Some(own.disk_full),
                     certificate_expires: Some(own.expires_ms),
@@ -295,6 +304,9 @@ impl Seen {
                         state: "connected".to_owned(),
                         id: Some(hello.node),
                         version: Some(hello.version),
+                        aside: hello.aside,
+                        free_bytes: hello.free_bytes,
+                        reserve_bytes: hello.reserve_bytes,
                         cluster: hello.cluster,
                         same_file: Some(hello.agreed == own.agreed),
                         clock_off_ms: Some(clock_off_ms),
@@ -346,12 +358,12 @@ fn same_state(own: &Standing, nodes: &[(NodeView, Vec<Standing>)]) -> Option<boo
     Some(first && same.all(|same| same))
 }
 
-fn problem(severity: Severity, code: &str, about: String, text: String, remedy: &str) -> Problem {
+pub(super) fn problem(severity: Severity, code: &str, about: String, text: String, remedy: &str) -> Problem {
     Problem { severity, code: code.to_owned(), about, text, remedy: remedy.to_owned() }
 }
 
 /// What is wrong, by what there is to be seen. Pure.
-fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], differ: &[u16], now: i64) -> Vec<Problem> {
+fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], now: i64) -> Vec<Problem> {
     let mut found = Vec::new();
     if phase == Phase::WaitingForInit {
         let text = "this node belongs to no cluster yet: samples are answered 503, the senders keep them".to_owned();
@@ -369,6 +381,7 @@ fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], differ: &[u16], 
         let remedy = "keep the data directories of all nodes and report this; a node that is alone with its state stops by itself, and is then to be replaced";
         found.push(problem(Severity::Error, "state_differs", "cluster".into(), text, remedy));
     }
+    let own_cluster = nodes.iter().find(|node| node.state == "this").and_then(|node| node.cluster.as_deref());
     for node in nodes {
         let about = || format!("node {}", node.name);
         if let Some(reason) = &node.reason {
@@ -377,14 +390,8 @@ fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], differ: &[u16], 
                 "start it, or look at the network; the log is kept for it until it is back, which takes room on the disks of the others";
             found.push(problem(Severity::Warning, "node_unreachable", about(), text, remedy));
         }
-        if node.role.as_deref() == Some("stranger") {
-            let text = "it is not part of the cluster: it waits to be admitted".to_owned();
-            let remedy = format!(
-                "`sluice cluster replace {0}` if it takes the place of the node that had its name, else `sluice cluster add {0}`",
-                node.name
-            );
-            found.push(problem(Severity::Warning, "not_admitted", about(), text, &remedy));
-        }
+        found.extend(removal::stranger(node, own_cluster));
+        found.extend(leadership::slow_disk(node));
         if node.same_file == Some(false) {
             let text = "its file differs from this node's in name, shards, cluster.nodes, groups or sinks".to_owned();
             found.push(problem(Severity::Warning, "file_differs", about(), text, "copy one file to all nodes, then reload each"));
@@ -417,11 +424,6 @@ fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], differ: &[u16], 
             ));
         }
     }
-    if !differ.is_empty() {
-        let text = "this node's file has other sinks than the cluster's settings".to_owned();
-        let remedy = "`kill -HUP` on one node proposes its file; or copy the file of another node";
-        found.push(problem(Severity::Warning, "settings_differ", "cluster".into(), text, remedy));
-    }
     found
 }
 
@@ -449,8 +451,8 @@ impl Cluster for Seen {
         let draining = self.node.get().is_some_and(Handle::is_draining);
         let unsafe_to_stop = unsafe_to_stop(&nodes, &shards);
         let changing = self.node.get().is_some_and(|node| !node.nodes().is_settled());
-        let differ = self.differ.get().map(Vec::as_slice).unwrap_or_default();
-        let mut problems = problems(phase, &nodes, &shards, differ, clock::wall_ms());
+        let mut problems = problems(phase, &nodes, &shards, clock::wall_ms());
+        problems.extend(self.removal_problem());
         if self.clock_wrong.load(Ordering::Acquire) {
             let text = "this node's clock is off the median of the cluster's by more than 2 s: it leads nothing that another node can lead"
                 .to_owned();
@@ -483,6 +485,22 @@ impl Cluster for Seen {
         if let Some(node) = self.node.get() {
             node.drain(drained);
         }
+    }
+
+    fn transfer<'a>(&'a self, shard: Option<u16>, to: &'a str) -> Later<'a, Result<String, Vec<String>>> {
+        Box::pin(self.transfer_to(shard, to))
+    }
+
+    fn upgrade(&self) -> Upgrade {
+        self.upgrade_view()
+    }
+
+    fn finalize<'a>(&'a self, who: &'a str) -> Later<'a, Result<String, Vec<String>>> {
+        Box::pin(self.go_up(who))
+    }
+
+    fn of_others(&self) -> Later<'_, Vec<Said>> {
+        Box::pin(self.common.of_others())
     }
 
     fn reseat<'a>(&'a self, change: Reseat, node: &'a str) -> Later<'a, Result<String, Vec<String>>> {
@@ -560,13 +578,13 @@ mod tests {
             applied: vec![Applied { node: "a".into(), index: 9, behind }],
             ..Shard::default()
         };
-        let codes = |phase, node: NodeView, shard: Shard, differ: &[u16]| -> Vec<String> {
-            problems(phase, &[node], &[shard], differ, 0).into_iter().map(|problem| problem.code).collect()
+        let codes = |phase, node: NodeView, shard: Shard| -> Vec<String> {
+            problems(phase, &[node], &[shard], 0).into_iter().map(|problem| problem.code).collect()
         };
-        assert_eq!(codes(Phase::Running, well.clone(), shard(Some("a"), 0), &[]), Vec::<String>::new());
-        assert_eq!(codes(Phase::WaitingForInit, well.clone(), shard(Some("a"), 0), &[]), ["not_founded"]);
-        assert_eq!(codes(Phase::Running, well.clone(), shard(None, 0), &[]), ["no_leader"]);
-        assert_eq!(codes(Phase::Running, well.clone(), shard(Some("a"), 1 << 20), &[1]), ["behind", "settings_differ"]);
+        assert_eq!(codes(Phase::Running, well.clone(), shard(Some("a"), 0)), Vec::<String>::new());
+        assert_eq!(codes(Phase::WaitingForInit, well.clone(), shard(Some("a"), 0)), ["not_founded"]);
+        assert_eq!(codes(Phase::Running, well.clone(), shard(None, 0)), ["no_leader"]);
+        assert_eq!(codes(Phase::Running, well.clone(), shard(Some("a"), 1 << 20)), ["behind"]);
         let bad = NodeView {
             reason: Some("refused".into()),
             same_file: Some(false),
@@ -576,6 +594,6 @@ mod tests {
             ..well
         };
         let expected = ["node_unreachable", "file_differs", "clock", "certificate", "public_certificate"];
-        assert_eq!(codes(Phase::Running, bad, shard(Some("a"), 0), &[]), expected);
+        assert_eq!(codes(Phase::Running, bad, shard(Some("a"), 0)), expected);
     }
 }

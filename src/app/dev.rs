@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::app::Fault;
 use crate::app::Signals;
 use crate::app::running::Plan;
@@ -13,7 +15,6 @@ use crate::app::runtime;
 use crate::app::senders::Senders;
 use crate::app::until_the_end;
 use crate::config::Config;
-use crate::config::sinks;
 use crate::forward::mock::MockKafka;
 
 /// Partitions of the in-process topic.
@@ -46,32 +47,31 @@ pub fn run(options: Options) -> Result<(), Fault> {
         None => Some(MockKafka::start(&options.topic, PARTITIONS).map_err(|error| Fault::Start(format!("the in-process Kafka: {error}")))?),
     };
     let broker = options.kafka.clone().or_else(|| mock.as_ref().map(MockKafka::address)).unwrap_or_default();
-    let config = config(&options, &scratch.path, &broker, mock.is_some());
+    let config = config(&options, &scratch.path, &broker, mock.is_some())?;
     crate::telemetry::logs::set_up(&config.logging);
     let senders = options.synthetic.then(|| Arc::new(Senders::new(options.interval)));
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let signals = Signals::new()?;
-        let running = Running::start(Plan { config, file: None, dev: senders }).await?;
+        // It waits for nobody: a signal is answered when it has begun.
+        let (_tell, quit) = watch::channel(false);
+        let running = Running::start(Plan { config, file: None, dev: senders, quit }).await?;
         print!("{}", text(&options, running.address(), &broker));
-        until_the_end(running, signals).await
+        until_the_end(running, signals, false).await
     });
     drop(mock);
     ended
 }
 
-fn config(options: &Options, data_dir: &std::path::Path, broker: &str, mock: bool) -> Config {
-    let mut config = Config::for_dev(options.listen, data_dir.to_owned());
+fn config(options: &Options, data_dir: &std::path::Path, broker: &str, mock: bool) -> Result<Config, Fault> {
     // The mock has the topic; a real Kafka gets one made if it is missing, as somebody who tries sluice expects.
-    let create_topic = (!mock).then_some(sinks::CreateTopic { partitions: 4, replication: 1 });
-    let kafka = sinks::Kafka { create_topic, ..sinks::Kafka::new(vec![broker.to_owned()], &options.topic) };
-    config.sinks.push(sinks::Sink {
-        name: SINK.to_owned(),
-        target: sinks::Target::Kafka(kafka),
-        budget: sinks::Budget::default(),
-        from: sinks::From::Oldest,
-    });
-    config
+    let create_topic = if mock { "" } else { ", create_topic: { partitions: 4, replication: 1 }" };
+    let quoted = |text: &str| serde_json::Value::from(text).to_string(); // JSON's strings are YAML's
+    let (broker, topic) = (quoted(broker), quoted(&options.topic));
+    let settings =
+        format!("sinks:\n  - {{ name: {SINK}, from: oldest, kafka: {{ brokers: [{broker}], topic: {topic}{create_topic} }} }}\n");
+    let own = Config::for_dev(options.listen, data_dir.to_owned());
+    own.with_settings(&settings).map_err(|problems| Fault::Config(problems.iter().map(ToString::to_string).collect()))
 }
 
 /// What to try, with the addresses filled in.

@@ -122,6 +122,9 @@ fn shards(out: &mut Out<'_, '_>, stats: &NodeStats) -> Result<(), Error> {
     each(false, "shard_uncommitted_bytes", "Bytes proposed and not committed", |shard| shard.uncommitted_bytes as f64)?;
     each(false, "shard_waiting_bytes", "Bytes of bodies whose samples wait for a twin", |shard| shard.waiting_bytes as f64)?;
     each(false, "shard_series", "Series known", |shard| shard.series as f64)?;
+    each(false, "shard_oldest_unsynced_seconds", "How long the oldest write has waited for its sync", |shard| {
+        shard.unsynced_ms as f64 / 1000.0
+    })?;
     each(false, "shard_dead_letters", "Dead letters kept", |shard| shard.dead as f64)?;
     each(true, "shard_emitted_samples", "Samples emitted since the shard began", |shard| shard.samples as f64)?;
     each(
@@ -130,6 +133,9 @@ fn shards(out: &mut Out<'_, '_>, stats: &NodeStats) -> Result<(), Error> {
         "Peers' messages that did not fit into the shard's mailbox (Q2); Raft sends them again",
         |shard| shard.messages_dropped as f64,
     )?;
+    each(true, "shard_slow_disk_hand_overs", "How often this node gave the shard's leadership away since its disk was slow", |shard| {
+        shard.gave_way as f64
+    })?;
     each(true, "shard_emissions", "Emissions since the shard began", |shard| shard.emissions as f64)?;
     let refused = stats
         .shards
@@ -155,6 +161,11 @@ fn disk(out: &mut Out<'_, '_>, stats: &NodeStats) -> Result<(), Error> {
     out.gauge("store_wal_bytes", "Of these, the store's own write-ahead log", store.wal_bytes as f64)?;
     out.gauge("store_free_bytes", "Free bytes of the file system", store.free_bytes as f64)?;
     out.gauge("store_disk_full", "1: free space is below the reserve, samples are refused", f64::from(u8::from(store.disk_full)))?;
+    out.gauge(
+        "store_slow",
+        "1: a write waited more than a second for its sync within the last two minutes; the node leads nothing that another can",
+        f64::from(u8::from(store.slow)),
+    )?;
     out.gauge("store_last_sync_seconds", "How long the last sync took", store.last_sync_micros as f64 / 1e6)?;
     out.counter("store_syncs", "Syncs", store.syncs as f64)?;
     out.counter("store_written_bytes", "Bytes handed to the store", store.written_bytes as f64)

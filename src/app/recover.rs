@@ -75,7 +75,7 @@ pub fn recover(config: &Config, force: bool) -> Result<Vec<Survivor>, Fault> {
 }
 
 /// This node is the shard's only member, also after what its log says of members is replayed.
-fn alone(store: &Store, shard: ShardId, id: u64, last: u64) -> Result<(), String> {
+pub(super) fn alone(store: &Store, shard: ShardId, id: u64, last: u64) -> Result<(), String> {
     let from = store.image(shard).map_err(|error| error.to_string())?.map_or(log::ORIGIN.index, |(index, _)| index) + 1;
     let mut batch = Batch::new(store, 1024);
     batch.members(shard, &Remembered::fresh(vec![id]).members_stored());
@@ -96,6 +96,13 @@ pub(super) async fn settle(node: &Handle, own: Seat) -> Result<(), ProposeError>
     let nodes = node.nodes();
     let only = Nodes { version: nodes.version + 1, nodes: vec![Seat { role: Role::Member, ..own }] };
     node.propose(ShardId::CONTROL, Command::Nodes(only)).await?;
+    new_epochs(node).await?;
+    tracing::warn!("this node goes on alone with what it has; every sink began a new epoch and may repeat its last rows");
+    Ok(())
+}
+
+/// Every sink begins anew where it is: the position that it finds in Kafka may be another's.
+pub(super) async fn new_epochs(node: &Handle) -> Result<(), ProposeError> {
     for &shard in node.shards() {
         for cursor in node.cursors(shard).iter() {
             let epoch = NewEpoch { sink: cursor.sink.clone(), epoch: cursor.epoch, emission: cursor.emission, samples: 0 };
@@ -106,6 +113,5 @@ pub(super) async fn settle(node: &Handle, own: Seat) -> Result<(), ProposeError>
             }
         }
     }
-    tracing::warn!("this node goes on alone with what it has; every sink began a new epoch and may repeat its last rows");
     Ok(())
 }

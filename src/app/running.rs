@@ -17,6 +17,7 @@ use crate::api::cluster::Cluster;
 use crate::api::deps;
 use crate::api::deps::Deps;
 use crate::app::Fault;
+use crate::app::backup;
 use crate::app::certificates::Certificates;
 use crate::app::cluster::Membership;
 use crate::app::cluster::Nothing;
@@ -29,8 +30,10 @@ use crate::app::metrics;
 use crate::app::pins;
 use crate::app::reload::Parts;
 use crate::app::reload::Reload;
+use crate::app::removal;
 use crate::app::seats;
 use crate::app::senders::Senders;
+use crate::app::settings;
 use crate::app::sinks::SinkSet;
 use crate::app::translate;
 use crate::clock;
@@ -60,6 +63,8 @@ pub struct Plan {
     pub file: Option<PathBuf>,
     /// Synthetic senders.
     pub dev: Option<Arc<Senders>>,
+    /// Turns true: whoever waits for other nodes before it has begun need not wait any longer.
+    pub quit: watch::Receiver<bool>,
 }
 
 /// A running node.
@@ -78,7 +83,7 @@ pub struct Running {
 impl Running {
     /// Builds and starts everything. On a fault what was started is gone again.
     pub async fn start(plan: Plan) -> Result<Running, Fault> {
-        let Plan { config, file, dev } = plan;
+        let Plan { config, file, dev, quit } = plan;
         make_data_dir(&config)?;
         // The socket first: a taken port is the commonest mistake, and it costs nothing to find out.
         let listener = Listener::bind(config.listen).await.map_err(|error| Fault::Start(error.to_string()))?;
@@ -89,8 +94,8 @@ impl Running {
         let (tell, fatal) = watch::channel(None);
         let (stop_door, stop) = watch::channel(false);
         let served = serve::metrics::Metrics::default();
-        let bounds = serve::Bounds { connections: config.limits.connections, drain: DRAIN };
-        let membership = Membership::start(&config).await?;
+        let bounds = serve::Bounds { connections: config.limits.connections, age: config.limits.connection_age, drain: DRAIN };
+        let membership = Membership::start(&config, quit).await?;
         let peers = membership.as_ref().map(|membership| membership.seen.common());
         let certificates = Arc::new(Certificates::new(config.tls.as_ref(), peers)?);
         let mut entrance = Entrance::Closed(listener.with_tls(certificates.tls()), bounds, served.clone(), stop.clone());
@@ -98,10 +103,11 @@ impl Running {
         tasks.spawn(Arc::clone(&certificates).keep(stop.clone()));
         if let Some(membership) = &membership {
             guard::leave(&own_token, &config.data_dir).map_err(Fault::Start)?; // `sluice cluster init` comes before the data
+            tasks.spawn(removal::watch(Arc::clone(&membership.seen), stop.clone()));
             let answerer = waiting(&config, address, &membership.seen, &certificates, &stop);
             entrance = entrance.open_for_now(guard.before(answerer));
         }
-        let (node, sinks) = match &membership {
+        let (node, sinks, in_force) = match &membership {
             None => start_node(&config, &own_token, tell).await?,
             Some(membership) => start_member(&config, membership, tell).await?,
         };
@@ -109,8 +115,9 @@ impl Running {
         let seen = membership.as_ref().map(|membership| Arc::clone(&membership.seen));
         guard.knows(Box::new(Heard { node: handle.clone(), seen: seen.clone() }));
         guard.problems().iter().for_each(|problem| tracing::error!("{}. {}", problem.text, problem.remedy));
-        let ingest = Arc::new(Ingest::new(handle.clone(), &config.groups, &config.limits, desks()));
+        let ingest = Arc::new(Ingest::new(handle.clone(), &in_force.groups, &config.limits, desks()));
         let name = config.name.clone();
+        let backups_of = (config.name.clone(), config.data_dir.clone());
         let parts = Parts {
             node: handle.clone(),
             sinks: Arc::clone(&sinks),
@@ -120,7 +127,9 @@ impl Running {
         };
         let peers = seen.clone().map(|seen| Arc::new(move || seen.peers()) as metrics::Peers);
         let telemetry = measured(&parts, &served, peers);
-        let reload = Arc::new(Reload::new(config, file, parts));
+        let own_name = seen.as_ref().map_or_else(|| config.name.clone(), |seen| seen.common().name().to_owned());
+        let file_of_node = file.clone();
+        let reload = Arc::new(Reload::new((config, file), in_force, own_name, seen.is_none(), parts));
         let deps = Deps {
             node: Arc::new(handle),
             sinks: Arc::clone(&sinks) as Arc<dyn deps::Sinks>,
@@ -133,8 +142,11 @@ impl Running {
                     Box::pin(async move { reload.run().await })
                 })
             },
-            not_ready: not_ready(&node.handle, membership.is_some(), stop.clone()),
-            problems: problems(&certificates, &guard),
+            file: file_of_node,
+            not_ready: not_ready(&node.handle, seen.clone(), stop.clone()),
+            problems: problems(&certificates, &guard, &reload),
+            backup: backup(&node.handle, backups_of),
+            settings: Some(Arc::clone(&reload) as Arc<dyn crate::api::settings::Settings>),
             public_certificate_expires: public_expiry(&certificates),
             cluster: seen.map(|seen| seen as Arc<dyn Cluster>),
             dev: dev.clone().map(|senders| senders as Arc<dyn deps::DevControls>),
@@ -145,11 +157,14 @@ impl Running {
             listen: address,
             started_ms: clock::wall_ms(),
         };
-        let door = front_door(Api::new(deps), ingest, node.handle.clone());
+        let api = Api::new(deps);
+        membership.iter().for_each(|membership| membership.seen.common().tell_of_itself(api.itself()));
+        let door = front_door(api, ingest, node.handle.clone());
         let door = entrance.open(serve::Door { answerer: guard.before(door.answerer), gone: door.gone });
         if let Some(membership) = &membership {
             tasks.spawn(seats::keep(node.handle.clone(), Arc::clone(&membership.seen), stop.clone()));
         }
+        tasks.spawn(settings::keep(Arc::clone(&reload), node.handle.clone(), stop.clone()));
         tasks.spawn(pins::keep(node.handle.clone(), reload.groups(), stop.clone()));
         if let Some(senders) = dev {
             senders.start(address, &own_token, &stop, &mut tasks);
@@ -208,12 +223,12 @@ impl Entrance {
     /// Answers so until `open` says otherwise.
     fn open_for_now(self, answerer: serve::Answerer) -> Entrance {
         let Entrance::Closed(listener, bounds, served, stop) = self else { return self };
-        let current = Arc::new(RwLock::new(serve::Door { answerer, gone: Arc::new(|_| {}) }));
+        let current = Arc::new(RwLock::new(serve::Door { answerer, gone: Arc::new(|_, _| {}) }));
         let (for_requests, for_ends) = (Arc::clone(&current), Arc::clone(&current));
         let now = |current: &RwLock<serve::Door>| current.read().unwrap_or_else(PoisonError::into_inner).clone();
         let whoever = serve::Door {
             answerer: Arc::new(move |request, peer| (now(&for_requests).answerer)(request, peer)),
-            gone: Arc::new(move |connection| (now(&for_ends).gone)(connection)),
+            gone: Arc::new(move |connection, ours| (now(&for_ends).gone)(connection, ours)),
         };
         Entrance::Open(current, tokio::spawn(serve::run(listener, bounds, whoever, served, stop)))
     }
@@ -247,8 +262,11 @@ fn waiting(
         ingest: Arc::new(deps::Ingest::default),
         metrics: Arc::new(|| Telemetry::default().render()),
         reload: Arc::new(|| Box::pin(async { Err(vec!["the node is only starting".to_owned()]) })),
+        file: None,
         not_ready: waits.clone(),
         problems: Arc::new(Vec::new),
+        backup: Arc::new(|_| Box::pin(async { Err(deps::Refusal::Later("the node is only starting".to_owned())) })),
+        settings: None,
         public_certificate_expires: public_expiry(certificates),
         cluster: Some(Arc::clone(seen) as Arc<dyn Cluster>),
         dev: None,
@@ -280,19 +298,19 @@ async fn start_member(
     config: &Config,
     membership: &Membership,
     tell: watch::Sender<Option<String>>,
-) -> Result<(Node, Arc<SinkSet>), Fault> {
+) -> Result<(Node, Arc<SinkSet>, Config), Fault> {
     let fatal = tell.subscribe();
     let together = membership.founded().await?;
     let node = open_node(config, Some(together), tell).await?;
     let sinks = match membership.ready(&node, config, fatal).await {
-        Ok(()) => {
+        Ok(in_force) => {
             let sinks = Arc::new(SinkSet::new(node.handle.clone(), tokio::runtime::Handle::current(), config));
-            sinks.arrange(config).map(|_| sinks).map_err(Fault::Start)
+            sinks.arrange(&in_force).map(|_| (sinks, in_force)).map_err(Fault::Start)
         }
         Err(fault) => Err(fault),
     };
     match sinks {
-        Ok(sinks) => Ok((node, sinks)),
+        Ok((sinks, in_force)) => Ok((node, sinks, in_force)),
         Err(fault) => {
             let _ = tokio::task::spawn_blocking(move || node.stop()).await;
             Err(fault)
@@ -301,24 +319,35 @@ async fn start_member(
 }
 
 /// Disk, shards, settings, sinks.
-async fn start_node(config: &Config, own_token: &Token, tell: watch::Sender<Option<String>>) -> Result<(Node, Arc<SinkSet>), Fault> {
+async fn start_node(
+    config: &Config,
+    own_token: &Token,
+    tell: watch::Sender<Option<String>>,
+) -> Result<(Node, Arc<SinkSet>, Config), Fault> {
     let node = open_node(config, None, tell).await?;
     let begun = async {
-        node.handle.ready().await?;
-        node.handle.set_sinks(&translate::sinks(config, node.handle.shards().len())).await
+        node.handle.ready().await.map_err(|error| Fault::Start(error.to_string()))?;
+        backup::settle(&node.handle, &config.data_dir).await?;
+        settings::at_start(&node.handle, config, &config.name, true).await
     };
-    let failed = match tokio::time::timeout(READY_WITHIN, begun).await {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(node.handle.fatal().unwrap_or_else(|| error.to_string())),
-        Err(_) => Some(format!("the shards had no leader after {} s", READY_WITHIN.as_secs())),
+    let begun = match tokio::time::timeout(READY_WITHIN, begun).await {
+        Ok(Ok(in_force)) => Ok(in_force),
+        Ok(Err(fault)) => Err(node.handle.fatal().map_or(fault, Fault::Start)),
+        Err(_) => Err(Fault::Start(format!("the shards had no leader after {} s", READY_WITHIN.as_secs()))),
     };
     let sinks = Arc::new(SinkSet::new(node.handle.clone(), tokio::runtime::Handle::current(), config));
-    let failed = failed.or_else(|| guard::leave(own_token, &config.data_dir).err()).or_else(|| sinks.arrange(config).err());
-    if let Some(reason) = failed {
-        let _ = tokio::task::spawn_blocking(move || node.stop()).await;
-        return Err(Fault::Start(reason));
+    let begun = begun.and_then(|in_force| {
+        guard::leave(own_token, &config.data_dir).map_err(Fault::Start)?;
+        sinks.arrange(&in_force).map_err(Fault::Start)?;
+        Ok(in_force)
+    });
+    match begun {
+        Ok(in_force) => Ok((node, sinks, in_force)),
+        Err(fault) => {
+            let _ = tokio::task::spawn_blocking(move || node.stop()).await;
+            Err(fault)
+        }
     }
-    Ok((node, sinks))
 }
 
 /// Disk and shards.
@@ -336,12 +365,32 @@ async fn open_node(config: &Config, together: Option<Together>, tell: watch::Sen
 }
 
 /// What is wrong beside what the parts say themselves.
-fn problems(certificates: &Arc<Certificates>, guard: &Arc<Guard>) -> Arc<dyn Fn() -> Vec<deps::Problem> + Send + Sync> {
-    let (certificates, guard) = (Arc::clone(certificates), Arc::clone(guard));
+fn problems(
+    certificates: &Arc<Certificates>,
+    guard: &Arc<Guard>,
+    reload: &Arc<Reload>,
+) -> Arc<dyn Fn() -> Vec<deps::Problem> + Send + Sync> {
+    let (certificates, guard, reload) = (Arc::clone(certificates), Arc::clone(guard), Arc::clone(reload));
     Arc::new(move || {
         let mut problems = guard.problems();
+        problems.extend(reload.problems());
         problems.extend(certificates.problems(clock::wall_ms()));
         problems
+    })
+}
+
+/// Writes backups, one blocking thread each.
+fn backup(
+    node: &Handle,
+    (cluster, data_dir): (String, PathBuf),
+) -> Arc<dyn Fn(String) -> deps::Later<'static, Result<crate::api::backup::Made, deps::Refusal>> + Send + Sync> {
+    let node = node.clone();
+    Arc::new(move |name| {
+        let (node, cluster, data_dir) = (node.clone(), cluster.clone(), data_dir.clone());
+        Box::pin(async move {
+            let made = tokio::task::spawn_blocking(move || backup::make(&node, (&cluster, &data_dir), &name)).await;
+            made.unwrap_or_else(|_| Err(deps::Refusal::Later("writing it was given up".to_owned())))
+        })
     })
 }
 
@@ -406,7 +455,7 @@ fn front_door(api: Api, ingest: Arc<Ingest<Handle>>, drained: Handle) -> serve::
             Box::pin(async move { api.answer(request, peer).await })
         }
     });
-    serve::Door { answerer, gone: Arc::new(move |connection| told.gone(connection)) }
+    serve::Door { answerer, gone: Arc::new(move |connection, ours| told.gone(connection, ours)) }
 }
 
 fn shown_ingest(ingest: &Arc<Ingest<Handle>>, served: &serve::metrics::Metrics) -> Arc<dyn Fn() -> deps::Ingest + Send + Sync> {
@@ -427,8 +476,8 @@ fn shown_ingest(ingest: &Arc<Ingest<Handle>>, served: &serve::metrics::Metrics) 
     })
 }
 
-fn not_ready(node: &Handle, together: bool, stop: watch::Receiver<bool>) -> Arc<dyn Fn() -> Vec<String> + Send + Sync> {
-    let node = node.clone();
+fn not_ready(node: &Handle, seen: Option<Arc<Seen>>, stop: watch::Receiver<bool>) -> Arc<dyn Fn() -> Vec<String> + Send + Sync> {
+    let (node, together) = (node.clone(), seen.is_some());
     Arc::new(move || {
         let mut reasons = Vec::new();
         if *stop.borrow() {
@@ -447,6 +496,7 @@ fn not_ready(node: &Handle, together: bool, stop: watch::Receiver<bool>) -> Arc<
         if node.is_draining() {
             reasons.push("the node is being drained (`sluice cluster drain --off` ends it)".to_owned());
         }
+        reasons.extend(seen.as_ref().and_then(|seen| seen.removed()));
         let leaderless = node.shards().iter().filter(|shard| !led(shard)).count();
         if leaderless > 0 {
             reasons.push(format!("{leaderless} shards have no leader{}", if together { "" } else { " here" }));

@@ -72,8 +72,8 @@ async fn two_groups_with_the_same_series_are_told_and_others_are_not() {
         Box::pin(async move { ingest.take(request, peer, ingest::head::route("/api/v1/write", None).unwrap()).await })
     });
     let (_stop, stopping) = tokio::sync::watch::channel(false);
-    let bounds = serve::Bounds { connections: 10, drain: Duration::from_secs(1) };
-    let door = serve::Door { answerer, gone: Arc::new(|_| {}) };
+    let bounds = serve::Bounds { connections: 10, age: Duration::ZERO, drain: Duration::from_secs(1) };
+    let door = serve::Door { answerer, gone: Arc::new(|_, _| {}) };
     tokio::spawn(serve::run(listener, bounds, door, serve::metrics::Metrics::default(), stopping));
     let client = Client::builder(TokioExecutor::new()).build_http();
 

@@ -1,5 +1,10 @@
 //! `sluice cluster`: three nodes become one cluster. `prepare` and `join` work on files of this machine; `init` and `status` ask a running node.
 
+mod bundle;
+mod doctor;
+mod transfer;
+mod upgrade;
+
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +16,9 @@ use serde_json::Value;
 use crate::app;
 use crate::cli::Asked;
 use crate::cli::Failure;
+use crate::cli::backup;
+use crate::cli::backup::Backup;
+use crate::cli::backup::Restore;
 use crate::cli::table::Table;
 use crate::cli::table::cell;
 use crate::clock;
@@ -32,6 +40,8 @@ pub enum Verb {
     Init(Asked),
     /// The node leads nothing from now on, and balancers send it nothing: to be restarted without a refused request. Ends when that is so.
     Drain(Drain),
+    /// A node leads a shard, or all, from now on: planned, without a refused request. Balance leaves it there for an hour, or until the node loses it.
+    Transfer(transfer::Transfer),
     /// Whether every shard would still have a majority without this node. Ends with 0: yes, 1: no, and why.
     SafeToStop(Asked),
     /// A new node takes the place of the one that had its name (its disk is gone, or its host). Ask a node that is well.
@@ -42,6 +52,17 @@ pub enum Verb {
     Remove(Change),
     /// The majority is gone for good: this node, which is stopped, goes on alone with what it has. Without the long option it only says what it has.
     Recover(Recover),
+    /// Write all that a running node has into a directory beside its data.
+    Backup(Backup),
+    /// Make a new cluster of a backup: fills the empty data directory of its first node.
+    Restore(Restore),
+    /// Write one file with everything that somebody who helps would ask for: status, settings without secrets, metrics, recent log, of all nodes that answer.
+    DebugBundle(bundle::Wanted),
+    /// From one version to the next: status, and finalising once all nodes have it.
+    #[command(subcommand)]
+    Upgrade(upgrade::Verb),
+    /// What an operator would look at by hand, each well, to be looked at or bad, with a remedy. Ends with 0: all is well, 1: look, 2: bad.
+    Doctor(Asked),
     /// Who is there, who leads, who lags. Ends with 0: well, 1: somebody should look, 2: samples are refused.
     Status(Asked),
 }
@@ -110,11 +131,17 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Join(join) => self::join(&join),
         Verb::Init(asked) => init(&asked).await,
         Verb::Recover(wanted) => recover(&wanted),
+        Verb::Backup(wanted) => backup::backup(&wanted).await,
+        Verb::Restore(wanted) => backup::restore(&wanted),
         Verb::Drain(wanted) => drain(&wanted).await,
+        Verb::Transfer(wanted) => transfer::transfer(&wanted).await,
         Verb::SafeToStop(asked) => safe_to_stop(&asked).await,
         Verb::Replace(wanted) => change("replace", &wanted).await,
         Verb::Add(wanted) => change("add", &wanted).await,
         Verb::Remove(wanted) => change("remove", &wanted).await,
+        Verb::Doctor(asked) => doctor::doctor(&asked).await,
+        Verb::Upgrade(verb) => upgrade::carry_out(&verb).await,
+        Verb::DebugBundle(wanted) => bundle::write(&wanted).await,
         Verb::Status(asked) => status(&asked).await,
     }
 }
@@ -379,6 +406,15 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
+/// Whether it can be reached, and why it leads nothing.
+fn state(node: &Value) -> String {
+    let state = cell(&node["state"]);
+    match node["aside"].as_str() {
+        Some(aside) => format!("{state}, {}", aside.replace('_', " ")),
+        None => state,
+    }
+}
+
 fn text(answer: &Value, now: i64) -> String {
     let mut out =
         format!("cluster {} {}: {} ({})\n\n", cell(&answer["name"]), cell(&answer["id"]), cell(&answer["health"]), cell(&answer["phase"]));
@@ -391,7 +427,7 @@ fn text(answer: &Value, now: i64) -> String {
         let behind = applied.filter_map(|applied| applied["behind"].as_u64()).max();
         nodes.row(vec![
             cell(&node["name"]),
-            cell(&node["state"]),
+            state(node),
             cell(&node["role"]),
             leads.to_string(),
             behind.map_or("-".to_owned(), |behind| behind.to_string()),

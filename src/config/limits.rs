@@ -16,6 +16,8 @@ pub struct Limits {
     pub in_flight_bytes: u64,
     /// Open connections; above it requests get 503 and the connection stays.
     pub connections: usize,
+    /// After about so long (a fifth more or less) a connection ends with its next answer, so that a balancer spreads senders anew; 0: never.
+    pub connection_age: Duration,
     /// Labels of one series.
     pub labels_per_series: usize,
     /// A label's name.
@@ -42,7 +44,8 @@ impl Default for Limits {
             packed_bytes: 32 << 20,
             unpacked_bytes: 64 << 20,
             in_flight_bytes: 1 << 30,
-            connections: 10_000, // 50 connections a replica, two replicas, a hundred groups
+            connections: 10_000,                      // 50 connections a replica, two replicas, a hundred groups
+            connection_age: Duration::from_secs(600), // a restarted node has its share again within 12 minutes
             labels_per_series: 128,
             label_name_bytes: 1 << 10,
             label_value_bytes: 16 << 10,
@@ -66,6 +69,11 @@ pub fn read(section: &Section<'_>) -> Limits {
         unpacked_bytes: bytes("unpacked_bytes", default.unpacked_bytes, 1 << 30),
         in_flight_bytes: section.or("in_flight_bytes", default.in_flight_bytes, values::size_in(1 << 20..=1 << 40)),
         connections: count("connections", default.connections, 1_000_000),
+        connection_age: section.or(
+            "connection_age",
+            default.connection_age,
+            values::duration_in(Duration::ZERO..=Duration::from_secs(7 * 86_400)),
+        ),
         labels_per_series: count("labels_per_series", default.labels_per_series, 65_536),
         label_name_bytes: bytes("label_name_bytes", default.label_name_bytes, 1 << 20),
         label_value_bytes: bytes("label_value_bytes", default.label_value_bytes, 1 << 24),

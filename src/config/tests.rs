@@ -110,10 +110,10 @@ fn a_certificate_needs_both_of_its_files() {
 fn what_cannot_change_while_running_is_named() {
     let old = Config::parse(SMALLEST).unwrap();
     let new = Config::parse(&format!(
-        "shards: 3\nlimits: {{ connections: 5 }}\ntls: {{ cert_file: a, key_file: b }}\n{}",
+        "shards: 3\nlimits: {{ connections: 5, connection_age: 0s }}\ntls: {{ cert_file: a, key_file: b }}\n{}",
         SMALLEST.replace("topic: metrics", "topic: other").replace("9201", "9301")
     ))
     .unwrap();
     let keys: Vec<&str> = old.fixed_while_running(&new).iter().map(|(key, _)| *key).collect();
-    assert_eq!(keys, ["listen", "tls", "shards", "limits.connections"]);
+    assert_eq!(keys, ["listen", "tls", "shards", "limits.connections", "limits.connection_age"]);
 }

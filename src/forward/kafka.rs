@@ -54,8 +54,10 @@ use crate::shard::emission::Emission;
 const SAMPLES_A_READ: usize = 20_000;
 /// A fenced worker that still leads tries again this often: two clusters of one name must not fight every second.
 const AFTER_FENCE: Duration = Duration::from_secs(60);
-/// So long after being fenced a worker waits for the news that another node leads, before it complains.
+/// So long after being fenced a worker waits for the news that another node leads, before it tries again.
 const UNTIL_HEARD: Duration = Duration::from_secs(2);
+/// Fenced a second time within this time, a worker complains: it is no news that was late.
+const AGAIN_WITHIN: Duration = Duration::from_secs(300);
 const REST_MIN: Duration = Duration::from_millis(250);
 const REST_MAX: Duration = Duration::from_secs(15);
 /// The view's figures and the cursor are looked after this often.
@@ -147,6 +149,8 @@ pub struct Worker {
     runtime: tokio::runtime::Handle,
     prng: fastrand::Rng,
     rest: Duration,
+    /// When another producer took over last.
+    fenced: Option<Instant>,
     /// The most that the broker has been seen to take at once.
     batch_bytes: usize,
     /// Rows that are dead letters, until the position has passed them.
@@ -175,6 +179,7 @@ impl Worker {
             runtime,
             prng: fastrand::Rng::new(),
             rest: REST_MIN,
+            fenced: None,
             batch_bytes: BATCH_BYTES,
             dead: BTreeSet::new(),
             dead_rows: 0,
@@ -285,9 +290,12 @@ impl Worker {
     /// Says what is wrong and waits a while, growing from time to time, with jitter so that shards do not knock all at once.
     fn rest_after(&mut self, trouble: &Trouble) {
         if matches!(trouble, Trouble::Fenced { .. }) {
-            // Leadership moved most likely, and the successor is there before this node has heard of it.
+            // Leadership moved most likely: the successor is there before this node has heard of it, or this one is the successor, and its
+            // predecessor connected when it had not heard of it.
             self.rest_for(UNTIL_HEARD);
-            if !self.source.standing().leads {
+            let now = clock::now();
+            let again = self.fenced.replace(now).is_some_and(|before| now.saturating_duration_since(before) < AGAIN_WITHIN);
+            if !again || !self.source.standing().leads {
                 return;
             }
         }

@@ -386,12 +386,16 @@ fn a_transactional_id_that_is_denied_is_named() {
 }
 
 #[test]
-fn a_worker_that_is_fenced_stops_sending_and_says_so() {
+fn a_worker_that_is_fenced_goes_on_once_and_stops_and_says_so_the_next_time() {
     let bench = bench();
     let sink = bench.start();
+    let fenced = || bench.kafka.cluster().request_errors(Api::EndTxn, &[Wrong::RD_KAFKA_RESP_ERR_PRODUCER_FENCED]);
     bench.shard.emit(7, 100);
     delivered(&bench, &sink);
-    bench.kafka.cluster().request_errors(Api::EndTxn, &[Wrong::RD_KAFKA_RESP_ERR_PRODUCER_FENCED]);
+    fenced();
+    bench.shard.emit(7, 100);
+    delivered(&bench, &sink);
+    fenced();
     bench.shard.emit(7, 100);
     let shown = trouble(&sink, "fenced");
     assert!(shown.text.contains("sluice-c-platform-1") && shown.remedy.contains("same name"), "{shown:?}");

@@ -111,8 +111,8 @@ impl Bench {
                 ingest.take(request, peer, hint).await
             })
         });
-        let bounds = serve::Bounds { connections: limits.connections, drain: Duration::from_secs(1) };
-        let door = serve::Door { answerer, gone: Arc::new(move |connection| told.gone(connection)) };
+        let bounds = serve::Bounds { connections: limits.connections, age: Duration::ZERO, drain: Duration::from_secs(1) };
+        let door = serve::Door { answerer, gone: Arc::new(move |connection, ours| told.gone(connection, ours)) };
         tokio::spawn(serve::run(listener, bounds, door, serve::metrics::Metrics::default(), stopping));
         let client = Client::builder(TokioExecutor::new()).build_http();
         Bench { notes, ingest, address, client, _stop: stop }
@@ -406,6 +406,18 @@ async fn a_replica_whose_last_connection_is_closed_is_doubted() {
         tokio::task::yield_now().await;
     }
     assert_eq!(*notes.doubted.lock().unwrap(), [("c".to_owned(), "a".to_owned(), detect::Hint::Closed)]);
+}
+
+#[tokio::test]
+async fn a_connection_that_this_side_closed_is_no_reason_for_doubt() {
+    let bench = Bench::new(|_, _| {}).await;
+    let body = request(Protocol::V1, &[&A]);
+    assert_eq!(bench.post(Protocol::V1, &body).await.status, 204);
+    bench.ingest.gone(1, true); // old, or the node is being drained
+    assert_eq!(bench.notes.doubted.lock().unwrap().len(), 0);
+    assert_eq!(bench.post(Protocol::V1, &body).await.status, 204);
+    bench.ingest.gone(1, false);
+    assert_eq!(bench.notes.doubted.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -109,6 +109,7 @@ impl Worker {
             self.budgets()?;
             self.tend_outgoing(now);
             self.reseat();
+            self.weigh(now);
             self.mind_room();
             self.balance(now);
             self.show();
@@ -269,6 +270,9 @@ impl Worker {
         self.show_seats();
         let leads = self.member.replica.leads_surely();
         let leader = self.member.replica.leader().unwrap_or(0);
+        if self.keeper.leads && !leads {
+            self.lane.stay(None); // it was lost, so who has it by now may be anybody
+        }
         (self.keeper.leads, self.keeper.leader) = (leads, leader);
         if leader != 0 {
             self.lane.led(crate::clock::now());
@@ -289,10 +293,12 @@ impl Worker {
                 if views.assigned.len() != control.groups.len() {
                     views.assigned = Arc::new(control.groups.clone());
                 }
-                if views.cluster_settings.0 != control.settings.0 {
-                    views.cluster_settings = Arc::new(control.settings.clone());
-                }
+                views.cluster_settings = Arc::clone(&control.settings);
                 views.founding = control.founding;
+                views.level = control.level();
+                if let Err(why) = self.shared.settings.levels.check(views.level) {
+                    self.shared.fatal.end(why);
+                }
                 if views.nodes.version != control.nodes.version {
                     views.nodes = Arc::new(control.nodes.clone());
                 }

@@ -28,6 +28,7 @@ use crate::shard::command::ShardSettings;
 use crate::shard::emission::Emission;
 use crate::shard::members::Nodes;
 use crate::shard::members::Seats;
+use crate::shard::settings::Settings;
 use crate::shard::tokens::Tokens;
 use crate::store::Family;
 
@@ -52,6 +53,8 @@ pub(super) struct Views {
     pub stats: ShardStats,
     /// Control shard only.
     pub assigned: Arc<BTreeMap<String, ShardId>>,
+    /// Control shard only: the feature level; 0: nothing was applied yet.
+    pub level: u64,
     /// Control shard only: what the cluster is.
     pub founding: Option<Founding>,
     /// Who takes part in the shard.
@@ -59,7 +62,7 @@ pub(super) struct Views {
     /// Control shard only: who takes part in the cluster.
     pub nodes: Arc<Nodes>,
     /// Control shard only: cluster settings.
-    pub cluster_settings: Arc<(u64, String)>,
+    pub cluster_settings: Arc<Settings>,
     /// Control shard only: who may ask.
     pub tokens: Arc<Tokens>,
 }
@@ -80,9 +83,17 @@ pub(super) struct Lane {
     /// So many members' disks are full that no more may come.
     pub crowded: AtomicBool,
     pub settings: AtomicU64,
+    /// Bytes of log a second, over the last half minute or so: an `f64`.
+    pub load: AtomicU64,
     image: Mutex<(u64, u64)>,
     /// When somebody was last known to lead.
     led: Mutex<Option<Instant>>,
+    /// A person gave the shard to this node: until then it is not moved for balance.
+    stays: Mutex<Option<Instant>>,
+    /// The oldest write that waits for its sync, ms; 0: none does.
+    pub unsynced_ms: AtomicU64,
+    /// How often leadership was given away since the disk was slow.
+    pub gave_way: AtomicU64,
     /// Snapshots that members may take, by member.
     pub outgoing: Mutex<BTreeMap<u64, Outgoing>>,
     /// Ranges to give back: the highest bound by family.
@@ -107,8 +118,12 @@ impl Lane {
             refuse: AtomicBool::new(false),
             crowded: AtomicBool::new(false),
             settings: AtomicU64::new(0),
+            load: AtomicU64::new(0),
             image: Mutex::default(),
             led: Mutex::default(),
+            stays: Mutex::default(),
+            unsynced_ms: AtomicU64::new(0),
+            gave_way: AtomicU64::new(0),
             outgoing: Mutex::default(),
             give_back: Mutex::default(),
         }
@@ -137,6 +152,16 @@ impl Lane {
     /// Somebody led within this time.
     pub fn led_within(&self, span: Duration) -> bool {
         lock(&self.led).is_some_and(|led| clock::now().saturating_duration_since(led) < span)
+    }
+
+    /// Not moved for balance until then; `None`: as any other.
+    pub fn stay(&self, until: Option<Instant>) {
+        *lock(&self.stays) = until;
+    }
+
+    /// Not moved for balance now.
+    pub fn stays(&self, now: Instant) -> bool {
+        lock(&self.stays).is_some_and(|until| now < until)
     }
 
     /// The state is another one now.

@@ -46,6 +46,8 @@ pub(super) enum Wanted {
     Command(Command),
     /// Another leader for this group, whichever is best.
     StepDown(String),
+    /// This node shall lead the shard: a person wants it.
+    HandOver(u64),
     /// Something made us doubt a replica of a group.
     Hint(String, String, Hint),
 }

@@ -22,7 +22,6 @@ use crate::node::mailbox::Wanted;
 use crate::node::offer::Applied;
 use crate::node::offer::OfferError;
 use crate::node::offer::ProposeError;
-use crate::shard::command::Command;
 use crate::shard::command::Founding;
 use crate::shard::entry;
 use crate::shard::entry::Entry;
@@ -34,6 +33,10 @@ const SEE_WITHIN: Duration = Duration::from_secs(2);
 const ASK_ENTRY: u8 = 0;
 /// A group's name follows, whose leader shall step down.
 const ASK_STEP_DOWN: u8 = 1;
+/// The id of a member follows that shall lead the shard.
+const ASK_HAND_OVER: u8 = 2;
+/// Nothing follows: the node that is asked is about to be given the shard by a person, and keeps it for some time.
+pub(super) const ASK_STAY: u8 = 3;
 
 /// An answer that will come.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -131,6 +134,10 @@ impl Handle {
                 encoded.push(ASK_STEP_DOWN);
                 encoded.extend_from_slice(group.as_bytes());
             }
+            Wanted::HandOver(to) => {
+                encoded.push(ASK_HAND_OVER);
+                encoded.extend_from_slice(&to.to_le_bytes());
+            }
             Wanted::Hint(..) => return Ok(Applied::default()), // of use to the leader's own eyes only
         }
         let mut progress = lane.progress.subscribe();
@@ -203,33 +210,20 @@ impl Handle {
                 Ok(entry::Stamped { entry: Entry::Command(command), .. }) => Wanted::Command(command),
                 _ => return Err(unreadable()),
             },
+            (&ASK_HAND_OVER, to) => Wanted::HandOver(to.try_into().map(u64::from_le_bytes).map_err(|_| unreadable())?),
+            (&ASK_STAY, _) => {
+                if let Some(why) = self.aside() {
+                    return Err(ProposeError::Void(format!(
+                        "that node leads nothing now ({why}): it is being drained, or its clock is wrong, or its disk slow or full"
+                    )));
+                }
+                self.stay(lane);
+                return Ok(Applied::default());
+            }
             (&ASK_STEP_DOWN, group) => Wanted::StepDown(String::from_utf8(group.to_vec()).map_err(|_| unreadable())?),
             _ => return Err(unreadable()),
         };
         ask_here(lane, wanted).await
-    }
-
-    /// The settings of shards that have none yet, as this node's file says. Shards that have some are left alone: where the file differs
-    /// that is for a person to say (`Handle::configure`). Says which shards differ.
-    pub async fn propose_settings(&self, change: impl Fn(&mut crate::shard::command::ShardSettings)) -> Result<Vec<ShardId>, ProposeError> {
-        let mut differ = Vec::new();
-        for &shard in self.shards() {
-            let lane = self.lane(shard)?;
-            let before = (*super::lock(&lane.views).settings).clone();
-            let mut settings = before.clone();
-            change(&mut settings);
-            if before.version > 0 {
-                differ.extend((settings != before).then_some(shard));
-                continue;
-            }
-            settings.version = 1;
-            match self.propose(shard, Command::Settings(settings)).await {
-                // Void: another node's came first.
-                Ok(_) | Err(ProposeError::Void(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(differ)
     }
 }
 

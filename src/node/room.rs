@@ -28,11 +28,6 @@ impl Shared {
             Some(_) => lane.crowded.load(Ordering::Relaxed) || self.is_nearly_used_up(),
         }
     }
-
-    /// Others are to lead what this node could lead.
-    pub fn stands_aside(&self) -> bool {
-        self.draining.load(Ordering::Relaxed) || self.clock_off.load(Ordering::Relaxed) || self.together.is_some() && self.is_full()
-    }
 }
 
 impl Worker {

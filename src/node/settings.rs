@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::dedup::detect::doctor::WATCHED;
+use crate::shard::level::KNOWN;
+use crate::shard::level::Levels;
 use crate::shard::replica::Limits;
 
 /// Bounds and places. `Default` is for one node of a large installation; the arithmetic stands beside each number.
@@ -30,6 +32,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How often things happen.
     pub timing: Timing,
+    /// The feature levels that this program knows.
+    pub levels: Levels,
 }
 
 /// Free space that is not for samples.
@@ -76,6 +80,12 @@ pub struct Timing {
     pub space: Duration,
     /// Between two moves of leadership for balance.
     pub balance: Duration,
+    /// A shard that a person gave to a node is not moved for balance for so long.
+    pub stay: Duration,
+    /// A write that waits for its sync for longer makes the disk a slow one.
+    pub slow: Duration,
+    /// After its disk was slow for the last time a node leads nothing for so long.
+    pub rest: Duration,
 }
 
 impl Default for Timing {
@@ -92,6 +102,9 @@ impl Default for Timing {
             view: Duration::from_secs(1),
             space: Duration::from_millis(500),
             balance: Duration::from_secs(10),
+            stay: Duration::from_secs(3600),
+            slow: Duration::from_secs(1),
+            rest: Duration::from_secs(120),
         }
     }
 }
@@ -110,6 +123,7 @@ impl Settings {
             reserve: Reserve::Percent(10),
             limits: Limits::default(),
             timing: Timing::default(),
+            levels: KNOWN,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::model::ShardId;
 use crate::node::bodies::Bodies;
 use crate::node::lane::Lane;
 use crate::node::lane::lock;
+use crate::node::leadership::Slow;
 use crate::node::peers::Together;
 use crate::node::settings::Settings;
 use crate::node::writer::Fatal;
@@ -48,6 +49,8 @@ pub(super) struct Shared {
     pub draining: AtomicBool,
     /// This node's clock is wrong: it shall lead nothing that another one can lead.
     pub clock_off: AtomicBool,
+    /// This node's disk is, or was a moment ago, slow to sync.
+    pub slow: Slow,
     /// When leadership was last given away for balance.
     pub balanced: Mutex<Option<Instant>>,
     /// Replaced as a whole; held only to take a copy of the pointer.

@@ -84,6 +84,8 @@ impl Worker {
             queued_bytes: bytes as u64,
             unanswered: self.count_waiters() as u64,
             uncommitted_bytes: self.member.replica.uncommitted_bytes() as u64,
+            unsynced_ms: self.lane.unsynced_ms.load(Ordering::Relaxed),
+            gave_way: self.lane.gave_way.load(Ordering::Relaxed),
             refused: lock(&self.lane.refused).iter().map(|(reason, count)| (*reason, *count)).collect(),
             ..ShardStats::default()
         };

@@ -293,6 +293,7 @@ impl Worker {
     fn begin_anew(&mut self, now: Instant) {
         self.keeper = Keeper::new(now);
         self.persisted = 0;
+        self.unsynced.forget();
         self.lane.mailbox.forget_persisted();
         self.lane.forget_recent();
         self.show();

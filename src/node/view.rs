@@ -200,6 +200,10 @@ pub struct ShardStats {
     pub series: u64,
     /// Dead letters kept.
     pub dead: u64,
+    /// The oldest write that waits for its sync, ms.
+    pub unsynced_ms: u64,
+    /// How often its leadership was given away since the disk was slow.
+    pub gave_way: u64,
     /// Refused offers by reason.
     pub refused: Vec<(&'static str, u64)>,
 }
@@ -236,4 +240,6 @@ pub struct StoreStats {
     pub batches: u64,
     /// Time of the last sync, µs.
     pub last_sync_micros: u64,
+    /// It is, or was a moment ago, slow to sync: this node leads nothing that another one can lead.
+    pub slow: bool,
 }

@@ -18,6 +18,7 @@ use crate::model::ShardId;
 use crate::node::detection::Watched;
 use crate::node::keeper::Keeper;
 use crate::node::lane::Lane;
+use crate::node::leadership::Unsynced;
 use crate::node::mailbox::Ask;
 use crate::node::mailbox::Mail;
 use crate::node::mailbox::Queued;
@@ -100,6 +101,8 @@ pub(super) struct Worker {
     held: VecDeque<Ask>,
     waiters: BTreeMap<u64, Waiter>,
     pub(super) persisted: u64,
+    /// Writes that wait for their sync.
+    pub(super) unsynced: Unsynced,
     /// A snapshot that this member takes.
     pub(super) taking: Option<Taking>,
     ticked: Instant,
@@ -107,6 +110,8 @@ pub(super) struct Worker {
     /// Since when this member does not lead, and somebody still waits.
     lost: Option<Instant>,
     handing_over: bool,
+    /// Bytes of log since then, for `leadership`.
+    pub(super) weighed: (Instant, u64),
 }
 
 impl Worker {
@@ -124,11 +129,13 @@ impl Worker {
             held: VecDeque::new(),
             waiters: BTreeMap::new(),
             persisted: 0,
+            unsynced: Unsynced::default(),
             taking: None,
             ticked: now,
             stop_by: None,
             lost: None,
             handing_over: false,
+            weighed: (now, 0),
         }
     }
 
@@ -189,7 +196,9 @@ impl Worker {
         if mail.persisted > self.persisted {
             self.persisted = mail.persisted;
             self.member.replica.persisted(mail.persisted);
+            self.unsynced.synced(mail.persisted);
         }
+        self.mind_disk(now);
         for (floor, message) in mail.messages {
             self.member.replica.learn_floor(floor);
             if !self.has_room_for(&message) {
@@ -297,6 +306,10 @@ impl Worker {
             _ if self.stop_by.is_some() => Err(ProposeError::Stopping),
             Wanted::Command(mut command) => self.complete(&mut command).map(|()| command).map_err(ProposeError::Void),
             Wanted::StepDown(group) => self.step_down(now, &group).map_err(ProposeError::Void),
+            Wanted::HandOver(to) => {
+                let begun = self.hand_over_as_asked(to);
+                return reply.into_iter().for_each(|reply| drop(reply.send(begun.clone())));
+            }
             Wanted::Hint(group, replica, hint) => {
                 self.watched.detector.hint(&group, &replica, hint);
                 return;
@@ -439,10 +452,12 @@ impl Worker {
             let family = if entry::is_from_leader(&stored) { Family::LogLeader } else { Family::LogStandby };
             batch.put(family, shard, log_entry.index, &stored);
             self.keeper.logged += stored.len() as u64;
+            self.weighed.1 += stored.len() as u64;
         }
         let hard = &write.hard_state;
         batch.hard_state(shard, hard.term, hard.vote, hard.commit);
         let promise = Promise { term: hard.term, vote: hard.vote, last_term: write.last.term, last_index: write.last.index };
+        self.unsynced.handed_out(write.number, clock::now());
         packed.log = Some((write.number, promise));
         packed.promise |= write.promise;
     }

@@ -76,6 +76,9 @@ pub(super) struct Writer {
     changed: Condvar,
     most_bytes: usize,
     pub figures: Figures,
+    /// As long as it is held nothing is written: a disk that does not answer.
+    #[cfg(test)]
+    pub held: Mutex<()>,
 }
 
 /// Counters for `/metrics`.
@@ -89,7 +92,14 @@ pub(super) struct Figures {
 
 impl Writer {
     pub fn new(most_bytes: usize) -> Writer {
-        Writer { queue: Mutex::default(), changed: Condvar::new(), most_bytes, figures: Figures::default() }
+        Writer {
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            most_bytes,
+            figures: Figures::default(),
+            #[cfg(test)]
+            held: Mutex::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -143,6 +153,8 @@ impl Writer {
     }
 
     fn write(&self, store: &Store, mark: &mut Mark, marked: &mut Instant, jobs: VecDeque<Job>) -> Result<(), StoreError> {
+        #[cfg(test)]
+        let _held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut sync, mut promise) = (false, false);
         let mut written = Vec::with_capacity(jobs.len());
         for job in jobs {

@@ -11,6 +11,7 @@ pub struct Metrics {
     accepted: Counter,
     beyond_bound: Counter,
     accept_failures: Counter,
+    ended: Counter,
     handshake_failures: Counter,
 }
 
@@ -28,6 +29,11 @@ impl Metrics {
             "http_handshake_failures",
             "Connections that ended before their TLS handshake did: no TLS, a version too old, a certificate that the client does not trust",
             self.handshake_failures.clone(),
+        );
+        registry.register(
+            "http_connections_ended",
+            "Connections that this side ended: older than limits.connection_age, or the node is being drained",
+            self.ended.clone(),
         );
         registry.register("http_accept_failures", "Connections that the system could not give us", self.accept_failures.clone());
     }
@@ -47,6 +53,10 @@ impl Metrics {
 
     pub(super) fn closed(&self) {
         self.open.dec();
+    }
+
+    pub(super) fn ended(&self) {
+        self.ended.inc();
     }
 
     pub(super) fn handshake_failed(&self) {

@@ -21,13 +21,17 @@ async fn start(connections: usize, answerer: Answerer) -> Running {
 }
 
 async fn start_with(connections: usize, answerer: Answerer, tls: Option<Arc<Tls>>) -> Running {
+    let bounds = Bounds { connections, age: Duration::ZERO, drain: Duration::from_secs(2) };
+    start_within(bounds, answerer, tls).await
+}
+
+async fn start_within(bounds: Bounds, answerer: Answerer, tls: Option<Arc<Tls>>) -> Running {
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().with_tls(tls);
     let address = listener.address();
     let (stop, stopped) = watch::channel(false);
-    let bounds = Bounds { connections, drain: Duration::from_secs(2) };
     let gone: Arc<Mutex<Vec<u64>>> = Arc::default();
     let told = Arc::clone(&gone);
-    let door = Door { answerer, gone: Arc::new(move |connection| told.lock().unwrap().push(connection)) };
+    let door = Door { answerer, gone: Arc::new(move |connection, _| told.lock().unwrap().push(connection)) };
     let task = tokio::spawn(run(listener, bounds, door, Metrics::default(), stopped));
     Running { address, stop, task, gone }
 }
@@ -137,6 +141,42 @@ async fn the_end_of_each_connection_is_told_by_its_number() {
     running.task.await.unwrap();
     let told = running.gone.lock().unwrap().clone();
     assert_eq!(told, [2, 1]);
+}
+
+#[tokio::test]
+async fn an_old_connection_ends_with_its_next_answer() {
+    let bounds = Bounds { connections: 9, age: Duration::from_millis(100), drain: Duration::from_secs(2) };
+    let running = start_within(bounds, echo(100, FAST), None).await;
+    let post = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi";
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let answer = exchange(&mut stream, post, "no such word").await;
+    assert!(answer.contains("200 OK") && answer.contains("connection: close") && answer.ends_with("hi"), "{answer}");
+    // One that may last does.
+    let running = start(9, echo(100, FAST)).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    assert!(!exchange(&mut stream, post, "hi").await.contains("connection: close"));
+}
+
+#[tokio::test]
+async fn an_old_http2_connection_takes_no_new_request_and_ends_with_the_last_one() {
+    let slow: Answerer = Arc::new(|_, _| {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            answer(hyper::StatusCode::OK, "text/plain", "done")
+        })
+    });
+    let bounds = Bounds { connections: 9, age: Duration::from_millis(100), drain: Duration::from_secs(2) };
+    let running = start_within(bounds, slow, None).await;
+    let stream = TcpStream::connect(running.address).await.unwrap();
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = hyper::Request::get("http://x/").body(http_body_util::Empty::<Bytes>::new()).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.status(), hyper::StatusCode::OK, "under way when the time was over");
+    drop(response);
+    tokio::time::timeout(Duration::from_secs(5), connection).await.expect("the connection ends").unwrap().unwrap();
 }
 
 /// What comes back for these bytes, up to the end of the connection.

@@ -5,6 +5,7 @@ use crate::shard::codec::Reader;
 use crate::shard::codec::Writer;
 use crate::shard::entry::COMMANDS;
 use crate::shard::members::Nodes;
+use crate::shard::settings::NewVersion;
 use crate::shard::tokens::NewToken;
 
 /// A proposal without samples.
@@ -45,13 +46,10 @@ pub enum Command {
     },
     /// Control shard, once: the cluster begins.
     Found(Founding),
-    /// Control shard: the cluster's settings, as text that `config` understands.
-    ClusterSettings {
-        /// Must be the present one + 1.
-        version: u64,
-        /// The text.
-        text: String,
-    },
+    /// Control shard: restored from a backup it is a cluster of its own, with this identity; what it had delivered under the old one is not its own.
+    Reidentify(u128),
+    /// Control shard: the next version of the cluster's settings.
+    ClusterSettings(NewVersion),
     /// Control shard: who takes part. Its version must be the present one + 1.
     Nodes(Nodes),
     /// Control shard: whoever shows this token may ask from now on.
@@ -61,6 +59,13 @@ pub enum Command {
         /// Its name.
         name: String,
         /// Who revokes it; for readers of the log.
+        by: String,
+    },
+    /// Control shard: the cluster goes to this feature level, and not back (`level`).
+    Finalize {
+        /// More than the present one.
+        level: u64,
+        /// Who says so; for readers of the log.
         by: String,
     },
 }
@@ -234,12 +239,14 @@ impl Command {
                 Command::Dead(_) => 6,
                 Command::Drop(_) => 7,
                 Command::Assign { .. } => 8,
-                Command::ClusterSettings { .. } => 9,
+                Command::ClusterSettings(_) => 9,
                 Command::Found(_) => 10,
                 Command::Resent(_) => 11,
                 Command::Nodes(_) => 12,
+                Command::Reidentify(_) => 13,
                 Command::CreateToken(_) => 20,
                 Command::RevokeToken { .. } => 21,
+                Command::Finalize { .. } => 24,
             }
     }
 
@@ -288,13 +295,18 @@ impl Command {
             }
             Command::Assign { group } => out.text(group),
             Command::Nodes(nodes) => nodes.write(out),
-            Command::ClusterSettings { version, text } => {
-                out.number(*version);
-                out.text(text);
+            Command::ClusterSettings(new) => new.write(out),
+            Command::Reidentify(cluster) => {
+                out.fixed(*cluster as u64);
+                out.fixed((cluster >> 64) as u64);
             }
             Command::CreateToken(new) => new.write(out),
             Command::RevokeToken { name, by } => {
                 out.text(name);
+                out.text(cut(by));
+            }
+            Command::Finalize { level, by } => {
+                out.number(*level);
                 out.text(cut(by));
             }
             Command::Found(founding) => {
@@ -335,7 +347,7 @@ impl Command {
             6 => Command::Dead(DeadLetter::read(from)?),
             7 => Command::Drop(DropUpTo { sink: text(from)?, epoch: from.number()?, up_to: from.number()?, samples: from.number()? }),
             8 => Command::Assign { group: text(from)? },
-            9 => Command::ClusterSettings { version: from.number()?, text: text(from)? },
+            9 => Command::ClusterSettings(NewVersion::read(from)?),
             10 => {
                 let (low, high, seed) = (from.fixed()?, from.fixed()?, from.fixed()?);
                 let cluster = u128::from(high) << 64 | u128::from(low);
@@ -347,8 +359,13 @@ impl Command {
                 Command::Resent(Resent { sink, numbers })
             }
             12 => Command::Nodes(Nodes::read(from)?),
+            13 => {
+                let (low, high) = (from.fixed()?, from.fixed()?);
+                Command::Reidentify(u128::from(high) << 64 | u128::from(low))
+            }
             20 => Command::CreateToken(NewToken::read(from)?),
             21 => Command::RevokeToken { name: text(from)?, by: text(from)? },
+            24 => Command::Finalize { level: from.number()?, by: text(from)? },
             _ => return Err(Malformed::Impossible("an entry of this kind")),
         })
     }

@@ -14,13 +14,19 @@ use crate::shard::command::Command;
 use crate::shard::command::Founding;
 use crate::shard::entry;
 use crate::shard::entry::Entry;
+use crate::shard::level;
 use crate::shard::members::Nodes;
+use crate::shard::settings::Settings;
 use crate::shard::tokens::Tokens;
 
 /// Raised when the layout changes.
-const VERSION: u8 = 2;
+const VERSION: u8 = 4;
 /// Images of this version end before tokens and nodes.
 const WITHOUT_TOKENS: u8 = 1;
+/// Images up to this version know no settings: a number and a text stood there that nobody ever wrote.
+const WITHOUT_SETTINGS: u8 = 2;
+/// Images up to this version end before the feature level.
+const WITHOUT_LEVEL: u8 = 3;
 /// Groups in a cluster; a sender that invents names without end must not fill the memory.
 pub const MAX_GROUPS: usize = 10_000;
 
@@ -48,14 +54,16 @@ pub struct Control {
     pub founding: Option<Founding>,
     /// Which group lives where. A group's shard never changes.
     pub groups: BTreeMap<String, ShardId>,
-    /// The cluster's settings: version and text.
-    pub settings: (u64, String),
+    /// What all nodes agree on. Shared with those who look at it.
+    pub settings: Arc<Settings>,
     /// Who takes part.
     pub nodes: Nodes,
     /// Who may ask. Shared with those who look at it with every request.
     pub tokens: Arc<Tokens>,
     /// Index of the last `Image` entry.
     pub image: u64,
+    /// The feature level; 0: nobody said anything, see [`Control::level`].
+    pub finalized: u64,
 }
 
 impl Control {
@@ -85,11 +93,12 @@ impl Control {
         match command {
             Command::Found(_) if self.founding.is_some() => effects.void = Some("the cluster exists already".to_owned()),
             Command::Found(founding) => self.founding = Some(founding),
+            Command::Reidentify(cluster) => match &mut self.founding {
+                Some(founding) if cluster > 0 => founding.cluster = cluster,
+                _ => effects.void = Some("the cluster has not been founded".to_owned()),
+            },
             Command::Assign { group } => self.assign(&group, effects),
-            Command::ClusterSettings { version, .. } if version != self.settings.0 + 1 => {
-                effects.void = Some(format!("the settings have version {} by now", self.settings.0));
-            }
-            Command::ClusterSettings { version, text } => self.settings = (version, text),
+            Command::ClusterSettings(new) => effects.void = Arc::make_mut(&mut self.settings).change(new, self.at).err(),
             Command::Nodes(nodes) if nodes.version != self.nodes.version + 1 => {
                 effects.void = Some("somebody else changed the list of nodes just now".to_owned());
             }
@@ -99,8 +108,17 @@ impl Control {
             },
             Command::CreateToken(new) => effects.void = Arc::make_mut(&mut self.tokens).create(new, self.at).err(),
             Command::RevokeToken { name, .. } => effects.void = Arc::make_mut(&mut self.tokens).revoke(&name).err(),
+            Command::Finalize { level, .. } if level <= self.level() => {
+                effects.void = Some(format!("the cluster is at feature level {} by now", self.level()));
+            }
+            Command::Finalize { level, .. } => self.finalized = level,
             _ => effects.void = Some("this is for a data shard".to_owned()),
         }
+    }
+
+    /// The feature level (`level`).
+    pub fn level(&self) -> u64 {
+        self.finalized.max(level::FIRST)
     }
 
     /// The shard with the fewest groups, the first one of several.
@@ -131,8 +149,7 @@ impl Control {
         let Founding { cluster, seed, data_shards } = self.founding.unwrap_or_default();
         [cluster as u64, (cluster >> 64) as u64, seed].into_iter().for_each(|number| out.fixed(number));
         out.number(u64::from(data_shards));
-        out.number(self.settings.0);
-        out.text(&self.settings.1);
+        self.settings.write(&mut out);
         out.number(self.groups.len() as u64);
         for (name, shard) in &self.groups {
             out.text(name);
@@ -140,6 +157,7 @@ impl Control {
         }
         self.tokens.write(&mut out);
         self.nodes.write(&mut out);
+        out.number(self.finalized);
     }
 
     /// The state whose image this is, all of it.
@@ -154,13 +172,21 @@ impl Control {
         let (low, high, seed) = (from.fixed()?, from.fixed()?, from.fixed()?);
         let data_shards = from.small()?;
         control.founding = founded.then_some(Founding { cluster: u128::from(high) << 64 | u128::from(low), seed, data_shards });
-        control.settings = (from.number()?, from.text()?.to_owned());
+        if version > WITHOUT_SETTINGS {
+            control.settings = Arc::new(Settings::read(&mut from)?);
+        } else {
+            from.number()?;
+            from.text()?;
+        }
         for _ in 0..from.count(2)? {
             control.groups.insert(from.text()?.to_owned(), ShardId(from.small()?));
         }
         if version > WITHOUT_TOKENS {
             control.tokens = Arc::new(Tokens::read(&mut from)?);
             control.nodes = Nodes::read(&mut from)?;
+        }
+        if version > WITHOUT_LEVEL {
+            control.finalized = from.number()?;
         }
         from.end()?;
         Ok(control)
@@ -179,6 +205,7 @@ mod tests {
     use super::*;
     use crate::shard::members::Node;
     use crate::shard::members::Role;
+    use crate::shard::settings::NewVersion;
     use crate::shard::tokens::NewToken;
 
     fn apply(control: &mut Control, command: Command) -> ControlEffects {
@@ -201,6 +228,15 @@ mod tests {
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
         assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
+    }
+
+    #[test]
+    fn a_restored_cluster_is_another_one_with_the_same_seed() {
+        let mut control = Control::default();
+        assert!(apply(&mut control, Command::Reidentify(9)).void.is_some());
+        apply(&mut control, Command::Found(Founding { cluster: 1 << 100, seed: 7, data_shards: 2 }));
+        assert_eq!(apply(&mut control, Command::Reidentify(3 << 90)).void, None);
+        assert_eq!(control.founding, Some(Founding { cluster: 3 << 90, seed: 7, data_shards: 2 }));
     }
 
     #[test]
@@ -236,13 +272,33 @@ mod tests {
         assert!(apply(&mut control, Command::RevokeToken { name: "b".into(), by: "a".into() }).void.is_some());
     }
 
+    /// As programs before tokens, nodes and settings wrote it.
+    fn old_image(control: &Control) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        control.write_image(&mut bytes);
+        assert_eq!(bytes.pop(), Some(0), "no level");
+        let mut settings = Vec::new();
+        control.settings.write(&mut Writer(&mut settings));
+        assert_eq!(settings, [1, 0, 0, 0, 0], "one version: number 0, no text, by nobody, at 0");
+        let with_data_shards = [&[2], settings.as_slice()].concat();
+        let at = bytes.windows(6).position(|window| window == with_data_shards).unwrap();
+        bytes.splice(at + 1..at + 6, [0, 0]);
+        bytes
+    }
+
     #[test]
-    fn an_image_from_before_there_were_tokens_and_nodes_is_read_and_one_of_a_later_version_is_not() {
+    fn images_from_before_there_were_tokens_nodes_and_settings_are_read_and_one_of_a_later_version_is_not() {
         let mut control = Control::default();
         apply(&mut control, Command::Found(Founding { cluster: 1 << 100, seed: 7, data_shards: 2 }));
         apply(&mut control, Command::Assign { group: "a".into() });
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
+        bytes.pop();
+        bytes[0] = WITHOUT_LEVEL;
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
+        let mut bytes = old_image(&control);
+        bytes[0] = WITHOUT_SETTINGS;
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
         // No tokens (none ever made, none there) and no nodes (version 0, none) are four zeros at the end.
         assert_eq!(bytes.split_off(bytes.len() - 4), [0, 0, 0, 0]);
         bytes[0] = WITHOUT_TOKENS;
@@ -252,10 +308,27 @@ mod tests {
     }
 
     #[test]
-    fn settings_grow_by_one() {
+    fn the_feature_level_goes_up_only_and_stands_in_the_image() {
         let mut control = Control::default();
-        assert!(apply(&mut control, Command::ClusterSettings { version: 2, text: "x".into() }).void.is_some());
-        assert!(apply(&mut control, Command::ClusterSettings { version: 1, text: "x".into() }).void.is_none());
-        assert_eq!(control.settings, (1, "x".to_owned()));
+        let finalize = |level| Command::Finalize { level, by: "a".into() };
+        assert!(control.level() == 1 && apply(&mut control, finalize(1)).void.is_some());
+        assert!(apply(&mut control, finalize(2)).void.is_none());
+        assert!(apply(&mut control, finalize(2)).void.is_some_and(|why| why.contains("level 2 by now")));
+        let mut bytes = Vec::new();
+        control.write_image(&mut bytes);
+        assert_eq!(Control::read_image(&bytes).map(|read| read.level()), Ok(2));
+    }
+
+    #[test]
+    fn settings_stand_in_the_image_with_who_and_when() {
+        let mut control = Control::default();
+        let new = |number| Command::ClusterSettings(NewVersion { number, text: "x".into(), by: "alice".into() });
+        assert!(apply(&mut control, new(2)).void.is_some());
+        assert!(apply(&mut control, new(1)).void.is_none());
+        let current = &control.settings.current;
+        assert_eq!((current.number, &*current.text, &*current.by, current.at), (1, "x", "alice", 5));
+        let mut bytes = Vec::new();
+        control.write_image(&mut bytes);
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
     }
 }

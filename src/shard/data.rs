@@ -302,10 +302,12 @@ impl Data {
             }
             Command::Assign { .. }
             | Command::Nodes(_)
-            | Command::ClusterSettings { .. }
+            | Command::Reidentify(_)
+            | Command::ClusterSettings(_)
             | Command::Found(_)
             | Command::CreateToken(_)
-            | Command::RevokeToken { .. } => {
+            | Command::RevokeToken { .. }
+            | Command::Finalize { .. } => {
                 effects.void = Some("this is for the control shard".to_owned());
             }
         }

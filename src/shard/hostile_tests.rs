@@ -26,6 +26,7 @@ use super::emission::MAX_PICKS;
 use super::entry;
 use super::entry::Entry;
 use super::entry::Samples;
+use super::settings::NewVersion;
 use super::tokens::NewToken;
 use crate::model::Item;
 use crate::model::Kind;
@@ -61,10 +62,12 @@ fn commands() -> Vec<Command> {
         Command::Drop(DropUpTo { sink: text("k"), epoch: 1, up_to: 1, samples: 3 }),
         Command::Assign { group },
         Command::Found(Founding { cluster: 1 << 100, seed: 7, data_shards: 6 }),
-        Command::ClusterSettings { version: 1, text: text("groups: {}") },
+        Command::Reidentify(u128::MAX / 3),
+        Command::ClusterSettings(NewVersion { number: 1, text: text("groups: {}"), by: text("alice") }),
         Command::CreateToken(token("people", Some(T0))),
         Command::CreateToken(token("k8s-0", None)),
         Command::RevokeToken { name: text("people"), by: text("k8s-0") },
+        Command::Finalize { level: 2, by: text("people") },
     ]
 }
 

@@ -106,6 +106,28 @@ impl Accounts {
         received
     }
 
+    /// Waits until nothing that was acknowledged to replicas without a twin is missing; it may be there twice.
+    #[track_caller]
+    pub fn arrived(&self, reader: &Reader) {
+        let mut received = Received::new();
+        eventually(Duration::from_secs(120), "Kafka to hold what was acknowledged", || {
+            receive(&mut received, &reader.drain());
+            let problems = self.missing_between(&received, 0, i64::MAX);
+            if problems.is_empty() { Ok(()) } else { Err(first_few(&problems)) }
+        });
+    }
+
+    /// Of what was acknowledged to replicas without a twin in this time: what is not there.
+    pub fn missing_between(&self, received: &Received, from: i64, to: i64) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (series, times) in self.alone.iter().flat_map(|account| &account.acknowledged) {
+            let there = |time: i64| received.get(series).is_some_and(|rows| rows.iter().any(|one| one.row.time == time));
+            let absent = times.keys().filter(|time| (from..to).contains(*time) && !there(**time));
+            problems.extend(absent.map(|time| format!("{series}: {time} was acknowledged and is missing")));
+        }
+        problems
+    }
+
     /// For the test's log.
     pub fn told(&self, received: &Received) -> String {
         let rows: usize = received.values().map(Vec::len).sum();

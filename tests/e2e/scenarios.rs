@@ -1,5 +1,7 @@
 //! The scenarios, a module a subject.
 
+mod backup;
+mod balancer;
 mod captures;
 mod cluster;
 mod crash;
@@ -15,4 +17,5 @@ mod partitions;
 mod restarts;
 mod rights;
 mod senders;
+mod settings;
 mod trio_disks;

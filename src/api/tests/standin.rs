@@ -4,6 +4,9 @@ use std::sync::Mutex;
 
 use super::super::deps::*;
 use super::*;
+use crate::api::settings;
+use crate::api::settings::Refused;
+use crate::api::settings::Wanted;
 use crate::dedup::detect::doctor::Oddity;
 use crate::model::ShardId;
 use crate::node::ReadError;
@@ -16,6 +19,8 @@ use crate::shard::control::Control;
 use crate::shard::control::ControlEffects;
 use crate::shard::entry;
 use crate::shard::entry::Entry;
+use crate::shard::settings::NewVersion;
+use crate::shard::settings::Version;
 use crate::shard::tokens::NewToken;
 use crate::shard::tokens::Tokens;
 
@@ -186,6 +191,14 @@ impl DevControls for StandInDev {
 
 pub fn deps(node: Arc<StandIn>) -> Deps {
     Deps {
+        backup: Arc::new(|name| {
+            let made = match name.as_str() {
+                "taken" => Err(Refusal::Conflict { text: "it is there".into(), remedy: "take another name".into() }),
+                _ => Ok(crate::api::backup::Made { path: format!("/var/lib/sluice/backups/{name}").into(), bytes: 180_224_000 }),
+            };
+            Box::pin(std::future::ready(made))
+        }),
+        settings: Some(Arc::new(StandInSettings::default())),
         node,
         sinks: Arc::new(StandInSinks),
         ingest: Arc::new(|| Ingest {
@@ -196,6 +209,7 @@ pub fn deps(node: Arc<StandIn>) -> Deps {
         }),
         metrics: Arc::new(|| "# EOF\n".into()),
         reload: Arc::new(|| Box::pin(async { Err(vec!["sinks[0].kafka.topic: missing".to_owned()]) })),
+        file: None,
         not_ready: Arc::new(|| vec!["shard 3 has no leader".into()]),
         problems: Arc::new(Vec::new),
         public_certificate_expires: Arc::new(|| Some(NOW + 86_400_000 * 60)),
@@ -207,5 +221,47 @@ pub fn deps(node: Arc<StandIn>) -> Deps {
         name: "sluice".into(),
         listen: "127.0.0.1:9201".parse().unwrap(),
         started_ms: NOW - 3_600_000,
+    }
+}
+
+/// Settings that are only kept.
+pub struct StandInSettings(Mutex<shard::settings::Settings>);
+
+impl Default for StandInSettings {
+    fn default() -> StandInSettings {
+        let mut settings = shard::settings::Settings::default();
+        for (number, text) in [(1, "sinks:\n  - name: keeps\n"), (2, "sinks:\n  - name: keeps\n    sasl.password: x\n")] {
+            settings.change(NewVersion { number, text: text.into(), by: "alice".into() }, NOW).unwrap();
+        }
+        StandInSettings(Mutex::new(settings))
+    }
+}
+
+impl settings::Settings for StandInSettings {
+    fn version(&self, number: Option<u64>) -> Option<Version> {
+        let kept = self.0.lock().unwrap();
+        number.map_or(Some(kept.current.clone()), |number| kept.version(number).cloned())
+    }
+
+    fn earlier(&self) -> Vec<Version> {
+        self.0.lock().unwrap().earlier.clone()
+    }
+
+    fn file(&self) -> Result<Option<String>, Vec<String>> {
+        Ok(Some("sinks:\n  - name: keeps\n".into()))
+    }
+
+    fn apply<'a>(&'a self, wanted: Wanted, by: &'a str) -> Later<'a, Result<String, Refused>> {
+        let mut kept = self.0.lock().unwrap();
+        let applied = if wanted.text.contains("wrong") {
+            Err(Refused::Wrong(vec!["line 1: it is wrong".into()]))
+        } else if kept.current.text.contains("keeps") && !wanted.text.contains("keeps") && wanted.discard.is_empty() {
+            Err(Refused::Undelivered(vec![("keeps".into(), 4096)]))
+        } else {
+            let number = wanted.base.map_or(kept.current.number, |base| base) + 1;
+            let new = NewVersion { number, text: wanted.text, by: by.into() };
+            kept.change(new, 1_000).map(|()| "sink added".into()).map_err(Refused::Moved)
+        };
+        Box::pin(std::future::ready(applied))
     }
 }

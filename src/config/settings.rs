@@ -1,0 +1,238 @@
+//! The part of a configuration that all nodes of a cluster must agree on, as a text of its own: `groups:` and `sinks:`, every key on a line, so that two
+//! of them can be compared by lines whatever their files looked like.
+//!
+//! Everything else is of one node: where it listens, where its data is, its certificates, and `limits:`, which bound one node's memory and judge a
+//! request where it comes in. Left out on purpose: keeping the text (`shard::settings`), carrying it out (`app`).
+
+use crate::config::groups;
+use crate::config::groups::Groups;
+use crate::config::read::Node;
+use crate::config::read::Problem;
+use crate::config::read::Problems;
+use crate::config::sinks;
+use crate::config::sinks::Sink;
+use crate::config::tree;
+use crate::config::tree::Tree;
+use crate::config::tree::Value;
+
+/// The sections that nodes agree on.
+pub const SECTIONS: [&str; 2] = ["groups", "sinks"];
+/// What stands in the place of a value that is not for everybody's eyes.
+const HIDDEN: &str = "(hidden)";
+/// A key that holds one of these has such a value. librdkafka's own names: `sasl.password`, `ssl.key.pem`, `sasl.oauthbearer.client.secret`,
+/// `sasl.jaas.config`, `sasl.oauthbearer.config`.
+const SECRET: [&str; 6] = ["password", "secret", "token", "key.pem", "jaas", "oauthbearer.config"];
+
+/// What nodes agree on.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// How series find their group and replica.
+    pub groups: Groups,
+    /// Where rows go.
+    pub sinks: Vec<Sink>,
+}
+
+/// Reads a text that holds nothing else. Nothing at all is what a node without a file has: everything at its default, no sink.
+pub fn parse(text: &str) -> Result<Settings, Vec<Problem>> {
+    if text.trim().is_empty() {
+        return Ok(Settings::default());
+    }
+    let tree = super::tree_of(text)?;
+    let problems = Problems::default();
+    let top = Node::root(&tree, &problems).section();
+    let groups = top.below("groups").map(|section| groups::read(&section)).unwrap_or_default();
+    let sinks = sinks::read(&top);
+    top.finish();
+    let problems = problems.take();
+    if problems.is_empty() { Ok(Settings { groups, sinks }) } else { Err(problems) }
+}
+
+/// Whether a text holds nothing but settings, so that it can be read without the rest of a configuration.
+pub fn alone(text: &str) -> bool {
+    match tree::parse(text).map(|tree| tree.value) {
+        Ok(Value::Pairs(pairs)) => {
+            pairs.iter().all(|(key, _)| matches!(&key.value, Value::Scalar(name) if SECTIONS.contains(&name.as_str())))
+        }
+        Ok(Value::Empty) => true,
+        _ => false,
+    }
+}
+
+/// A text that holds nothing else, in the normal form.
+pub fn normal(text: &str) -> Result<String, Vec<Problem>> {
+    parse(text)?;
+    super::tree_of(text).map(|tree| of_file(&tree))
+}
+
+/// The settings in a configuration, each key on a line of its own. Comments and the manner of writing are gone.
+pub(super) fn of_file(file: &Tree) -> String {
+    let mut out = String::new();
+    if let Value::Pairs(pairs) = &file.value {
+        for section in SECTIONS {
+            let named = |(key, _): &&(Tree, Tree)| matches!(&key.value, Value::Scalar(name) if name == section);
+            if let Some((_, value)) = pairs.iter().find(named).filter(|(_, value)| !is_empty(value)) {
+                out.push_str(section);
+                out.push(':');
+                write(value, 1, &mut out);
+            }
+        }
+    }
+    out
+}
+
+fn is_empty(tree: &Tree) -> bool {
+    match &tree.value {
+        Value::Empty => true,
+        Value::Scalar(_) => false,
+        Value::List(items) => items.is_empty(),
+        Value::Pairs(pairs) => pairs.is_empty(),
+    }
+}
+
+/// Writes a value behind its key, to the end of the line.
+fn write(tree: &Tree, depth: usize, out: &mut String) {
+    let indent = "  ".repeat(depth);
+    match &tree.value {
+        Value::Empty => out.push_str(" ~\n"),
+        Value::Scalar(text) => {
+            out.push(' ');
+            out.push_str(&scalar(text));
+            out.push('\n');
+        }
+        Value::List(items) if items.is_empty() => out.push_str(" []\n"),
+        Value::Pairs(pairs) if pairs.is_empty() => out.push_str(" {}\n"),
+        Value::List(items) => {
+            out.push('\n');
+            for item in items {
+                let mut below = String::new();
+                write(item, depth + 1, &mut below);
+                out.push_str(&indent);
+                out.push('-');
+                // The first pair of a section stands beside the dash.
+                match below.strip_prefix('\n') {
+                    Some(lines) => {
+                        out.push(' ');
+                        out.push_str(lines.trim_start_matches(' '));
+                    }
+                    None => out.push_str(&below),
+                }
+            }
+        }
+        Value::Pairs(pairs) => {
+            out.push('\n');
+            for (key, value) in pairs {
+                let Value::Scalar(name) = &key.value else { continue };
+                out.push_str(&indent);
+                out.push_str(&scalar(name));
+                out.push(':');
+                write(value, depth + 1, out);
+            }
+        }
+    }
+}
+
+/// A scalar as this project reads it: text. Quoted wherever it could be read as anything else.
+fn scalar(text: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "_./+".contains(letter);
+    let inside = |letter: char| plain(letter) || "-@%".contains(letter);
+    let mut letters = text.chars();
+    if letters.next().is_some_and(plain) && letters.all(inside) && text != "null" {
+        return text.to_owned();
+    }
+    // JSON's strings are YAML's.
+    serde_json::Value::from(text).to_string()
+}
+
+/// The text without what is not for everybody's eyes.
+pub fn shown(text: &str) -> String {
+    text.lines().map(|line| shown_line(line) + "\n").collect()
+}
+
+/// One line of it.
+pub fn shown_line(line: &str) -> String {
+    let Some((key, value)) = line.split_once(": ") else { return line.to_owned() };
+    let lower = key.to_ascii_lowercase();
+    if value.is_empty() || !SECRET.iter().any(|word| lower.contains(word)) {
+        return line.to_owned();
+    }
+    format!("{key}: {HIDDEN}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+listen: 127.0.0.1:9201 # of this node
+data_dir: /var/lib/sluice
+sinks:
+  - name: platform
+    kafka: { brokers: ["127.0.0.1:9092", 'b:1'], topic: metrics, format: rows, properties: { sasl.password: "a: b#c", client.id: null } }
+    from: oldest
+groups: { labels: [ { group: cluster, replica: __replica__ } ],
+          overrides: [] }
+limits: { groups: 7 }
+"#;
+
+    fn of(text: &str) -> String {
+        of_file(&tree::parse(text).unwrap())
+    }
+
+    #[test]
+    fn settings_are_written_a_key_a_line_and_mean_the_same() {
+        let text = of(FILE);
+        let expected = "\
+groups:
+  labels:
+    - group: cluster
+      replica: __replica__
+  overrides: []
+sinks:
+  - name: platform
+    kafka:
+      brokers:
+        - \"127.0.0.1:9092\"
+        - \"b:1\"
+      topic: metrics
+      format: rows
+      properties:
+        sasl.password: \"a: b#c\"
+        client.id: ~
+    from: oldest
+";
+        assert_eq!(text, expected);
+        assert_eq!(of(&text), text, "writing what was written changes nothing");
+        let without = FILE.replace(", client.id: null", "");
+        let config = super::super::Config::parse(&without).unwrap();
+        assert_eq!(parse(&config.settings).unwrap(), Settings { groups: config.groups.clone(), sinks: config.sinks.clone() });
+        assert_eq!(parse("").unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn any_scalar_is_read_back_as_it_was() {
+        for text in
+            ["", "~", "null", "-", "a b", "x: y", "#", "'", "\"", "\n", "ü", "- x", "1.10", "[", "0x", "@a", "%a", "a@b", "true", "a:"]
+        {
+            let text = format!("groups:\n  labels: {}\n", scalar(text));
+            assert_eq!(of(&text), text);
+        }
+    }
+
+    #[test]
+    fn other_sections_and_mistakes_are_told() {
+        let wrong = |text: &str| parse(text).unwrap_err().iter().map(ToString::to_string).collect::<String>();
+        assert!(wrong("listen: 1").contains("listen"), "{}", wrong("listen: 1"));
+        assert!(wrong("sinks: [{ name: a }]").contains("sinks[0]"));
+        assert!(alone("sinks: []") && alone("") && alone("groups: {}\nsinks: []") && !alone(FILE) && !alone("- a"));
+    }
+
+    #[test]
+    fn what_is_secret_is_not_shown() {
+        let text = of(FILE);
+        let shown = shown(&text);
+        assert!(shown.contains("sasl.password: (hidden)") && !shown.contains("a: b#c"), "{shown}");
+        assert_eq!(shown.lines().count(), text.lines().count());
+        assert_eq!(shown_line("  topic: metrics"), "  topic: metrics");
+        assert_eq!(shown_line("+   \"ssl.key.pem\": x"), "+   \"ssl.key.pem\": (hidden)");
+    }
+}
