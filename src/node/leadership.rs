@@ -249,11 +249,9 @@ impl Handle {
         if to == together.id {
             self.stay(lane);
         } else {
-            match together.peers.ask(to, shard, vec![ASK_STAY]).await {
-                // It knows best whether it may lead.
-                Err(ProposeError::Void(why)) => return Err(ProposeError::Void(why)),
-                // It cannot be reached, or it does not know what this is: whoever leads now decides.
-                Ok(_) | Err(_) => {}
+            // It knows best whether it may lead. If it cannot be reached, or does not know what this is, whoever leads now decides.
+            if let Err(ProposeError::Void(why)) = together.peers.ask(to, shard, vec![ASK_STAY]).await {
+                return Err(ProposeError::Void(why));
             }
         }
         let mut progress = lane.progress.subscribe();
