@@ -14,6 +14,7 @@ mod letters;
 mod loaded;
 mod manual;
 mod partitions;
+mod restarts;
 mod rights;
 mod senders;
 mod settings;
