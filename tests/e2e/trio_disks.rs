@@ -27,7 +27,8 @@ fn led_by(loaded: &Loaded, node: usize) -> Result<Vec<u64>, String> {
 #[track_caller]
 fn wait_for_write(loaded: &Loaded, node: usize, status: u16, words: &str) {
     eventually(Duration::from_secs(30), &format!("{} to answer {status}", NAMES[node]), || {
-        let answer = loaded.trio.nodes[node].write(sender(PAIRS[0], "a", 0).body(now_ms()))?;
+        // Of a group of its own: one that is still taken is in nobody's account.
+        let answer = loaded.trio.nodes[node].write(sender("asked", "a", 0).body(now_ms()))?;
         let text = answer.text();
         if answer.status() == status && text.contains(words) { Ok(()) } else { Err(format!("{} {text}", answer.first)) }
     });
@@ -109,21 +110,18 @@ fn with_two_disks_full_samples_wait_and_cursors_switches_and_members_do_not() {
 }
 
 #[test]
-fn a_slow_disk_holds_nobody_up_and_a_failing_one_ends_its_node_only() {
+fn a_disk_that_gets_slow_and_then_fails_holds_nobody_up_and_ends_its_node_only() {
     if !need(&[Peer::Kafka, Peer::Strace]) {
         return;
     }
     let scratch = Scratch::new("slow-disk");
     let mut loaded = Loaded::up(&scratch, "slow-disk", Shape::default());
-    let slow = loaded.leader_of(PAIRS[0], 0);
-    let pid = loaded.trio.nodes[slow].sluice.process().pid();
+    let failing = loaded.leader_of(PAIRS[0], 0);
+    let pid = loaded.trio.nodes[failing].sluice.process().pid();
     let strace = slow_fsync(pid, &scratch, Duration::from_millis(400));
     let_pass(Duration::from_secs(2));
     loaded.flows(&[0, 1, 2], 1000);
     drop(strace);
-    loaded.wait_well();
-    let failing = loaded.leader_of(PAIRS[1], 0);
-    let pid = loaded.trio.nodes[failing].sluice.process().pid();
     let strace = fail_fsync(pid, &scratch);
     let (status, log) = loaded.trio.nodes[failing].sluice.wait_death(Duration::from_secs(30));
     drop(strace);
