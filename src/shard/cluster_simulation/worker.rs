@@ -27,6 +27,7 @@ use crate::shard::member::State;
 use crate::shard::member::Turn;
 use crate::shard::member::simulation::Record;
 use crate::shard::replica::PeerMessage;
+use crate::shard::snapshot;
 use crate::wire::digest::Digest;
 
 use super::disk::ShardDisk;
@@ -225,6 +226,12 @@ impl Worker {
     fn post(&mut self, messages: Vec<PeerMessage>, host: &Host, stage: &mut Stage) {
         let floor = self.member.replica.floor();
         for message in messages {
+            // Nothing is cut here that a member lacks, but raft-rs goes back too far after late refusals and offers a snapshot. Between nodes it is taken,
+            // or given up after ten seconds; here, at once: then the log goes on.
+            if let Some((to, _)) = snapshot::announced(&message) {
+                self.member.replica.snapshot_ended(to, false);
+                continue;
+            }
             let voted = message.msg_type() == MessageType::MsgRequestVoteResponse && !message.reject;
             let to = message.to as usize - 1;
             stage.send(host.node, to, Mail::Raft { shard: self.shard, floor, message: Box::new(message) });
