@@ -11,6 +11,7 @@
 use prost::Message as _;
 use raft::eraftpb::HardState;
 use raft::eraftpb::MessageType;
+use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::shard::codec::Malformed;
@@ -19,6 +20,7 @@ use crate::shard::codec::Writer;
 use crate::shard::emission::Emission;
 use crate::shard::log::Place;
 use crate::shard::log::Remembered;
+use crate::shard::member::Numbers;
 use crate::shard::member::Op;
 use crate::shard::replica::PeerMessage;
 
@@ -148,6 +150,65 @@ impl Piece {
         }
         from.end()?;
         Ok(Piece { index, next: more.then_some((part, number)), items })
+    }
+}
+
+/// A snapshot as it is given: at which index, what the image holds, and the image.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// The entry after which the image was taken.
+    pub index: u64,
+    /// The last emission and dead letter that the image holds: what came after it the taker will make from the log.
+    pub numbers: Numbers,
+    /// Sealed state.
+    pub image: Arc<Vec<u8>>,
+}
+
+impl Given {
+    /// The piece that begins at a bookmark, of about so many bytes. `scan` reads what the disk has of a part, in order from a number on, for
+    /// as long as it is answered true.
+    pub fn piece<E>(
+        &self,
+        (first, mut number): Bookmark,
+        most: usize,
+        scan: impl Fn(Part, u64, &mut dyn FnMut(u64, &[u8]) -> bool) -> Result<(), E>,
+    ) -> Result<Piece, E> {
+        let (index, mut items, mut bytes) = (self.index, Vec::new(), 0);
+        for part in Part::ALL.into_iter().filter(|part| *part >= first) {
+            let last = match part {
+                Part::Image => {
+                    let rest = self.image.get(number as usize..).unwrap_or_default();
+                    let chunk = &rest[..rest.len().min(most)];
+                    items.push((part, number, chunk.to_vec()));
+                    if chunk.len() < rest.len() {
+                        return Ok(Piece { index, next: Some((part, number + chunk.len() as u64)), items });
+                    }
+                    (bytes, number) = (chunk.len(), 0);
+                    continue;
+                }
+                Part::LogLeader | Part::LogStandby => index,
+                Part::Emission => self.numbers.emission,
+                Part::Dead => self.numbers.dead,
+            };
+            let mut next = None;
+            scan(part, number, &mut |number, value| {
+                if number > last {
+                    return false;
+                }
+                if bytes >= most {
+                    next = Some((part, number));
+                    return false;
+                }
+                bytes += value.len() + 16;
+                items.push((part, number, value.to_vec()));
+                true
+            })?;
+            if next.is_some() {
+                return Ok(Piece { index, next, items });
+            }
+            number = 0;
+        }
+        Ok(Piece { index, next: None, items })
     }
 }
 

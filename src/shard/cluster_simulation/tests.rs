@@ -54,6 +54,7 @@ impl Sum {
         self.all.promised += outcome.promised;
         self.all.crashes += outcome.crashes;
         self.all.terms += outcome.terms;
+        self.all.snapshots += outcome.snapshots;
         self.all.lasted += outcome.lasted;
         if self.played.is_multiple_of(100) {
             println!("{} seeds played", self.played);
@@ -95,9 +96,9 @@ fn cluster_simulation_keeps_all_promises() {
     if let Some((seed, broken)) = broken {
         panic!("seed {seed}: {broken}\nIts history: scripts/simulate --seed {seed}");
     }
-    let Outcome { entries, rows, promised, crashes, terms, lasted, .. } = all;
+    let Outcome { entries, rows, promised, crashes, terms, snapshots, lasted, .. } = all;
     println!(
-        "{seeds} seeds, {} simulated hours: {crashes} crashes, {terms} terms with a leader, {entries} entries, {promised} requests answered 2xx, {rows} \
+        "{seeds} seeds, {} simulated hours: {crashes} crashes, {terms} terms with a leader, {snapshots} snapshots, {entries} entries, {promised} requests answered 2xx, {rows} \
          rows; {flawed} seeds with a flaw",
         lasted / 3_600_000
     );
