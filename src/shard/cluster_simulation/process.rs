@@ -211,6 +211,8 @@ impl Node {
     pub fn mail(&mut self, mail: Mail, stage: &mut Stage) {
         let (host, Some(process)) = (&self.host, &mut self.process) else { return };
         let shard = match mail {
+            // Nodes know each other by their certificates.
+            Mail::Raft { message, .. } if message.to != host.id => return,
             Mail::Raft { shard, floor, message } => {
                 process.worker(shard).mail.raft.push((floor, *message));
                 shard
@@ -230,7 +232,7 @@ impl Node {
                 stage.send_to(host.node, back.id, Mail::Fetched { shard, answer, back });
                 shard
             }
-            Mail::Fetched { back, .. } if back.boot != host.boot => return,
+            Mail::Fetched { back, .. } if (back.id, back.boot) != (host.id, host.boot) => return,
             Mail::Fetched { shard, answer, back } => {
                 process.worker(shard).piece_arrived(back.number, answer);
                 shard

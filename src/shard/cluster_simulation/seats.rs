@@ -23,6 +23,7 @@ use crate::shard::members::Node;
 use crate::shard::members::Nodes;
 use crate::shard::members::Role;
 use crate::shard::members::Step;
+use crate::shard::members::meanwhile;
 use crate::shard::members::next_step;
 
 /// What an operator wants changed: ids.
@@ -53,12 +54,15 @@ impl Process {
         }
         let replica = &mut self.workers[shard].member.replica;
         let (seats, begins) = (replica.seats(), replica.known().truncated.index);
-        let step = next_step(host.id, &seats, &nodes, |id| stage.has(Bug::VoteTooSoon) || replica.keeps_up(id));
-        let step = step.filter(|step| !waits_for_the_rest || matches!(step, Step::Change(Change::Learner(_))));
+        let step = if waits_for_the_rest {
+            meanwhile(host.id, &seats, &nodes)
+        } else {
+            next_step(host.id, &seats, &nodes, |id| stage.has(Bug::VoteTooSoon) || replica.keeps_up(id))
+        };
         let done = match step {
             None => return,
             Some(Step::Change(change)) => replica.propose_seat(change),
-            Some(Step::HandOver) => replica.hand_over(|_| true),
+            Some(Step::HandOver) => replica.hand_over(|id| nodes.stays(id)),
         };
         if done {
             stage.say(|| format!("n{} s{shard}: {step:?}, of {seats:?}", host.node));

@@ -14,6 +14,7 @@ use super::process::limits;
 use super::shape::PATIENT;
 use super::shape::Theme;
 use super::stage::Mail;
+use super::stage::Moment;
 use super::stage::Stage;
 use super::stage::Taker;
 use super::worker::Worker;
@@ -49,7 +50,7 @@ pub struct Taking {
 
 impl Worker {
     /// A member asks for a piece, or says that it has all.
-    pub(super) fn fetched(&mut self, host: &Host, stage: &Stage, from: u64, request: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn fetched(&mut self, host: &Host, stage: &mut Stage, from: u64, request: &[u8]) -> Option<Vec<u8>> {
         let now = self.mono(host, stage);
         let outgoing = self.outgoing.get_mut(&from)?;
         match Request::decode(request).ok()? {
@@ -59,6 +60,7 @@ impl Worker {
             }
             Request::Piece(index, bookmark) if index == outgoing.given.index => {
                 outgoing.asked = now;
+                stage.strikes(host.node, Moment::AfterPiece);
                 let disk = host.disk.borrow();
                 let scan = |part, number, take: &mut dyn FnMut(u64, &[u8]) -> bool| {
                     let left_out = stage.has(Bug::SnapshotWithoutLog) && part != Part::Image;
@@ -147,6 +149,7 @@ impl Worker {
             Ok(ops) => {
                 taking.staged = true;
                 ops.into_iter().for_each(|op| self.write(op, stage, jobs));
+                stage.strikes(host.node, Moment::AfterPiece);
             }
             Err(why) => {
                 stage.say(|| format!("n{} cannot take a snapshot of shard {}: {why}", host.node, self.shard.0));

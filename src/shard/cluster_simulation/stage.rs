@@ -130,6 +130,8 @@ pub enum Moment {
     AfterApply,
     /// The commit is on its way to Kafka.
     AfterCommit,
+    /// A piece of a snapshot was read, or written.
+    AfterPiece,
 }
 
 /// The node on which members of this id are, or were.
@@ -224,6 +226,7 @@ impl Stage {
             Moment::AfterVote if self.shape.theme == Theme::Votes => 3,
             Moment::AfterVote => self.shape.strike / 40,
             Moment::AfterCommit => self.shape.strike / 20,
+            Moment::AfterPiece => self.shape.strike / 100,
             _ => self.shape.strike,
         };
         if self.healed || self.shape.strike == 0 || !self.one_in(many) {
