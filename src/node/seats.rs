@@ -35,7 +35,7 @@ impl Worker {
         if let State::Control(state) = &self.member.state {
             let mut rest = self.shared.lanes.iter().filter(|lane| lane.shard != ShardId::CONTROL);
             waits_for_the_rest = state.nodes != *nodes || !rest.all(|lane| lock(&lane.views).seats.follow(&nodes));
-            if !waits_for_the_rest && seats.follow(&nodes) && !nodes.is_settled() {
+            if !waits_for_the_rest && seats.voters.contains(&together.id) && seats.follow(&nodes) && !nodes.is_settled() {
                 let at = self.at(crate::clock::now());
                 let settled = crate::shard::entry::Entry::Command(Command::Nodes(nodes.settled()));
                 let _ = self.member.propose(at, &settled); // not taken: the next round says it again

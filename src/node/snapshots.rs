@@ -176,17 +176,29 @@ impl Worker {
     }
 
     /// This member lacks what the leader's log no longer has.
-    pub(super) fn offered(&mut self, message: &PeerMessage) {
-        let Some(together) = &self.shared.together else { return };
+    pub(super) fn offered(&mut self, message: &PeerMessage) -> Result<(), String> {
+        let Some(together) = &self.shared.together else { return Ok(()) };
         let replica = &self.member.replica;
-        let Some(intake) = Intake::begin(message, together.id, &replica.hard_state(), replica.last().index) else { return };
+        let Some(intake) = Intake::begin(message, together.id, &replica.hard_state(), replica.last().index) else { return Ok(()) };
+        if replica.has(intake.place()) {
+            return Ok(()); // the message was late
+        }
         if self.taking.as_ref().is_some_and(|taking| (taking.intake.from, taking.intake.index()) == (intake.from, intake.index())) {
-            return;
+            return Ok(());
         }
         let (shard, index) = (self.lane.shard.0, intake.index());
         tracing::info!(shard, index, from = format!("{:016x}", intake.from), "a snapshot is taken: the leader's log begins later");
-        let staged = self.taking.as_ref().is_some_and(|taking| taking.staged);
-        self.taking = Some(Taking { intake, asking: false, again: clock::now(), staged, bytes: 0 });
+        self.give_up_taking()?;
+        self.taking = Some(Taking { intake, asking: false, again: clock::now(), staged: false, bytes: 0 });
+        Ok(())
+    }
+
+    /// The member goes on with its own log. What was staged of a snapshot goes at once: another one may end earlier.
+    fn give_up_taking(&mut self) -> Result<(), String> {
+        match self.taking.take().filter(|taking| taking.staged) {
+            Some(taking) => self.carry_out(Turn { ops: vec![Op::Unstage(taking.intake.own_end())], ..Turn::default() }),
+            None => Ok(()),
+        }
     }
 
     /// An answer to what was asked for.
@@ -214,6 +226,10 @@ impl Worker {
 
     /// Asks for the next piece; once all is there and nothing of the member's own is on its way to the disk, it goes on from the snapshot.
     pub(super) fn take_snapshot(&mut self, now: Instant) -> Result<(), String> {
+        if self.taking.as_ref().is_some_and(|taking| self.member.replica.has(taking.intake.place())) {
+            // The log has come that far by itself, and what it has beyond may have been acknowledged: to go back to the image would take it away.
+            return self.give_up_taking();
+        }
         let Some(taking) = self.taking.as_mut().filter(|taking| !taking.asking && taking.again <= now) else { return Ok(()) };
         let Some(together) = &self.shared.together else { return Ok(()) };
         if let Some(request) = taking.intake.wants() {

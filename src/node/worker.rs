@@ -198,7 +198,7 @@ impl Worker {
         self.mind_disk(now);
         for (floor, message) in mail.messages {
             self.member.replica.learn_floor(floor);
-            self.offered(&message);
+            self.offered(&message)?;
             self.member.replica.step(message);
         }
         mail.unreachable.into_iter().for_each(|peer| self.member.replica.unreachable(peer));
@@ -415,7 +415,10 @@ impl Worker {
                 self.keeper.image_taken(image.index);
                 self.lane.image_taken(image.index, &image.sealed);
             }
-            Op::Members(members) => batch.members(shard, &members),
+            Op::Members(members, hard) => {
+                batch.members(shard, &members);
+                batch.hard_state(shard, hard.term, hard.vote, hard.commit);
+            }
             Op::Free(free) => {
                 batch.cut(shard, free.truncated.index, free.truncated.term);
                 batch.delete(Family::LogStandby, shard, 0, free.standby_below);
@@ -589,6 +592,6 @@ fn op_bytes(op: &Op) -> usize {
         Op::Resent(numbers) => numbers.len() * 48 + 128,
         Op::Stage(_, _, value) => value.len() + 64,
         Op::Install(install) => install.image.len() + install.entries.iter().map(|(_, _, value)| value.len() + 64).sum::<usize>() + 512,
-        Op::Copy(_) | Op::Members(_) | Op::Free(_) | Op::Staged(_) | Op::Unstage(_) => 128,
+        Op::Copy(_) | Op::Members(..) | Op::Free(_) | Op::Staged(_) | Op::Unstage(_) => 128,
     }
 }

@@ -160,6 +160,7 @@ fn without_seat(seats: &Seats, nodes: &Nodes) -> Option<u64> {
 /// has gone from the others, so it would wait for ever.
 pub fn meanwhile(own: u64, seats: &Seats, nodes: &Nodes) -> Option<Step> {
     match without_seat(seats, nodes) {
+        _ if !seats.voters.contains(&own) => Some(Step::HandOver),
         Some(id) => Some(Step::Change(Change::Learner(id))),
         None => (!nodes.stays(own)).then_some(Step::HandOver),
     }
@@ -167,6 +168,10 @@ pub fn meanwhile(own: u64, seats: &Seats, nodes: &Nodes) -> Option<Step> {
 
 /// The next step towards `nodes`, for the leader `own` of a shard with these seats. `None`: nothing to do, or not yet.
 pub fn next_step(own: u64, seats: &Seats, nodes: &Nodes, keeps_up: impl Fn(u64) -> bool) -> Option<Step> {
+    if !seats.voters.contains(&own) {
+        // Its predecessor proposed that it goes, it was elected, and then that was committed. Raft takes no proposal of such a leader, and does not end it.
+        return Some(Step::HandOver);
+    }
     if let Some(id) = without_seat(seats, nodes) {
         return Some(Step::Change(Change::Learner(id)));
     }
@@ -236,6 +241,10 @@ mod tests {
         let goal = nodes(&[(1, Role::Leaving), (2, Role::Member), (3, Role::Member)]);
         assert_eq!(walk(1, seats.clone(), &goal, &[]).0, [Step::HandOver]);
         assert_eq!(walk(2, seats, &goal, &[]).0, [Step::Change(Remove(1))]);
+        // It was elected while its own removal was on its way.
+        let others = Seats { voters: vec![2, 3], learners: vec![] };
+        assert_eq!(walk(1, others.clone(), &goal, &[]).0, [Step::HandOver]);
+        assert_eq!(meanwhile(1, &others, &goal), Some(Step::HandOver));
     }
 
     #[test]

@@ -38,6 +38,7 @@ use crate::shard::log::Place;
 use crate::shard::log::Remembered;
 use crate::shard::members::Change;
 use crate::shard::members::Seats;
+use crate::shard::snapshot;
 
 /// What members of a group say to each other. Only its bytes leave a node.
 pub type PeerMessage = Message;
@@ -219,9 +220,9 @@ impl<D: Disk> Replica<D> {
 
     /// A peer says something.
     pub fn step(&mut self, message: Message) {
-        // A snapshot is not Raft's to take: the member begins anew with it (`snapshot`). Errors are of peers that are not members (any more), and
-        // of proposals: nothing to do about them.
-        if message.msg_type() != MessageType::MsgSnapshot {
+        // A snapshot is not Raft's to take: the member begins anew with it (`snapshot`). One that is not needed Raft answers, so that the leader
+        // goes on with the log. Errors are of peers that are not members (any more), and of proposals: nothing to do about them.
+        if message.msg_type() != MessageType::MsgSnapshot || snapshot::place(&message).is_some_and(|place| self.has(place)) {
             let _ = self.node.step(message);
         }
         self.pin_election_timeout();
@@ -375,6 +376,11 @@ impl<D: Disk> Replica<D> {
     pub fn snapshot_ended(&mut self, peer: u64, taken: bool) {
         let status = if taken { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
         self.node.report_snapshot(peer, status);
+    }
+
+    /// Whether the log here has, or had, this entry: no snapshot that ends with it is needed.
+    pub fn has(&self, place: Place) -> bool {
+        place.index <= self.hard_state().commit || self.known().term(place.index) == Some(place.term)
     }
 
     /// Who takes part, as far as applied here.

@@ -142,7 +142,21 @@ impl Node {
         let shards = (0..=stage.shape.data_shards).map(ShardId);
         let disk = Rc::new(RefCell::new(NodeDisk::fresh(shards, &voters)));
         let (offset, drift) = (stage.random.i64(-900..=900), stage.random.i64(-300..=300));
-        Node { host: Host { node, id: stage.ids[node], begun: node < stage.shape.founders, boot: 0, disk, offset, drift, paused: 0, slow: 0, full: 0 }, process: None }
+        Node {
+            host: Host {
+                node,
+                id: stage.ids[node],
+                begun: node < stage.shape.founders,
+                boot: 0,
+                disk,
+                offset,
+                drift,
+                paused: 0,
+                slow: 0,
+                full: 0,
+            },
+            process: None,
+        }
     }
 
     /// A process starts from what the disk has.

@@ -46,7 +46,8 @@ impl Process {
         }
         let follow = |worker: &super::worker::Worker| worker.member.replica.seats().follow(&nodes);
         let waits_for_the_rest = shard == 0 && !self.workers[1..].iter().all(follow);
-        if shard == 0 && !waits_for_the_rest && follow(&self.workers[0]) && !nodes.is_settled() {
+        let seated = self.workers[shard].member.replica.seats().voters.contains(&host.id);
+        if shard == 0 && !waits_for_the_rest && seated && follow(&self.workers[0]) && !nodes.is_settled() {
             let worker = &mut self.workers[0];
             let at = worker.at(host, stage);
             let _ = worker.member.propose(at, &Entry::Command(Command::Nodes(nodes.settled())));
@@ -193,7 +194,8 @@ impl World {
             let ends = self.nodes[node_of(id)].host.disk.borrow().shard(shard).known.last_index;
             if ends < begins {
                 let shard = shard.0;
-                self.stage.broken(format!("shard {shard}: member {id} gets a vote, and ends at {ends}, before the log begins, after {begins}"));
+                self.stage
+                    .broken(format!("shard {shard}: member {id} gets a vote, and ends at {ends}, before the log begins, after {begins}"));
             }
         }
     }

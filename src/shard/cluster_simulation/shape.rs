@@ -56,6 +56,8 @@ pub struct Shape {
     pub away: u32,
     /// Bytes of a piece of a snapshot, about.
     pub piece: usize,
+    /// How long it takes at most to write one, ms.
+    pub slow_piece: i64,
 }
 
 impl Shape {
@@ -89,6 +91,7 @@ impl Shape {
             waiting: if random.u8(..6) == 0 { 240 } else { 64 << 20 },
             away: if random.bool() { random.u32(15..100) } else { PATIENT },
             piece: random.usize(200..3_000),
+            slow_piece: if random.bool() { random.i64(1..2_500) } else { 0 },
         }
     }
 }

@@ -91,9 +91,6 @@ impl Worker {
             match disk.shard(self.shard).image.as_ref().filter(|_| disk.shard(self.shard).image_index == index) {
                 Some(sealed) => {
                     stage.say(|| format!("n{} gives member {to} a snapshot of shard {} at {index}", host.node, self.shard.0));
-                    if stage.shape.away == PATIENT && stage.shape.theme != Theme::Seats && !stage.ledger.pressed {
-                        stage.broken(format!("shard {}: member {to} needs a snapshot, and was not away", self.shard.0));
-                    }
                     let given = Given { index, image: Arc::new(sealed.clone()), numbers: self.member.at_image() };
                     self.outgoing.insert(to, Outgoing { given, asked: now });
                 }
@@ -125,15 +122,27 @@ impl Worker {
     }
 
     /// This member lacks what the leader's log no longer has.
-    pub(super) fn offered(&mut self, message: &PeerMessage, host: &Host, stage: &Stage) {
+    pub(super) fn offered(&mut self, message: &PeerMessage, host: &Host, stage: &mut Stage, jobs: &mut Vec<Job>) {
         let replica = &self.member.replica;
         let Some(intake) = Intake::begin(message, host.id, &replica.hard_state(), replica.last().index) else { return };
+        if replica.has(intake.place()) {
+            return;
+        }
         if self.taking.as_ref().is_some_and(|taking| (taking.intake.from, taking.intake.index()) == (intake.from, intake.index())) {
             return;
         }
         stage.say(|| format!("n{} takes a snapshot of shard {} at {}", host.node, self.shard.0, intake.index()));
-        let staged = self.taking.as_ref().is_some_and(|taking| taking.staged);
-        self.taking = Some(Taking { intake, asking: false, again: self.mono(host, stage), staged });
+        if stage.shape.away == PATIENT && stage.shape.theme != Theme::Seats && !stage.ledger.pressed {
+            stage.broken(format!("shard {}: n{} needs a snapshot, and was not away", self.shard.0, host.node));
+        }
+        self.give_up_taking(stage, jobs);
+        self.taking = Some(Taking { intake, asking: false, again: self.mono(host, stage), staged: false });
+    }
+
+    fn give_up_taking(&mut self, stage: &mut Stage, jobs: &mut Vec<Job>) {
+        if let Some(taking) = self.taking.take().filter(|taking| taking.staged) {
+            self.write(Op::Unstage(taking.intake.own_end()), stage, jobs);
+        }
     }
 
     /// An answer to what was asked for.
@@ -148,6 +157,9 @@ impl Worker {
         match taking.intake.take(&bytes) {
             Ok(ops) => {
                 taking.staged = true;
+                if stage.shape.slow_piece > 0 {
+                    taking.again = now + stage.random.i64(0..stage.shape.slow_piece);
+                }
                 ops.into_iter().for_each(|op| self.write(op, stage, jobs));
                 stage.strikes(host.node, Moment::AfterPiece);
             }
@@ -163,8 +175,12 @@ impl Worker {
         let now = self.mono(host, stage);
         let late: Vec<u64> = self.asked.1.iter().filter(|(_, asked)| now - **asked >= PATIENCE).map(|(number, _)| *number).collect();
         late.into_iter().for_each(|number| self.piece_arrived(number, None));
+        if self.taking.as_ref().is_some_and(|taking| self.member.replica.has(taking.intake.place())) {
+            return self.give_up_taking(stage, jobs);
+        }
         let Some(taking) = self.taking.as_mut().filter(|taking| !taking.asking && taking.again <= now) else { return };
-        let early = |request: &Request| stage.has(Bug::InstalledEarly) && matches!(request, Request::Piece(_, (part, _)) if *part != Part::Image);
+        let early =
+            |request: &Request| stage.has(Bug::InstalledEarly) && matches!(request, Request::Piece(_, (part, _)) if *part != Part::Image);
         if let Some(request) = taking.intake.wants().filter(|request| !early(request)) {
             taking.asking = true;
             let from = taking.intake.from;

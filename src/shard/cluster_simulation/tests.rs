@@ -105,6 +105,7 @@ fn cluster_simulation_keeps_all_promises() {
     // Otherwise it proves little.
     let each = |count: usize, least: usize| count >= least * seeds as usize || seeds < 50;
     assert!(each(entries, 200) && each(promised, 100) && each(rows, 200) && each(crashes, 5) && each(terms, 10));
+    assert!(2 * snapshots as u64 > seeds || seeds < 50, "{snapshots} snapshots");
     assert!(flawed * 100 <= seeds.max(100), "more than one seed in a hundred has a flaw");
 }
 
@@ -161,7 +162,32 @@ fn a_log_that_is_cut_before_a_waiting_sample_is_judged_is_found() {
 
 #[test]
 fn a_log_that_is_cut_before_all_have_it_is_found() {
-    found(Bug::CutForgetsOthers, &["has applied up to", "unavailable"]);
+    found(Bug::CutForgetsOthers, &["and was not away"]);
+}
+
+#[test]
+fn a_snapshot_without_the_undelivered_log_is_found() {
+    found(Bug::SnapshotWithoutLog, &["is gone before", "its cursor at"]);
+}
+
+#[test]
+fn a_snapshot_that_is_installed_before_the_last_piece_is_found() {
+    found(Bug::InstalledEarly, &["is gone before", "its cursor at"]);
+}
+
+#[test]
+fn a_snapshot_cut_short_that_counts_as_the_members_own_log_is_found() {
+    found(Bug::StagedKept, &["does not start", "is another one", "out of range"]);
+}
+
+#[test]
+fn a_wiped_node_under_its_old_id_is_found() {
+    found(Bug::OldId, &["out of range", "two leaders", "in no log", "is another one"]);
+}
+
+#[test]
+fn a_vote_for_a_member_that_lacks_the_log_is_found() {
+    found(Bug::VoteTooSoon, &["gets a vote"]);
 }
 
 #[test]

@@ -138,7 +138,7 @@ impl Worker {
         }
         for (floor, message) in mail.raft {
             self.member.replica.learn_floor(floor);
-            self.offered(&message, host, stage);
+            self.offered(&message, host, stage, jobs);
             self.member.replica.step(message);
         }
         mail.taken.into_iter().for_each(|peer| self.given(peer));

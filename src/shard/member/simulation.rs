@@ -44,7 +44,7 @@ pub(crate) enum Record {
     Emission(Emission),
     Copy(u64),
     Image(u64, Vec<u8>, HardState),
-    Members(Vec<u8>),
+    Members(Vec<u8>, HardState),
     Free(Free),
     Staged(u64),
     Stage(Part, u64, Vec<u8>),
@@ -63,7 +63,7 @@ impl Record {
             Op::Emission(emission) => Record::Emission((*emission).clone()),
             Op::Copy(index) => Record::Copy(index),
             Op::Image(image) => Record::Image(image.index, image.sealed, image.hard_state),
-            Op::Members(members) => Record::Members(members),
+            Op::Members(members, hard) => Record::Members(members, hard),
             Op::Free(free) => Record::Free(free),
             Op::Staged(own_end) => Record::Staged(own_end),
             Op::Stage(part, number, value) => Record::Stage(part, number, value),
@@ -106,7 +106,7 @@ impl Contents {
             Record::Image(index, sealed, hard) => {
                 (self.image_index, self.image, self.known.hard_state) = (index, Some(sealed), hard);
             }
-            Record::Members(members) => self.known.members = decoded(&members),
+            Record::Members(members, hard) => (self.known.members, self.known.hard_state) = (decoded(&members), hard),
             Record::Free(free) => {
                 self.known.truncated = free.truncated;
                 self.leader = self.leader.split_off(&free.leader_below);
