@@ -30,6 +30,7 @@ kafka         command:mvn                      maven                      maven
 prometheus    command:prometheus               prometheus                 golang-github-prometheus
 node-exporter command:prometheus-node-exporter|command:node_exporter prometheus-node-exporter node-exporter
 vmagent       command:vmagent                  victoria-metrics         victoria-metrics
+haproxy       command:haproxy                  haproxy                  haproxy
 kcat          command:kcat                     kcat                       kcat
 jq            command:jq                       jq                         jq
 python3       command:python3                  python3                    python3

@@ -5,6 +5,8 @@
 
 pub mod answer;
 pub mod backup;
+pub mod bundle;
+pub mod checkup;
 pub mod cluster;
 pub mod deps;
 pub mod doctor;
@@ -14,6 +16,7 @@ pub mod settings;
 pub mod sinks;
 pub mod status;
 pub mod tokens;
+pub mod upgrade;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,6 +104,11 @@ impl Api {
         Api { deps: Arc::new(deps) }
     }
 
+    /// What another node is told when it asks for this one's part of a bundle. Keeps nothing alive.
+    pub fn itself(&self) -> bundle::Itself {
+        bundle::itself(Arc::downgrade(&self.deps))
+    }
+
     /// Answers one request. Over-bound connections are answered too: they may be an operator's who wants to know why.
     pub async fn answer(&self, request: Request, peer: Peer) -> Response {
         let (head, mut incoming) = request.into_parts();
@@ -176,6 +184,10 @@ impl Api {
             },
             Route::Cluster => json(ok, &cluster::show(deps)?),
             Route::Backup(name) => json(ok, &backup::make(deps, &name).await?),
+            Route::Doctor => json(ok, &checkup::checkup(deps, now)),
+            Route::Upgrade => json(ok, &upgrade::show(deps)?),
+            Route::Finalize => json(ok, &upgrade::finalize(deps, &call.who).await?),
+            Route::Debug => json(ok, &bundle::bundle(deps, now).await),
             Route::Init => json(ok, &cluster::init(deps).await?),
             Route::Drain(drained) => json(ok, &cluster::drain(deps, drained)?),
             Route::Transfer => json(ok, &cluster::transfer(deps, &call.body).await?),

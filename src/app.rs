@@ -14,6 +14,7 @@ mod metrics;
 mod pins;
 pub mod recover;
 mod reload;
+mod removal;
 mod replay;
 mod running;
 mod seats;
@@ -21,12 +22,14 @@ mod senders;
 mod settings;
 mod sinks;
 mod translate;
+mod upgrade;
 
 use std::path::Path;
 
 use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
+use tokio::sync::watch;
 
 use crate::app::running::Running;
 use crate::config::Config;
@@ -40,6 +43,8 @@ pub enum Fault {
     Start(String),
     /// It ran and could not go on.
     Ended(String),
+    /// It was told to end before it had begun: it waited for others.
+    Quit,
 }
 
 impl std::fmt::Display for Fault {
@@ -56,6 +61,7 @@ impl std::fmt::Display for Fault {
             }
             Fault::Start(reason) => write!(out, "cannot start: {reason}"),
             Fault::Ended(reason) => write!(out, "{reason}"),
+            Fault::Quit => write!(out, "it was told to end while it waited for the other nodes"),
         }
     }
 }
@@ -67,9 +73,21 @@ pub fn run(path: &Path) -> Result<(), Fault> {
     keep_memory();
     let runtime = runtime()?;
     runtime.block_on(async {
-        let signals = Signals::new()?;
-        let running = Running::start(running::Plan { config, file: Some(path.to_owned()), dev: None }).await?;
-        until_the_end(running, signals).await
+        let mut signals = Signals::new()?;
+        let (tell, quit) = watch::channel(false);
+        let mut starting = std::pin::pin!(Running::start(running::Plan { config, file: Some(path.to_owned()), dev: None, quit }));
+        let started = loop {
+            tokio::select! {
+                started = starting.as_mut() => break started,
+                _ = signals.terminate.recv() => drop(tell.send_replace(true)),
+                _ = signals.interrupt.recv() => drop(tell.send_replace(true)),
+            }
+        };
+        match started {
+            Ok(running) => until_the_end(running, signals, *tell.borrow()).await,
+            Err(Fault::Quit) => Ok(()),
+            Err(fault) => Err(fault),
+        }
     })
 }
 
@@ -86,8 +104,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
     built.map_err(|error| Fault::Start(format!("the runtime: {error}")))
 }
 
-/// Signals that are ours to answer. Made before anything starts: one that comes during the start is answered when it is done, where
-/// the system's own answer would be to end the process at once.
+/// Signals that are ours to answer. Made before anything starts: one that comes during the start is answered when it is done, or at once by a node
+/// that waits for others, where the system's own answer would be to end the process in the middle of things.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -101,11 +119,14 @@ impl Signals {
     }
 }
 
-/// Waits for a signal or a fault, then stops everything in order.
-async fn until_the_end(running: Running, signals: Signals) -> Result<(), Fault> {
+/// Waits for a signal (unless one came already) or a fault, then stops everything in order.
+async fn until_the_end(running: Running, signals: Signals, told: bool) -> Result<(), Fault> {
     let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     let mut fatal = running.fatal();
     let fault = loop {
+        if told {
+            break None;
+        }
         tokio::select! {
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => break None,

@@ -5,6 +5,7 @@
 //!
 //! Exit codes: 0 done; 1 it failed (the reason is on standard error); 2 the command or the configuration is wrong; 3 no answer from the node.
 
+mod archive;
 mod backup;
 pub mod bench;
 mod client;
@@ -229,7 +230,7 @@ impl From<app::Fault> for Failure {
     fn from(fault: app::Fault) -> Failure {
         match fault {
             app::Fault::Config(_) => Failure::Wrong(fault.to_string()),
-            app::Fault::Start(_) | app::Fault::Ended(_) => Failure::Failed(fault.to_string()),
+            app::Fault::Start(_) | app::Fault::Ended(_) | app::Fault::Quit => Failure::Failed(fault.to_string()),
         }
     }
 }
@@ -292,5 +293,39 @@ mod tests {
             command.get_subcommands().for_each(visit);
         }
         visit(&Arguments::command());
+    }
+
+    /// Commands in the blocks of a page, with a host before them or not, without comments, redirections and what follows a pipe.
+    fn commands(page: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        for block in page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            for line in block.replace("\\\n", " ").lines() {
+                let line = line.split_once("$ ").map_or(line, |(host, rest)| if host.contains(' ') { line } else { rest });
+                let line = line.split(" #").next().unwrap_or(line);
+                let each =
+                    line.split(" > ").take(1).flat_map(|line| line.split(['|', ';'])).flat_map(|part| part.split("&&")).map(str::trim);
+                found.extend(each.filter(|command| command.starts_with("sluice ")).map(str::to_owned));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_command_in_the_pages_is_one() {
+        let mut seen = 0;
+        let pages = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")).unwrap().map(|entry| entry.unwrap().path());
+        for page in pages
+            .chain([concat!(env!("CARGO_MANIFEST_DIR"), "/README.md").into()])
+            .filter(|page| page.extension().is_some_and(|end| end == "md"))
+        {
+            for command in commands(&std::fs::read_to_string(&page).unwrap()) {
+                let words = command.split_whitespace().map(|word| word.trim_matches(['"', '\'']));
+                if let Err(error) = Arguments::try_parse_from(words) {
+                    assert!(!error.use_stderr(), "{}: {command}\n{error}", page.display());
+                }
+                seen += 1;
+            }
+        }
+        assert!(seen > 30, "only {seen} commands were found");
     }
 }

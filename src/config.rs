@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod groups;
 pub mod limits;
 pub mod read;
+pub mod redact;
 pub mod settings;
 pub mod sinks;
 pub mod tls;

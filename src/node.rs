@@ -17,6 +17,7 @@ mod mailbox;
 pub mod measure;
 pub mod offer;
 pub mod peers;
+mod room;
 mod seats;
 pub mod settings;
 mod shared;
@@ -63,6 +64,8 @@ use crate::shard::emission::Emission;
 use crate::shard::entry;
 use crate::shard::entry::Entry;
 use crate::shard::entry::Samples;
+use crate::shard::level::FIRST;
+use crate::shard::level::Levels;
 use crate::shard::settings::Settings;
 use crate::shard::tokens::Tokens;
 use crate::store::Family;
@@ -320,6 +323,12 @@ impl Handle {
         self.shared.lane(ShardId::CONTROL).map(|lane| Arc::clone(&lock(&lane.views).cluster_settings)).unwrap_or_default()
     }
 
+    /// The cluster's feature level, as far as this node has applied the control shard, and what this program knows.
+    pub fn levels(&self) -> (u64, Levels) {
+        let level = self.shared.lane(ShardId::CONTROL).map_or(0, |lane| lock(&lane.views).level);
+        (level.max(FIRST), self.shared.settings.levels)
+    }
+
     /// Who may ask, as far as this node has applied the control shard.
     pub fn tokens(&self) -> Arc<Tokens> {
         self.shared.lane(ShardId::CONTROL).map(|lane| Arc::clone(&lock(&lane.views).tokens)).unwrap_or_default()
@@ -364,6 +373,12 @@ impl Handle {
     /// Why the node must end, if it must.
     pub fn fatal(&self) -> Option<String> {
         self.shared.fatal.reason().map(str::to_owned)
+    }
+
+    /// Free bytes of the disk, and below how many no samples are taken.
+    pub fn space(&self) -> (u64, u64) {
+        let space = &self.shared.space;
+        (space.free.load(Ordering::Relaxed), space.reserve.load(Ordering::Relaxed))
     }
 
     /// Figures for `/metrics`, a second old at most.

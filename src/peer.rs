@@ -101,7 +101,12 @@ pub struct Common {
     charter: watch::Sender<Option<Charter>>,
     budget: Budget,
     initiating: tokio::sync::Mutex<()>,
+    /// What this node says of itself to another one that collects it for a person.
+    itself: OnceLock<Itself>,
 }
+
+/// Files as JSON; whoever asks reads them.
+type Itself = Arc<dyn Fn() -> Vec<u8> + Send + Sync>;
 
 /// The running connections of a node.
 pub struct Peering {
@@ -139,6 +144,7 @@ impl Peering {
             charter: watch::Sender::new(charter),
             budget: Budget::new(HELD_BYTES),
             initiating: tokio::sync::Mutex::default(),
+            itself: OnceLock::new(),
         });
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -256,6 +262,29 @@ impl Common {
         }
     }
 
+    /// What other nodes are told that ask for it.
+    pub fn tell_of_itself(&self, itself: Itself) {
+        let _ = self.itself.set(itself);
+    }
+
+    /// What each of the others says of itself: its name, and its answer or why there is none.
+    pub async fn of_others(&self) -> Vec<(String, Result<Vec<u8>, String>)> {
+        let mut all = Vec::new();
+        for link in &self.links {
+            let said = match link.ask(self, "/itself", Bytes::new(), OFFER).await {
+                Ok(Some((StatusCode::OK, said))) => Ok(said.into()),
+                Ok(Some((status, why))) => Err(format!("{status}: {}", String::from_utf8_lossy(&why))),
+                Ok(None) => Err(format!("no answer within {} s", OFFER.as_secs())),
+                Err(()) => Err(match link.sight() {
+                    Sight::Unreachable(why) => why,
+                    Sight::Greeted { .. } => "no connection".to_owned(),
+                }),
+            };
+            all.push((link.member.name.clone(), said));
+        }
+        all
+    }
+
     /// The cluster's id, 32 hexadecimal digits.
     pub fn cluster(&self) -> Option<String> {
         self.charter.borrow().as_ref().map(|charter| charter.cluster.clone())
@@ -310,6 +339,7 @@ impl Common {
 
     /// What this node says of itself.
     pub fn hello(&self) -> Hello {
+        let space = self.node.get().map(Handle::space);
         Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.secrets.card.node.clone(),
@@ -320,10 +350,24 @@ impl Common {
             running: self.node.get().is_some(),
             draining: self.node.get().is_some_and(Handle::stands_aside),
             aside: self.node.get().and_then(Handle::aside).map(str::to_owned),
+            free_bytes: space.map(|(free, _)| free),
+            reserve_bytes: space.map(|(_, reserve)| reserve),
+            levels: self.node.get().map(|node| node.levels().1).map(|levels| (levels.oldest, levels.newest)),
+            you_are: None,
+            disk_full: self.node.get().is_some_and(Handle::disk_is_full),
             now_ms: clock::wall_ms(),
             shards: self.node.get().map(standings).unwrap_or_default(),
             expires_ms: self.expires_ms(),
             public_expires_ms: Some(self.public_expires_ms.load(Ordering::Relaxed)).filter(|ends| *ends != 0),
+        }
+    }
+
+    /// What that node, which says that it is of this cluster, is to it. Whoever has the cluster's record was given it by a member.
+    fn relation_to(&self, id: u64, theirs: &str) -> &'static str {
+        match (self.is_member(id), self.cluster().is_some_and(|own| own == theirs)) {
+            (true, _) => "member",
+            (false, true) => "removed",
+            (false, false) => "stranger",
         }
     }
 
@@ -497,6 +541,11 @@ impl Peers for Way {
     fn wants_to_lead(&self, node: u64) -> bool {
         let draining = |link: &Arc<Link>| matches!(link.sight(), Sight::Greeted { hello, .. } if hello.draining);
         !self.common.link_to(node).is_some_and(draining)
+    }
+
+    fn is_full(&self, node: u64) -> bool {
+        let full = |link: &Arc<Link>| matches!(link.sight(), Sight::Greeted { hello, .. } if hello.disk_full);
+        self.common.link_to(node).is_some_and(full)
     }
 
     fn offer(&self, to: u64, shard: ShardId, encoded: Vec<u8>) -> Later<Result<(), OfferError>> {

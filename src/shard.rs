@@ -15,6 +15,7 @@ pub mod emission;
 pub mod entry;
 #[cfg(test)]
 mod hostile_tests;
+pub mod level;
 pub mod log;
 pub mod member;
 pub mod members;

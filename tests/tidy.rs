@@ -67,6 +67,8 @@ const OWNERS: &[(&str, &[&str])] = &[
 const SITES: &[(&str, &str, &str)] = &[
     ("src/api/sinks.rs", "spawn_blocking(", "reading dead letters reads the disk; one call an HTTP request"),
     ("src/app/reload.rs", "spawn_blocking(", "stopping a sink waits for Kafka; one reload at a time"),
+    ("src/app.rs", "watch::channel(", "a signal during the start: one value"),
+    ("src/app/dev.rs", "watch::channel(", "the same, which never comes"),
     ("src/app/running.rs", "watch::channel(", "the end of the node and the reason of a fatal end: one value each"),
     ("src/app/running.rs", "tokio::spawn(", "the accept loop, awaited at the end"),
     ("src/app/running.rs", "JoinSet::new(", "the synthetic senders of dev, ended with the node"),

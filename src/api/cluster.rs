@@ -9,9 +9,16 @@ use crate::api::deps::Deps;
 use crate::api::deps::Later;
 use crate::api::deps::Problem;
 use crate::api::groups::Done;
+use crate::api::upgrade::Upgrade;
+
+/// A member that is further behind is a problem: some seconds of a busy shard.
+pub const BEHIND: u64 = 5_000;
 
 /// What problems with what all nodes agree on are about.
 pub const SETTINGS: &str = "settings";
+
+/// A node's name, and what it says of itself or why it says nothing.
+pub type Said = (String, Result<Vec<u8>, String>);
 
 /// What is asked of the cluster.
 pub trait Cluster: Send + Sync {
@@ -23,6 +30,12 @@ pub trait Cluster: Send + Sync {
     fn drain(&self, drained: bool);
     /// That node shall lead the shard, or every shard: what is so now, or everything that is in the way.
     fn transfer<'a>(&'a self, shard: Option<u16>, to: &'a str) -> Later<'a, Result<String, Vec<String>>>;
+    /// Which feature level the cluster is at, and who knows which.
+    fn upgrade(&self) -> Upgrade;
+    /// The cluster goes to the newest level that this node's program knows, and not back: what is so now, or everything that is in the way.
+    fn finalize<'a>(&'a self, who: &'a str) -> Later<'a, Result<String, Vec<String>>>;
+    /// What each of the other nodes says of itself (`bundle`): its name, and its answer or why there is none.
+    fn of_others(&self) -> Later<'_, Vec<Said>>;
     /// Begins a change of who takes part: what was begun, or everything that is in the way. It goes on by itself; `view` shows how far.
     fn reseat<'a>(&'a self, change: Reseat, node: &'a str) -> Later<'a, Result<String, Vec<String>>>;
 }
@@ -112,10 +125,16 @@ pub struct Node {
     pub same_file: Option<bool>,
     /// Its clock less that of the node that was asked, ms.
     pub clock_off_ms: Option<i64>,
+    /// Its disk is full to its reserve.
+    pub disk_full: Option<bool>,
     /// When its certificate ends, ms since 1970.
     pub certificate_expires: Option<i64>,
     /// When the certificate of its public listener ends, ms since 1970; none: it speaks without TLS.
     pub public_certificate_expires: Option<i64>,
+    /// Free bytes of its disk.
+    pub free_bytes: Option<u64>,
+    /// Below so many it takes no samples.
+    pub reserve_bytes: Option<u64>,
     /// Raft's messages to it since the process began.
     pub sent: u64,
     /// Those that were dropped.
@@ -214,7 +233,7 @@ pub fn drain(deps: &Deps, drained: bool) -> Result<Done, Failure> {
     Ok(Done { done: done.to_owned() })
 }
 
-fn no_cluster() -> Failure {
+pub(super) fn no_cluster() -> Failure {
     let remedy = "docs/cluster.md shows how three nodes become one";
     Failure::new(StatusCode::NOT_FOUND, "no_cluster", "this node is a cluster of one: its file has no `cluster:`", remedy)
 }

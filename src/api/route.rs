@@ -32,6 +32,14 @@ pub enum Route {
     ConfigApply,
     /// `/api/v1/cluster`
     Cluster,
+    /// `/api/v1/cluster/doctor`
+    Doctor,
+    /// `/api/v1/cluster/upgrade`
+    Upgrade,
+    /// `/api/v1/cluster/upgrade/finalize`
+    Finalize,
+    /// `/api/v1/cluster/debug`
+    Debug,
     /// `/api/v1/cluster/init`
     Init,
     /// `/api/v1/cluster/drain`, or `undrain`
@@ -107,6 +115,10 @@ impl Route {
             "/api/v1/config/diff" => return Some(Route::ConfigDiff),
             "/api/v1/config/apply" => return Some(Route::ConfigApply),
             "/api/v1/cluster" => return Some(Route::Cluster),
+            "/api/v1/cluster/doctor" => return Some(Route::Doctor),
+            "/api/v1/cluster/upgrade" => return Some(Route::Upgrade),
+            "/api/v1/cluster/upgrade/finalize" => return Some(Route::Finalize),
+            "/api/v1/cluster/debug" => return Some(Route::Debug),
             "/api/v1/cluster/init" => return Some(Route::Init),
             "/api/v1/cluster/drain" => return Some(Route::Drain(true)),
             "/api/v1/cluster/undrain" => return Some(Route::Drain(false)),
@@ -145,6 +157,7 @@ impl Route {
             | Route::Init
             | Route::Transfer
             | Route::Drain(_)
+            | Route::Finalize
             | Route::Reseat(..)
             | Route::RevokeToken(_) => "POST",
             Route::Group(_, OfGroup::Pin | OfGroup::Unpin | OfGroup::StepDown) => "POST",

@@ -158,7 +158,9 @@ fn problem(severity: Severity, code: &str, about: String, text: String, remedy: 
 fn of_disk(store: &StoreStats) -> Option<Problem> {
     const REMEDY: &str = "make room on the file system of data_dir, or lower the sinks' budgets";
     if store.disk_full {
-        let text = "free space is below the reserve: samples are answered 503, the senders keep them".to_owned();
+        let text =
+            "free space is below the reserve: samples are answered 503 (of several nodes: once a majority is full), the senders keep them"
+                .to_owned();
         return Some(problem(Severity::Error, "disk_full", "disk".into(), text, REMEDY));
     }
     // A reserve of 0 is that of a node that has not looked yet.

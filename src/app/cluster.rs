@@ -11,23 +11,27 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::api::cluster::Applied;
+use crate::api::cluster::BEHIND;
 use crate::api::cluster::Cluster;
 use crate::api::cluster::Health;
 use crate::api::cluster::Node as NodeView;
 use crate::api::cluster::Phase;
 use crate::api::cluster::Reseat;
+use crate::api::cluster::Said;
 use crate::api::cluster::Shard;
 use crate::api::cluster::View;
 use crate::api::deps;
 use crate::api::deps::Later;
 use crate::api::deps::Problem;
 use crate::api::deps::Severity;
+use crate::api::upgrade::Upgrade;
 use crate::app;
 use crate::app::Fault;
 use crate::app::backup;
 use crate::app::certificates;
 use crate::app::leadership;
 use crate::app::recover;
+use crate::app::removal;
 use crate::app::seats::role_of;
 use crate::app::settings;
 use crate::clock;
@@ -54,8 +58,6 @@ const AGAIN: Duration = Duration::from_millis(500);
 const FIRST_TOKEN_TRIES: usize = 60;
 /// A certificate that ends sooner is a problem, ms.
 const EXPIRES_SOON_MS: i64 = 30 * 86_400_000;
-/// A member that is further behind is a problem: some seconds of a busy shard.
-const BEHIND: u64 = 5_000;
 /// A clock that differs by more is a problem, ms.
 pub(super) const CLOCK_OFF_MS: i64 = 2_000;
 
@@ -64,6 +66,8 @@ pub struct Membership {
     peering: Option<Peering>,
     /// The node has the data of a cluster of one.
     grows: bool,
+    /// Turns true: nobody need wait any longer.
+    quit: watch::Receiver<bool>,
     /// For the API.
     pub seen: Arc<Seen>,
 }
@@ -76,6 +80,8 @@ pub struct Seen {
     running: AtomicBool,
     /// This node's clock is off the others': it does not lead.
     pub(super) clock_wrong: AtomicBool,
+    /// The others say that this node was removed.
+    pub(super) removed: AtomicBool,
 }
 
 /// Whether there is data in the directory, of a cluster of one or of several.
@@ -85,7 +91,7 @@ fn has_data(data_dir: &Path) -> bool {
 
 impl Membership {
     /// Listens for peers and begins to connect; `None`: the file has no `cluster:`.
-    pub async fn start(config: &Config) -> Result<Option<Membership>, Fault> {
+    pub async fn start(config: &Config, quit: watch::Receiver<bool>) -> Result<Option<Membership>, Fault> {
         let secrets = NodeSecrets::read(&config.data_dir).map_err(|error| Fault::Start(error.to_string()))?;
         let Some(cluster) = &config.cluster else {
             if secrets.is_some() {
@@ -120,8 +126,9 @@ impl Membership {
             node: OnceLock::new(),
             running: AtomicBool::new(false),
             clock_wrong: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
         });
-        Ok(Some(Membership { peering: Some(peering), grows, seen }))
+        Ok(Some(Membership { peering: Some(peering), grows, quit, seen }))
     }
 
     /// Waits until the cluster is founded.
@@ -136,7 +143,11 @@ impl Membership {
         if common.charter().is_none() {
             tracing::info!("this node belongs to no cluster yet: `sluice cluster init` founds one, once all nodes are there");
         }
-        let charter = common.founded().await;
+        let mut quit = self.quit.clone();
+        let charter = tokio::select! {
+            charter = common.founded() => charter,
+            _ = quit.wait_for(|quit| *quit) => return Err(Fault::Quit),
+        };
         common.together(&charter).map_err(Fault::Start)
     }
 
@@ -160,7 +171,9 @@ impl Membership {
             self.begin_with_token(handle).await;
             settings::at_start(handle, config, self.seen.common.name(), false).await
         };
+        let mut quit = self.quit.clone();
         let in_force = tokio::select! {
+            _ = quit.wait_for(|quit| *quit) => return Err(Fault::Quit),
             reason = fatal.wait_for(Option::is_some) => {
                 let reason = reason.ok().and_then(|reason| reason.clone());
                 return Err(Fault::Ended(reason.unwrap_or_else(|| "the shards ended".to_owned())));
@@ -229,6 +242,9 @@ impl Seen {
 
     /// What a node that does not take samples yet waits for.
     pub fn waits_for(&self) -> Vec<String> {
+        if let Some(removed) = self.removed() {
+            return vec![removed];
+        }
         let greeted: Vec<&str> = self
             .common
             .links()
@@ -263,7 +279,10 @@ impl Seen {
                     state: "this".to_owned(),
                     version: Some(own.version.clone()),
                     aside: own.aside.clone(),
+                    free_bytes: own.free_bytes,
+                    reserve_bytes: own.reserve_bytes,
                     cluster: own.cluster.clone(),
+                    disk_full: Some(own.disk_full),
                     certificate_expires: Some(own.expires_ms),
                     public_certificate_expires: own.public_expires_ms,
                     ..NodeView::default()
@@ -286,9 +305,12 @@ impl Seen {
                         id: Some(hello.node),
                         version: Some(hello.version),
                         aside: hello.aside,
+                        free_bytes: hello.free_bytes,
+                        reserve_bytes: hello.reserve_bytes,
                         cluster: hello.cluster,
                         same_file: Some(hello.agreed == own.agreed),
                         clock_off_ms: Some(clock_off_ms),
+                        disk_full: Some(hello.disk_full),
                         certificate_expires: Some(hello.expires_ms),
                         public_certificate_expires: hello.public_expires_ms,
                         ..view
@@ -359,6 +381,7 @@ fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], now: i64) -> Vec
         let remedy = "keep the data directories of all nodes and report this; a node that is alone with its state stops by itself, and is then to be replaced";
         found.push(problem(Severity::Error, "state_differs", "cluster".into(), text, remedy));
     }
+    let own_cluster = nodes.iter().find(|node| node.state == "this").and_then(|node| node.cluster.as_deref());
     for node in nodes {
         let about = || format!("node {}", node.name);
         if let Some(reason) = &node.reason {
@@ -367,18 +390,17 @@ fn problems(phase: Phase, nodes: &[NodeView], shards: &[Shard], now: i64) -> Vec
                 "start it, or look at the network; the log is kept for it until it is back, which takes room on the disks of the others";
             found.push(problem(Severity::Warning, "node_unreachable", about(), text, remedy));
         }
-        if node.role.as_deref() == Some("stranger") {
-            let text = "it is not part of the cluster: it waits to be admitted".to_owned();
-            let remedy = format!(
-                "`sluice cluster replace {0}` if it takes the place of the node that had its name, else `sluice cluster add {0}`",
-                node.name
-            );
-            found.push(problem(Severity::Warning, "not_admitted", about(), text, &remedy));
-        }
+        found.extend(removal::stranger(node, own_cluster));
         found.extend(leadership::slow_disk(node));
         if node.same_file == Some(false) {
             let text = "its file differs from this node's in name, shards, cluster.nodes, groups or sinks".to_owned();
             found.push(problem(Severity::Warning, "file_differs", about(), text, "copy one file to all nodes, then reload each"));
+        }
+        if node.disk_full == Some(true) {
+            let text =
+                "its disk is full to its reserve: it leads nothing that another node can lead, and below half of it takes no more samples";
+            let remedy = "free space on it, it goes on by itself; once the nodes with room are no majority samples are answered 503";
+            found.push(problem(Severity::Warning, "node_disk_full", about(), text.to_owned(), remedy));
         }
         if let Some(off) = node.clock_off_ms.filter(|off| off.abs() > CLOCK_OFF_MS) {
             found.push(problem(Severity::Warning, "clock", about(), format!("its clock differs by {off} ms"), "set both clocks by NTP"));
@@ -430,6 +452,7 @@ impl Cluster for Seen {
         let unsafe_to_stop = unsafe_to_stop(&nodes, &shards);
         let changing = self.node.get().is_some_and(|node| !node.nodes().is_settled());
         let mut problems = problems(phase, &nodes, &shards, clock::wall_ms());
+        problems.extend(self.removal_problem());
         if self.clock_wrong.load(Ordering::Acquire) {
             let text = "this node's clock is off the median of the cluster's by more than 2 s: it leads nothing that another node can lead"
                 .to_owned();
@@ -466,6 +489,18 @@ impl Cluster for Seen {
 
     fn transfer<'a>(&'a self, shard: Option<u16>, to: &'a str) -> Later<'a, Result<String, Vec<String>>> {
         Box::pin(self.transfer_to(shard, to))
+    }
+
+    fn upgrade(&self) -> Upgrade {
+        self.upgrade_view()
+    }
+
+    fn finalize<'a>(&'a self, who: &'a str) -> Later<'a, Result<String, Vec<String>>> {
+        Box::pin(self.go_up(who))
+    }
+
+    fn of_others(&self) -> Later<'_, Vec<Said>> {
+        Box::pin(self.common.of_others())
     }
 
     fn reseat<'a>(&'a self, change: Reseat, node: &'a str) -> Later<'a, Result<String, Vec<String>>> {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::app::Fault;
 use crate::app::Signals;
 use crate::app::running::Plan;
@@ -51,9 +53,11 @@ pub fn run(options: Options) -> Result<(), Fault> {
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let signals = Signals::new()?;
-        let running = Running::start(Plan { config, file: None, dev: senders }).await?;
+        // It waits for nobody: a signal is answered when it has begun.
+        let (_tell, quit) = watch::channel(false);
+        let running = Running::start(Plan { config, file: None, dev: senders, quit }).await?;
         print!("{}", text(&options, running.address(), &broker));
-        until_the_end(running, signals).await
+        until_the_end(running, signals, false).await
     });
     drop(mock);
     ended

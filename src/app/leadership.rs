@@ -54,7 +54,7 @@ impl Seen {
 pub(super) fn slow_disk(node: &NodeView) -> Option<Problem> {
     let slow = node.aside.as_deref() == Some("slow_disk");
     slow.then(|| {
-        let text = "its disk is slow: a write waited more than a second for its sync within the last two minutes, so it leads nothing that another node can lead";
+        let text = "its disk is slow: a write waited longer for its sync than cluster.slow_sync allows within the last two minutes, so it leads nothing that another node can lead";
         let remedy = "look at what else uses that disk, and at its health (dmesg, smartctl); it leads again by itself two minutes after the last such write";
         problem(Severity::Warning, "slow_disk", format!("node {}", node.name), text.to_owned(), remedy)
     })

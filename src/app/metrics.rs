@@ -163,7 +163,7 @@ fn disk(out: &mut Out<'_, '_>, stats: &NodeStats) -> Result<(), Error> {
     out.gauge("store_disk_full", "1: free space is below the reserve, samples are refused", f64::from(u8::from(store.disk_full)))?;
     out.gauge(
         "store_slow",
-        "1: a write waited more than a second for its sync within the last two minutes; the node leads nothing that another can",
+        "1: a write waited longer for its sync than cluster.slow_sync allows within the last two minutes; the node leads nothing that another can",
         f64::from(u8::from(store.slow)),
     )?;
     out.gauge("store_last_sync_seconds", "How long the last sync took", store.last_sync_micros as f64 / 1e6)?;

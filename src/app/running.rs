@@ -30,6 +30,7 @@ use crate::app::metrics;
 use crate::app::pins;
 use crate::app::reload::Parts;
 use crate::app::reload::Reload;
+use crate::app::removal;
 use crate::app::seats;
 use crate::app::senders::Senders;
 use crate::app::settings;
@@ -62,6 +63,8 @@ pub struct Plan {
     pub file: Option<PathBuf>,
     /// Synthetic senders.
     pub dev: Option<Arc<Senders>>,
+    /// Turns true: whoever waits for other nodes before it has begun need not wait any longer.
+    pub quit: watch::Receiver<bool>,
 }
 
 /// A running node.
@@ -80,7 +83,7 @@ pub struct Running {
 impl Running {
     /// Builds and starts everything. On a fault what was started is gone again.
     pub async fn start(plan: Plan) -> Result<Running, Fault> {
-        let Plan { config, file, dev } = plan;
+        let Plan { config, file, dev, quit } = plan;
         make_data_dir(&config)?;
         // The socket first: a taken port is the commonest mistake, and it costs nothing to find out.
         let listener = Listener::bind(config.listen).await.map_err(|error| Fault::Start(error.to_string()))?;
@@ -92,7 +95,7 @@ impl Running {
         let (stop_door, stop) = watch::channel(false);
         let served = serve::metrics::Metrics::default();
         let bounds = serve::Bounds { connections: config.limits.connections, age: config.limits.connection_age, drain: DRAIN };
-        let membership = Membership::start(&config).await?;
+        let membership = Membership::start(&config, quit).await?;
         let peers = membership.as_ref().map(|membership| membership.seen.common());
         let certificates = Arc::new(Certificates::new(config.tls.as_ref(), peers)?);
         let mut entrance = Entrance::Closed(listener.with_tls(certificates.tls()), bounds, served.clone(), stop.clone());
@@ -100,6 +103,7 @@ impl Running {
         tasks.spawn(Arc::clone(&certificates).keep(stop.clone()));
         if let Some(membership) = &membership {
             guard::leave(&own_token, &config.data_dir).map_err(Fault::Start)?; // `sluice cluster init` comes before the data
+            tasks.spawn(removal::watch(Arc::clone(&membership.seen), stop.clone()));
             let answerer = waiting(&config, address, &membership.seen, &certificates, &stop);
             entrance = entrance.open_for_now(guard.before(answerer));
         }
@@ -124,6 +128,7 @@ impl Running {
         let peers = seen.clone().map(|seen| Arc::new(move || seen.peers()) as metrics::Peers);
         let telemetry = measured(&parts, &served, peers);
         let own_name = seen.as_ref().map_or_else(|| config.name.clone(), |seen| seen.common().name().to_owned());
+        let file_of_node = file.clone();
         let reload = Arc::new(Reload::new((config, file), in_force, own_name, seen.is_none(), parts));
         let deps = Deps {
             node: Arc::new(handle),
@@ -137,7 +142,8 @@ impl Running {
                     Box::pin(async move { reload.run().await })
                 })
             },
-            not_ready: not_ready(&node.handle, membership.is_some(), stop.clone()),
+            file: file_of_node,
+            not_ready: not_ready(&node.handle, seen.clone(), stop.clone()),
             problems: problems(&certificates, &guard, &reload),
             backup: backup(&node.handle, backups_of),
             settings: Some(Arc::clone(&reload) as Arc<dyn crate::api::settings::Settings>),
@@ -151,7 +157,9 @@ impl Running {
             listen: address,
             started_ms: clock::wall_ms(),
         };
-        let door = front_door(Api::new(deps), ingest, node.handle.clone());
+        let api = Api::new(deps);
+        membership.iter().for_each(|membership| membership.seen.common().tell_of_itself(api.itself()));
+        let door = front_door(api, ingest, node.handle.clone());
         let door = entrance.open(serve::Door { answerer: guard.before(door.answerer), gone: door.gone });
         if let Some(membership) = &membership {
             tasks.spawn(seats::keep(node.handle.clone(), Arc::clone(&membership.seen), stop.clone()));
@@ -254,6 +262,7 @@ fn waiting(
         ingest: Arc::new(deps::Ingest::default),
         metrics: Arc::new(|| Telemetry::default().render()),
         reload: Arc::new(|| Box::pin(async { Err(vec!["the node is only starting".to_owned()]) })),
+        file: None,
         not_ready: waits.clone(),
         problems: Arc::new(Vec::new),
         backup: Arc::new(|_| Box::pin(async { Err(deps::Refusal::Later("the node is only starting".to_owned())) })),
@@ -467,8 +476,8 @@ fn shown_ingest(ingest: &Arc<Ingest<Handle>>, served: &serve::metrics::Metrics) 
     })
 }
 
-fn not_ready(node: &Handle, together: bool, stop: watch::Receiver<bool>) -> Arc<dyn Fn() -> Vec<String> + Send + Sync> {
-    let node = node.clone();
+fn not_ready(node: &Handle, seen: Option<Arc<Seen>>, stop: watch::Receiver<bool>) -> Arc<dyn Fn() -> Vec<String> + Send + Sync> {
+    let (node, together) = (node.clone(), seen.is_some());
     Arc::new(move || {
         let mut reasons = Vec::new();
         if *stop.borrow() {
@@ -487,6 +496,7 @@ fn not_ready(node: &Handle, together: bool, stop: watch::Receiver<bool>) -> Arc<
         if node.is_draining() {
             reasons.push("the node is being drained (`sluice cluster drain --off` ends it)".to_owned());
         }
+        reasons.extend(seen.as_ref().and_then(|seen| seen.removed()));
         let leaderless = node.shards().iter().filter(|shard| !led(shard)).count();
         if leaderless > 0 {
             reasons.push(format!("{leaderless} shards have no leader{}", if together { "" } else { " here" }));

@@ -121,7 +121,7 @@ fn is_alone(own: (u64, &str), others: &[(u64, &str)]) -> bool {
 impl Seen {
     fn greeted(&self) -> Vec<(Hello, i64)> {
         let greeted = self.common.links().iter().filter_map(|link| match link.sight() {
-            Sight::Greeted { hello, clock_off_ms } => Some((hello, clock_off_ms)),
+            Sight::Greeted { hello, clock_off_ms } => Some((*hello, clock_off_ms)),
             Sight::Unreachable(_) => None,
         });
         greeted.collect()

@@ -15,6 +15,7 @@ pub fn node(config: &Config) -> Settings {
     if let Some(cluster) = &config.cluster {
         let ticks = cluster.away.as_millis() / settings.timing.tick.as_millis();
         settings.limits.away_ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
+        settings.timing.slow = cluster.slow_sync;
     }
     settings.reserve = Reserve::Percent(config.log.reserve_percent);
     settings

@@ -1,6 +1,9 @@
 //! `sluice cluster`: three nodes become one cluster. `prepare` and `join` work on files of this machine; `init` and `status` ask a running node.
 
+mod bundle;
+mod doctor;
 mod transfer;
+mod upgrade;
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -53,6 +56,13 @@ pub enum Verb {
     Backup(Backup),
     /// Make a new cluster of a backup: fills the empty data directory of its first node.
     Restore(Restore),
+    /// Write one file with everything that somebody who helps would ask for: status, settings without secrets, metrics, recent log, of all nodes that answer.
+    DebugBundle(bundle::Wanted),
+    /// From one version to the next: status, and finalising once all nodes have it.
+    #[command(subcommand)]
+    Upgrade(upgrade::Verb),
+    /// What an operator would look at by hand, each well, to be looked at or bad, with a remedy. Ends with 0: all is well, 1: look, 2: bad.
+    Doctor(Asked),
     /// Who is there, who leads, who lags. Ends with 0: well, 1: somebody should look, 2: samples are refused.
     Status(Asked),
 }
@@ -129,6 +139,9 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Replace(wanted) => change("replace", &wanted).await,
         Verb::Add(wanted) => change("add", &wanted).await,
         Verb::Remove(wanted) => change("remove", &wanted).await,
+        Verb::Doctor(asked) => doctor::doctor(&asked).await,
+        Verb::Upgrade(verb) => upgrade::carry_out(&verb).await,
+        Verb::DebugBundle(wanted) => bundle::write(&wanted).await,
         Verb::Status(asked) => status(&asked).await,
     }
 }
@@ -446,7 +459,7 @@ mod tests {
 
     fn cluster(names: &[&str]) -> Cluster {
         let nodes = names.iter().map(|name| Member { name: (*name).into(), address: format!("{name}:9202") }).collect();
-        Cluster { nodes, listen: "127.0.0.1:9202".parse().unwrap(), away: Duration::from_secs(60) }
+        Cluster { nodes, listen: "127.0.0.1:9202".parse().unwrap(), away: Duration::from_secs(60), slow_sync: Duration::from_secs(1) }
     }
 
     #[test]

@@ -17,6 +17,11 @@ const AWAY: Duration = Duration::from_secs(30 * 60);
 /// Shorter than an election and a restart makes no sense; longer than a week, and a dead node was forgotten.
 const AWAY_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(7 * 86_400);
 
+/// Every answer waits for a sync: a second is a hundred times what a good disk takes.
+const SLOW_SYNC: Duration = Duration::from_secs(1);
+/// Shorter, and every compaction moves leadership; longer than a minute, and senders have given up.
+const SLOW_SYNC_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(60);
+
 /// Several nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
@@ -26,6 +31,8 @@ pub struct Cluster {
     pub listen: SocketAddr,
     /// For a node that is away for longer the log is not kept: it takes a snapshot when it is back.
     pub away: Duration,
+    /// A node whose disk takes longer for a sync leads nothing that another one can lead.
+    pub slow_sync: Duration,
 }
 
 /// One node.
@@ -58,6 +65,7 @@ pub fn read(section: &Section<'_>) -> (Option<Cluster>, Option<String>) {
     let name = section.opt("name", values::name);
     let listen = section.or("listen", SocketAddr::from(([0, 0, 0, 0], PORT)), values::listen);
     let away = section.or("away", AWAY, values::duration_in(AWAY_RANGE));
+    let slow_sync = section.or("slow_sync", SLOW_SYNC, values::duration_in(SLOW_SYNC_RANGE));
     let remedy = "name all nodes, this one among them: nodes: [mon1.example, mon2.example, mon3.example]";
     let nodes = match section.get("nodes") {
         None => {
@@ -85,7 +93,7 @@ pub fn read(section: &Section<'_>) -> (Option<Cluster>, Option<String>) {
         }
     };
     section.finish();
-    (nodes.map(|nodes| Cluster { nodes, listen, away }), name)
+    (nodes.map(|nodes| Cluster { nodes, listen, away, slow_sync }), name)
 }
 
 #[cfg(test)]

@@ -109,6 +109,8 @@ impl Worker {
             self.budgets()?;
             self.tend_outgoing(now);
             self.reseat();
+            self.weigh(now);
+            self.mind_room();
             self.balance(now);
             self.show();
             self.publish();
@@ -293,6 +295,10 @@ impl Worker {
                 }
                 views.cluster_settings = Arc::clone(&control.settings);
                 views.founding = control.founding;
+                views.level = control.level();
+                if let Err(why) = self.shared.settings.levels.check(views.level) {
+                    self.shared.fatal.end(why);
+                }
                 if views.nodes.version != control.nodes.version {
                     views.nodes = Arc::new(control.nodes.clone());
                 }

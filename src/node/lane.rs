@@ -53,6 +53,8 @@ pub(super) struct Views {
     pub stats: ShardStats,
     /// Control shard only.
     pub assigned: Arc<BTreeMap<String, ShardId>>,
+    /// Control shard only: the feature level; 0: nothing was applied yet.
+    pub level: u64,
     /// Control shard only: what the cluster is.
     pub founding: Option<Founding>,
     /// Who takes part in the shard.
@@ -78,7 +80,11 @@ pub(super) struct Lane {
     pub refused: Mutex<BTreeMap<&'static str, u64>>,
     /// A sink's budget says that no more may come.
     pub refuse: AtomicBool,
+    /// So many members' disks are full that no more may come.
+    pub crowded: AtomicBool,
     pub settings: AtomicU64,
+    /// Bytes of log a second, over the last half minute or so: an `f64`.
+    pub load: AtomicU64,
     image: Mutex<(u64, u64)>,
     /// When somebody was last known to lead.
     led: Mutex<Option<Instant>>,
@@ -110,7 +116,9 @@ impl Lane {
             views: Mutex::default(),
             refused: Mutex::default(),
             refuse: AtomicBool::new(false),
+            crowded: AtomicBool::new(false),
             settings: AtomicU64::new(0),
+            load: AtomicU64::new(0),
             image: Mutex::default(),
             led: Mutex::default(),
             stays: Mutex::default(),

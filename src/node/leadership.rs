@@ -1,10 +1,11 @@
-//! Which of a shard's members leads it, where Raft leaves the choice: leadership is spread over the nodes by number and moved only where one leads two
-//! more than another; it goes away from a node that is being drained, whose clock is wrong or whose disk is slow; and it goes where a person wants it.
+//! Which of a shard's members leads it, where Raft leaves the choice: leadership is spread over the nodes by measured load, bytes of log a second as every
+//! member sees them, and by number as long as nothing flows; it is moved only where that evens things out by a good part; it goes away from a node that is
+//! being drained, whose clock is wrong or whose disk is slow; and it goes where a person wants it.
 //!
 //! What a person moved stays there: balance leaves that shard alone for an hour, or until the node loses it (it stops, is drained, dies), or somebody
 //! moves it again. For good would be longer than people remember what they did before the last maintenance.
 //!
-//! A disk is slow when a write has waited for its sync for more than a second: then every answer waits so long, though the other members could commit
+//! A disk is slow when a write has waited for its sync for more than a second (`cluster.slow_sync`): then every answer waits so long, though the other members could commit
 //! without this one. The node gives away what it leads and is given nothing for two minutes after the last such write, so that shards do not come and
 //! go with every hiccup. It goes on as a follower, which is how it knows when its disk is well again. Where no other member can lead, it leads on.
 //!
@@ -27,6 +28,13 @@ use crate::node::offer::Applied;
 use crate::node::offer::ProposeError;
 use crate::node::peers::ASK_STAY;
 use crate::node::worker::Worker;
+
+/// How much of a shard's load so far gives way to the last second's: a burst of some seconds moves nothing.
+const NEWEST: f64 = 1.0 / 30.0;
+/// Nothing is moved that takes less than this share of a node's mean load off the one that carries more.
+const EVEN: f64 = 0.2;
+/// What leading an idle shard counts for, as a share of a shard's mean load: so that where nothing flows numbers decide.
+const IDLE: f64 = 0.1;
 
 /// A member that was asked to lead does so within some milliseconds; if not by then, it does not.
 const LEADS_WITHIN: Duration = Duration::from_secs(5);
@@ -64,7 +72,9 @@ pub(super) struct Slow(Mutex<Option<Instant>>);
 impl Slow {
     fn note(&self, now: Instant, rest: Duration) {
         if lock(&self.0).replace(now).is_none_or(|before| now.saturating_duration_since(before) >= rest) {
-            tracing::warn!("the disk is slow: a write has waited more than a second for its sync. This node gives away what it leads");
+            tracing::warn!(
+                "the disk is slow: a write has waited longer for its sync than cluster.slow_sync allows. This node gives away what it leads"
+            );
         }
     }
 
@@ -101,16 +111,20 @@ impl Worker {
             return;
         }
         if Handle::new(Arc::clone(&shared)).stands_aside() {
-            replica.hand_over(|id| together.peers.wants_to_lead(id));
+            // Only to one that can lead at once: until then this one goes on.
+            let fit: Vec<u64> = replica.seats().voters.into_iter().filter(|&id| replica.keeps_up(id) && shared.wants_to_lead(id)).collect();
+            replica.hand_over(|id| fit.contains(&id));
             return;
         }
-        let lanes: Vec<&Arc<Lane>> = shared.shards.iter().filter_map(|shard| shared.lane(*shard)).collect();
-        let leaders: Vec<u64> = lanes.iter().map(|lane| lane.progress.borrow().leader).collect();
         let others = replica.seats().voters.into_iter().filter(|&id| id != together.id && replica.keeps_up(id) && shared.wants_to_lead(id));
-        // Of the shards that are led here and may go the last one goes, so that not all go at once.
-        let movable = lanes.iter().zip(&leaders).rev().find(|(lane, leader)| **leader == together.id && !lane.stays(now));
-        let last_here = movable.map(|(lane, _)| lane.shard);
-        let Some(to) = gets_one(together.id, &leaders, others).filter(|_| last_here == Some(self.lane.shard)) else { return };
+        let led = |lane: &Arc<Lane>| Led {
+            shard: lane.shard,
+            leader: lane.progress.borrow().leader,
+            load: f64::from_bits(lane.load.load(Ordering::Relaxed)),
+            movable: !lane.stays(now),
+        };
+        let all: Vec<Led> = shared.shards.iter().filter_map(|shard| shared.lane(*shard)).map(led).collect();
+        let Some((_, to)) = gets_one(together.id, &all, others).filter(|(shard, _)| *shard == self.lane.shard) else { return };
         let mut balanced = lock(&shared.balanced);
         if balanced.is_none_or(|at| now.saturating_duration_since(at) >= shared.settings.timing.balance) && replica.hand_over_to(to) {
             *balanced = Some(now);
@@ -145,10 +159,42 @@ impl Worker {
     }
 }
 
-/// Who of the others gets a shard of ours, if any leads at least two fewer.
-fn gets_one(own: u64, leaders: &[u64], others: impl Iterator<Item = u64>) -> Option<u64> {
-    let count = |id: u64| leaders.iter().filter(|leader| **leader == id).count();
-    others.min_by_key(|&id| (count(id), id)).filter(|&id| count(own) >= count(id) + 2)
+/// A data shard, as balance sees it.
+#[derive(Clone, Copy, Debug)]
+struct Led {
+    shard: ShardId,
+    leader: u64,
+    /// Bytes of log a second.
+    load: f64,
+    movable: bool,
+}
+
+/// Which of our shards goes to whom of the others: the one that leaves both of us with the least, if that is less than we carry now by a good part.
+fn gets_one(own: u64, all: &[Led], others: impl Iterator<Item = u64>) -> Option<(ShardId, u64)> {
+    let mean = all.iter().map(|led| led.load).sum::<f64>() / all.len().max(1) as f64;
+    let weight = |led: &Led| led.load + (mean * IDLE).max(1.0);
+    let carries = |id: u64| all.iter().filter(|led| led.leader == id).map(weight).sum::<f64>();
+    let to = others.min_by(|a, b| carries(*a).total_cmp(&carries(*b)).then(a.cmp(b)))?;
+    let nodes: std::collections::BTreeSet<u64> = all.iter().map(|led| led.leader).chain([to]).collect();
+    let a_nodes = all.iter().map(weight).sum::<f64>() / nodes.len() as f64;
+    let (here, there) = (carries(own), carries(to));
+    let after = |led: &Led| (here - weight(led)).max(there + weight(led));
+    let ours = all.iter().filter(|led| led.leader == own && led.movable);
+    // Of equals the last one goes, as every shard's thread finds by itself.
+    let goes = ours.min_by(|a, b| after(a).total_cmp(&after(b)).then(b.shard.cmp(&a.shard)))?;
+    (after(goes) < here - EVEN * a_nodes).then_some((goes.shard, to))
+}
+
+impl Worker {
+    /// Once a round: how much is written to the shard's log.
+    pub(super) fn weigh(&mut self, now: Instant) {
+        let (since, bytes) = std::mem::replace(&mut self.weighed, (now, 0));
+        let seconds = now.saturating_duration_since(since).as_secs_f64().max(0.001);
+        let before = f64::from_bits(self.lane.load.load(Ordering::Relaxed));
+        let newest = (NEWEST * seconds).min(1.0);
+        let load = before + (bytes as f64 / seconds - before) * newest;
+        self.lane.load.store(load.to_bits(), Ordering::Relaxed);
+    }
 }
 
 impl Handle {
@@ -178,6 +224,8 @@ impl Handle {
             Some("draining")
         } else if self.shared.clock_off.load(Ordering::Relaxed) {
             Some("clock")
+        } else if self.shared.together.is_some() && self.shared.is_full() {
+            Some("full_disk")
         } else {
             self.has_slow_disk().then_some("slow_disk")
         }
@@ -203,7 +251,10 @@ impl Handle {
         if to == together.id {
             self.stay(lane);
         } else {
-            let _ = together.peers.ask(to, shard, vec![ASK_STAY]).await;
+            // It knows best whether it may lead; where it cannot be reached, whoever leads now decides.
+            if let Err(ProposeError::Void(why)) = together.peers.ask(to, shard, vec![ASK_STAY]).await {
+                return Err(ProposeError::Void(why));
+            }
         }
         let mut progress = lane.progress.subscribe();
         self.ask(shard, Wanted::HandOver(to)).await?;
@@ -221,14 +272,38 @@ impl Handle {
 mod tests {
     use super::*;
 
+    /// From us (1) to the others, of shards 1, 2, ... by leader and load.
+    fn to(shards: &[(u64, f64)], others: &[u64]) -> Option<(u16, u64)> {
+        let led = |(at, &(leader, load)): (usize, &(u64, f64))| Led { shard: ShardId(at as u16 + 1), leader, load, movable: true };
+        let all: Vec<Led> = shards.iter().enumerate().map(led).collect();
+        gets_one(1, &all, others.iter().copied()).map(|(shard, to)| (shard.0, to))
+    }
+
     #[test]
-    fn a_shard_goes_to_whoever_leads_least_and_only_where_it_evens_things_out() {
-        let to = |leaders: &[u64], others: &[u64]| gets_one(1, leaders, others.iter().copied());
-        assert_eq!(to(&[1, 1, 1, 1, 1, 1], &[2, 3]), Some(2));
-        assert_eq!(to(&[1, 1, 2, 1, 1, 2], &[2, 3]), Some(3));
-        assert_eq!(to(&[1, 1, 2, 3, 2, 3], &[2, 3]), None);
-        assert_eq!(to(&[1, 1, 2, 2, 3], &[2, 3]), None, "one more is no reason to move");
-        assert_eq!(to(&[1, 1, 1], &[]), None);
+    fn where_nothing_flows_a_shard_goes_to_whoever_leads_least_and_only_where_it_evens_things_out() {
+        let idle = |leaders: &[u64], others: &[u64]| to(&leaders.iter().map(|leader| (*leader, 0.0)).collect::<Vec<_>>(), others);
+        assert_eq!(idle(&[1, 1, 1, 1, 1, 1], &[2, 3]), Some((6, 2)));
+        assert_eq!(idle(&[1, 1, 2, 1, 1, 2], &[2, 3]), Some((5, 3)));
+        assert_eq!(idle(&[1, 1, 2, 3, 2, 3], &[2, 3]), None);
+        assert_eq!(idle(&[1, 1, 2, 2, 3], &[2, 3]), None, "one more is no reason to move");
+        assert_eq!(idle(&[1, 1, 1], &[]), None);
+    }
+
+    #[test]
+    fn what_flows_counts_more_than_numbers_and_small_differences_move_nothing() {
+        let (busy, calm) = (1e6, 1e4);
+        assert_eq!(to(&[(1, busy), (1, busy), (2, calm), (2, calm), (3, calm), (3, calm)], &[2, 3]), Some((2, 2)), "two busy ones");
+        assert_eq!(
+            to(&[(1, busy), (1, calm), (2, calm), (2, calm), (3, calm), (3, calm)], &[2, 3]),
+            None,
+            "a calm one beside a busy one is not worth it"
+        );
+        assert_eq!(to(&[(1, busy), (2, calm), (2, calm), (2, calm), (3, calm), (3, calm)], &[2, 3]), None, "one alone is as good anywhere");
+        assert_eq!(to(&[(1, 3e5), (1, 2e5), (2, 4.5e5), (3, 5e5)], &[2, 3]), None, "even enough");
+        let stays = Led { shard: ShardId(1), leader: 1, load: busy, movable: false };
+        let other = Led { shard: ShardId(2), movable: true, ..stays };
+        assert_eq!(gets_one(1, &[stays, other], [2].into_iter()), Some((ShardId(2), 2)));
+        assert_eq!(gets_one(1, &[stays, Led { movable: false, ..other }], [2].into_iter()), None);
     }
 
     #[test]

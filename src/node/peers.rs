@@ -52,6 +52,10 @@ pub trait Peers: Send + Sync {
     fn wants_to_lead(&self, _node: u64) -> bool {
         true
     }
+    /// Whether a node's disk is full to its reserve, as it said last.
+    fn is_full(&self, _node: u64) -> bool {
+        false
+    }
     /// An encoded offer for the node that leads the shard; its answer.
     fn offer(&self, to: u64, shard: ShardId, encoded: Vec<u8>) -> Later<Result<(), OfferError>>;
     /// Something else that only the shard's leader can do; its answer.
@@ -185,7 +189,7 @@ impl Handle {
 
     /// What must hold for any offer, wherever it came in.
     pub(super) fn room_for(&self, lane: &Lane, bytes: usize) -> Result<(), OfferError> {
-        if self.shared.is_full() {
+        if self.shared.has_no_room(lane) {
             return Err(OfferError::DiskFull);
         }
         if lane.refuse.load(std::sync::atomic::Ordering::Relaxed) {
@@ -208,6 +212,11 @@ impl Handle {
             },
             (&ASK_HAND_OVER, to) => Wanted::HandOver(to.try_into().map(u64::from_le_bytes).map_err(|_| unreadable())?),
             (&ASK_STAY, _) => {
+                if let Some(why) = self.aside() {
+                    return Err(ProposeError::Void(format!(
+                        "that node leads nothing now ({why}): it is being drained, or its clock is wrong, or its disk slow or full"
+                    )));
+                }
                 self.stay(lane);
                 return Ok(Applied::default());
             }

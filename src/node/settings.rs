@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::dedup::detect::doctor::WATCHED;
+use crate::shard::level::KNOWN;
+use crate::shard::level::Levels;
 use crate::shard::replica::Limits;
 
 /// Bounds and places. `Default` is for one node of a large installation; the arithmetic stands beside each number.
@@ -30,6 +32,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How often things happen.
     pub timing: Timing,
+    /// The feature levels that this program knows.
+    pub levels: Levels,
 }
 
 /// Free space that is not for samples.
@@ -119,6 +123,7 @@ impl Settings {
             reserve: Reserve::Percent(10),
             limits: Limits::default(),
             timing: Timing::default(),
+            levels: KNOWN,
         }
     }
 }

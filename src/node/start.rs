@@ -26,6 +26,7 @@ use crate::shard::log::Place;
 use crate::shard::log::Remembered;
 use crate::shard::member::Begin;
 use crate::shard::member::Member;
+use crate::shard::member::State;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::batch::Batch;
@@ -50,6 +51,9 @@ pub enum StartError {
     /// A thread.
     #[error("a thread cannot be started: {0}")]
     Thread(std::io::Error),
+    /// It is for another version of this program.
+    #[error("{0}")]
+    Level(String),
     /// A bound.
     #[error("a node has 1 to {most} data shards, not {0}", most = MOST_SHARDS - 1)]
     Shards(u16),
@@ -197,6 +201,9 @@ impl Node {
         let mut workers = Vec::new();
         for lane in &shared.lanes {
             let member = member(&shared, lane.shard, id)?;
+            if let State::Control(control) = &member.state {
+                shared.settings.levels.check(control.level()).map_err(StartError::Level)?;
+            }
             workers.push(Worker::new(Arc::clone(&shared), Arc::clone(lane), member, shared.settings.timing));
         }
         let mut node =

@@ -69,12 +69,17 @@ pub(super) fn look(shared: &Shared, count: bool) -> Result<(), StoreError> {
     let full = room.free < if was { reserve + reserve / 20 } else { reserve };
     if full != was {
         if full {
-            tracing::error!(free = room.free, reserve, "the disk is nearly full: samples are refused until space is free again");
+            tracing::error!(
+                free = room.free,
+                reserve,
+                "the disk is nearly full: until space is free again samples are refused, or other nodes lead"
+            );
         } else {
             tracing::info!(free = room.free, "the disk has room again: samples are taken");
         }
     }
-    space.left.store(i64::try_from(room.free.saturating_sub(reserve)).unwrap_or(i64::MAX), Ordering::Relaxed);
+    let whole = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    space.left.store(whole(room.free) - whole(reserve), Ordering::Relaxed);
     space.full.store(full, Ordering::Relaxed);
     space.free.store(room.free, Ordering::Relaxed);
     space.reserve.store(reserve, Ordering::Relaxed);

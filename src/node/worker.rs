@@ -110,6 +110,7 @@ pub(super) struct Worker {
     /// Since when this member does not lead, and somebody still waits.
     lost: Option<Instant>,
     handing_over: bool,
+    pub(super) weighed: (Instant, u64), // bytes of log since then
 }
 
 impl Worker {
@@ -133,6 +134,7 @@ impl Worker {
             stop_by: None,
             lost: None,
             handing_over: false,
+            weighed: (now, 0),
         }
     }
 
@@ -198,6 +200,9 @@ impl Worker {
         self.mind_disk(now);
         for (floor, message) in mail.messages {
             self.member.replica.learn_floor(floor);
+            if !self.has_room_for(&message) {
+                continue;
+            }
             self.offered(&message)?;
             self.member.replica.step(message);
         }
@@ -449,6 +454,7 @@ impl Worker {
             let family = if entry::is_from_leader(&stored) { Family::LogLeader } else { Family::LogStandby };
             batch.put(family, shard, log_entry.index, &stored);
             self.keeper.logged += stored.len() as u64;
+            self.weighed.1 += stored.len() as u64;
         }
         let hard = &write.hard_state;
         batch.hard_state(shard, hard.term, hard.vote, hard.commit);
@@ -588,10 +594,9 @@ fn op_bytes(op: &Op) -> usize {
         Op::Log(write) => write.entries.iter().map(|entry| entry.data.len() + 64).sum::<usize>() + 128,
         Op::Image(image) => image.sealed.len() + 256,
         Op::Dead(_, letter, _) => letter.payload.len() + 256,
-        Op::Emission(_) => 256,
         Op::Resent(numbers) => numbers.len() * 48 + 128,
         Op::Stage(_, _, value) => value.len() + 64,
         Op::Install(install) => install.image.len() + install.entries.iter().map(|(_, _, value)| value.len() + 64).sum::<usize>() + 512,
-        Op::Copy(_) | Op::Members(..) | Op::Free(_) | Op::Staged(_) | Op::Unstage(_) => 128,
+        Op::Emission(_) | Op::Copy(_) | Op::Members(..) | Op::Free(_) | Op::Staged(_) | Op::Unstage(_) => 128,
     }
 }

@@ -27,6 +27,7 @@ use crate::peer::CLUSTER_HEADER;
 use crate::peer::Common;
 use crate::peer::charter::Charter;
 use crate::peer::frame;
+use crate::peer::hello::Hello;
 use crate::peer::link::ended;
 use crate::peer::tls;
 
@@ -101,7 +102,7 @@ async fn answer(common: &Arc<Common>, id: u64, request: Request<Incoming>) -> An
     };
     let body = body.to_bytes();
     match path.as_str() {
-        "/hello" => return greet(common),
+        "/hello" => return greet(common, common.relation_to(id, &theirs)),
         "/found" => return found(common, &body).await,
         "/init" => return init(common).await,
         _ => {}
@@ -112,6 +113,11 @@ async fn answer(common: &Arc<Common>, id: u64, request: Request<Incoming>) -> An
     }
     if !common.is_member(id) {
         return refuse(StatusCode::FORBIDDEN, format!("node {id:016x} is no member of this cluster"));
+    }
+    if path == "/itself" {
+        let itself = common.itself.get().map(|itself| itself());
+        return itself
+            .map_or_else(|| refuse(StatusCode::SERVICE_UNAVAILABLE, "this node is only starting"), |itself| (StatusCode::OK, itself));
     }
     let Some(node) = common.node.get() else { return refuse(StatusCode::SERVICE_UNAVAILABLE, "this node is only starting") };
     let (kind, shard) = path.rsplit_once('/').unwrap_or((&path, ""));
@@ -143,8 +149,8 @@ async fn answer(common: &Arc<Common>, id: u64, request: Request<Incoming>) -> An
     }
 }
 
-fn greet(common: &Common) -> Answer {
-    match serde_json::to_vec(&common.hello()) {
+fn greet(common: &Common, you_are: &str) -> Answer {
+    match serde_json::to_vec(&Hello { you_are: Some(you_are.to_owned()), ..common.hello() }) {
         Ok(hello) => (StatusCode::OK, hello),
         Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }

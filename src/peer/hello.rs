@@ -23,9 +23,24 @@ pub struct Hello {
     /// It shall lead nothing, for whatever reason.
     #[serde(default)]
     pub draining: bool,
-    /// The reason: `draining`, `clock` or `slow_disk`.
+    /// The reason: `draining`, `clock`, `slow_disk` or `full_disk`.
     #[serde(default)]
     pub aside: Option<String>,
+    /// Free bytes of its disk.
+    #[serde(default)]
+    pub free_bytes: Option<u64>,
+    /// Below so many it takes no samples.
+    #[serde(default)]
+    pub reserve_bytes: Option<u64>,
+    /// The feature levels that its program knows: the oldest and the newest; `None`: it knows of none but the first.
+    #[serde(default)]
+    pub levels: Option<(u64, u64)>,
+    /// In an answer: what the one who asks is to it, `member`, `removed` (it was one) or `stranger`; `None`: it does not say.
+    #[serde(default)]
+    pub you_are: Option<String>,
+    /// Its disk is full to its reserve.
+    #[serde(default)]
+    pub disk_full: bool,
     /// Its wall clock, ms since 1970.
     pub now_ms: i64,
     /// Its shards.

@@ -68,7 +68,7 @@ pub enum Sight {
     /// It answers.
     Greeted {
         /// What it said last.
-        hello: Hello,
+        hello: Box<Hello>,
         /// Its clock less ours, ms.
         clock_off_ms: i64,
     },
@@ -286,6 +286,8 @@ impl Link {
             let body = Bytes::from(write_letters(&batch));
             match tokio::time::timeout(ANSWER, request(connection.clone(), common, "/raft", body)).await {
                 Ok(Ok((StatusCode::NO_CONTENT, _))) => self.sent.fetch_add(batch.len() as u64, Ordering::Relaxed),
+                // It is not (or not yet) a member to that node, which the greetings say, too: the connection stays, to hear when that changes.
+                Ok(Ok((StatusCode::FORBIDDEN, _))) => self.dropped.fetch_add(batch.len() as u64, Ordering::Relaxed),
                 Ok(Ok((status, text))) => return format!("it refuses messages ({status}): {}", String::from_utf8_lossy(&text)),
                 Ok(Err(why)) => return why,
                 Err(_) => return format!("no answer within {} s", ANSWER.as_secs()),
@@ -309,7 +311,7 @@ impl Link {
         }
         let middle = (before + clock::wall_ms()) / 2;
         let clock_off_ms = hello.now_ms - middle;
-        *lock(&self.sight) = Sight::Greeted { hello, clock_off_ms };
+        *lock(&self.sight) = Sight::Greeted { hello: Box::new(hello), clock_off_ms };
         Ok(())
     }
 }

@@ -61,6 +61,13 @@ pub enum Command {
         /// Who revokes it; for readers of the log.
         by: String,
     },
+    /// Control shard: the cluster goes to this feature level, and not back (`level`).
+    Finalize {
+        /// More than the present one.
+        level: u64,
+        /// Who says so; for readers of the log.
+        by: String,
+    },
 }
 
 /// What a cluster is from its beginning to its end.
@@ -239,6 +246,7 @@ impl Command {
                 Command::Reidentify(_) => 13,
                 Command::CreateToken(_) => 20,
                 Command::RevokeToken { .. } => 21,
+                Command::Finalize { .. } => 24,
             }
     }
 
@@ -297,6 +305,10 @@ impl Command {
                 out.text(name);
                 out.text(cut(by));
             }
+            Command::Finalize { level, by } => {
+                out.number(*level);
+                out.text(cut(by));
+            }
             Command::Found(founding) => {
                 out.fixed(founding.cluster as u64);
                 out.fixed((founding.cluster >> 64) as u64);
@@ -353,6 +365,7 @@ impl Command {
             }
             20 => Command::CreateToken(NewToken::read(from)?),
             21 => Command::RevokeToken { name: text(from)?, by: text(from)? },
+            24 => Command::Finalize { level: from.number()?, by: text(from)? },
             _ => return Err(Malformed::Impossible("an entry of this kind")),
         })
     }

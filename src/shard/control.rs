@@ -14,16 +14,19 @@ use crate::shard::command::Command;
 use crate::shard::command::Founding;
 use crate::shard::entry;
 use crate::shard::entry::Entry;
+use crate::shard::level;
 use crate::shard::members::Nodes;
 use crate::shard::settings::Settings;
 use crate::shard::tokens::Tokens;
 
 /// Raised when the layout changes.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 /// Images of this version end before tokens and nodes.
 const WITHOUT_TOKENS: u8 = 1;
 /// Images up to this version know no settings: a number and a text stood there that nobody ever wrote.
 const WITHOUT_SETTINGS: u8 = 2;
+/// Images up to this version end before the feature level.
+const WITHOUT_LEVEL: u8 = 3;
 /// Groups in a cluster; a sender that invents names without end must not fill the memory.
 pub const MAX_GROUPS: usize = 10_000;
 
@@ -59,6 +62,8 @@ pub struct Control {
     pub tokens: Arc<Tokens>,
     /// Index of the last `Image` entry.
     pub image: u64,
+    /// The feature level; 0: nobody said anything, see [`Control::level`].
+    pub finalized: u64,
 }
 
 impl Control {
@@ -103,8 +108,17 @@ impl Control {
             },
             Command::CreateToken(new) => effects.void = Arc::make_mut(&mut self.tokens).create(new, self.at).err(),
             Command::RevokeToken { name, .. } => effects.void = Arc::make_mut(&mut self.tokens).revoke(&name).err(),
+            Command::Finalize { level, .. } if level <= self.level() => {
+                effects.void = Some(format!("the cluster is at feature level {} by now", self.level()));
+            }
+            Command::Finalize { level, .. } => self.finalized = level,
             _ => effects.void = Some("this is for a data shard".to_owned()),
         }
+    }
+
+    /// The feature level (`level`).
+    pub fn level(&self) -> u64 {
+        self.finalized.max(level::FIRST)
     }
 
     /// The shard with the fewest groups, the first one of several.
@@ -143,6 +157,7 @@ impl Control {
         }
         self.tokens.write(&mut out);
         self.nodes.write(&mut out);
+        out.number(self.finalized);
     }
 
     /// The state whose image this is, all of it.
@@ -169,6 +184,9 @@ impl Control {
         if version > WITHOUT_TOKENS {
             control.tokens = Arc::new(Tokens::read(&mut from)?);
             control.nodes = Nodes::read(&mut from)?;
+        }
+        if version > WITHOUT_LEVEL {
+            control.finalized = from.number()?;
         }
         from.end()?;
         Ok(control)
@@ -258,6 +276,7 @@ mod tests {
     fn old_image(control: &Control) -> Vec<u8> {
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
+        assert_eq!(bytes.pop(), Some(0), "no level");
         let mut settings = Vec::new();
         control.settings.write(&mut Writer(&mut settings));
         assert_eq!(settings, [1, 0, 0, 0, 0], "one version: number 0, no text, by nobody, at 0");
@@ -272,6 +291,11 @@ mod tests {
         let mut control = Control::default();
         apply(&mut control, Command::Found(Founding { cluster: 1 << 100, seed: 7, data_shards: 2 }));
         apply(&mut control, Command::Assign { group: "a".into() });
+        let mut bytes = Vec::new();
+        control.write_image(&mut bytes);
+        bytes.pop();
+        bytes[0] = WITHOUT_LEVEL;
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
         let mut bytes = old_image(&control);
         bytes[0] = WITHOUT_SETTINGS;
         assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
@@ -281,6 +305,18 @@ mod tests {
         assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
         bytes[0] = VERSION + 1;
         assert_eq!(Control::read_image(&bytes), Err(Malformed::Version(VERSION + 1)));
+    }
+
+    #[test]
+    fn the_feature_level_goes_up_only_and_stands_in_the_image() {
+        let mut control = Control::default();
+        let finalize = |level| Command::Finalize { level, by: "a".into() };
+        assert!(control.level() == 1 && apply(&mut control, finalize(1)).void.is_some());
+        assert!(apply(&mut control, finalize(2)).void.is_none());
+        assert!(apply(&mut control, finalize(2)).void.is_some_and(|why| why.contains("level 2 by now")));
+        let mut bytes = Vec::new();
+        control.write_image(&mut bytes);
+        assert_eq!(Control::read_image(&bytes).map(|read| read.level()), Ok(2));
     }
 
     #[test]

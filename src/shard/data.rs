@@ -306,7 +306,8 @@ impl Data {
             | Command::ClusterSettings(_)
             | Command::Found(_)
             | Command::CreateToken(_)
-            | Command::RevokeToken { .. } => {
+            | Command::RevokeToken { .. }
+            | Command::Finalize { .. } => {
                 effects.void = Some("this is for the control shard".to_owned());
             }
         }

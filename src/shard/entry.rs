@@ -124,6 +124,11 @@ pub fn stamp(encoded: &mut [u8], at: i64, from_leader: bool) {
     }
 }
 
+/// Whether an encoded entry is of samples.
+pub fn is_samples(encoded: &[u8]) -> bool {
+    encoded.first_chunk::<HEAD>().is_some_and(|head| head[1] == SAMPLES)
+}
+
 /// Whether an encoded entry stands in the leader's family of the log.
 pub fn is_from_leader(encoded: &[u8]) -> bool {
     encoded.first_chunk::<HEAD>().is_some_and(|head| head[1] == SAMPLES && head[2] & FROM_LEADER != 0)

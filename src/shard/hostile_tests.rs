@@ -67,6 +67,7 @@ fn commands() -> Vec<Command> {
         Command::CreateToken(token("people", Some(T0))),
         Command::CreateToken(token("k8s-0", None)),
         Command::RevokeToken { name: text("people"), by: text("k8s-0") },
+        Command::Finalize { level: 2, by: text("people") },
     ]
 }
 

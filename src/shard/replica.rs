@@ -32,6 +32,7 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::shard::entry;
 use crate::shard::log::Disk;
 use crate::shard::log::Log;
 use crate::shard::log::Place;
@@ -56,6 +57,11 @@ pub fn decode_message(bytes: &[u8]) -> Result<PeerMessage, String> {
 /// About what a message takes in memory and on the wire.
 pub fn message_bytes(message: &PeerMessage) -> usize {
     64 + message.entries.iter().map(|entry| entry.data.len() + 32).sum::<usize>()
+}
+
+/// Whether a message brings samples for the log.
+pub fn brings_samples(message: &PeerMessage) -> bool {
+    message.entries.iter().any(|entry| entry.entry_type() == EntryType::EntryNormal && entry::is_samples(&entry.data))
 }
 
 /// Every bound of a Raft group. Bytes, or ticks of 100 ms.
@@ -99,6 +105,18 @@ impl Default for Limits {
 
 /// A member that lacks fewer entries than this keeps up: some seconds of a busy shard.
 const KEEPS_UP: u64 = 1_000;
+
+/// What is added to the shortest election timeout in a term: members must differ in it, or they ask for votes at the same moment, term after term.
+fn drawn(entropy: u64, term: u64, below: usize) -> usize {
+    (mixed(mixed(entropy) ^ term) >> 33) as usize % below
+}
+
+/// Every bit of the number in every bit of the result (the finish of splitmix64).
+fn mixed(number: u64) -> u64 {
+    let number = (number ^ number >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    number ^ number >> 31
+}
 
 /// Why a proposal was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -337,9 +355,8 @@ impl<D: Disk> Replica<D> {
     /// raft-rs draws election timeouts from the thread's random numbers, which would make a simulation's seed worthless.
     fn pin_election_timeout(&mut self) {
         let raft = &mut self.node.raft;
-        let mixed = (self.entropy ^ raft.term.rotate_left(32) ^ raft.id).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let shortest = raft.election_timeout();
-        raft.set_randomized_election_timeout(shortest + (mixed >> 33) as usize % shortest);
+        raft.set_randomized_election_timeout(shortest + drawn(self.entropy, raft.term, shortest));
     }
 
     /// Up to here the log is not needed any more; what to remember of it. Never beyond what every member has.

@@ -1,7 +1,9 @@
-//! The log: where it goes, how it looks, and how repeats are kept from filling it.
+//! The log: where it goes, how it looks, how repeats are kept from filling it, and its last lines, for whoever is to find out what went wrong.
 
 use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::io::IsTerminal;
+use std::io::Write;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -24,11 +26,68 @@ pub fn set_up(logging: &Logging) {
     let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     // Colours are for terminals; in a file or the journal they are noise that no search finds its way through.
     let colours = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Tee).with_ansi(colours);
     let _ = match logging.format {
         Format::Text => builder.with_target(false).try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
+}
+
+/// Lines that are kept, and their bytes: an hour of an ordinary node, some minutes of one in trouble.
+const RECENT: (usize, usize) = (4000, 1 << 20);
+
+/// The last lines of this process's log, oldest first, in a process that has set it up.
+static LINES: Mutex<Recent> = Mutex::new(Recent { lines: VecDeque::new(), bytes: 0 });
+
+/// The last lines of the log of this process, oldest first.
+pub fn recent() -> String {
+    let recent = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+    recent.lines.iter().fold(String::with_capacity(recent.bytes), |text, line| text + line)
+}
+
+struct Recent {
+    lines: VecDeque<String>,
+    bytes: usize,
+}
+
+impl Recent {
+    fn push(&mut self, line: String) {
+        self.bytes += line.len();
+        self.lines.push_back(line);
+        while self.lines.len() > RECENT.0 || self.bytes > RECENT.1 {
+            let Some(oldest) = self.lines.pop_front() else { return };
+            self.bytes -= oldest.len();
+        }
+    }
+}
+
+/// Standard error, and the last lines. Each call brings one whole line.
+struct Tee;
+
+impl Write for Tee {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        LINES.lock().unwrap_or_else(PoisonError::into_inner).push(plain(line));
+        std::io::stderr().write_all(line)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
+/// Without colours.
+fn plain(line: &[u8]) -> String {
+    let (text, mut out, mut inside) = (String::from_utf8_lossy(line), String::with_capacity(line.len()), false);
+    for letter in text.chars() {
+        match letter {
+            '\u{1b}' => inside = true,
+            'm' if inside => inside = false,
+            _ if inside => {}
+            _ => out.push(letter),
+        }
+    }
+    out
 }
 
 /// Lets a line about one thing through every so often, and counts what it held back.
@@ -72,6 +131,18 @@ impl Seldom {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_lines_are_kept_within_their_bound_and_without_colours() {
+        let mut recent = Recent { lines: VecDeque::new(), bytes: 0 };
+        (0..RECENT.0 + 10).for_each(|number| recent.push(format!("{number}\n")));
+        assert_eq!((recent.lines.len(), recent.lines.front().map(String::as_str)), (RECENT.0, Some("10\n")));
+        recent.push("x".repeat(RECENT.1));
+        assert_eq!((recent.lines.len(), recent.bytes), (1, RECENT.1));
+        recent.push("y".to_owned());
+        assert_eq!((recent.lines.len(), recent.bytes), (1, 1));
+        assert_eq!(plain("\u{1b}[2m02:00\u{1b}[0m \u{1b}[32m INFO\u{1b}[0m ready\n".as_bytes()), "02:00  INFO ready\n");
+    }
 
     #[test]
     fn repeats_are_held_back_and_counted() {

@@ -34,7 +34,14 @@ fn a_cluster_is_founded_by_a_few_commands_and_each_wrong_step_says_what_to_do() 
     assert!(trio.nodes[0].json("/api/v1/status").unwrap()["cluster"]["phase"] == "waiting_for_init");
     let write = trio.nodes[0].write(sender("g", "a", 0).body(now_ms())).unwrap();
     assert_eq!((write.status(), write.header("retry-after").is_some()), (503, true), "{}", write.text());
-    let early = trio.nodes[1].ask(&["cluster", "init"]).expect_err("n3 is not there");
+    // One that waits ends when it is told to.
+    trio.nodes[1].sluice.stop();
+    trio.nodes[1].sluice.launch();
+    let early = eventually(Duration::from_secs(30), "n2 to refuse", || match trio.nodes[1].ask(&["cluster", "init"]) {
+        Ok(done) => panic!("n3 is not there: {done}"),
+        Err(early) if early.contains("n3: ") => Ok(early),
+        Err(early) => Err(early),
+    });
     assert!(early.contains("n3: ") && early.contains("run `sluice cluster init` again"), "{early}");
 
     // A file of its own opinion is found out before anything is founded.
@@ -214,7 +221,7 @@ fn a_node_that_lost_its_disk_is_replaced_under_load_while_nothing_can_be_deliver
     });
     let wrong = trio.nodes[0].ask(&["cluster", "add", "n3"]).expect_err("there is one of that name");
     assert!(wrong.contains("sluice cluster replace n3"), "{wrong}");
-    let done = trio.nodes[1].must(&["cluster", "replace", "n3"]);
+    let done = eventually(Duration::from_secs(60), "n2 to see it, too", || trio.nodes[1].ask(&["cluster", "replace", "n3"]));
     assert!(done.contains("every shard has its seats"), "{done}");
     trio.nodes[2].sluice.wait_ready(Duration::from_secs(60));
     assert_eq!(trio.nodes[2].sluice.post("/api/v1/sinks/platform/pause").status(), 200);
@@ -237,7 +244,8 @@ fn a_node_that_lost_its_disk_is_replaced_under_load_while_nothing_can_be_deliver
 #[test]
 fn a_node_is_drained_restarted_and_given_its_share_again_without_a_refused_request() {
     let scratch = Scratch::new("trio-drain");
-    let mut trio = Trio::up(&scratch, NOWHERE);
+    let mut trio =
+        Trio::up(&scratch, &NOWHERE.replace("format: rows", "format: rows, properties: { ssl.key.password: canary-of-properties }"));
     let to: Vec<_> = trio.nodes.iter().map(|node| node.sluice.address()).collect();
     // Groups in all shards, written to the two nodes that stay.
     let senders: Vec<Running> =
@@ -254,6 +262,19 @@ fn a_node_is_drained_restarted_and_given_its_share_again_without_a_refused_reque
         });
     };
     has_its_share(&trio);
+    eventually(Duration::from_secs(20), "the doctor to be content", || {
+        let checked = trio.nodes[1].run(&["cluster", "doctor"]);
+        let text = String::from_utf8_lossy(&checked.stdout).into_owned();
+        let lines =
+            ["ok    majority      every shard has one; 1 of 3 nodes may be lost now", "ok    versions", "ok    clocks", "ok    leaders"];
+        if lines.into_iter().all(|line| text.contains(line)) { Ok(()) } else { Err(text) }
+    });
+    let upgrade = trio.nodes[1].must(&["cluster", "upgrade", "status"]);
+    assert!(
+        upgrade.contains("feature level 1") && upgrade.matches("1 to 1").count() == 3 && upgrade.contains("nothing to finalise"),
+        "{upgrade}"
+    );
+    assert!(trio.nodes[1].must(&["cluster", "upgrade", "finalize"]).contains("already"));
     // By hand: to a node that is there, and not to one that is not.
     let moved = trio.nodes[0].must(&["cluster", "transfer", "--all", "--to", "n3"]);
     assert!(moved.contains("n3 leads shard 0, 1, 2, 3"), "{moved}");
@@ -272,6 +293,9 @@ fn a_node_is_drained_restarted_and_given_its_share_again_without_a_refused_reque
     trio.nodes[2].sluice.stop();
     let alone = trio.nodes[1].ask(&["cluster", "safe-to-stop"]).expect_err("n3 is away");
     assert!(alone.contains("only 1 would be there"), "{alone}");
+    let checked = trio.nodes[1].run(&["cluster", "doctor"]);
+    let text = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(checked.status.code().is_some_and(|code| code > 0) && text.contains("no further node may be lost now"), "{text}");
     let_pass(Duration::from_secs(3));
     trio.nodes[2].sluice.launch();
     trio.nodes[2].sluice.wait_ready(Duration::from_secs(60));
@@ -279,7 +303,57 @@ fn a_node_is_drained_restarted_and_given_its_share_again_without_a_refused_reque
     trio.wait_well();
     let accounts = Accounts::of(senders, Vec::new());
     assert_eq!(accounts.repeated(), 0, "requests were refused, or went unanswered");
+    has_all_but_secrets(&trio, &scratch);
+    is_told_that_it_was_removed(&mut trio);
     trio.nodes.iter_mut().for_each(|node| node.sluice.stop());
+}
+
+/// A bundle for whoever helps: of all nodes, and nothing in it lets anybody in.
+fn has_all_but_secrets(trio: &Trio, scratch: &Scratch) {
+    let made = trio.nodes[0].must(&["token", "create", "canary"]);
+    let token = made.split_whitespace().find(|word| word.starts_with("slc_")).expect("a token").to_owned();
+    let own = std::fs::read_to_string(trio.nodes[0].sluice.data().join("local-token")).unwrap();
+    let key = std::fs::read_to_string(trio.nodes[0].sluice.data().join("cluster/node.key")).unwrap();
+    let file = scratch.sub("bundle").join("bundle.tar.gz").display().to_string();
+    let done = trio.nodes[0].must(&["cluster", "debug-bundle", &file]);
+    assert!(done.contains("33 files") && is_private(Path::new(&file)), "{done}");
+    // Nothing is packed smaller, so whatever is in it can be read.
+    let bytes = std::fs::read(&file).unwrap();
+    let has = |word: &str| bytes.windows(word.len()).any(|part| part == word.as_bytes());
+    for node in ["n1", "n2", "n3"] {
+        for file in ["status.json", "cluster.json", "settings.txt", "file.txt", "metrics.txt", "log.txt"] {
+            assert!(has(&format!("sluice-debug/{node}/{file}")), "no {node}/{file}");
+        }
+    }
+    assert!(
+        has("sinks[0].kafka.properties.ssl.key.password: (hidden)")
+            && has("sluice_shard_leads")
+            && has("this node is part of a cluster now")
+    );
+    let secret_line = key.lines().nth(1).unwrap();
+    for secret in ["canary-of-properties", &token, &token[4..], own.trim(), secret_line] {
+        assert!(!has(secret), "it holds {secret}");
+    }
+    assert!(trio.nodes[0].ask(&["cluster", "debug-bundle", &file]).expect_err("it is there").contains("exists"));
+}
+
+/// n3 is removed while it runs, and is started again later.
+fn is_told_that_it_was_removed(trio: &mut Trio) {
+    trio.nodes[0].must(&["cluster", "remove", "n3"]);
+    for _ in 0..2 {
+        eventually(Duration::from_secs(60), "n3 to say that it was removed", || {
+            let status = trio.nodes[2].run(&["cluster", "status"]);
+            let text = String::from_utf8_lossy(&status.stdout).into_owned();
+            let ready = trio.nodes[2].get("/-/ready")?.text();
+            let told = text.contains("this node was removed from the cluster") && text.contains("sluice cluster join BUNDLE");
+            if told && status.status.code() == Some(2) && ready.contains("was removed") { Ok(()) } else { Err(format!("{text}{ready}")) }
+        });
+        let others = String::from_utf8_lossy(&trio.nodes[0].run(&["cluster", "status"]).stdout).into_owned();
+        assert!(others.contains("it was removed from the cluster and still runs"), "{others}");
+        trio.nodes[2].sluice.stop();
+        trio.nodes[2].sluice.launch();
+    }
+    assert!(std::fs::read_to_string(trio.nodes[2].sluice.log()).unwrap().contains("this node was removed from the cluster"));
 }
 
 #[test]

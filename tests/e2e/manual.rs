@@ -43,10 +43,13 @@ fn check(file: &Path) {
 fn the_configuration_in_the_readme_is_complete() {
     let scratch = Scratch::new("readme");
     let blocks = blocks("README.md", "yaml");
-    assert_eq!(blocks.len(), 1);
+    assert_eq!(blocks.len(), 2);
     let file = scratch.join("sluice.yaml");
-    std::fs::write(&file, &blocks[0]).expect("file");
-    check(&file);
+    // Alone, and with what makes it one of three.
+    for text in [blocks[0].clone(), format!("{}\n{}", blocks[0], blocks[1])] {
+        std::fs::write(&file, text).expect("file");
+        check(&file);
+    }
 }
 
 #[test]
@@ -57,6 +60,12 @@ fn the_configuration_with_every_key_is_right_as_it_stands() {
 #[test]
 fn commands_that_the_readme_names_exist() {
     for line in blocks("README.md", "sh").iter().flat_map(|block| block.lines()) {
+        if let Some(command) = line.strip_prefix("sluice ") {
+            let words = command.split('#').next().unwrap_or_default().split_whitespace();
+            let asked = Command::new(BINARY).args(words).arg("--help").output().expect("the binary");
+            assert!(asked.status.success(), "README: `{line}`: {}", String::from_utf8_lossy(&asked.stderr));
+            continue;
+        }
         let program: PathBuf = root().join(line.split(' ').next().expect("a word"));
         assert!(program.is_file(), "README: `{line}`");
         let status = Command::new("bash").arg("-n").arg(&program).status().expect("bash");

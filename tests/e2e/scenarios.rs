@@ -1,17 +1,21 @@
 //! The scenarios, a module a subject.
 
 mod backup;
+mod balancer;
 mod captures;
 mod cluster;
 mod crash;
 mod disk;
 mod door;
+mod double_failure;
 mod failover;
 mod harness;
 mod letters;
 mod loaded;
 mod manual;
 mod partitions;
+mod restarts;
 mod rights;
 mod senders;
 mod settings;
+mod trio_disks;

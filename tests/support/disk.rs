@@ -19,7 +19,12 @@ pub struct SmallDisk {
 
 impl SmallDisk {
     pub fn new(scratch: &Scratch, megabytes: u32) -> SmallDisk {
-        let mount = scratch.sub("small");
+        SmallDisk::named(scratch, "small", megabytes)
+    }
+
+    /// One of several.
+    pub fn named(scratch: &Scratch, name: &str, megabytes: u32) -> SmallDisk {
+        let mount = scratch.sub(name);
         let script = format!("mount -t tmpfs -o size={megabytes}m sluice-test '{}' && exec sleep 3600", mount.display());
         let mut args: Vec<String> = NAMESPACE.map(str::to_owned).into();
         args.extend(["sh".to_owned(), "-c".to_owned(), script]);
@@ -51,9 +56,20 @@ impl SmallDisk {
 
     /// Writes into `filler` until nothing more fits.
     pub fn fill(&self) {
+        self.fill_but(0);
+    }
+
+    /// Writes into `filler` until so many bytes are left.
+    pub fn fill_but(&self, bytes: u64) {
         let mut filler = std::fs::File::options().append(true).create(true).open(self.outside().join("filler")).expect("filler");
         let block = vec![0_u8; 4096];
-        while filler.write_all(&block).is_ok() {}
+        while self.left() > bytes && filler.write_all(&block).is_ok() {}
+    }
+
+    /// Bytes that may still be written.
+    pub fn left(&self) -> u64 {
+        let room = rustix::fs::statvfs(self.outside()).expect("the mount");
+        room.f_bavail * room.f_frsize
     }
 
     /// Gives the room back.
@@ -64,16 +80,16 @@ impl SmallDisk {
 
 /// Lets the process's next fsync and fdatasync fail with EIO, by attaching strace to it; ends when the process does.
 pub fn fail_fsync(pid: u32, scratch: &Scratch) -> Process {
-    let args = [
-        "-f",
-        "-o",
-        "strace.out",
-        "-e",
-        "trace=fsync,fdatasync,sync_file_range",
-        "-e",
-        "inject=fsync,fdatasync:error=EIO",
-        "-p",
-        &pid.to_string(),
-    ];
+    inject(pid, scratch, "error=EIO")
+}
+
+/// Makes each fsync and fdatasync of the process take so long, until strace is stopped.
+pub fn slow_fsync(pid: u32, scratch: &Scratch, by: Duration) -> Process {
+    inject(pid, scratch, &format!("delay_enter={}", by.as_micros()))
+}
+
+fn inject(pid: u32, scratch: &Scratch, what: &str) -> Process {
+    let (inject, pid) = (format!("inject=fsync,fdatasync:{what}"), pid.to_string());
+    let args = ["-f", "-o", "strace.out", "-e", "trace=fsync,fdatasync,sync_file_range", "-e", &inject, "-p", &pid];
     Process::start("strace", "strace", &args.map(str::to_owned), scratch.path(), &scratch.join("strace.log"))
 }

@@ -9,7 +9,7 @@ use super::series::{Series, Value, samples_of};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,7 +46,9 @@ pub struct Gate {
 }
 
 struct State {
-    upstream: SocketAddr,
+    upstream: Vec<SocketAddr>,
+    /// Which of them takes what comes: the next one, once this one does not answer.
+    turn: AtomicUsize,
     mode: AtomicU8,
     requests: AtomicU64,
     book: Mutex<Book>,
@@ -54,8 +56,13 @@ struct State {
 
 impl Gate {
     pub fn to(upstream: SocketAddr) -> Gate {
-        let state =
-            Arc::new(State { upstream, mode: AtomicU8::new(Mode::Open as u8), requests: AtomicU64::new(0), book: Mutex::default() });
+        Gate::to_any(vec![upstream])
+    }
+
+    /// To the first of several, and to the next one after a failure, as through a balancer.
+    pub fn to_any(upstream: Vec<SocketAddr>) -> Gate {
+        let (mode, requests) = (AtomicU8::new(Mode::Open as u8), AtomicU64::new(0));
+        let state = Arc::new(State { upstream, turn: AtomicUsize::new(0), mode, requests, book: Mutex::default() });
         let serving = state.clone();
         Gate { server: Server::start(move |request| serving.pass(request)), state }
     }
@@ -101,12 +108,26 @@ impl Gate {
 
 thread_local! {
     // A server thread is a connection of the sender's; it keeps one of its own to sluice.
-    static UPSTREAM: RefCell<Option<Client>> = const { RefCell::new(None) };
+    static UPSTREAM: RefCell<Option<(usize, Client)>> = const { RefCell::new(None) };
 }
 
 impl State {
     fn mode(&self) -> u8 {
         self.mode.load(Ordering::SeqCst)
+    }
+
+    fn send(&self, request: &Http) -> Option<Http> {
+        let turn = self.turn.load(Ordering::SeqCst);
+        UPSTREAM.with_borrow_mut(|way| {
+            if way.as_ref().is_none_or(|(of, _)| *of != turn) {
+                *way = Some((turn, Client::new(self.upstream[turn % self.upstream.len()])));
+            }
+            let answer = way.as_mut().map(|(_, client)| client.send(request))?;
+            if answer.is_err() {
+                let _ = self.turn.compare_exchange(turn, turn + 1, Ordering::SeqCst, Ordering::SeqCst);
+            }
+            answer.ok()
+        })
     }
 
     fn pass(&self, request: &Http) -> Option<Http> {
@@ -131,7 +152,7 @@ impl State {
                 book.packings.insert(packing.to_owned());
             }
         }
-        let answer = UPSTREAM.with_borrow_mut(|client| client.get_or_insert_with(|| Client::new(self.upstream)).send(request)).ok()?;
+        let answer = self.send(request)?;
         // Lost on the way back: the sender does not know, and sends it again.
         if matches!(self.mode(), deaf if deaf == Mode::Deaf as u8 || deaf == Mode::Cut as u8) {
             return None;

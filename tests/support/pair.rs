@@ -47,8 +47,8 @@ pub struct Pair {
 }
 
 /// Targets of our exporter, and series of each.
-const TARGETS: usize = 8;
-const SERIES: usize = 40;
+pub const TARGETS: usize = 8;
+pub const SERIES: usize = 40;
 
 impl Pair {
     pub fn start(setup: Setup<'_>) -> Pair {
@@ -133,7 +133,7 @@ impl Pair {
 }
 
 /// After sluice has ended nothing more may come that breaks the promise.
-fn settle(reader: &Reader, received: &mut Received, case: &Case<'_>) {
+pub fn settle(reader: &Reader, received: &mut Received, case: &Case<'_>) {
     receive(received, &reader.drain());
     if let Err(problems) = case.check(received) {
         panic!("after the end: {problems}");

@@ -22,6 +22,7 @@ pub enum Peer {
     Chromium,
     /// VictoriaMetrics' agent.
     Vmagent,
+    Haproxy,
 }
 
 impl Peer {
@@ -39,6 +40,7 @@ impl Peer {
             Peer::Curl => "curl",
             Peer::Chromium => "chromium",
             Peer::Vmagent => "vmagent",
+            Peer::Haproxy => "haproxy",
         }
     }
 
@@ -55,9 +57,15 @@ impl Peer {
                 let status = std::process::Command::new("unshare").args(super::disk::NAMESPACE).arg("true").status();
                 (!status.is_ok_and(|status| status.success())).then(|| "this user may not make a mount namespace".to_owned())
             }),
-            Peer::Prometheus | Peer::Vmagent | Peer::Kcat | Peer::Jq | Peer::Strace | Peer::Python | Peer::Curl | Peer::Chromium => {
-                program(&[self.name()])
-            }
+            Peer::Prometheus
+            | Peer::Vmagent
+            | Peer::Kcat
+            | Peer::Jq
+            | Peer::Strace
+            | Peer::Python
+            | Peer::Curl
+            | Peer::Chromium
+            | Peer::Haproxy => program(&[self.name()]),
         }
     }
 }

@@ -63,8 +63,9 @@ impl Trio {
         let member = |(node, name): (usize, &'static str)| {
             let (dir, port) = (scratch.sub(name), free_port());
             let data = shape.disks[node].map_or_else(|| dir.join("data"), |disk| disk.mount().join("data"));
+            // Tests run beside each other on machines whose disks do take a second.
             let text = format!(
-                "listen: 127.0.0.1:{port}\ndata_dir: {}\nshards: 3\ncluster:\n  name: {cluster}\n  listen: {}\n  nodes: [{}]\n{more}{sinks}",
+                "listen: 127.0.0.1:{port}\ndata_dir: {}\nshards: 3\ncluster:\n  name: {cluster}\n  listen: {}\n  nodes: [{}]\n  slow_sync: 30s\n{more}{sinks}",
                 data.display(),
                 peers[node],
                 list.join(", ")

@@ -119,7 +119,7 @@ fn change(three: &mut Three, by: u64, seats: Vec<Seat>, of: &[u64]) {
         let nodes = handle.nodes();
         nodes.is_settled() && nodes.version > version && shards(&handle).into_iter().all(|shard| handle.seats(shard).follow(&nodes))
     }) {
-        if clock::now() - begin > Duration::from_secs(20) {
+        if clock::now() - begin > Duration::from_secs(60) {
             let mut found = String::new();
             for &id in of {
                 let handle = three.handle(id);
@@ -130,7 +130,7 @@ fn change(three: &mut Three, by: u64, seats: Vec<Seat>, of: &[u64]) {
                 }
                 found += &format!("{:?}\n", handle.nodes());
             }
-            panic!("not in 20 s:\n{found}");
+            panic!("not in 60 s:\n{found}");
         }
         std::thread::sleep(Duration::from_millis(5));
     }

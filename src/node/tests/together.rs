@@ -11,6 +11,8 @@ use crate::node::peers::Later;
 use crate::node::peers::Peers;
 use crate::node::peers::Together;
 use crate::shard::command::Founding;
+use crate::shard::level::KNOWN;
+use crate::shard::level::Levels;
 use crate::shard::replica::PeerMessage;
 
 pub(super) const FOUNDING: Founding = Founding { cluster: 7, seed: 99, data_shards: 2 };
@@ -86,6 +88,7 @@ pub(super) struct Three {
     directories: Vec<tempfile::TempDir>,
     pub nodes: Vec<Option<Node>>,
     away_ticks: u32,
+    levels: Levels,
 }
 
 impl Three {
@@ -95,10 +98,19 @@ impl Three {
 
     /// So many founders; a member is hopelessly behind after so many ticks.
     pub fn of(founders: u64, away_ticks: u32) -> Three {
+        Three::begin(founders, away_ticks, KNOWN)
+    }
+
+    /// Three whose program knows these feature levels.
+    pub fn knowing(levels: Levels) -> Three {
+        Three::begin(3, 18_000, levels)
+    }
+
+    fn begin(founders: u64, away_ticks: u32, levels: Levels) -> Three {
         let network = Network { pieces: AtomicUsize::new(usize::MAX), ..Network::default() };
         let founders: Vec<u64> = (1..=founders).collect();
         let (directories, nodes) = (0..4).map(|_| (tempfile::tempdir().unwrap(), None)).unzip();
-        let mut three = Three { network: Arc::new(network), founders: founders.clone(), directories, nodes, away_ticks };
+        let mut three = Three { network: Arc::new(network), founders: founders.clone(), directories, nodes, away_ticks, levels };
         founders.iter().for_each(|&id| three.up(id, false));
         for id in founders {
             wait(three.handle(id).ready()).unwrap();
@@ -115,6 +127,7 @@ impl Three {
         let mut settings = settings(self.directories[id as usize - 1].path());
         settings.timing.image = Duration::from_millis(200);
         settings.limits.away_ticks = self.away_ticks;
+        settings.levels = self.levels;
         let node = Node::start_with(settings, Some(together), Box::new(|reason| panic!("fatal: {reason}"))).unwrap();
         self.network.nodes.lock().unwrap().insert(id, node.handle.clone());
         self.nodes[id as usize - 1] = Some(node);

@@ -170,3 +170,22 @@ fn a_state_that_is_ahead_of_the_log_is_refused() {
     let Err(error) = Replica::new(1, MemoryDisk::default(), known, 9, Limits::default(), 0) else { panic!("it was taken") };
     assert!(error.contains("the state is that of 9"), "{error}");
 }
+
+/// A node's entropy is its id and the shard's number: whatever else goes into the timeout must not take the id out again.
+#[test]
+fn two_members_rarely_wait_equally_long_before_they_ask_for_votes() {
+    let timeout = |id: u64, term: u64| {
+        let mut known = Remembered::fresh(vec![1, 2, 3]);
+        known.hard_state.term = term;
+        let entropy = id ^ 0x9E37_79B9_7F4A_7C15;
+        let applied = known.truncated.index;
+        let replica = Replica::new(id, MemoryDisk::default(), known, applied, Limits::default(), entropy).unwrap();
+        replica.node.raft.randomized_election_timeout()
+    };
+    for (one, other) in [(1, 2), (2, 3), (0xfca3_cac8_a7d9_08b7, 0x6859_bf3a_af13_aca3)] {
+        let equal = (1..=200).filter(|term| timeout(one, *term) == timeout(other, *term)).count();
+        assert!(equal < 50, "{one} and {other}: in {equal} of 200 terms");
+    }
+    let drawn: std::collections::BTreeSet<usize> = (1..=200).map(|term| timeout(1, term)).collect();
+    assert_eq!(drawn, (10..20).collect(), "every timeout occurs");
+}

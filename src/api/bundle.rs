@@ -1,0 +1,102 @@
+//! Everything that somebody who is to find out what is wrong would ask for, as files of text: what this node shows of itself, and what the other nodes
+//! show of themselves. Nothing in it lets anybody in: no password, no token (not even its hash), no key.
+
+use std::sync::Arc;
+use std::sync::Weak;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::api::checkup;
+use crate::api::cluster;
+use crate::api::deps::Deps;
+use crate::api::groups;
+use crate::api::sinks;
+use crate::api::status;
+use crate::clock;
+use crate::config::redact::redacted;
+use crate::telemetry::logs;
+
+/// `GET /api/v1/cluster/debug`.
+#[derive(Debug, Serialize)]
+pub struct Bundle {
+    /// In no order that means anything.
+    files: Vec<File>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// A path: the node's name, a slash, the file's name.
+    pub name: String,
+    /// What it says.
+    pub text: String,
+}
+
+/// What a node says when another one asks it for its own part: its files, as JSON.
+pub type Itself = Arc<dyn Fn() -> Vec<u8> + Send + Sync>;
+
+/// A node's own part, for as long as there is one to tell of.
+pub(super) fn itself(deps: Weak<Deps>) -> Itself {
+    Arc::new(move || {
+        let files = deps.upgrade().map(|deps| own(&deps, clock::wall_ms())).unwrap_or_default();
+        serde_json::to_vec(&files).unwrap_or_default()
+    })
+}
+
+/// Of this node and all that answer.
+pub async fn bundle(deps: &Deps, now: i64) -> Bundle {
+    let mut files = own(deps, now);
+    if let Some(cluster) = &deps.cluster {
+        for (node, said) in cluster.of_others().await {
+            match said.and_then(|said| serde_json::from_slice::<Vec<File>>(&said).map_err(|error| error.to_string())) {
+                Ok(theirs) => files.extend(theirs),
+                Err(why) => files.push(File { name: format!("{node}/not-reached.txt"), text: format!("{why}\n") }),
+            }
+        }
+    }
+    Bundle { files }
+}
+
+/// The settings that all nodes agree on, without secrets.
+fn in_force(deps: &Deps) -> String {
+    let version = deps.settings.as_ref().and_then(|settings| settings.version(None));
+    version.map_or_else(
+        || "none yet\n".to_owned(),
+        |version| format!("# version {} by {}, {} ms since 1970\n{}", version.number, version.by, version.at, redacted(&version.text)),
+    )
+}
+
+/// The node's file as it is now, without secrets.
+fn of_file(deps: &Deps) -> String {
+    match deps.file.as_ref().map(std::fs::read_to_string) {
+        Some(Ok(text)) => redacted(&text),
+        Some(Err(error)) => format!("{error}\n"),
+        None => "this node has none\n".to_owned(),
+    }
+}
+
+fn own(deps: &Deps, now: i64) -> Vec<File> {
+    let view = deps.cluster.as_ref().map(|cluster| cluster.view());
+    let this = view.as_ref().and_then(|view| view.nodes.iter().find(|node| node.state == "this")).map(|node| node.name.clone());
+    let this = this.unwrap_or_else(|| "node".to_owned());
+    let json = |value: Result<String, serde_json::Error>| value.unwrap_or_else(|error| error.to_string()) + "\n";
+    let all_sinks = sinks::Sinks { sinks: deps.sinks.list().into_iter().map(sinks::one).collect() };
+    let mut texts = vec![
+        ("status.json", json(serde_json::to_string_pretty(&status::status(deps, now)))),
+        ("doctor.json", json(serde_json::to_string_pretty(&checkup::checkup(deps, now)))),
+        ("groups.json", json(serde_json::to_string_pretty(&groups::all(&deps.node.groups())))),
+        ("sinks.json", json(serde_json::to_string_pretty(&all_sinks))),
+        ("metrics.txt", (deps.metrics)()),
+        ("settings.txt", in_force(deps)),
+        ("file.txt", of_file(deps)),
+        ("log.txt", logs::recent()),
+        ("version.txt", format!("sluice {}\nbegun {} ms, asked {now} ms since 1970\n", deps.version, deps.started_ms)),
+    ];
+    if let (Some(view), Ok(upgrade)) = (&view, crate::api::upgrade::show(deps)) {
+        let view: &cluster::View = view;
+        texts.push(("cluster.json", json(serde_json::to_string_pretty(view))));
+        texts.push(("upgrade.json", json(serde_json::to_string_pretty(&upgrade))));
+    }
+    texts.into_iter().map(|(name, text)| File { name: format!("{this}/{name}"), text }).collect()
+}

@@ -1,0 +1,155 @@
+//! A configuration that may be shown to others: every key with its value, but no password, token or key.
+//!
+//! What is passed on to librdkafka may be anything, so of `properties` only the values of names that are known to be harmless are shown. Elsewhere a value is hidden
+//! where its key sounds like a secret, and so are credentials in URLs. Comments are not shown at all.
+
+use crate::config::tree;
+use crate::config::tree::Tree;
+use crate::config::tree::Value;
+
+/// Stands where something is hidden.
+pub const HIDDEN: &str = "(hidden)";
+
+/// Properties whose values say how Kafka is reached and nothing else.
+const HARMLESS: &[&str] = &[
+    "acks",
+    "batch.num.messages",
+    "batch.size",
+    "broker.address.family",
+    "client.id",
+    "client.rack",
+    "compression.codec",
+    "compression.level",
+    "compression.type",
+    "connections.max.idle.ms",
+    "debug",
+    "enable.ssl.certificate.verification",
+    "linger.ms",
+    "message.max.bytes",
+    "message.timeout.ms",
+    "metadata.max.age.ms",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages",
+    "queue.buffering.max.ms",
+    "reconnect.backoff.max.ms",
+    "reconnect.backoff.ms",
+    "request.timeout.ms",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "security.protocol",
+    "socket.keepalive.enable",
+    "socket.timeout.ms",
+    "ssl.ca.location",
+    "ssl.certificate.location",
+    "ssl.endpoint.identification.algorithm",
+    "ssl.key.location",
+    "statistics.interval.ms",
+    "transaction.timeout.ms",
+];
+
+/// A key with one of these in it holds a secret, unless it names a file.
+const SECRET_WORDS: &[&str] =
+    &["auth", "credential", "jaas", "key", "passphrase", "passwd", "password", "pem", "secret", "token", "webhook"];
+/// Keys that sound like one and are none.
+const NO_SECRETS: &[&str] = &["allow_unauthenticated", "metrics_without_token"];
+
+/// The text of a configuration, a line for each value: `sinks[0].kafka.topic: metrics`.
+pub fn redacted(text: &str) -> String {
+    match tree::parse(text) {
+        Ok(tree) => {
+            let mut out = String::new();
+            write(&tree, "", false, &mut out);
+            out
+        }
+        // The running process has read it, so it can be read; and what cannot is not to be shown.
+        Err(_) => format!("{HIDDEN}\n"),
+    }
+}
+
+fn write(tree: &Tree, at: &str, passed_on: bool, out: &mut String) {
+    match &tree.value {
+        Value::Pairs(pairs) => {
+            for (key, value) in pairs {
+                let Value::Scalar(word) = &key.value else { continue };
+                let below = if at.is_empty() { word.clone() } else { format!("{at}.{word}") };
+                match &value.value {
+                    Value::Scalar(text) => out.push_str(&format!("{below}: {}\n", shown(word, text, passed_on))),
+                    _ if is_secret(word) => out.push_str(&format!("{below}: {HIDDEN}\n")),
+                    _ => write(value, &below, passed_on || word == "properties", out),
+                }
+            }
+        }
+        Value::List(items) => {
+            for (index, item) in items.iter().enumerate() {
+                let below = format!("{at}[{index}]");
+                match &item.value {
+                    Value::Scalar(_) if passed_on => out.push_str(&format!("{below}: {HIDDEN}\n")),
+                    Value::Scalar(text) => out.push_str(&format!("{below}: {}\n", without_credentials(text))),
+                    _ => write(item, &below, passed_on, out),
+                }
+            }
+        }
+        Value::Scalar(_) => out.push_str(&format!("{HIDDEN}\n")),
+        Value::Empty => {}
+    }
+}
+
+fn is_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let names_file = key.ends_with("_file");
+    !names_file && !NO_SECRETS.contains(&key.as_str()) && SECRET_WORDS.iter().any(|word| key.contains(word))
+}
+
+fn shown(key: &str, value: &str, passed_on: bool) -> String {
+    let harmless = if passed_on { HARMLESS.contains(&key) } else { !is_secret(key) };
+    if harmless { without_credentials(value) } else { HIDDEN.to_owned() }
+}
+
+/// `https://user:password@host` without what stands before the `@`.
+fn without_credentials(value: &str) -> String {
+    match (value.find("://"), value.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => format!("{}://{HIDDEN}{}", &value[..scheme], &value[at..]),
+        _ => value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_harmless_is_shown_and_no_secret_is() {
+        let text = "
+data_dir: /d  # canary in a comment
+metrics_without_token: true
+tls: { cert_file: /c.pem, key_file: /k.pem }
+somewhere: { api_token: canary, url: 'https://me:canary@host/x', passwords: [canary] }
+sinks:
+  - name: a
+    kafka:
+      brokers: [k1:9092]
+      properties:
+        linger.ms: 5
+        sasl.password: canary
+        ssl.key.pem: canary
+        sasl.oauthbearer.config: canary
+        whatever.comes.next: [canary]
+        and: { more: canary }
+";
+        let shown = redacted(text);
+        assert!(!shown.contains("canary"), "{shown}");
+        for line in [
+            "data_dir: /d",
+            "metrics_without_token: true",
+            "tls.key_file: /k.pem",
+            "somewhere.url: https://(hidden)@host/x",
+            "sinks[0].name: a",
+            "sinks[0].kafka.brokers[0]: k1:9092",
+            "sinks[0].kafka.properties.linger.ms: 5",
+            "sinks[0].kafka.properties.sasl.password: (hidden)",
+        ] {
+            assert!(shown.lines().any(|shown| shown == line), "{line} is not in {shown}");
+        }
+        assert!(!redacted("{a: canary").contains("canary") && !redacted("canary").contains("canary"));
+    }
+}
