@@ -251,6 +251,8 @@ impl Worker {
         let disk = ShardDisk { store: Arc::clone(&self.shared.store), shard };
         let (limits, entropy) = (self.shared.settings.limits, start::entropy(id, shard));
         self.member = Member::open(Begin { shard, id, disk, known, image: Some(image), limits, entropy })?;
+        self.member.replica.begins_unsynced();
+        self.number_anew();
         self.carry_out(Turn { ops: vec![install], ..Turn::default() })?;
         self.begin_anew(now);
         tracing::info!(shard = shard.0, index, bytes, "the snapshot is taken");
@@ -258,12 +260,16 @@ impl Worker {
         Ok(())
     }
 
-    /// What was known of the member before the snapshot is void.
-    fn begin_anew(&mut self, now: Instant) {
-        self.keeper = Keeper::new(now);
+    /// Before anything of the new member is handed out: its writes begin with number 1 again.
+    fn number_anew(&mut self) {
         self.persisted = 0;
         self.unsynced.forget();
         self.lane.mailbox.forget_persisted();
+    }
+
+    /// What was known of the member before the snapshot is void.
+    fn begin_anew(&mut self, now: Instant) {
+        self.keeper = Keeper::new(now);
         self.lane.forget_recent();
         self.show();
         self.publish();

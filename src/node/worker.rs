@@ -42,6 +42,7 @@ use crate::shard::member::Member;
 use crate::shard::member::Op;
 use crate::shard::member::State;
 use crate::shard::member::Turn;
+use crate::shard::replica::INSTALLED;
 use crate::shard::replica::Refused;
 use crate::shard::replica::Write;
 use crate::store::Family;
@@ -436,7 +437,14 @@ impl Worker {
                 ];
                 packed.free = Some(ranges.to_vec());
             }
-            Op::Staged(_) | Op::Stage(..) | Op::Unstage(_) | Op::Install(_) => pack_snapshot(batch, shard, op),
+            Op::Install(install) => {
+                let (hard, last) = (&install.hard_state, install.place);
+                let promise = Promise { term: hard.term, vote: hard.vote, last_term: last.term, last_index: last.index };
+                self.unsynced.handed_out(INSTALLED, clock::now());
+                (packed.log, packed.promise) = (Some((INSTALLED, promise)), true);
+                pack_snapshot(batch, shard, Op::Install(install));
+            }
+            Op::Staged(_) | Op::Stage(..) | Op::Unstage(_) => pack_snapshot(batch, shard, op),
         }
         Ok(())
     }

@@ -200,6 +200,7 @@ impl Worker {
             Ok(member) => self.member = member,
             Err(error) => return stage.broken(format!("n{} cannot go on from a snapshot: {error}", host.node)),
         }
+        self.member.replica.begins_unsynced();
         self.write(install, stage, jobs);
         (self.keeper, self.persisted, self.mail.persisted, self.recent) = (Keeper::new(), 0, 0, BTreeMap::new());
         stage.say(|| format!("n{} has taken the snapshot of shard {} at {index}", host.node, shard.0));

@@ -29,6 +29,7 @@ use crate::shard::member::Op;
 use crate::shard::member::State;
 use crate::shard::member::Turn;
 use crate::shard::member::simulation::Record;
+use crate::shard::replica::INSTALLED;
 use crate::shard::replica::PeerMessage;
 use crate::wire::digest::Digest;
 
@@ -260,6 +261,7 @@ impl Worker {
         match &op {
             Op::Log(write) => (log, vote) = (Some(write.number), write.promise && write.entries.is_empty()),
             Op::Free(_) => sync = true,
+            Op::Install(_) => log = Some(INSTALLED),
             Op::Image(image) => self.keeper.image_taken(image.index),
             Op::Emission(emission) => {
                 stage.ledger.emitted(self.shard, emission);
