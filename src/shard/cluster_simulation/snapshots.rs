@@ -91,6 +91,7 @@ impl Worker {
             match disk.shard(self.shard).image.as_ref().filter(|_| disk.shard(self.shard).image_index == index) {
                 Some(sealed) => {
                     stage.say(|| format!("n{} gives member {to} a snapshot of shard {} at {index}", host.node, self.shard.0));
+                    stage.begins.insert((self.shard, host.id), self.member.replica.known().truncated.index);
                     let given = Given { index, image: Arc::new(sealed.clone()), numbers: self.member.at_image() };
                     self.outgoing.insert(to, Outgoing { given, asked: now });
                 }
@@ -132,7 +133,9 @@ impl Worker {
             return;
         }
         stage.say(|| format!("n{} takes a snapshot of shard {} at {}", host.node, self.shard.0, intake.index()));
-        if stage.shape.away == PATIENT && stage.shape.theme != Theme::Seats && !stage.ledger.pressed {
+        // Raft may also go back too far, after refusals that came late: then the log has what this one lacks.
+        let lacks = stage.begins.get(&(self.shard, message.from)).is_some_and(|begins| replica.last().index < *begins);
+        if lacks && stage.shape.away == PATIENT && stage.shape.theme != Theme::Seats && !stage.ledger.pressed {
             stage.broken(format!("shard {}: n{} needs a snapshot, and was not away", self.shard.0, host.node));
         }
         self.give_up_taking(stage, jobs);

@@ -173,6 +173,8 @@ pub struct Stage {
     pub serving: Vec<usize>,
     /// Votes that were just proposed: shard, member, and where the log begins that the leader still has.
     pub votes: Vec<(ShardId, u64, u64)>,
+    /// Where the log began of a member that gave a snapshot.
+    pub begins: BTreeMap<(ShardId, u64), u64>,
     /// Nodes that crash once the present event is over, and how.
     pub crashing: Option<(usize, Crash, Moment)>,
     plan: BTreeMap<(i64, u64), Event>,
@@ -185,8 +187,24 @@ impl Stage {
         let (network, ledger) = (Network::default(), Ledger::new(&shape));
         let (plan, planned, crashing) = (BTreeMap::new(), 0, None);
         let ids = (1..=shape.nodes as u64).collect();
-        let (serving, votes) = ((0..shape.founders).collect(), Vec::new());
-        Stage { now: 0, ids, serving, votes, random, shape, network, ledger, trace, healed: false, planted, crashing, plan, planned }
+        let (serving, votes, begins) = ((0..shape.founders).collect(), Vec::new(), BTreeMap::new());
+        Stage {
+            now: 0,
+            ids,
+            serving,
+            votes,
+            begins,
+            random,
+            shape,
+            network,
+            ledger,
+            trace,
+            healed: false,
+            planted,
+            crashing,
+            plan,
+            planned,
+        }
     }
 
     /// Plans an event.
