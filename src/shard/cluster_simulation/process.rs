@@ -342,7 +342,11 @@ impl Process {
         self.write_planned = false;
         let (mut sync, mut reports) = (false, Vec::new());
         for job in std::mem::take(&mut self.jobs) {
+            let installed = if let Record::Install(install) = &job.record { Some(Rc::clone(install)) } else { None };
             host.disk.borrow_mut().write(job.shard, job.record);
+            if let Some(install) = installed {
+                host.has_all(job.shard, &install, stage);
+            }
             sync |= job.sync || job.log.is_some();
             let early = if job.vote { Bug::VoteNotSynced } else { Bug::EntriesNotSynced };
             match job.log {

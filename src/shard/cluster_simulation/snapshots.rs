@@ -18,11 +18,14 @@ use super::stage::Moment;
 use super::stage::Stage;
 use super::stage::Taker;
 use super::worker::Worker;
+use crate::model::ShardId;
 use crate::shard::member::Begin;
 use crate::shard::member::Member;
 use crate::shard::member::Op;
+use crate::shard::member::State;
 use crate::shard::replica::PeerMessage;
 use crate::shard::snapshot::Given;
+use crate::shard::snapshot::Install;
 use crate::shard::snapshot::Intake;
 use crate::shard::snapshot::Part;
 use crate::shard::snapshot::Request;
@@ -46,6 +49,24 @@ pub struct Taking {
     asking: bool,
     again: i64,
     staged: bool,
+}
+
+impl Host {
+    /// A member that begins from a snapshot has what a sink may still want of it.
+    pub fn has_all(&self, shard: ShardId, install: &Install, stage: &mut Stage) {
+        let (Ok(State::Data(image)), State::Data(now)) =
+            (State::unseal(shard, &install.image), &stage.ledger.shards[usize::from(shard.0)].state)
+        else {
+            return;
+        };
+        let disk = self.disk.borrow();
+        let here = disk.shard(shard);
+        let has = |number: &u64| here.emissions.get(number).is_some_and(|emission| here.entry(emission.entry).is_some());
+        let wanted = now.sinks.slowest().unwrap_or(now.emissions) + 1..=image.emissions;
+        if let Some(number) = wanted.into_iter().find(|number| !has(number)) {
+            stage.broken(format!("shard {}: n{} has taken a snapshot, and lacks emission {number} or its body", shard.0, self.node));
+        }
+    }
 }
 
 impl Worker {
