@@ -557,21 +557,6 @@ impl Worker {
         true
     }
 
-    /// Proposes an `Image` entry unless one is on its way; says whether one is.
-    pub(super) fn propose_image(&mut self, now: Instant) -> bool {
-        if self.keeper.image_open() {
-            return true;
-        }
-        let at = self.at(now);
-        match self.member.propose(at, &Entry::Image) {
-            Ok(place) => {
-                self.keeper.image_proposed(place.index, now);
-                true
-            }
-            Err(_) => false,
-        }
-    }
-
     pub(super) fn count_waiters(&self) -> usize {
         self.waiters.len() + self.backlog.len()
     }

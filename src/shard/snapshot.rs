@@ -460,4 +460,30 @@ mod tests {
             (0..bytes.len()).for_each(|end| assert!(Request::decode(&bytes[..end]).is_err()));
         }
     }
+
+    /// The giver judges a waiting sample between two pieces: it copies the body into the leader's family, and then deletes the standby's part of the log.
+    #[test]
+    fn a_body_that_is_copied_while_it_is_given_is_in_the_snapshot() {
+        let given = Given { index: 50, numbers: Numbers::default(), image: Arc::new(vec![1]) };
+        let (mut leader, mut standby) = (vec![3_u64], vec![4_u64, 5]);
+        let (mut next, mut taken) = (Some((Part::Image, 0)), Vec::new());
+        while let Some(bookmark) = next {
+            let scan = |part: Part, from: u64, take: &mut dyn FnMut(u64, &[u8]) -> bool| {
+                let entries = match part {
+                    Part::LogLeader => &leader[..],
+                    Part::LogStandby => &standby[..],
+                    Part::Image | Part::Emission | Part::Dead => &[],
+                };
+                entries.iter().filter(|index| **index >= from).all(|index| take(*index, &[0]));
+                Ok::<_, Malformed>(())
+            };
+            let piece = given.piece(bookmark, 1, scan).unwrap();
+            taken.extend(piece.items.iter().filter(|item| item.0 != Part::Image).map(|item| item.1));
+            next = piece.next;
+            if taken.len() == 1 {
+                (leader, standby) = (vec![3, 5], Vec::new());
+            }
+        }
+        assert!(taken.contains(&5), "{taken:?}");
+    }
 }

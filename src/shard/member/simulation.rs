@@ -519,3 +519,24 @@ fn a_seed_gives_the_same_run() {
     assert_eq!(run(11), run(11));
     assert_ne!(run(11).0, run(12).0);
 }
+
+#[test]
+fn a_change_of_members_is_written_with_the_commit_that_made_it() {
+    let mut world = World::new(1);
+    let turns = |world: &mut World| {
+        for _ in 0..5 {
+            let mut turn = Turn::default();
+            world.member().turn(&mut turn).unwrap();
+            turn.ops.into_iter().for_each(|op| world.disk.0.borrow_mut().write(op));
+            let number = world.disk.0.borrow_mut().sync_all();
+            world.member().replica.persisted(number);
+        }
+    };
+    turns(&mut world);
+    assert!(world.member().replica.propose_seat(crate::shard::members::Change::Learner(8)));
+    let change = world.member().replica.last().index;
+    turns(&mut world);
+    let known = &world.disk.0.borrow().synced.known;
+    assert_eq!(known.members.learners, [8]);
+    assert!(known.hard_state.commit >= change, "{known:?}");
+}
