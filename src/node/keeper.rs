@@ -153,6 +153,21 @@ impl Worker {
         }
     }
 
+    /// Proposes an `Image` entry unless one is on its way; says whether one is.
+    pub(super) fn propose_image(&mut self, now: Instant) -> bool {
+        if self.keeper.image_open() {
+            return true;
+        }
+        let at = self.at(now);
+        match self.member.propose(at, &Entry::Image) {
+            Ok(place) => {
+                self.keeper.image_proposed(place.index, now);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
     /// Old series of all groups, and replicas that have been silent for an hour.
     fn forget(&mut self, now: Instant) {
         let at = self.at(now);

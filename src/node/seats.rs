@@ -13,10 +13,10 @@ use crate::node::lane::lock;
 use crate::node::worker::Worker;
 use crate::shard::command::Command;
 use crate::shard::member::State;
-use crate::shard::members::Change;
 use crate::shard::members::Nodes;
 use crate::shard::members::Seats;
 use crate::shard::members::Step;
+use crate::shard::members::meanwhile;
 use crate::shard::members::next_step;
 
 impl Worker {
@@ -35,7 +35,7 @@ impl Worker {
         if let State::Control(state) = &self.member.state {
             let mut rest = self.shared.lanes.iter().filter(|lane| lane.shard != ShardId::CONTROL);
             waits_for_the_rest = state.nodes != *nodes || !rest.all(|lane| lock(&lane.views).seats.follow(&nodes));
-            if !waits_for_the_rest && seats.follow(&nodes) && !nodes.is_settled() {
+            if !waits_for_the_rest && seats.voters.contains(&together.id) && seats.follow(&nodes) && !nodes.is_settled() {
                 let at = self.at(crate::clock::now());
                 let settled = crate::shard::entry::Entry::Command(Command::Nodes(nodes.settled()));
                 let _ = self.member.propose(at, &settled); // not taken: the next round says it again
@@ -43,13 +43,15 @@ impl Worker {
             }
         }
         let replica = &mut self.member.replica;
-        let step = next_step(together.id, &seats, &nodes, |id| replica.keeps_up(id));
-        // Whoever comes reads the list at once, before it may lead anything: a leader that knew no list could not go on.
-        let step = step.filter(|step| !waits_for_the_rest || matches!(step, Step::Change(Change::Learner(_))));
+        let step = if waits_for_the_rest {
+            meanwhile(together.id, &seats, &nodes)
+        } else {
+            next_step(together.id, &seats, &nodes, |id| replica.keeps_up(id))
+        };
         let done = match step {
             None => return,
             Some(Step::Change(change)) => replica.propose_seat(change),
-            Some(Step::HandOver) => replica.hand_over(|id| together.peers.wants_to_lead(id)),
+            Some(Step::HandOver) => replica.hand_over(|id| nodes.stays(id) && together.peers.wants_to_lead(id)),
         };
         if done {
             tracing::info!(shard = self.lane.shard.0, ?step, "the shard's seats follow the list of nodes");

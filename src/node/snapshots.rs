@@ -21,14 +21,12 @@ use crate::node::worker::ShardDisk;
 use crate::node::worker::Worker;
 use crate::shard::member::Begin;
 use crate::shard::member::Member;
-use crate::shard::member::Numbers;
 use crate::shard::member::Op;
 use crate::shard::member::Turn;
 use crate::shard::replica::PeerMessage;
-use crate::shard::snapshot::Bookmark;
+use crate::shard::snapshot::Given;
 use crate::shard::snapshot::Intake;
 use crate::shard::snapshot::Part;
-use crate::shard::snapshot::Piece;
 use crate::shard::snapshot::Request;
 use crate::shard::snapshot::announced;
 use crate::store::Family;
@@ -43,9 +41,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// A snapshot that a member may take.
 pub(super) struct Outgoing {
-    index: u64,
-    image: Arc<Vec<u8>>,
-    numbers: Numbers,
+    given: Given,
     asked: Instant,
 }
 
@@ -105,74 +101,31 @@ impl Handle {
         let Some(lane) = self.shared.lane(shard) else { return Ok(None) };
         match Request::decode(request).map_err(ReadError::new)? {
             Request::Taken(index) => {
-                let known = lock(&lane.outgoing).get(&from).is_some_and(|outgoing| outgoing.index == index);
+                let known = lock(&lane.outgoing).get(&from).is_some_and(|outgoing| outgoing.given.index == index);
                 if known {
                     lane.mailbox.taken(from);
                 }
                 Ok(known.then(Vec::new))
             }
             Request::Piece(index, bookmark) => {
-                let (image, numbers) = {
+                let given = {
                     let mut all = lock(&lane.outgoing);
-                    let Some(outgoing) = all.get_mut(&from).filter(|outgoing| outgoing.index == index) else { return Ok(None) };
+                    let Some(outgoing) = all.get_mut(&from).filter(|outgoing| outgoing.given.index == index) else { return Ok(None) };
                     outgoing.asked = clock::now();
-                    (Arc::clone(&outgoing.image), outgoing.numbers)
+                    outgoing.given.clone()
                 };
-                let piece = self.read_piece(shard, (index, numbers), bookmark, &image)?.encode();
+                let store = &self.shared.store;
+                let piece = given.piece(bookmark, PIECE_BYTES, |part, number, take| match family(part) {
+                    Some(family) => store.scan(family, shard, number, take),
+                    None => Ok(()),
+                });
+                let piece = piece.map_err(ReadError::new)?.encode();
                 if let Some(outgoing) = lock(&lane.outgoing).get_mut(&from) {
                     outgoing.asked = clock::now();
                 }
                 Ok(Some(piece))
             }
         }
-    }
-
-    fn read_piece(
-        &self,
-        shard: ShardId,
-        (index, numbers): (u64, Numbers),
-        (first, mut number): Bookmark,
-        image: &[u8],
-    ) -> Result<Piece, ReadError> {
-        let (mut items, mut bytes) = (Vec::new(), 0);
-        for part in Part::ALL.into_iter().filter(|part| *part >= first) {
-            let Some(family) = family(part) else {
-                let rest = image.get(number as usize..).unwrap_or_default();
-                let chunk = &rest[..rest.len().min(PIECE_BYTES)];
-                items.push((part, number, chunk.to_vec()));
-                if chunk.len() < rest.len() {
-                    let next = Some((part, number + chunk.len() as u64));
-                    return Ok(Piece { index, next, items });
-                }
-                (bytes, number) = (chunk.len(), 0);
-                continue;
-            };
-            // What came after the image the taker will make from the log.
-            let last = match part {
-                Part::Image | Part::LogLeader | Part::LogStandby => index,
-                Part::Emission => numbers.emission,
-                Part::Dead => numbers.dead,
-            };
-            let mut next = None;
-            let scanned = self.shared.store.scan(family, shard, number, &mut |number, value| {
-                if number > last {
-                    return false;
-                }
-                if bytes >= PIECE_BYTES {
-                    next = Some((part, number));
-                    return false;
-                }
-                bytes += value.len() + 16;
-                items.push((part, number, value.to_vec()));
-                true
-            });
-            scanned.map_err(ReadError::new)?;
-            if next.is_some() {
-                return Ok(Piece { index, next, items });
-            }
-            number = 0;
-        }
-        Ok(Piece { index, next: None, items })
     }
 }
 
@@ -190,8 +143,8 @@ impl Worker {
                         to = format!("{to:016x}"),
                         "a member lacks what the log no longer has: it takes a snapshot"
                     );
-                    let outgoing = Outgoing { index, image: Arc::new(sealed), numbers: self.member.at_image(), asked: clock::now() };
-                    lock(&self.lane.outgoing).insert(to, outgoing);
+                    let given = Given { index, image: Arc::new(sealed), numbers: self.member.at_image() };
+                    lock(&self.lane.outgoing).insert(to, Outgoing { given, asked: clock::now() });
                 }
                 None => {
                     // The writer has not come to it yet, or a newer one is there: Raft asks again.
@@ -223,17 +176,29 @@ impl Worker {
     }
 
     /// This member lacks what the leader's log no longer has.
-    pub(super) fn offered(&mut self, message: &PeerMessage) {
-        let Some(together) = &self.shared.together else { return };
+    pub(super) fn offered(&mut self, message: &PeerMessage) -> Result<(), String> {
+        let Some(together) = &self.shared.together else { return Ok(()) };
         let replica = &self.member.replica;
-        let Some(intake) = Intake::begin(message, together.id, &replica.hard_state(), replica.last().index) else { return };
+        let Some(intake) = Intake::begin(message, together.id, &replica.hard_state(), replica.last().index) else { return Ok(()) };
+        if replica.has(intake.place()) {
+            return Ok(()); // the message was late
+        }
         if self.taking.as_ref().is_some_and(|taking| (taking.intake.from, taking.intake.index()) == (intake.from, intake.index())) {
-            return;
+            return Ok(());
         }
         let (shard, index) = (self.lane.shard.0, intake.index());
         tracing::info!(shard, index, from = format!("{:016x}", intake.from), "a snapshot is taken: the leader's log begins later");
-        let staged = self.taking.as_ref().is_some_and(|taking| taking.staged);
-        self.taking = Some(Taking { intake, asking: false, again: clock::now(), staged, bytes: 0 });
+        self.give_up_taking()?;
+        self.taking = Some(Taking { intake, asking: false, again: clock::now(), staged: false, bytes: 0 });
+        Ok(())
+    }
+
+    /// The member goes on with its own log. What was staged of a snapshot goes at once: another one may end earlier.
+    fn give_up_taking(&mut self) -> Result<(), String> {
+        match self.taking.take().filter(|taking| taking.staged) {
+            Some(taking) => self.carry_out(Turn { ops: vec![Op::Unstage(taking.intake.own_end())], ..Turn::default() }),
+            None => Ok(()),
+        }
     }
 
     /// An answer to what was asked for.
@@ -261,6 +226,10 @@ impl Worker {
 
     /// Asks for the next piece; once all is there and nothing of the member's own is on its way to the disk, it goes on from the snapshot.
     pub(super) fn take_snapshot(&mut self, now: Instant) -> Result<(), String> {
+        if self.taking.as_ref().is_some_and(|taking| self.member.replica.has(taking.intake.place())) {
+            // The log has come that far by itself, and what it has beyond may have been acknowledged: to go back to the image would take it away.
+            return self.give_up_taking();
+        }
         let Some(taking) = self.taking.as_mut().filter(|taking| !taking.asking && taking.again <= now) else { return Ok(()) };
         let Some(together) = &self.shared.together else { return Ok(()) };
         if let Some(request) = taking.intake.wants() {
@@ -282,6 +251,8 @@ impl Worker {
         let disk = ShardDisk { store: Arc::clone(&self.shared.store), shard };
         let (limits, entropy) = (self.shared.settings.limits, start::entropy(id, shard));
         self.member = Member::open(Begin { shard, id, disk, known, image: Some(image), limits, entropy })?;
+        self.member.replica.begins_unsynced();
+        self.number_anew();
         self.carry_out(Turn { ops: vec![install], ..Turn::default() })?;
         self.begin_anew(now);
         tracing::info!(shard = shard.0, index, bytes, "the snapshot is taken");
@@ -289,12 +260,16 @@ impl Worker {
         Ok(())
     }
 
-    /// What was known of the member before the snapshot is void.
-    fn begin_anew(&mut self, now: Instant) {
-        self.keeper = Keeper::new(now);
+    /// Before anything of the new member is handed out: its writes begin with number 1 again.
+    fn number_anew(&mut self) {
         self.persisted = 0;
         self.unsynced.forget();
         self.lane.mailbox.forget_persisted();
+    }
+
+    /// What was known of the member before the snapshot is void.
+    fn begin_anew(&mut self, now: Instant) {
+        self.keeper = Keeper::new(now);
         self.lane.forget_recent();
         self.show();
         self.publish();

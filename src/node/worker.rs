@@ -42,6 +42,7 @@ use crate::shard::member::Member;
 use crate::shard::member::Op;
 use crate::shard::member::State;
 use crate::shard::member::Turn;
+use crate::shard::replica::INSTALLED;
 use crate::shard::replica::Refused;
 use crate::shard::replica::Write;
 use crate::store::Family;
@@ -203,7 +204,7 @@ impl Worker {
             if !self.has_room_for(&message) {
                 continue;
             }
-            self.offered(&message);
+            self.offered(&message)?;
             self.member.replica.step(message);
         }
         mail.unreachable.into_iter().for_each(|peer| self.member.replica.unreachable(peer));
@@ -420,7 +421,10 @@ impl Worker {
                 self.keeper.image_taken(image.index);
                 self.lane.image_taken(image.index, &image.sealed);
             }
-            Op::Members(members) => batch.members(shard, &members),
+            Op::Members(members, hard) => {
+                batch.members(shard, &members);
+                batch.hard_state(shard, hard.term, hard.vote, hard.commit);
+            }
             Op::Free(free) => {
                 batch.cut(shard, free.truncated.index, free.truncated.term);
                 batch.delete(Family::LogStandby, shard, 0, free.standby_below);
@@ -433,7 +437,14 @@ impl Worker {
                 ];
                 packed.free = Some(ranges.to_vec());
             }
-            Op::Staged(_) | Op::Stage(..) | Op::Unstage(_) | Op::Install(_) => pack_snapshot(batch, shard, op),
+            Op::Install(install) => {
+                let (hard, last) = (&install.hard_state, install.place);
+                let promise = Promise { term: hard.term, vote: hard.vote, last_term: last.term, last_index: last.index };
+                self.unsynced.handed_out(INSTALLED, clock::now());
+                (packed.log, packed.promise) = (Some((INSTALLED, promise)), true);
+                pack_snapshot(batch, shard, Op::Install(install));
+            }
+            Op::Staged(_) | Op::Stage(..) | Op::Unstage(_) => pack_snapshot(batch, shard, op),
         }
         Ok(())
     }
@@ -546,21 +557,6 @@ impl Worker {
         true
     }
 
-    /// Proposes an `Image` entry unless one is on its way; says whether one is.
-    pub(super) fn propose_image(&mut self, now: Instant) -> bool {
-        if self.keeper.image_open() {
-            return true;
-        }
-        let at = self.at(now);
-        match self.member.propose(at, &Entry::Image) {
-            Ok(place) => {
-                self.keeper.image_proposed(place.index, now);
-                true
-            }
-            Err(_) => false,
-        }
-    }
-
     pub(super) fn count_waiters(&self) -> usize {
         self.waiters.len() + self.backlog.len()
     }
@@ -594,6 +590,6 @@ fn op_bytes(op: &Op) -> usize {
         Op::Resent(numbers) => numbers.len() * 48 + 128,
         Op::Stage(_, _, value) => value.len() + 64,
         Op::Install(install) => install.image.len() + install.entries.iter().map(|(_, _, value)| value.len() + 64).sum::<usize>() + 512,
-        Op::Emission(_) | Op::Copy(_) | Op::Members(_) | Op::Free(_) | Op::Staged(_) | Op::Unstage(_) => 128,
+        Op::Emission(_) | Op::Copy(_) | Op::Members(..) | Op::Free(_) | Op::Staged(_) | Op::Unstage(_) => 128,
     }
 }

@@ -6,8 +6,10 @@
 //! `verdict` (what must hold in the end). `bugs` are planted to see them found. One seed is one history: `SEED=n` plays it and tells it, `SEEDS=n`
 //! plays so many, `FROM=n` begins elsewhere (`scripts/simulate`).
 //!
-//! Not covered yet: snapshots (nobody is away for long enough) and lost disks, changes of membership, changes of settings and sinks while running, budgets, dead letters, the mark of
-//! what was acknowledged, drains, and times so far off that a node should not lead. The shell is written after `node`'s and `forward`'s, whose own threads are not run here.
+//! Members that were away for too long take snapshots (`snapshots`), nodes lose their disks, come and go (`seats`).
+//!
+//! Not covered yet: changes of settings and sinks while running, budgets, dead letters, the mark of what was acknowledged, drains, and times so
+//! far off that a node should not lead. The shell is written after `node`'s and `forward`'s, whose own threads are not run here.
 
 mod bugs;
 mod disk;
@@ -17,9 +19,11 @@ mod keeper;
 mod ledger;
 mod network;
 mod process;
+mod seats;
 mod sender;
 mod shape;
 mod sink;
+mod snapshots;
 mod stage;
 mod tests;
 mod verdict;

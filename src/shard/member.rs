@@ -141,8 +141,9 @@ pub enum Op {
     Resent(Vec<u64>),
     /// An image of the state; it takes the place of the one before. The hard state goes with it, so that `commit` is never behind it.
     Image(Box<Image>),
-    /// New members, as `Remembered::members_stored` gives them.
-    Members(Vec<u8>),
+    /// New members, as `Remembered::members_stored` gives them. The hard state goes with them, so that `commit` is never behind the change: replay
+    /// that ends before it would have members who may be gone for good, and no majority.
+    Members(Vec<u8>, HardState),
     /// What is below is not needed. To be synced with all before, then files may go.
     Free(Free),
     /// From now on entries beyond this one are those of a snapshot that is being taken: not of this member's log.
@@ -299,7 +300,7 @@ impl<D: Disk> Member<D> {
             if let Some(write) = output.write {
                 turn.ops.push(Op::Log(write));
             }
-            turn.ops.extend(output.members.map(|members| Op::Members(members.encode_to_vec())));
+            turn.ops.extend(output.members.map(|members| Op::Members(members.encode_to_vec(), self.replica.hard_state())));
             for committed in &output.committed {
                 let place = Place { index: committed.index, term: committed.term };
                 let ours = committed.entry_type == 0;

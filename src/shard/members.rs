@@ -51,6 +51,11 @@ impl Nodes {
         self.nodes.iter().all(|node| node.role == Role::Member)
     }
 
+    /// Whether this one shall have a seat in every shard.
+    pub fn stays(&self, id: u64) -> bool {
+        self.staying().any(|other| other == id)
+    }
+
     /// Who shall have a seat in every shard.
     fn staying(&self) -> impl Iterator<Item = u64> {
         self.nodes.iter().filter(|node| node.role != Role::Leaving).map(|node| node.id)
@@ -146,10 +151,28 @@ pub enum Step {
     HandOver,
 }
 
+fn without_seat(seats: &Seats, nodes: &Nodes) -> Option<u64> {
+    nodes.staying().find(|id| !seats.voters.contains(id) && !seats.learners.contains(id))
+}
+
+/// What the leader `own` of the control shard does while the other shards are still on their way. Whoever comes reads the list at once, before it
+/// may lead anything: a leader that knew no list could not go on. Whoever goes lets another one see to the rest: nobody may have told it that it
+/// has gone from the others, so it would wait for ever.
+pub fn meanwhile(own: u64, seats: &Seats, nodes: &Nodes) -> Option<Step> {
+    match without_seat(seats, nodes) {
+        _ if !seats.voters.contains(&own) => Some(Step::HandOver),
+        Some(id) => Some(Step::Change(Change::Learner(id))),
+        None => (!nodes.stays(own)).then_some(Step::HandOver),
+    }
+}
+
 /// The next step towards `nodes`, for the leader `own` of a shard with these seats. `None`: nothing to do, or not yet.
 pub fn next_step(own: u64, seats: &Seats, nodes: &Nodes, keeps_up: impl Fn(u64) -> bool) -> Option<Step> {
-    let has_seat = |id: &u64| seats.voters.contains(id) || seats.learners.contains(id);
-    if let Some(id) = nodes.staying().find(|id| !has_seat(id)) {
+    if !seats.voters.contains(&own) {
+        // Its predecessor proposed that it goes, it was elected, and then that was committed. Raft takes no proposal of such a leader, and does not end it.
+        return Some(Step::HandOver);
+    }
+    if let Some(id) = without_seat(seats, nodes) {
         return Some(Step::Change(Change::Learner(id)));
     }
     let learners = || nodes.staying().filter(|id| seats.learners.contains(id));
@@ -218,6 +241,20 @@ mod tests {
         let goal = nodes(&[(1, Role::Leaving), (2, Role::Member), (3, Role::Member)]);
         assert_eq!(walk(1, seats.clone(), &goal, &[]).0, [Step::HandOver]);
         assert_eq!(walk(2, seats, &goal, &[]).0, [Step::Change(Remove(1))]);
+        // It was elected while its own removal was on its way.
+        let others = Seats { voters: vec![2, 3], learners: vec![] };
+        assert_eq!(walk(1, others.clone(), &goal, &[]).0, [Step::HandOver]);
+        assert_eq!(meanwhile(1, &others, &goal), Some(Step::HandOver));
+    }
+
+    #[test]
+    fn a_control_leader_that_goes_does_not_wait_for_what_it_may_never_hear() {
+        let goal = nodes(&[(1, Role::Leaving), (2, Role::Member), (3, Role::Joining)]);
+        let seats = |voters: &[u64], learners: &[u64]| Seats { voters: voters.to_vec(), learners: learners.to_vec() };
+        assert_eq!(meanwhile(1, &seats(&[1, 2], &[]), &goal), Some(Step::Change(Change::Learner(3))));
+        assert_eq!(meanwhile(1, &seats(&[1, 2], &[3]), &goal), Some(Step::HandOver));
+        assert_eq!(meanwhile(2, &seats(&[1, 2], &[3]), &goal), None);
+        assert!(goal.stays(3) && !goal.stays(1) && !goal.stays(4));
     }
 
     #[test]

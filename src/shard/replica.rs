@@ -39,6 +39,7 @@ use crate::shard::log::Place;
 use crate::shard::log::Remembered;
 use crate::shard::members::Change;
 use crate::shard::members::Seats;
+use crate::shard::snapshot;
 
 /// What members of a group say to each other. Only its bytes leave a node.
 pub type PeerMessage = Message;
@@ -101,6 +102,9 @@ impl Default for Limits {
         }
     }
 }
+
+/// The number of the write that makes a member of a snapshot ([`Replica::begins_unsynced`]).
+pub const INSTALLED: u64 = 1;
 
 /// A member that lacks fewer entries than this keeps up: some seconds of a busy shard.
 const KEEPS_UP: u64 = 1_000;
@@ -166,6 +170,8 @@ pub struct Replica<D: Disk> {
     /// Numbers that are not durable yet, and what must not be sent before they are. `true`: a write was handed out for it.
     writing: VecDeque<(u64, bool, Vec<Message>)>,
     released: Vec<Message>,
+    /// What our numbers of writes are ahead of Raft's.
+    ahead: u64,
     promised: (u64, u64),
     /// Up to here every member has the log, as far as a leader has said.
     floor: u64,
@@ -210,14 +216,32 @@ impl<D: Disk> Replica<D> {
         let log = Log::new(disk, known, limits.tail_bytes);
         let node = RawNode::new(&config, log, &super::raft_log::logger(id)).map_err(|error| error.to_string())?;
         let (away, pressed) = (BTreeMap::new(), false);
-        let mut replica =
-            Replica { node, limits, entropy, writing: VecDeque::new(), released: Vec::new(), promised, floor: 0, alone, away, pressed };
+        let mut replica = Replica {
+            node,
+            limits,
+            entropy,
+            writing: VecDeque::new(),
+            released: Vec::new(),
+            ahead: 0,
+            promised,
+            floor: 0,
+            alone,
+            away,
+            pressed,
+        };
         replica.pin_election_timeout();
         if alone {
             replica.node.campaign().map_err(|error| error.to_string())?;
             replica.pin_election_timeout();
         }
         Ok(replica)
+    }
+
+    /// What it begins from is still on its way to the disk, as write [`INSTALLED`]: it promises nothing before that is durable. A leader that heard
+    /// otherwise would count on a log which a loss of power takes away.
+    pub fn begins_unsynced(&mut self) {
+        self.ahead = INSTALLED;
+        self.writing.push_back((INSTALLED, true, Vec::new()));
     }
 
     /// 100 ms have passed.
@@ -237,9 +261,9 @@ impl<D: Disk> Replica<D> {
 
     /// A peer says something.
     pub fn step(&mut self, message: Message) {
-        // A snapshot is not Raft's to take: the member begins anew with it (`snapshot`). Errors are of peers that are not members (any more), and
-        // of proposals: nothing to do about them.
-        if message.msg_type() != MessageType::MsgSnapshot {
+        // A snapshot is not Raft's to take: the member begins anew with it (`snapshot`). One that is not needed Raft answers, so that the leader
+        // goes on with the log. Errors are of peers that are not members (any more), and of proposals: nothing to do about them.
+        if message.msg_type() != MessageType::MsgSnapshot || snapshot::place(&message).is_some_and(|place| self.has(place)) {
             let _ = self.node.step(message);
         }
         self.pin_election_timeout();
@@ -269,7 +293,7 @@ impl<D: Disk> Replica<D> {
             if let Some((_, _, messages)) = self.writing.pop_front() {
                 self.released.extend(messages);
             }
-            self.node.on_persist_ready(next);
+            self.node.on_persist_ready(next - self.ahead);
         }
         self.settle();
     }
@@ -295,7 +319,7 @@ impl<D: Disk> Replica<D> {
             return Some(Output { messages: std::mem::take(&mut self.released), ..Output::default() });
         }
         let mut ready = self.node.ready();
-        let number = ready.number();
+        let number = ready.number() + self.ahead;
         let mut output = Output { messages: std::mem::take(&mut self.released), ..Output::default() };
         output.messages.append(&mut ready.take_messages());
         output.committed = ready.take_committed_entries();
@@ -330,7 +354,7 @@ impl<D: Disk> Replica<D> {
             self.writing.push_back((number, must_write, held));
         } else {
             output.messages.append(&mut held);
-            self.node.on_persist_ready(number);
+            self.node.on_persist_ready(number - self.ahead);
         }
         output.members = self.membership(&output.committed);
         self.pin_election_timeout();
@@ -392,6 +416,11 @@ impl<D: Disk> Replica<D> {
     pub fn snapshot_ended(&mut self, peer: u64, taken: bool) {
         let status = if taken { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
         self.node.report_snapshot(peer, status);
+    }
+
+    /// Whether the log here has, or had, this entry: no snapshot that ends with it is needed.
+    pub fn has(&self, place: Place) -> bool {
+        place.index <= self.hard_state().commit || self.known().term(place.index) == Some(place.term)
     }
 
     /// Who takes part, as far as applied here.

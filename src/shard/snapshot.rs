@@ -11,6 +11,7 @@
 use prost::Message as _;
 use raft::eraftpb::HardState;
 use raft::eraftpb::MessageType;
+use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::shard::codec::Malformed;
@@ -19,6 +20,7 @@ use crate::shard::codec::Writer;
 use crate::shard::emission::Emission;
 use crate::shard::log::Place;
 use crate::shard::log::Remembered;
+use crate::shard::member::Numbers;
 use crate::shard::member::Op;
 use crate::shard::replica::PeerMessage;
 
@@ -30,10 +32,11 @@ const VERSION: u8 = 1;
 pub enum Part {
     /// Bytes of the sealed image from this offset on.
     Image,
+    /// An entry of the standby's family. Before the leader's: while a snapshot is given the giver may delete an entry here, but it has copied it into
+    /// the leader's family before that if it is still of use.
+    LogStandby,
     /// An entry of the leader's family.
     LogLeader,
-    /// An entry of the standby's family.
-    LogStandby,
     /// An emission.
     Emission,
     /// A dead letter.
@@ -42,7 +45,7 @@ pub enum Part {
 
 impl Part {
     /// All, in order.
-    pub const ALL: [Part; 5] = [Part::Image, Part::LogLeader, Part::LogStandby, Part::Emission, Part::Dead];
+    pub const ALL: [Part; 5] = [Part::Image, Part::LogStandby, Part::LogLeader, Part::Emission, Part::Dead];
 
     fn read(from: &mut Reader<'_>) -> Result<Part, Malformed> {
         Part::ALL.get(usize::from(from.byte()?)).copied().ok_or(Malformed::Impossible("a part of a snapshot"))
@@ -102,10 +105,12 @@ fn begin(bytes: &[u8]) -> Result<Reader<'_>, Malformed> {
 }
 
 /// Some of a snapshot.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// Of the snapshot at this index.
     pub index: u64,
+    /// Where it begins.
+    pub first: Bookmark,
     /// Where the next one begins; `None`: this is the last.
     pub next: Option<Bookmark>,
     /// What is in it, in order.
@@ -118,6 +123,8 @@ impl Piece {
         let mut bytes = vec![VERSION];
         let mut out = Writer(&mut bytes);
         out.number(self.index);
+        out.byte(self.first.0 as u8);
+        out.number(self.first.1);
         out.byte(u8::from(self.next.is_some()));
         let (part, number) = self.next.unwrap_or((Part::Dead, 0));
         out.byte(part as u8);
@@ -141,20 +148,85 @@ impl Piece {
         }
         let mut from = begin(bytes)?;
         let index = from.number()?;
+        let first = (Part::read(&mut from)?, from.number()?);
         let (more, part, number) = (from.byte()? != 0, Part::read(&mut from)?, from.number()?);
         let mut items = Vec::new();
         for _ in 0..from.count(3)? {
             items.push((Part::read(&mut from)?, from.number()?, from.bytes()?.to_vec()));
         }
         from.end()?;
-        Ok(Piece { index, next: more.then_some((part, number)), items })
+        Ok(Piece { index, first, next: more.then_some((part, number)), items })
+    }
+}
+
+/// A snapshot as it is given: at which index, what the image holds, and the image.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// The entry after which the image was taken.
+    pub index: u64,
+    /// The last emission and dead letter that the image holds: what came after it the taker will make from the log.
+    pub numbers: Numbers,
+    /// Sealed state.
+    pub image: Arc<Vec<u8>>,
+}
+
+impl Given {
+    /// The piece that begins at a bookmark, of about so many bytes. `scan` reads what the disk has of a part, in order from a number on, for
+    /// as long as it is answered true.
+    pub fn piece<E>(
+        &self,
+        first: Bookmark,
+        most: usize,
+        scan: impl Fn(Part, u64, &mut dyn FnMut(u64, &[u8]) -> bool) -> Result<(), E>,
+    ) -> Result<Piece, E> {
+        let (index, mut number, mut items, mut bytes) = (self.index, first.1, Vec::new(), 0);
+        for part in Part::ALL.into_iter().filter(|part| *part >= first.0) {
+            let last = match part {
+                Part::Image => {
+                    let rest = self.image.get(number as usize..).unwrap_or_default();
+                    let chunk = &rest[..rest.len().min(most)];
+                    items.push((part, number, chunk.to_vec()));
+                    if chunk.len() < rest.len() {
+                        return Ok(Piece { index, first, next: Some((part, number + chunk.len() as u64)), items });
+                    }
+                    (bytes, number) = (chunk.len(), 0);
+                    continue;
+                }
+                Part::LogLeader | Part::LogStandby => index,
+                Part::Emission => self.numbers.emission,
+                Part::Dead => self.numbers.dead,
+            };
+            let mut next = None;
+            scan(part, number, &mut |number, value| {
+                if number > last {
+                    return false;
+                }
+                if bytes >= most {
+                    next = Some((part, number));
+                    return false;
+                }
+                bytes += value.len() + 16;
+                items.push((part, number, value.to_vec()));
+                true
+            })?;
+            if next.is_some() {
+                return Ok(Piece { index, first, next, items });
+            }
+            number = 0;
+        }
+        Ok(Piece { index, first, next: None, items })
     }
 }
 
 /// Who a message of Raft tells of a snapshot, and where it begins; `None`: it is another message.
 pub fn announced(message: &PeerMessage) -> Option<(u64, u64)> {
+    place(message).map(|place| (message.to, place.index))
+}
+
+/// The entry after which the snapshot was taken of which a message of Raft tells.
+pub fn place(message: &PeerMessage) -> Option<Place> {
     let metadata = message.snapshot.as_ref()?.metadata.as_ref()?;
-    (message.msg_type() == MessageType::MsgSnapshot).then_some((message.to, metadata.index))
+    (message.msg_type() == MessageType::MsgSnapshot).then_some(Place { index: metadata.index, term: metadata.term })
 }
 
 /// What a member is when it has taken a snapshot. One batch.
@@ -221,6 +293,11 @@ impl Intake {
         self.place.index
     }
 
+    /// The entry with which it ends.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
     /// What to ask for next; `None`: all is there.
     pub fn wants(&self) -> Option<Request> {
         self.next.map(|next| Request::Piece(self.place.index, next))
@@ -230,7 +307,8 @@ impl Intake {
     pub fn take(&mut self, bytes: &[u8]) -> Result<Vec<Op>, String> {
         let piece = Piece::decode(bytes).map_err(|error| error.to_string())?;
         let Some(asked) = self.next else { return Err("nothing was asked for".to_owned()) };
-        if piece.index != self.place.index || piece.next.is_some_and(|next| next <= asked) {
+        // An answer to what was asked before, of another leader perhaps, would leave a gap.
+        if (piece.index, piece.first) != (self.place.index, asked) || piece.next.is_some_and(|next| next <= asked) {
             return Err("it is a piece of another snapshot".to_owned());
         }
         let mut ops = vec![Op::Staged(self.last)];
@@ -312,25 +390,25 @@ mod tests {
         assert_eq!(intake.wants(), Some(Request::Piece(50, (Part::Image, 0))));
         let first = Piece {
             index: 50,
-            next: Some((Part::LogLeader, 9)),
+            first: (Part::Image, 0),
+            next: Some((Part::LogStandby, 14)),
             items: vec![(Part::Image, 0, b"ab".to_vec()), (Part::Image, 2, b"c".to_vec())],
         };
         let ops = intake.take(&first.encode()).unwrap();
         assert!(matches!(ops[..], [Op::Staged(13)]));
         let item = |part, number| (part, number, vec![number as u8]);
-        let mut items = vec![item(Part::LogLeader, 9), item(Part::LogLeader, 12), item(Part::LogLeader, 20), item(Part::LogLeader, 51)];
-        items.extend([
-            item(Part::LogStandby, 14),
-            (Part::Emission, 3, emission(3, 9)),
-            (Part::Emission, 4, emission(4, 20)),
-            item(Part::Dead, 1),
-        ]);
-        let ops = intake.take(&Piece { index: 50, next: None, items }.encode()).unwrap();
+        let mut items = vec![item(Part::LogStandby, 14)];
+        items.extend([9, 12, 20, 51].map(|number| item(Part::LogLeader, number)));
+        items.extend([(Part::Emission, 3, emission(3, 9)), (Part::Emission, 4, emission(4, 20)), item(Part::Dead, 1)]);
+        // What was asked for before, of another leader, comes late.
+        let late = Piece { index: 50, first: (Part::LogLeader, 9), next: None, items: items[1..].to_vec() };
+        assert!(intake.take(&late.encode()).is_err());
+        let ops = intake.take(&Piece { index: 50, first: (Part::LogStandby, 14), next: None, items }.encode()).unwrap();
         let written: Vec<String> = ops.iter().map(|op| format!("{op:?}").chars().take(22).collect()).collect();
         let expected = [
             "Staged(13)",
-            "Stage(LogLeader, 20, [",
             "Stage(LogStandby, 14, ",
+            "Stage(LogLeader, 20, [",
             "Copy(9)",
             "Stage(Emission, 3, [",
             "Stage(Emission, 4, [",
@@ -358,6 +436,7 @@ mod tests {
     fn damaged_and_foreign_pieces_are_refused() {
         let piece = Piece {
             index: 50,
+            first: (Part::Image, 0),
             next: Some((Part::Emission, 3)),
             items: vec![(Part::Image, 0, vec![7; 30]), (Part::LogLeader, 20, vec![8])],
         };
@@ -371,14 +450,40 @@ mod tests {
         }
         let begin = || Intake::begin(&message(50, 3), 3, &hard(5, 0, 10), 10).unwrap();
         assert!(begin().take(&Piece { index: 51, ..piece.clone() }.encode()).is_err());
-        let backwards = Piece { index: 50, next: Some((Part::Image, 0)), items: Vec::new() };
+        let backwards = Piece { index: 50, first: (Part::Image, 0), next: Some((Part::Image, 0)), items: Vec::new() };
         assert!(begin().take(&backwards.encode()).is_err());
-        let gap = Piece { index: 50, next: None, items: vec![(Part::Image, 1, vec![1])] };
+        let gap = Piece { index: 50, first: (Part::Image, 0), next: None, items: vec![(Part::Image, 1, vec![1])] };
         assert!(begin().take(&gap.encode()).is_err());
         for request in [Request::Piece(9, (Part::Dead, u64::MAX)), Request::Taken(4)] {
             let bytes = request.encode();
             assert_eq!(Request::decode(&bytes), Ok(request));
             (0..bytes.len()).for_each(|end| assert!(Request::decode(&bytes[..end]).is_err()));
         }
+    }
+
+    /// The giver judges a waiting sample between two pieces: it copies the body into the leader's family, and then deletes the standby's part of the log.
+    #[test]
+    fn a_body_that_is_copied_while_it_is_given_is_in_the_snapshot() {
+        let given = Given { index: 50, numbers: Numbers::default(), image: Arc::new(vec![1]) };
+        let (mut leader, mut standby) = (vec![3_u64], vec![4_u64, 5]);
+        let (mut next, mut taken) = (Some((Part::Image, 0)), Vec::new());
+        while let Some(bookmark) = next {
+            let scan = |part: Part, from: u64, take: &mut dyn FnMut(u64, &[u8]) -> bool| {
+                let entries = match part {
+                    Part::LogLeader => &leader[..],
+                    Part::LogStandby => &standby[..],
+                    Part::Image | Part::Emission | Part::Dead => &[],
+                };
+                entries.iter().filter(|index| **index >= from).all(|index| take(*index, &[0]));
+                Ok::<_, Malformed>(())
+            };
+            let piece = given.piece(bookmark, 1, scan).unwrap();
+            taken.extend(piece.items.iter().filter(|item| item.0 != Part::Image).map(|item| item.1));
+            next = piece.next;
+            if taken.len() == 1 {
+                (leader, standby) = (vec![3, 5], Vec::new());
+            }
+        }
+        assert!(taken.contains(&5), "{taken:?}");
     }
 }

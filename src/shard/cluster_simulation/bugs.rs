@@ -1,8 +1,7 @@
 //! Bugs that are planted to see them found: the simulation of a cluster that keeps every promise proves something only if a cluster that breaks
 //! one is caught.
 //!
-//! Each is a line or two in the simulated shell (`disk` and `process`, `worker`, `keeper`, `sink`), where the shells of production could have them, too.
-//! Left out: a snapshot without the undelivered log, until there are snapshots.
+//! Each is a line or two in the simulated shell (`disk` and `process`, `worker`, `keeper`, `sink`, `snapshots`), where the shells of production could have them, too.
 
 /// A planted bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +22,16 @@ pub enum Bug {
     CutForgetsOthers,
     /// What a standby sent and apply emits is not copied to where it outlives the standby's part of the log.
     BodyNotCopied,
+    /// A snapshot is the image alone.
+    SnapshotWithoutLog,
+    /// A member goes on from a snapshot when it has the image, not the rest.
+    InstalledEarly,
+    /// A process that begins takes entries of a snapshot that was cut short for the member's own.
+    StagedKept,
+    /// A node that lost its disk comes back under its old id.
+    OldId,
+    /// Whoever comes gets a vote at once.
+    VoteTooSoon,
     /// Apply takes the time from the clock instead of the entry.
     ApplyReadsClock,
     /// A new leader goes by its own clock, which is behind.
@@ -33,7 +42,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 11] = [
+    pub const ALL: [Bug; 16] = [
         Bug::VoteNotSynced,
         Bug::EntriesNotSynced,
         Bug::AnsweredBeforeCommit,
@@ -42,6 +51,11 @@ impl Bug {
         Bug::CutBeforeJudged,
         Bug::CutForgetsOthers,
         Bug::BodyNotCopied,
+        Bug::SnapshotWithoutLog,
+        Bug::InstalledEarly,
+        Bug::StagedKept,
+        Bug::OldId,
+        Bug::VoteTooSoon,
         Bug::ApplyReadsClock,
         Bug::ClockBehind,
         Bug::AskedTooSoon,

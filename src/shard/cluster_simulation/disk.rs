@@ -33,6 +33,12 @@ impl NodeDisk {
         &self.seen[&shard]
     }
 
+    /// What is done before members begin on it: what was cut short goes (`node::start`).
+    pub fn open(&mut self, keep_staged: bool) {
+        self.sync();
+        self.seen.values_mut().chain(self.synced.values_mut()).for_each(|contents| contents.open(keep_staged));
+    }
+
     pub fn write(&mut self, shard: ShardId, record: Record) {
         if let Some(contents) = self.seen.get_mut(&shard) {
             contents.put(record.clone());

@@ -38,6 +38,12 @@ pub enum Fault {
     /// A node does not reach Kafka.
     KafkaCut(usize),
     KafkaMended(usize),
+    /// A node's disk is gone for good: another one takes its place.
+    Wipe(usize),
+    /// An operator takes a living node out of the cluster.
+    Remove(usize),
+    /// An operator adds a node.
+    Add,
     /// A sender stops, is cut off, or dies.
     Sender(usize, SenderFault),
     /// An operator wants another leader in a group, or holds or lets go of the one it has.
@@ -66,6 +72,9 @@ pub fn draw(senders: usize, stage: &mut Stage) -> Fault {
         (Quiet, _) | (_, 0..=1) => Fault::Sender(stage.random.usize(..senders), sender(long, stage)),
         (_, 2) if theme != Quiet => Fault::Switch(stage.random.usize(..stage.shape.groups.len())),
         _ if theme == Quiet => Fault::Sender(stage.random.usize(..senders), sender(long, stage)),
+        (Seats, 3..=7) => Fault::Wipe(node),
+        (Seats, 8..=10) => Fault::Remove(node),
+        (Seats, _) => Fault::Add,
         (Crashes | All, 3) => Fault::Stop(node, long),
         (Crashes | Votes, 13..) => Fault::Blackout,
         (Crashes, _) | (All, 3..=5) => Fault::Crash(node, if stage.random.bool() { Crash::Kill } else { Crash::Power }),

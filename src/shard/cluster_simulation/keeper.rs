@@ -26,24 +26,29 @@ const DUE: i64 = 250;
 const DETECT: i64 = 500;
 const FORGET: i64 = 15_000;
 const BEGIN: i64 = 1_000;
+/// Between two looks at snapshots that are given, and at who has a seat.
+const VIEW: i64 = 1_000;
 
 /// When what was done last, by the process' own clock.
 pub struct Keeper {
     pub changed: bool,
+    /// The seats are to be looked at.
+    pub look: bool,
     due: i64,
     image: i64,
     detect: i64,
     forget: i64,
     free: i64,
     begin: i64,
+    view: i64,
     image_at: Option<u64>,
     freed: Free,
 }
 
 impl Keeper {
     pub fn new() -> Keeper {
-        let (due, image, detect, forget, free, begin) = (0, 0, 0, 0, 0, -BEGIN);
-        Keeper { changed: false, due, image, detect, forget, free, begin, image_at: None, freed: Free::default() }
+        let (due, image, detect, forget, free, begin, view) = (0, 0, 0, 0, 0, -BEGIN, 0);
+        Keeper { changed: false, look: false, due, image, detect, forget, free, begin, view, image_at: None, freed: Free::default() }
     }
 
     pub fn image_taken(&mut self, index: u64) {
@@ -97,6 +102,12 @@ impl Worker {
         }
         if passed(&mut self.keeper.free, now, stage.shape.free) {
             self.free(host, stage, jobs);
+        }
+        if passed(&mut self.keeper.view, now, VIEW) {
+            self.keeper.look = true;
+            self.tend_outgoing(now);
+            self.member.replica.press(host.is_full(stage.now));
+            stage.ledger.pressed |= host.is_full(stage.now);
         }
     }
 

@@ -19,6 +19,7 @@ use crate::shard::entry;
 use crate::shard::entry::Entry;
 use crate::shard::log::ORIGIN;
 use crate::shard::log::Place;
+use crate::shard::log::is_of_members;
 use crate::shard::member::State;
 use crate::wire::digest::Digest;
 
@@ -41,13 +42,16 @@ pub struct Reference {
 pub struct Ledger {
     pub shards: Vec<Reference>,
     /// Who led, by shard and term.
-    leaders: BTreeMap<(u16, u64), usize>,
+    leaders: BTreeMap<(u16, u64), u64>,
     /// Rows that each sink of each shard shows.
     pub shown: BTreeMap<(usize, u16), usize>,
     /// By request: the items, once answered 2xx.
     pub promised: BTreeMap<u64, Vec<Item>>,
     scraped: BTreeSet<(u64, i64, String)>,
     requests: u64,
+    /// Snapshots taken; and whether a disk had little room, so that the log was not kept for those who were away.
+    pub snapshots: usize,
+    pub pressed: bool,
     pub broken: Option<String>,
 }
 
@@ -69,6 +73,8 @@ impl Ledger {
             promised: BTreeMap::new(),
             scraped: BTreeSet::new(),
             requests: 0,
+            snapshots: 0,
+            pressed: false,
             broken: None,
         }
     }
@@ -92,10 +98,10 @@ impl Ledger {
     }
 
     /// A member says that it leads. Whether that is news.
-    pub fn leads(&mut self, shard: ShardId, term: u64, node: usize) -> bool {
+    pub fn leads(&mut self, shard: ShardId, term: u64, id: u64) -> bool {
         let known = self.leaders.len();
-        let first = *self.leaders.entry((shard.0, term)).or_insert(node);
-        self.claim(first == node, || format!("shard {} has two leaders in term {term}: n{first} and n{node}", shard.0));
+        let first = *self.leaders.entry((shard.0, term)).or_insert(id);
+        self.claim(first == id, || format!("shard {} has two leaders in term {term}: members {first} and {id}", shard.0));
         self.leaders.len() > known
     }
 
@@ -172,7 +178,9 @@ impl Reference {
         ORIGIN.index + self.entries.len() as u64
     }
 
-    fn apply(&mut self, place: Place, bytes: &[u8]) -> Result<(), String> {
+    fn apply(&mut self, place: Place, stored: &[u8]) -> Result<(), String> {
+        // A change of members is Raft's, and nothing to the state.
+        let bytes = if is_of_members(stored) { &[] } else { stored };
         if !bytes.is_empty() {
             let stamped = entry::parse(bytes).map_err(|error| error.to_string())?;
             if stamped.at < self.at {
@@ -201,7 +209,7 @@ impl Reference {
                 }
             }
         }
-        self.entries.push((place.term, xxh3_64(bytes), self.state.state_hash()));
+        self.entries.push((place.term, xxh3_64(stored), self.state.state_hash()));
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use super::shape::Theme;
 use super::stage::Event;
 use super::stage::Mail;
 use super::stage::Stage;
+use super::stage::node_of;
 use raft::eraftpb::MessageType;
 
 /// The state of all ways.
@@ -28,6 +29,14 @@ impl Stage {
         }
         let late = self.random.u8(..) < loss.max(2);
         Some(if late { self.random.i64(5..800) } else { self.random.i64(0..4) })
+    }
+
+    /// From one node to the one that has this id; if none has, it gets nowhere.
+    pub fn send_to(&mut self, from: usize, id: u64, mail: Mail) {
+        let to = node_of(id);
+        if self.ids.get(to) == Some(&id) {
+            self.send(from, to, mail);
+        }
     }
 
     /// From one node to another.

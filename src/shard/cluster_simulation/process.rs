@@ -14,6 +14,7 @@ use super::disk::ShardDisk;
 use super::kafka::Reply;
 use super::ledger::rows;
 use super::sender::Request;
+use super::shape::Shape;
 use super::sink::Emitted;
 use super::sink::View;
 use super::stage::Back;
@@ -43,21 +44,27 @@ use crate::wire::pack::Packing;
 use crate::wire::remote_write::Protocol;
 
 /// Bounds small enough to be met.
-const LIMITS: Limits = Limits {
-    election_ticks: 10,
-    heartbeat_ticks: 1,
-    message_bytes: 2_000,
-    inflight: 8,
-    uncommitted_bytes: 4_000,
-    reserved_bytes: 1_000,
-    committed_bytes: 2_000,
-    tail_bytes: 1_000,
-    away_ticks: 18_000,
-};
+pub fn limits(shape: &Shape) -> Limits {
+    Limits {
+        election_ticks: 10,
+        heartbeat_ticks: 1,
+        message_bytes: 2_000,
+        inflight: 8,
+        uncommitted_bytes: 4_000,
+        reserved_bytes: 1_000,
+        committed_bytes: 2_000,
+        tail_bytes: 1_000,
+        away_ticks: shape.away,
+    }
+}
 
 /// What stays when a process goes.
 pub struct Host {
     pub node: usize,
+    /// What the members here are called.
+    pub id: u64,
+    /// It is of the cluster, or is to be: its disk has what members begin with.
+    pub begun: bool,
     /// Counts processes.
     pub boot: u64,
     pub disk: Rc<RefCell<NodeDisk>>,
@@ -98,6 +105,11 @@ impl Host {
     }
 }
 
+/// From which a member draws its election timeouts.
+pub fn entropy(id: u64, shard: ShardId) -> u64 {
+    id ^ u64::from(shard.0).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
 /// Something for the writer.
 pub struct Job {
     pub shard: ShardId,
@@ -126,20 +138,35 @@ pub struct Process {
 
 impl Node {
     pub fn new(node: usize, stage: &mut Stage) -> Node {
-        let voters: Vec<u64> = (1..=stage.shape.nodes as u64).collect();
+        let voters: Vec<u64> = (1..=stage.shape.founders as u64).collect();
         let shards = (0..=stage.shape.data_shards).map(ShardId);
         let disk = Rc::new(RefCell::new(NodeDisk::fresh(shards, &voters)));
         let (offset, drift) = (stage.random.i64(-900..=900), stage.random.i64(-300..=300));
-        Node { host: Host { node, boot: 0, disk, offset, drift, paused: 0, slow: 0, full: 0 }, process: None }
+        Node {
+            host: Host {
+                node,
+                id: stage.ids[node],
+                begun: node < stage.shape.founders,
+                boot: 0,
+                disk,
+                offset,
+                drift,
+                paused: 0,
+                slow: 0,
+                full: 0,
+            },
+            process: None,
+        }
     }
 
     /// A process starts from what the disk has.
     pub fn start(&mut self, stage: &mut Stage) {
-        if self.process.is_some() {
+        if self.process.is_some() || !self.host.begun {
             return;
         }
         self.host.boot += 1;
         stage.say(|| format!("n{} starts", self.host.node));
+        self.host.disk.borrow_mut().open(stage.has(Bug::StagedKept));
         let mut workers = Vec::new();
         for shard in (0..=stage.shape.data_shards).map(ShardId) {
             let disk = ShardDisk { disk: Rc::clone(&self.host.disk), shard };
@@ -147,9 +174,11 @@ impl Node {
                 let disk = self.host.disk.borrow();
                 (disk.shard(shard).known.clone(), disk.shard(shard).image.clone())
             };
-            let id = self.host.node as u64 + 1;
-            let entropy = id ^ u64::from(shard.0).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            match Member::open(Begin { shard, id, disk, known, image, limits: LIMITS, entropy }) {
+            if let Some(index) = self.host.disk.borrow().shard(shard).hole() {
+                return stage.broken(format!("n{} does not start: entry {index} of shard {} is missing", self.host.node, shard.0));
+            }
+            let (id, limits) = (self.host.id, limits(&stage.shape));
+            match Member::open(Begin { shard, id, disk, known, image, limits, entropy: entropy(id, shard) }) {
                 Ok(member) => workers.push(Worker::new(shard, member, &self.host, stage)),
                 Err(error) => return stage.broken(format!("n{} does not start: {error}", self.host.node)),
             }
@@ -196,6 +225,8 @@ impl Node {
     pub fn mail(&mut self, mail: Mail, stage: &mut Stage) {
         let (host, Some(process)) = (&self.host, &mut self.process) else { return };
         let shard = match mail {
+            // Nodes know each other by their certificates.
+            Mail::Raft { message, .. } if message.to != host.id => return,
             Mail::Raft { shard, floor, message } => {
                 process.worker(shard).mail.raft.push((floor, *message));
                 shard
@@ -210,6 +241,16 @@ impl Node {
                 shard
             }
             Mail::Passed { back, taken } => return host.answer(back, taken, stage),
+            Mail::Fetch { shard, request, back } => {
+                let answer = process.worker(shard).fetched(host, stage, back.id, &request);
+                stage.send_to(host.node, back.id, Mail::Fetched { shard, answer, back });
+                shard
+            }
+            Mail::Fetched { back, .. } if (back.id, back.boot) != (host.id, host.boot) => return,
+            Mail::Fetched { shard, answer, back } => {
+                process.worker(shard).piece_arrived(back.number, answer);
+                shard
+            }
             Mail::Request { request, sender, attempt } => {
                 let back = Back { node: host.node, boot: host.boot, sender, attempt };
                 match process.request(host, &request, back, stage) {
@@ -228,7 +269,7 @@ impl Process {
     }
 
     /// A shard has mail: its thread goes on soon.
-    fn wake(&mut self, host: &Host, shard: usize, stage: &mut Stage) {
+    pub(super) fn wake(&mut self, host: &Host, shard: usize, stage: &mut Stage) {
         let at = stage.now + stage.random.i64(0..3);
         self.plan(host, shard, at, stage);
     }
@@ -247,6 +288,9 @@ impl Process {
             return;
         }
         self.workers[shard].turn_at = i64::MAX;
+        if std::mem::take(&mut self.workers[shard].keeper.look) {
+            self.reseat(host, shard, stage);
+        }
         let jobs = self.workers[shard].turn(host, stage);
         self.jobs.extend(jobs);
         self.plan_write(host, stage);
@@ -298,7 +342,11 @@ impl Process {
         self.write_planned = false;
         let (mut sync, mut reports) = (false, Vec::new());
         for job in std::mem::take(&mut self.jobs) {
+            let installed = if let Record::Install(install) = &job.record { Some(Rc::clone(install)) } else { None };
             host.disk.borrow_mut().write(job.shard, job.record);
+            if let Some(install) = installed {
+                host.has_all(job.shard, &install, stage);
+            }
             sync |= job.sync || job.log.is_some();
             let early = if job.vote { Bug::VoteNotSynced } else { Bug::EntriesNotSynced };
             match job.log {
@@ -345,12 +393,12 @@ impl Process {
             return None;
         }
         let encoded = encode(request, data.settings.version);
-        let leader = self.worker(shard).member.replica.leader()? as usize - 1;
-        if leader == host.node {
+        let leader = self.worker(shard).member.replica.leader()?;
+        if leader == host.id {
             self.worker(shard).mail.offers.push(Offer { encoded, back });
             return Some(shard);
         }
-        stage.send(host.node, leader, Mail::Offer { shard, encoded, back });
+        stage.send_to(host.node, leader, Mail::Offer { shard, encoded, back });
         // Nothing to wake; the answer comes by mail, or the sender's patience ends.
         Some(shard)
     }
@@ -358,12 +406,11 @@ impl Process {
     fn assign(&mut self, host: &Host, group: &str, stage: &mut Stage) {
         let command = Command::Assign { group: group.to_owned() };
         let Some(leader) = self.workers[0].member.replica.leader() else { return };
-        let leader = leader as usize - 1;
-        if leader == host.node {
+        if leader == host.id {
             self.workers[0].mail.commands.push(command);
             self.wake(host, 0, stage);
         } else {
-            stage.send(host.node, leader, Mail::Ask { shard: ShardId::CONTROL, command });
+            stage.send_to(host.node, leader, Mail::Ask { shard: ShardId::CONTROL, command });
         }
     }
 }

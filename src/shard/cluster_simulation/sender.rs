@@ -168,7 +168,10 @@ impl Sender {
         let Some(request) = self.queue.front().cloned() else { return };
         self.attempt += 1;
         self.waiting = true;
-        let node = stage.random.usize(..stage.shape.nodes);
+        let node = match stage.serving.len() {
+            0 => stage.random.usize(..stage.shape.nodes),
+            some => stage.serving[stage.random.usize(..some)],
+        };
         let mail = Mail::Request { request, sender: self.number, attempt: self.attempt };
         if let Some(delay) = stage.way() {
             stage.after(delay, Event::Mail { node, mail });

@@ -18,6 +18,7 @@ use super::shape::Shape;
 use super::shape::Theme;
 use crate::model::ShardId;
 use crate::shard::command::Command;
+use crate::shard::members::MOST_NODES;
 use crate::shard::replica::PeerMessage;
 
 /// Simulated time 0 on a right clock, ms since 1970.
@@ -39,6 +40,8 @@ pub enum Event {
     Answer { sender: usize, attempt: u64, taken: bool },
     /// The next trouble, or one that ends.
     Fault(Fault),
+    /// An operator looks at the change of nodes that is under way.
+    Operate,
     /// Is everything delivered?
     Look,
 }
@@ -74,6 +77,14 @@ pub struct Back {
     pub attempt: u64,
 }
 
+/// Which member asks for a piece of a snapshot, from which process, and its number for the question.
+#[derive(Clone, Copy, Debug)]
+pub struct Taker {
+    pub id: u64,
+    pub boot: u64,
+    pub number: u64,
+}
+
 /// What arrives at a node.
 #[derive(Clone)]
 pub enum Mail {
@@ -85,6 +96,10 @@ pub enum Mail {
     Ask { shard: ShardId, command: Command },
     /// The answer to an offer that was passed on.
     Passed { back: Back, taken: bool },
+    /// A member asks for a piece of a snapshot.
+    Fetch { shard: ShardId, request: Vec<u8>, back: Taker },
+    /// The piece, if there is one.
+    Fetched { shard: ShardId, answer: Option<Vec<u8>>, back: Taker },
     /// From a sender.
     Request { request: Arc<Request>, sender: usize, attempt: u64 },
 }
@@ -115,6 +130,13 @@ pub enum Moment {
     AfterApply,
     /// The commit is on its way to Kafka.
     AfterCommit,
+    /// A piece of a snapshot was read, or written.
+    AfterPiece,
+}
+
+/// The node on which members of this id are, or were.
+pub fn node_of(id: u64) -> usize {
+    (id as usize - 1) % MOST_NODES
 }
 
 /// The trace: its hash always, its lines when somebody reads them.
@@ -145,6 +167,14 @@ pub struct Stage {
     /// Nothing bad happens any more.
     pub healed: bool,
     pub planted: Option<Bug>,
+    /// What the members on each node are called.
+    pub ids: Vec<u64>,
+    /// Nodes that senders are told of.
+    pub serving: Vec<usize>,
+    /// Votes that were just proposed: shard, member, and where the log begins that the leader still has.
+    pub votes: Vec<(ShardId, u64, u64)>,
+    /// Where the log began of a member that gave a snapshot.
+    pub begins: BTreeMap<(ShardId, u64), u64>,
     /// Nodes that crash once the present event is over, and how.
     pub crashing: Option<(usize, Crash, Moment)>,
     plan: BTreeMap<(i64, u64), Event>,
@@ -156,7 +186,25 @@ impl Stage {
         let trace = Trace { loud, ..Trace::default() };
         let (network, ledger) = (Network::default(), Ledger::new(&shape));
         let (plan, planned, crashing) = (BTreeMap::new(), 0, None);
-        Stage { now: 0, random, shape, network, ledger, trace, healed: false, planted, crashing, plan, planned }
+        let ids = (1..=shape.nodes as u64).collect();
+        let (serving, votes, begins) = ((0..shape.founders).collect(), Vec::new(), BTreeMap::new());
+        Stage {
+            now: 0,
+            ids,
+            serving,
+            votes,
+            begins,
+            random,
+            shape,
+            network,
+            ledger,
+            trace,
+            healed: false,
+            planted,
+            crashing,
+            plan,
+            planned,
+        }
     }
 
     /// Plans an event.
@@ -196,6 +244,7 @@ impl Stage {
             Moment::AfterVote if self.shape.theme == Theme::Votes => 3,
             Moment::AfterVote => self.shape.strike / 40,
             Moment::AfterCommit => self.shape.strike / 20,
+            Moment::AfterPiece => self.shape.strike / 100,
             _ => self.shape.strike,
         };
         if self.healed || self.shape.strike == 0 || !self.one_in(many) {

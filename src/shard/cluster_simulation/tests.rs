@@ -54,6 +54,7 @@ impl Sum {
         self.all.promised += outcome.promised;
         self.all.crashes += outcome.crashes;
         self.all.terms += outcome.terms;
+        self.all.snapshots += outcome.snapshots;
         self.all.lasted += outcome.lasted;
         if self.played.is_multiple_of(100) {
             println!("{} seeds played", self.played);
@@ -95,15 +96,16 @@ fn cluster_simulation_keeps_all_promises() {
     if let Some((seed, broken)) = broken {
         panic!("seed {seed}: {broken}\nIts history: scripts/simulate --seed {seed}");
     }
-    let Outcome { entries, rows, promised, crashes, terms, lasted, .. } = all;
+    let Outcome { entries, rows, promised, crashes, terms, snapshots, lasted, .. } = all;
     println!(
-        "{seeds} seeds, {} simulated hours: {crashes} crashes, {terms} terms with a leader, {entries} entries, {promised} requests answered 2xx, {rows} \
+        "{seeds} seeds, {} simulated hours: {crashes} crashes, {terms} terms with a leader, {snapshots} snapshots, {entries} entries, {promised} requests answered 2xx, {rows} \
          rows; {flawed} seeds with a flaw",
         lasted / 3_600_000
     );
     // Otherwise it proves little.
     let each = |count: usize, least: usize| count >= least * seeds as usize || seeds < 50;
     assert!(each(entries, 200) && each(promised, 100) && each(rows, 200) && each(crashes, 5) && each(terms, 10));
+    assert!(2 * snapshots as u64 > seeds || seeds < 50, "{snapshots} snapshots");
     assert!(flawed * 100 <= seeds.max(100), "more than one seed in a hundred has a flaw");
 }
 
@@ -160,7 +162,32 @@ fn a_log_that_is_cut_before_a_waiting_sample_is_judged_is_found() {
 
 #[test]
 fn a_log_that_is_cut_before_all_have_it_is_found() {
-    found(Bug::CutForgetsOthers, &["has applied up to", "unavailable"]);
+    found(Bug::CutForgetsOthers, &["and was not away"]);
+}
+
+#[test]
+fn a_snapshot_without_the_undelivered_log_is_found() {
+    found(Bug::SnapshotWithoutLog, &["and lacks emission"]);
+}
+
+#[test]
+fn a_snapshot_that_is_installed_before_the_last_piece_is_found() {
+    found(Bug::InstalledEarly, &["and lacks emission"]);
+}
+
+#[test]
+fn a_snapshot_cut_short_that_counts_as_the_members_own_log_is_found() {
+    found(Bug::StagedKept, &["does not start", "is another one", "out of range"]);
+}
+
+#[test]
+fn a_wiped_node_under_its_old_id_is_found() {
+    found(Bug::OldId, &["out of range", "two leaders", "in no log", "is another one"]);
+}
+
+#[test]
+fn a_vote_for_a_member_that_lacks_the_log_is_found() {
+    found(Bug::VoteTooSoon, &["gets a vote"]);
 }
 
 #[test]

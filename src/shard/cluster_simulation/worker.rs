@@ -2,6 +2,7 @@
 //! operations go to the writer and whose applied entries answer those who wait, in the order of `node`.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -10,6 +11,8 @@ use super::keeper::Keeper;
 use super::process::Host;
 use super::process::Job;
 use super::sink::Sink;
+use super::snapshots::Outgoing;
+use super::snapshots::Taking;
 use super::stage::Back;
 use super::stage::Moment;
 use super::stage::Stage;
@@ -26,6 +29,7 @@ use crate::shard::member::Op;
 use crate::shard::member::State;
 use crate::shard::member::Turn;
 use crate::shard::member::simulation::Record;
+use crate::shard::replica::INSTALLED;
 use crate::shard::replica::PeerMessage;
 use crate::shard::snapshot;
 use crate::wire::digest::Digest;
@@ -53,6 +57,10 @@ pub struct Waiting {
     pub offers: Vec<Offer>,
     pub commands: Vec<Command>,
     pub persisted: u64,
+    /// Members that have taken their snapshot.
+    pub taken: BTreeSet<u64>,
+    /// The answer to the one piece of a snapshot that was asked for.
+    pub piece: Option<Option<Vec<u8>>>,
 }
 
 /// One shard's part of a process.
@@ -68,9 +76,13 @@ pub struct Worker {
     pub(super) recent: BTreeMap<u64, Arc<Emission>>,
     backlog: VecDeque<Offer>,
     waiters: BTreeMap<u64, (u64, Back)>,
-    persisted: u64,
+    pub(super) persisted: u64,
+    /// A snapshot that this member takes, those that it gives, and what was asked for and is not answered: number and time.
+    pub(super) taking: Option<Taking>,
+    pub(super) outgoing: BTreeMap<u64, Outgoing>,
+    pub(super) asked: (u64, BTreeMap<u64, i64>),
     /// When the process began, by the node's clock; from then on its own counts.
-    started: i64,
+    pub(super) started: i64,
     ticked: i64,
 }
 
@@ -89,6 +101,9 @@ impl Worker {
             backlog: VecDeque::new(),
             waiters: BTreeMap::new(),
             persisted: 0,
+            taking: None,
+            outgoing: BTreeMap::new(),
+            asked: Default::default(),
             started: host.mono(stage.now),
             ticked: 0,
         }
@@ -96,8 +111,9 @@ impl Worker {
 
     /// One turn; what the writer has to do.
     pub fn turn(&mut self, host: &Host, stage: &mut Stage) -> Vec<Job> {
-        self.inputs(host, stage);
         let mut jobs = Vec::new();
+        self.inputs(host, stage, &mut jobs);
+        self.take_snapshot(host, stage, &mut jobs);
         self.keep(host, stage, &mut jobs);
         let mut turn = Turn::default();
         if let Err(error) = self.member.turn(&mut turn) {
@@ -108,7 +124,7 @@ impl Worker {
         jobs
     }
 
-    fn inputs(&mut self, host: &Host, stage: &mut Stage) {
+    fn inputs(&mut self, host: &Host, stage: &mut Stage, jobs: &mut Vec<Job>) {
         let (mono, mut ticks) = (self.mono(host, stage), 0);
         while self.ticked + TICK <= mono {
             self.ticked += TICK;
@@ -124,7 +140,12 @@ impl Worker {
         }
         for (floor, message) in mail.raft {
             self.member.replica.learn_floor(floor);
+            self.offered(&message, host, stage, jobs);
             self.member.replica.step(message);
+        }
+        mail.taken.into_iter().for_each(|peer| self.given(peer));
+        if let Some(answer) = mail.piece {
+            self.piece(answer, host, stage, jobs);
         }
         let at = self.at(host, stage);
         for mut command in mail.commands {
@@ -185,9 +206,11 @@ impl Worker {
         None
     }
 
-    fn carry_out(&mut self, turn: Turn, host: &Host, stage: &mut Stage, jobs: &mut Vec<Job>) {
+    fn carry_out(&mut self, mut turn: Turn, host: &Host, stage: &mut Stage, jobs: &mut Vec<Job>) {
+        self.unstage_before(&mut turn.ops);
+        self.give(&mut turn.messages, host, stage);
         let term = self.member.replica.hard_state().term;
-        if self.member.replica.leads() && stage.ledger.leads(self.shard, term, host.node) {
+        if self.member.replica.leads() && stage.ledger.leads(self.shard, term, host.id) {
             stage.say(|| format!("n{} leads shard {} in term {term}", host.node, self.shard.0));
             self.hurry(stage);
         }
@@ -233,8 +256,7 @@ impl Worker {
                 continue;
             }
             let voted = message.msg_type() == MessageType::MsgRequestVoteResponse && !message.reject;
-            let to = message.to as usize - 1;
-            stage.send(host.node, to, Mail::Raft { shard: self.shard, floor, message: Box::new(message) });
+            stage.send_to(host.node, message.to, Mail::Raft { shard: self.shard, floor, message: Box::new(message) });
             if voted {
                 stage.strikes(host.node, Moment::AfterVote);
             }
@@ -246,6 +268,7 @@ impl Worker {
         match &op {
             Op::Log(write) => (log, vote) = (Some(write.number), write.promise && write.entries.is_empty()),
             Op::Free(_) => sync = true,
+            Op::Install(_) => log = Some(INSTALLED),
             Op::Image(image) => self.keeper.image_taken(image.index),
             Op::Emission(emission) => {
                 stage.ledger.emitted(self.shard, emission);

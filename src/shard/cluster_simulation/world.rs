@@ -9,6 +9,7 @@ use super::faults::SenderFault;
 use super::kafka;
 use super::kafka::Kafka;
 use super::process::Node;
+use super::seats::Wanted;
 use super::sender;
 use super::sender::Sender;
 use super::shape::Shape;
@@ -45,13 +46,16 @@ pub struct Outcome {
     pub crashes: usize,
     /// Terms of all shards that had a leader.
     pub terms: usize,
+    pub snapshots: usize,
     /// Simulated ms.
     pub lasted: i64,
 }
 
-struct World {
-    stage: Stage,
-    nodes: Vec<Node>,
+pub struct World {
+    pub(super) stage: Stage,
+    pub(super) nodes: Vec<Node>,
+    /// A change of nodes that an operator wants, and that is not done.
+    pub(super) wanted: Option<Wanted>,
     senders: Vec<Sender>,
     kafka: Kafka,
     crashes: usize,
@@ -82,7 +86,7 @@ impl World {
             pairs.collect::<Vec<_>>().into_iter().enumerate().map(|(number, pair)| Sender::new(number, pair, &mut stage)).collect();
         stage.after(5_000, Event::Fault(Fault::Next));
         stage.after(stage.shape.trouble, Event::Fault(Fault::Heal));
-        World { stage, nodes, senders, kafka: Kafka::default(), crashes: 0, healed_at: 0 }
+        World { stage, nodes, wanted: None, senders, kafka: Kafka::default(), crashes: 0, healed_at: 0 }
     }
 
     /// One event; false: the run is over.
@@ -105,8 +109,10 @@ impl World {
             Event::Attempt { sender, after } => self.senders[sender].again(after, stage),
             Event::Answer { sender, attempt, taken } => self.senders[sender].answer(attempt, taken, stage),
             Event::Fault(fault) => self.fault(fault),
+            Event::Operate => self.look_after(),
             Event::Look => return !self.is_done(),
         }
+        self.mind_votes();
         if let Some((node, crash, moment)) = self.stage.crashing.take() {
             self.stage.say(|| format!("n{node} crashes ({crash:?}, {moment:?})"));
             let soon = if moment == Moment::AfterVote { 150 } else { 10_000 };
@@ -190,6 +196,9 @@ impl World {
             Fault::KafkaAway(sink, long) => drop(self.kafka.away.insert(sink, now + long)),
             Fault::KafkaCut(node) => drop(stage.network.from_kafka.insert(node)),
             Fault::KafkaMended(node) => drop(stage.network.from_kafka.remove(&node)),
+            Fault::Wipe(node) => self.wipe(node),
+            Fault::Remove(node) => self.remove(node),
+            Fault::Add => self.add(),
             Fault::Sender(number, what) => {
                 let state = match what {
                     SenderFault::Stop(long) => sender::State::Stopped(now + long),
@@ -257,12 +266,13 @@ impl World {
     }
 
     fn undone(&self) -> Option<String> {
+        let Some(members) = self.settled() else { return Some(format!("{:?} is not done", self.wanted)) };
         if let Some(sender) = self.senders.iter().find(|sender| !sender.queue.is_empty()) {
             return Some(format!("{} requests of {} are not answered", sender.queue.len(), sender.name()));
         }
         for (number, shard) in self.stage.ledger.shards.iter().enumerate() {
             let number = ShardId(number as u16);
-            for node in &self.nodes {
+            for node in self.nodes.iter().filter(|node| members.contains(&node.host.id)) {
                 let applied = node.process.as_ref().map(|process| process.workers[usize::from(number.0)].member.state.applied());
                 if applied != Some(shard.last()) {
                     return Some(format!("shard {}: n{} has applied up to {applied:?} of {}", number.0, node.host.node, shard.last()));
@@ -294,6 +304,7 @@ impl World {
             promised: ledger.promised.len(),
             crashes: self.crashes,
             terms: ledger.terms(),
+            snapshots: ledger.snapshots,
             lasted: self.stage.now,
             ..Outcome::default()
         };

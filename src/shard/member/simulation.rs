@@ -31,6 +31,10 @@ pub(crate) struct Contents {
     standby: BTreeMap<u64, Vec<u8>>,
     pub emissions: BTreeMap<u64, Emission>,
     pub image: Option<Vec<u8>>,
+    /// The entry after which it was taken.
+    pub image_index: u64,
+    /// Where the member's own log ends while it takes a snapshot.
+    staged: Option<u64>,
 }
 
 /// One write, atomic.
@@ -39,8 +43,13 @@ pub(crate) enum Record {
     Log { number: u64, entries: Vec<(u64, Vec<u8>)>, void: Option<(u64, u64)>, terms: Vec<(u64, u64)>, hard: HardState },
     Emission(Emission),
     Copy(u64),
-    Image(Vec<u8>, HardState),
+    Image(u64, Vec<u8>, HardState),
+    Members(Vec<u8>, HardState),
     Free(Free),
+    Staged(u64),
+    Stage(Part, u64, Vec<u8>),
+    Unstage(u64),
+    Install(Rc<Install>),
 }
 
 impl Record {
@@ -53,11 +62,14 @@ impl Record {
             }
             Op::Emission(emission) => Record::Emission((*emission).clone()),
             Op::Copy(index) => Record::Copy(index),
-            Op::Image(image) => Record::Image(image.sealed, image.hard_state),
+            Op::Image(image) => Record::Image(image.index, image.sealed, image.hard_state),
+            Op::Members(members, hard) => Record::Members(members, hard),
             Op::Free(free) => Record::Free(free),
-            Op::Dead(..) | Op::Resent(_) | Op::Members(_) => return None,
-            // Nobody is away for long enough to need one.
-            Op::Staged(_) | Op::Stage(..) | Op::Unstage(_) | Op::Install(_) => return None,
+            Op::Staged(own_end) => Record::Staged(own_end),
+            Op::Stage(part, number, value) => Record::Stage(part, number, value),
+            Op::Unstage(own_end) => Record::Unstage(own_end),
+            Op::Install(install) => Record::Install(Rc::from(install)),
+            Op::Dead(..) | Op::Resent(_) => return None,
         })
     }
 }
@@ -71,10 +83,8 @@ impl Contents {
     pub fn put(&mut self, record: Record) {
         match record {
             Record::Log { number: _, entries, void, terms, hard } => {
-                if let Some((from, to)) = void {
-                    self.leader.retain(|index, _| !(from..=to).contains(index));
-                    self.standby.retain(|index, _| !(from..=to).contains(index));
-                    self.known.terms.split_off(&from);
+                if let Some(void) = void {
+                    self.void(void);
                 }
                 self.known.terms.extend(terms);
                 self.known.hard_state = hard;
@@ -93,19 +103,84 @@ impl Contents {
                     self.leader.insert(index, bytes.clone());
                 }
             }
-            Record::Image(sealed, hard) => (self.image, self.known.hard_state) = (Some(sealed), hard),
+            Record::Image(index, sealed, hard) => {
+                (self.image_index, self.image, self.known.hard_state) = (index, Some(sealed), hard);
+            }
+            Record::Members(members, hard) => (self.known.members, self.known.hard_state) = (decoded(&members), hard),
             Record::Free(free) => {
                 self.known.truncated = free.truncated;
                 self.leader = self.leader.split_off(&free.leader_below);
                 self.standby = self.standby.split_off(&free.standby_below);
                 self.emissions = self.emissions.split_off(&free.emissions_below);
             }
+            Record::Staged(own_end) => self.staged = Some(own_end),
+            Record::Stage(part, number, value) => self.stage(part, number, value),
+            Record::Unstage(own_end) => self.unstage(own_end),
+            Record::Install(install) => {
+                self.void(install.void);
+                install.entries.iter().for_each(|(part, number, value)| self.stage(*part, *number, value.clone()));
+                self.known.truncated = install.place;
+                self.known.last_index = install.place.index;
+                self.known.members = decoded(&install.members);
+                (self.image_index, self.image) = (install.place.index, Some(install.image.clone()));
+                self.known.hard_state = install.hard_state.clone();
+                self.staged = None;
+            }
+        }
+    }
+
+    fn void(&mut self, (from, to): (u64, u64)) {
+        self.leader.retain(|index, _| !(from..=to).contains(index));
+        self.standby.retain(|index, _| !(from..=to).contains(index));
+        self.known.terms.split_off(&from);
+    }
+
+    fn stage(&mut self, part: Part, number: u64, value: Vec<u8>) {
+        match part {
+            Part::LogLeader => drop(self.leader.insert(number, value)),
+            Part::LogStandby => drop(self.standby.insert(number, value)),
+            Part::Emission => drop(self.emissions.insert(number, Emission::decode(&value).unwrap())),
+            Part::Image | Part::Dead => {}
+        }
+    }
+
+    fn unstage(&mut self, own_end: u64) {
+        self.leader.split_off(&(own_end + 1));
+        self.standby.split_off(&(own_end + 1));
+        self.staged = None;
+    }
+
+    /// What is done before a member begins on it: as `Store::forget_staged`, and the log's end is its last entry.
+    pub fn open(&mut self, keep_staged: bool) {
+        if let Some(own_end) = self.staged.filter(|_| !keep_staged) {
+            self.unstage(own_end);
+        }
+        let last = [&self.leader, &self.standby].into_iter().filter_map(|family| family.last_key_value()).map(|(index, _)| *index).max();
+        self.known.last_index = last.unwrap_or_default().max(self.known.truncated.index);
+    }
+
+    /// The first entry that should be there and is not.
+    pub fn hole(&self) -> Option<u64> {
+        (self.known.truncated.index + 1..=self.known.last_index).find(|index| self.entry(*index).is_none())
+    }
+
+    /// As `Store::scan`.
+    pub fn scan(&self, part: Part, from: u64, take: &mut dyn FnMut(u64, &[u8]) -> bool) {
+        match part {
+            Part::LogLeader => drop(self.leader.range(from..).all(|(number, value)| take(*number, value))),
+            Part::LogStandby => drop(self.standby.range(from..).all(|(number, value)| take(*number, value))),
+            Part::Emission => drop(self.emissions.range(from..).all(|(number, emission)| take(*number, &emission.encode()))),
+            Part::Image | Part::Dead => {}
         }
     }
 
     pub fn entry(&self, index: u64) -> Option<&Vec<u8>> {
         self.leader.get(&index).or(self.standby.get(&index))
     }
+}
+
+fn decoded(members: &[u8]) -> raft::eraftpb::ConfState {
+    raft::eraftpb::ConfState::decode(members).unwrap()
 }
 
 #[derive(Default)]
@@ -215,7 +290,8 @@ impl World {
 
     fn open(&mut self) {
         let (known, image) = {
-            let disk = self.disk.0.borrow();
+            let mut disk = self.disk.0.borrow_mut();
+            disk.seen.open(false);
             (disk.seen.known.clone(), disk.seen.image.clone())
         };
         let limits = Limits { tail_bytes: 300, committed_bytes: 500, ..Limits::default() };
@@ -442,4 +518,25 @@ fn nothing_answered_is_lost_and_replay_is_the_same_whatever_the_disk_forgets() {
 fn a_seed_gives_the_same_run() {
     assert_eq!(run(11), run(11));
     assert_ne!(run(11).0, run(12).0);
+}
+
+#[test]
+fn a_change_of_members_is_written_with_the_commit_that_made_it() {
+    let mut world = World::new(1);
+    let turns = |world: &mut World| {
+        for _ in 0..5 {
+            let mut turn = Turn::default();
+            world.member().turn(&mut turn).unwrap();
+            turn.ops.into_iter().for_each(|op| world.disk.0.borrow_mut().write(op));
+            let number = world.disk.0.borrow_mut().sync_all();
+            world.member().replica.persisted(number);
+        }
+    };
+    turns(&mut world);
+    assert!(world.member().replica.propose_seat(crate::shard::members::Change::Learner(8)));
+    let change = world.member().replica.last().index;
+    turns(&mut world);
+    let known = &world.disk.0.borrow().synced.known;
+    assert_eq!(known.members.learners, [8]);
+    assert!(known.hard_state.commit >= change, "{known:?}");
 }

@@ -189,3 +189,49 @@ fn two_members_rarely_wait_equally_long_before_they_ask_for_votes() {
     let drawn: std::collections::BTreeSet<usize> = (1..=200).map(|term| timeout(1, term)).collect();
     assert_eq!(drawn, (10..20).collect(), "every timeout occurs");
 }
+
+#[test]
+fn what_a_member_begins_from_is_promised_when_it_is_durable() {
+    let mut replica = Peer::new(3).replica;
+    replica.begins_unsynced();
+    let mut message = Message { from: 1, to: 3, term: 1, index: 1, log_term: 1, commit: 1, ..Message::default() };
+    message.set_msg_type(MessageType::MsgAppend);
+    replica.step(message);
+    assert!(std::iter::from_fn(|| replica.output()).all(|output| output.messages.is_empty()));
+    replica.persisted(INSTALLED);
+    let sent: Vec<Message> = std::iter::from_fn(|| replica.output()).flat_map(|output| output.messages).collect();
+    assert!(matches!(&sent[..], [said] if said.msg_type() == MessageType::MsgAppendResponse && said.index == 1), "{sent:?}");
+    // Its own writes are numbered on from there.
+    let entry = Entry { index: 2, term: 1, data: vec![7], ..Entry::default() };
+    let mut message = Message { from: 1, to: 3, term: 1, index: 1, log_term: 1, commit: 1, entries: vec![entry], ..Message::default() };
+    message.set_msg_type(MessageType::MsgAppend);
+    replica.step(message);
+    let write = std::iter::from_fn(|| replica.output()).find_map(|output| output.write).unwrap();
+    assert!(write.number > INSTALLED);
+    replica.persisted(write.number);
+    let said = std::iter::from_fn(|| replica.output()).flat_map(|output| output.messages).next().unwrap();
+    assert_eq!((said.msg_type(), said.index), (MessageType::MsgAppendResponse, 2));
+}
+
+#[test]
+fn a_snapshot_that_is_not_needed_is_known_and_answered() {
+    let mut replica = Peer::new(3).replica;
+    let entries = (2..=5).map(|index| Entry { index, term: 1, ..Entry::default() }).collect();
+    let mut message = Message { from: 1, to: 3, term: 1, index: 1, log_term: 1, commit: 3, entries, ..Message::default() };
+    message.set_msg_type(MessageType::MsgAppend);
+    replica.step(message);
+    let write = std::iter::from_fn(|| replica.output()).find_map(|output| output.write).unwrap();
+    replica.persisted(write.number);
+    while replica.output().is_some() {}
+    let has = [(3, 9), (5, 1), (5, 2), (6, 1)].map(|(index, term)| replica.has(Place { index, term }));
+    assert_eq!(has, [true, true, false, false]);
+    for (index, answered) in [(6, false), (5, true)] {
+        let metadata = raft::eraftpb::SnapshotMetadata { index, term: 1, conf_state: Some(replica.known().members.clone()) };
+        let snapshot = Some(raft::eraftpb::Snapshot { metadata: Some(metadata), ..Default::default() });
+        let mut message = Message { from: 1, to: 3, term: 1, snapshot, ..Message::default() };
+        message.set_msg_type(MessageType::MsgSnapshot);
+        replica.step(message);
+        let said: Vec<Message> = std::iter::from_fn(|| replica.output()).flat_map(|output| output.messages).collect();
+        assert_eq!(said.iter().any(|said| said.msg_type() == MessageType::MsgAppendResponse), answered, "{said:?}");
+    }
+}
