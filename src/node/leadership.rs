@@ -93,7 +93,8 @@ impl Worker {
         }
         self.shared.slow.note(now, self.timing.rest);
         let replica = &mut self.member.replica;
-        if replica.leads_surely() && !replica.is_handing_over() {
+        // Also one that was just elected: what it has to write first may be what the disk does not take, and then it would never lead surely.
+        if replica.leads() && !replica.is_handing_over() {
             let shared = Arc::clone(&self.shared);
             if replica.hand_over(|id| shared.wants_to_lead(id)) {
                 self.lane.gave_way.fetch_add(1, Ordering::Relaxed);

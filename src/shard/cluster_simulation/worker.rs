@@ -31,7 +31,6 @@ use crate::shard::member::Turn;
 use crate::shard::member::simulation::Record;
 use crate::shard::replica::INSTALLED;
 use crate::shard::replica::PeerMessage;
-use crate::shard::snapshot;
 use crate::wire::digest::Digest;
 
 use super::disk::ShardDisk;
@@ -249,12 +248,6 @@ impl Worker {
     fn post(&mut self, messages: Vec<PeerMessage>, host: &Host, stage: &mut Stage) {
         let floor = self.member.replica.floor();
         for message in messages {
-            // Nothing is cut here that a member lacks, but raft-rs goes back too far after late refusals and offers a snapshot. Between nodes it is taken,
-            // or given up after ten seconds; here, at once: then the log goes on.
-            if let Some((to, _)) = snapshot::announced(&message) {
-                self.member.replica.snapshot_ended(to, false);
-                continue;
-            }
             let voted = message.msg_type() == MessageType::MsgRequestVoteResponse && !message.reject;
             stage.send_to(host.node, message.to, Mail::Raft { shard: self.shard, floor, message: Box::new(message) });
             if voted {
