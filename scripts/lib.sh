@@ -31,6 +31,7 @@ prometheus    command:prometheus               prometheus                 golang
 node-exporter command:prometheus-node-exporter|command:node_exporter prometheus-node-exporter node-exporter
 vmagent       command:vmagent                  victoria-metrics         victoria-metrics
 haproxy       command:haproxy                  haproxy                  haproxy
+faketime      command:faketime                 faketime                 libfaketime
 kcat          command:kcat                     kcat                       kcat
 jq            command:jq                       jq                         jq
 python3       command:python3                  python3                    python3

@@ -3,6 +3,7 @@
 mod backup;
 mod balancer;
 mod captures;
+mod clocks;
 mod cluster;
 mod crash;
 mod disk;

@@ -23,6 +23,8 @@ pub enum Peer {
     /// VictoriaMetrics' agent.
     Vmagent,
     Haproxy,
+    /// Wrong clocks.
+    Faketime,
 }
 
 impl Peer {
@@ -41,6 +43,7 @@ impl Peer {
             Peer::Chromium => "chromium",
             Peer::Vmagent => "vmagent",
             Peer::Haproxy => "haproxy",
+            Peer::Faketime => "faketime",
         }
     }
 
@@ -65,7 +68,8 @@ impl Peer {
             | Peer::Python
             | Peer::Curl
             | Peer::Chromium
-            | Peer::Haproxy => program(&[self.name()]),
+            | Peer::Haproxy
+            | Peer::Faketime => program(&[self.name()]),
         }
     }
 }

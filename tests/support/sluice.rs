@@ -79,6 +79,15 @@ impl Sluice {
         self.launch_with(&["env".to_owned(), format!("SLUICE_FAILPOINT={place}")]);
     }
 
+    /// Starts it with a wall clock that is so far off (`+10s`), and does not wait.
+    pub fn launch_at(&mut self, off: &str) {
+        // `faketime` itself would stand between us and the process that is to be signalled; where its library is, it knows best.
+        let asked = std::process::Command::new("faketime").args(["-f", off, "printenv", "LD_PRELOAD"]).output().expect("faketime");
+        let library = String::from_utf8_lossy(&asked.stdout).trim().to_owned();
+        let variables = [format!("LD_PRELOAD={library}"), format!("FAKETIME={off}"), "DONT_FAKE_MONOTONIC=1".to_owned()];
+        self.launch_with(&["env".to_owned()].into_iter().chain(variables).collect::<Vec<_>>());
+    }
+
     fn launch_with(&mut self, before: &[String]) {
         let run = [BINARY, "run", "--config", &self.config.display().to_string()].map(str::to_owned);
         let mut line: Vec<String> = self.enter.iter().chain(before).cloned().chain(run).collect();
