@@ -18,6 +18,7 @@ use rdkafka::types::RDKafkaRespErr as Wrong;
 use crate::clock;
 use crate::forward::Sink;
 use crate::forward::SinkIdentity;
+use crate::forward::Target;
 use crate::forward::mock::MockKafka;
 use crate::forward::settings::KafkaDraft;
 use crate::forward::settings::KafkaSettings;
@@ -68,9 +69,9 @@ impl Bench {
 
     fn start(&self) -> Sink {
         let identity = SinkIdentity { cluster: "c".into(), seal: "one-of-a-kind".into(), sink: "platform".into() };
-        let settings = KafkaSettings::check(&self.draft).unwrap();
+        let target = Target::Kafka(Arc::new(KafkaSettings::check(&self.draft).unwrap()));
         let source: Arc<dyn Source> = Arc::clone(&self.shard) as Arc<dyn Source>;
-        Sink::start(settings, &identity, vec![(1, source)], self.runtime.handle()).unwrap()
+        Sink::start(target, &identity, vec![(1, source)], self.runtime.handle()).unwrap()
     }
 
     /// All messages, until there are so many rows (or no more come).

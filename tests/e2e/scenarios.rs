@@ -18,4 +18,5 @@ mod restarts;
 mod rights;
 mod senders;
 mod settings;
+mod stores;
 mod trio_disks;

@@ -22,6 +22,8 @@ pub enum Peer {
     Chromium,
     /// VictoriaMetrics' agent.
     Vmagent,
+    /// The store, as one process.
+    VictoriaMetrics,
     Haproxy,
 }
 
@@ -40,6 +42,7 @@ impl Peer {
             Peer::Curl => "curl",
             Peer::Chromium => "chromium",
             Peer::Vmagent => "vmagent",
+            Peer::VictoriaMetrics => "victoria-metrics",
             Peer::Haproxy => "haproxy",
         }
     }
@@ -59,6 +62,7 @@ impl Peer {
             }),
             Peer::Prometheus
             | Peer::Vmagent
+            | Peer::VictoriaMetrics
             | Peer::Kcat
             | Peer::Jq
             | Peer::Strace
