@@ -29,6 +29,7 @@ use clap::Subcommand;
 use crate::app;
 use crate::cli::client::Client;
 use crate::cli::client::Shown;
+use crate::failpoint;
 use crate::secret::token::LOCAL_FILE;
 
 /// Takes remote-write from pairs of Prometheus, lets each sample through once, forwards it to Kafka.
@@ -194,6 +195,10 @@ impl Failure {
 /// Reads the arguments and does what they say.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Err(text) = failpoint::arm() {
+        eprintln!("sluice: {text}");
+        return ExitCode::from(2);
+    }
     match carry_out(arguments.verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -8,6 +8,7 @@
 pub mod admission;
 pub mod clock;
 pub mod config;
+pub mod failpoint;
 pub mod secret;
 pub mod serve;
 pub mod telemetry;

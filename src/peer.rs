@@ -35,6 +35,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::admission::Budget;
 use crate::clock;
 use crate::config::cluster::Cluster;
+use crate::failpoint;
 use crate::model::ShardId;
 use crate::node::Handle;
 use crate::node::offer::Applied;
@@ -218,6 +219,7 @@ impl Common {
         let charter = self.charter.borrow().clone();
         let Some(charter) = charter.filter(|charter| !charter.begun) else { return Ok(()) };
         let charter = Charter { begun: true, ..charter };
+        failpoint::reach(failpoint::Place::DataBegun);
         charter.write(&self.data_dir).map_err(|error| error.to_string())?;
         self.charter.send_replace(Some(charter));
         Ok(())
@@ -406,7 +408,9 @@ impl Common {
             return Err("this node has data: it never becomes part of a new cluster".to_owned());
         }
         let charter = Charter { begun: false, ..charter };
+        failpoint::reach(failpoint::Place::CharterUnwritten);
         charter.write(&self.data_dir).map_err(|error| error.to_string())?;
+        failpoint::reach(failpoint::Place::CharterWritten);
         tracing::info!(cluster = charter.cluster, "this node is part of a cluster now");
         self.charter.send_replace(Some(charter));
         Ok(())

@@ -29,6 +29,8 @@ use serde::Serialize;
 use crate::secret::token::Hash;
 use crate::secret::token::Token;
 
+use crate::failpoint;
+
 /// Before a node's id in its certificate.
 pub const NODE_URI: &str = "sluice://node/";
 /// An authority outlives the machines; nothing else is signed by it.
@@ -265,6 +267,7 @@ impl NodeSecrets {
         let card = serde_json::to_string_pretty(&self.card).map_err(json)?;
         for (name, text) in [("ca.pem", &self.authority), ("node.key", &self.key), ("node.pem", &self.certificate), ("node.json", &card)] {
             write(&folder.join(name), text)?;
+            failpoint::reach(failpoint::Place::JoinHalf);
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by layer, DESIGN's "the ground" first. A module names modules of lower layers only, never one of its own layer.
 const LAYERS: &[&[&str]] = &[
+    &["failpoint"],
     &["clock", "config", "mutate", "secret"],
     &["admission", "serve", "telemetry"],
     &["model"],

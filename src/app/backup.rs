@@ -21,6 +21,7 @@ use crate::app::Fault;
 use crate::app::recover;
 use crate::clock;
 use crate::config::Config;
+use crate::failpoint;
 use crate::model::ShardId;
 use crate::node::Handle;
 use crate::node::offer::ProposeError;
@@ -98,9 +99,11 @@ pub fn make(node: &Handle, (cluster, data_dir): (&str, &Path), name: &str) -> Re
         }
         private_directory(&under_way).map_err(file)?;
         node.checkpoint(&under_way.join(DATABASE)).map_err(|error| later("the database", &error))?;
+        failpoint::reach(failpoint::Place::BackupHalf);
         let text = serde_json::to_string_pretty(&manifest).map_err(|error| later(MANIFEST, &error))?;
         secret::write(&under_way.join(MANIFEST), &text).map_err(|error| later(MANIFEST, &error))?;
         let bytes = size(&under_way).map_err(file)?;
+        failpoint::reach(failpoint::Place::BackupUnnamed);
         std::fs::rename(&under_way, &to).map_err(file)?;
         std::fs::File::open(&folder).and_then(|folder| folder.sync_all()).map_err(file)?;
         Ok(bytes)
@@ -158,11 +161,13 @@ pub fn restore(config: &Config, from: &Path) -> Result<Manifest, Fault> {
         std::fs::remove_dir_all(&under_way).map_err(file(under_way.clone()))?;
     }
     copy(&from.join(DATABASE), &under_way).map_err(file(under_way.clone()))?;
+    failpoint::reach(failpoint::Place::RestoreCopied);
     // The database comes last but one: without identity.json and with it the directory is refused as damaged, so a restore that was cut short is not
     // taken for data.
     let restored = serde_json::to_string(&Restored { cluster: cluster.clone() }).map_err(|error| wrong(error.to_string()))?;
     secret::write(&data_dir.join(RESTORED), &restored).map_err(|error| wrong(error.to_string()))?;
     std::fs::rename(&under_way, &database).map_err(file(database))?;
+    failpoint::reach(failpoint::Place::RestoreMoved);
     let _ = std::fs::remove_file(data_dir.join("acked"));
     Mark::create(data_dir).map_err(|error| wrong(error.to_string()))?;
     let id = Identity::create(data_dir, secrets.as_ref().map(|secrets| secrets.id), clock::wall_ms())
@@ -226,6 +231,7 @@ pub async fn settle(node: &Handle, data_dir: &Path) -> Result<(), Fault> {
     let settled = async {
         if node.founding().is_none_or(|founding| founding.cluster != cluster) {
             recover::new_epochs(node).await?;
+            failpoint::reach(failpoint::Place::RestoreUnsettled);
             node.propose(ShardId::CONTROL, Command::Reidentify(cluster)).await?;
         }
         Ok::<(), ProposeError>(())

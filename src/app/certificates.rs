@@ -16,6 +16,7 @@ use crate::app::Fault;
 use crate::app::check;
 use crate::clock;
 use crate::config::tls;
+use crate::failpoint;
 use crate::peer::Common;
 use crate::serve::tls::Certificate;
 use crate::serve::tls::Files;
@@ -84,6 +85,7 @@ impl Certificates {
             Some(files) => Some((good(&files)?, files)),
             None => None,
         };
+        failpoint::reach(failpoint::Place::CertificatesRead);
         if let Some((common, complaint)) = &self.peers {
             if common.renew().map_err(|error| vec![format!("the node's certificate: {error}")])? {
                 changed.push("the node's certificate renewed".to_owned());

@@ -11,6 +11,7 @@ use crate::app;
 use crate::app::Fault;
 use crate::clock;
 use crate::config::Config;
+use crate::failpoint;
 use crate::model::ShardId;
 use crate::node::Handle;
 use crate::node::offer::ProposeError;
@@ -62,10 +63,12 @@ pub fn recover(config: &Config, force: bool) -> Result<Vec<Survivor>, Fault> {
         survivors.push(Survivor { shard: shard.0, last: (last_term, raft.last_index), committed: raft.hard_state.2 });
         if force {
             alone(&store, shard, secrets.id, raft.last_index).map_err(failed)?;
+            failpoint::reach(failpoint::Place::RecoverHalf);
         }
     }
     store.sync().map_err(failed)?;
     if force {
+        failpoint::reach(failpoint::Place::RecoverUnwritten);
         let only = Founder { id: secrets.card.node.clone(), name: secrets.card.name.clone() };
         let charter = Charter { nodes: vec![only], recovered: true, ..charter };
         charter.write(&config.data_dir).map_err(failed)?;

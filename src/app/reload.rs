@@ -25,6 +25,7 @@ use crate::app::settings as agreed;
 use crate::app::sinks::SinkSet;
 use crate::config::Config;
 use crate::config::groups::Groups;
+use crate::failpoint;
 use crate::ingest::Ingest;
 use crate::node::Handle;
 use crate::node::offer::ProposeError;
@@ -231,10 +232,12 @@ impl Reload {
         let new = agreed::read(&state.in_force, &version).map_err(|problem| vec![problem])?;
         let changed = changes(&state.in_force, &new);
         if !changed.is_empty() {
+            failpoint::reach(failpoint::Place::SettingsAgreed);
             // Sinks leave before the shards forget them, and come after the shards know them: neither loses its place.
             let mut between = new.clone();
             between.sinks.retain(|sink| state.in_force.sinks.contains(sink));
             self.arrange(between).await?;
+            failpoint::reach(failpoint::Place::SettingsHalf);
             agreed::spread(&self.parts.node, &new).await;
             self.arrange(new.clone()).await?;
         }

@@ -11,6 +11,7 @@ use crate::api::deps::Refusal;
 use crate::api::deps::Replayed;
 use crate::api::deps::ReplayedShard;
 use crate::api::deps::Unsent;
+use crate::failpoint;
 use crate::forward::resend::ReplayError;
 use crate::forward::resend::Resender;
 use crate::model::ShardId;
@@ -144,6 +145,7 @@ impl Replay {
             return None;
         }
         let count = numbers.len();
+        failpoint::reach(failpoint::Place::LettersResent);
         let resent = Command::Resent(Resent { sink: self.sink.clone(), numbers });
         let error = self.runtime.block_on(self.node.propose(shard, resent)).err()?;
         Some(format!("{count} rows were sent but may still be listed, and would be sent again by the next replay: {error}"))

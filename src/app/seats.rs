@@ -13,6 +13,7 @@ use crate::api::cluster::Reseat;
 use crate::app::cluster::CLOCK_OFF_MS;
 use crate::app::cluster::Seen;
 use crate::app::metrics::Peer;
+use crate::failpoint;
 use crate::model::ShardId;
 use crate::node::Handle;
 use crate::peer::charter::Founder;
@@ -37,7 +38,7 @@ pub async fn keep(node: Handle, seen: Arc<Seen>, mut stop: watch::Receiver<bool>
         seen.compare_states(&node);
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
-            () = tokio::time::sleep(LOOK) => {}
+            () = async { seen.admit_comers(&node).await; tokio::time::sleep(LOOK).await } => {}
         }
     }
 }
@@ -80,6 +81,21 @@ fn wanted(nodes: &Nodes, change: Reseat, name: &str, id: Option<u64>) -> Result<
         Some(wrong) => Err(wrong.to_owned()),
         None => Ok(next),
     }
+}
+
+/// A change that has to be done before this one may begin. Whoever dies on its way in, perhaps with its disk, would never be done: it may be replaced or
+/// removed meanwhile.
+fn under_way(nodes: &Nodes, change: Reseat, name: &str) -> Option<String> {
+    let mut joining = nodes.nodes.iter().filter(|node| node.role == Role::Joining).peekable();
+    if nodes.is_settled() || change != Reseat::Add && joining.peek().is_some() && joining.all(|node| node.name == name) {
+        return None;
+    }
+    let whose: Vec<&str> = nodes.nodes.iter().filter(|node| node.role != Role::Member).map(|node| node.name.as_str()).collect();
+    Some(format!(
+        "another change is under way, of {}; `sluice cluster status` shows how far it is, and a node that is lost on its way in may be replaced or \
+         removed",
+        whose.join(" and ")
+    ))
 }
 
 /// What a node must be before it is admitted.
@@ -125,6 +141,26 @@ impl Seen {
             Sight::Unreachable(_) => None,
         });
         greeted.collect()
+    }
+
+    /// Whoever is on its way in and knows of no cluster gets the record of it: the node that was asked to let it in may have died before it told it.
+    async fn admit_comers(&self, node: &Handle) {
+        if !node.progress(ShardId::CONTROL).borrow().leads {
+            return;
+        }
+        let nodes = node.nodes();
+        let comes = |id: Option<u64>| nodes.nodes.iter().any(|node| Some(node.id) == id && node.role == Role::Joining);
+        for link in self.common.links() {
+            let Sight::Greeted { hello, .. } = link.sight() else { continue };
+            if hello.cluster.is_none() && comes(link.id()) {
+                match self.common.admit(link).await {
+                    Ok(()) => tracing::info!(node = link.member.name, "a node that is on its way in was told of the cluster"),
+                    Err(why) => {
+                        tracing::debug!(node = link.member.name, why, "a node that is on its way in could not be told of the cluster")
+                    }
+                }
+            }
+        }
     }
 
     /// For `/metrics`.
@@ -215,8 +251,8 @@ impl Seen {
         // Said again: it is on its way already, and may not have got the record.
         let on_its_way = nodes.nodes.iter().any(|node| Some(node.id) == id && node.role == Role::Joining);
         if !on_its_way {
-            if !nodes.is_settled() {
-                return Err(one("another change is under way; `sluice cluster status` shows how far it is".to_owned()));
+            if let Some(busy) = under_way(&nodes, change, name) {
+                return Err(one(busy));
             }
             if let Some((_, hello)) = &comer {
                 let problems = unfit(hello, &self.common.hello());
@@ -227,6 +263,7 @@ impl Seen {
             let next = wanted(&nodes, change, name, id).map_err(one)?;
             self.majority_stays(&next).map_err(one)?;
             node.propose(ShardId::CONTROL, Command::Nodes(next)).await.map_err(|error| one(error.to_string()))?;
+            failpoint::reach(failpoint::Place::NodesChanged);
         }
         self.common.follow(&node.nodes()).map_err(one)?;
         if let Some((link, _)) = &comer {
@@ -283,6 +320,16 @@ mod tests {
         assert!(wanted(&three, Reseat::Add, "c", Some(9)).unwrap_err().contains("cluster replace c"));
         assert_eq!(wanted(&three, Reseat::Add, "d", Some(9)).unwrap().nodes[3], node(9, "d", Role::Joining));
         assert_eq!(wanted(&three, Reseat::Remove, "a", None).unwrap().nodes[0], node(1, "a", Role::Leaving));
+        // One that is lost on its way in does not hold up everything for ever.
+        assert!(under_way(&three, Reseat::Add, "d").is_none());
+        assert!(under_way(&replaced, Reseat::Add, "d").unwrap().contains("of c and c"));
+        assert!(under_way(&replaced, Reseat::Remove, "a").is_some() && under_way(&replaced, Reseat::Replace, "b").is_some());
+        assert!(under_way(&replaced, Reseat::Remove, "c").is_none() && under_way(&replaced, Reseat::Replace, "c").is_none());
+        let again = wanted(&replaced, Reseat::Replace, "c", Some(11)).unwrap();
+        assert_eq!(again.nodes[2..], [node(3, "c", Role::Leaving), node(9, "c", Role::Leaving), node(11, "c", Role::Joining)]);
+        assert!(wanted(&replaced, Reseat::Replace, "c", Some(9)).unwrap_err().contains("is the node that it was"));
+        let leaving = wanted(&three, Reseat::Remove, "a", None).unwrap();
+        assert!(under_way(&leaving, Reseat::Remove, "a").is_some(), "it goes as it is");
         let last = Nodes { version: 1, nodes: vec![node(1, "a", Role::Member)] };
         assert!(wanted(&last, Reseat::Remove, "a", None).is_err(), "a cluster has a member");
     }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::clock;
+use crate::failpoint;
 use crate::model::ShardId;
 use crate::node::Handle;
 use crate::node::lane::Lane;
@@ -155,6 +156,7 @@ impl Worker {
         if !replica.hand_over_to(to) {
             return void("that node was not heard of just now");
         }
+        failpoint::reach(failpoint::Place::HandedOver);
         tracing::info!(shard, to = format!("{to:016x}"), "leadership goes where a person wants it");
         Ok(Applied::default())
     }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::failpoint;
 use crate::model::ShardId;
 use crate::node::Handle;
 use crate::node::lane::lock;
@@ -54,6 +55,7 @@ impl Worker {
             Some(Step::HandOver) => replica.hand_over(|id| nodes.stays(id) && together.peers.wants_to_lead(id)),
         };
         if done {
+            failpoint::reach(failpoint::Place::SeatProposed);
             tracing::info!(shard = self.lane.shard.0, ?step, "the shard's seats follow the list of nodes");
         }
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::clock;
+use crate::failpoint;
 use crate::model::ShardId;
 use crate::node::Handle;
 use crate::node::ReadError;
@@ -120,6 +121,7 @@ impl Handle {
                     None => Ok(()),
                 });
                 let piece = piece.map_err(ReadError::new)?.encode();
+                failpoint::reach(failpoint::Place::SnapshotRead);
                 if let Some(outgoing) = lock(&lane.outgoing).get_mut(&from) {
                     outgoing.asked = clock::now();
                 }
@@ -145,6 +147,7 @@ impl Worker {
                     );
                     let given = Given { index, image: Arc::new(sealed), numbers: self.member.at_image() };
                     lock(&self.lane.outgoing).insert(to, Outgoing { given, asked: clock::now() });
+                    failpoint::reach(failpoint::Place::SnapshotOffered);
                 }
                 None => {
                     // The writer has not come to it yet, or a newer one is there: Raft asks again.
@@ -213,7 +216,9 @@ impl Worker {
             Ok(ops) => {
                 taking.staged = true;
                 taking.bytes += bytes.len() as u64;
-                self.carry_out(Turn { ops, ..Turn::default() })
+                self.carry_out(Turn { ops, ..Turn::default() })?;
+                failpoint::reach(failpoint::Place::SnapshotStaged);
+                Ok(())
             }
             Err(why) => {
                 // The leader hears nothing more of it, gives it up, and offers another one.
@@ -242,6 +247,7 @@ impl Worker {
         if self.member.replica.writes_open() > 0 {
             return Ok(());
         }
+        failpoint::reach(failpoint::Place::SnapshotComplete);
         let (peers, id) = (Arc::clone(&together.peers), together.id);
         let Some(Taking { intake, bytes, .. }) = self.taking.take() else { return Ok(()) };
         let (from, index) = (intake.from, intake.index());
@@ -254,6 +260,7 @@ impl Worker {
         self.member.replica.begins_unsynced();
         self.number_anew();
         self.carry_out(Turn { ops: vec![install], ..Turn::default() })?;
+        failpoint::reach(failpoint::Place::SnapshotInstalled);
         self.begin_anew(now);
         tracing::info!(shard = shard.0, index, bytes, "the snapshot is taken");
         peers.fetch(from, shard, Request::Taken(index).encode(), Box::new(|_| {}));

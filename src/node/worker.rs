@@ -14,6 +14,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use crate::clock;
+use crate::failpoint;
 use crate::model::ShardId;
 use crate::node::detection::Watched;
 use crate::node::keeper::Keeper;
@@ -62,7 +63,6 @@ const HAND_OVER: Duration = Duration::from_secs(1);
 /// After a stall (of the disk, of the machine) at most so many ticks are caught up: fewer than an election takes, since peers' messages that
 /// came meanwhile have not been read yet.
 const MOST_TICKS: u32 = 5;
-
 /// Requests that may wait for leadership to settle, beside those in the mailbox.
 const MOST_HELD: usize = 1024;
 
@@ -371,7 +371,9 @@ impl Worker {
         self.give(&mut messages)?;
         // Promises among them rest on what is durable already: the replica holds them back until then.
         if let Some(together) = self.shared.together.as_ref().filter(|_| !messages.is_empty()) {
+            failpoint::reach(failpoint::Place::MessagesUnsent);
             together.peers.send(self.lane.shard, self.member.replica.floor(), messages);
+            failpoint::reach(failpoint::Place::MessagesSent);
         }
         self.keeper.changed |= changed;
         let bytes = ops.iter().map(op_bytes).sum::<usize>().min(BATCH_BYTES * 2);
@@ -415,6 +417,7 @@ impl Worker {
             }
             Op::Resent(numbers) => numbers.iter().for_each(|number| batch.delete(Family::Dead, shard, *number, number + 1)),
             Op::Image(image) => {
+                failpoint::reach(failpoint::Place::ImageMade);
                 let hard = &image.hard_state;
                 batch.image(shard, image.index, &image.sealed);
                 batch.hard_state(shard, hard.term, hard.vote, hard.commit);
@@ -422,6 +425,7 @@ impl Worker {
                 self.lane.image_taken(image.index, &image.sealed);
             }
             Op::Members(members, hard) => {
+                failpoint::reach(failpoint::Place::MembersCommitted);
                 batch.members(shard, &members);
                 batch.hard_state(shard, hard.term, hard.vote, hard.commit);
             }
@@ -483,6 +487,7 @@ impl Worker {
     fn answer(&mut self, done: Done) {
         let Done { place, void, shard, emitted } = done;
         let Some(Waiter { term, reply }) = self.waiters.remove(&place.index) else { return };
+        failpoint::reach(failpoint::Place::AppliedUnanswered);
         let ours = term == place.term;
         match reply {
             Reply::Offer { reply, unpacked, _claim } => {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::clock;
+use crate::failpoint;
 use crate::node::lane::Lane;
 use crate::store::Family;
 use crate::store::Store;
@@ -155,12 +156,20 @@ impl Writer {
     fn write(&self, store: &Store, mark: &mut Mark, marked: &mut Instant, jobs: VecDeque<Job>) -> Result<(), StoreError> {
         #[cfg(test)]
         let _held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut sync, mut promise) = (false, false);
+        let (mut sync, mut promise, mut cut) = (false, false, false);
+        let logs = jobs.iter().any(|job| job.log.is_some());
+        if logs {
+            failpoint::reach(failpoint::Place::LogUnwritten);
+        }
         let mut written = Vec::with_capacity(jobs.len());
         for job in jobs {
             let Job { lane, batch, log, promise: promised, free, emissions } = job;
             self.figures.batches.fetch_add(1, Ordering::Relaxed);
             self.figures.bytes.fetch_add(batch.bytes() as u64, Ordering::Relaxed);
+            cut |= free.is_some();
+            if free.is_some() {
+                failpoint::reach(failpoint::Place::CutUnwritten);
+            }
             if !batch.is_empty() {
                 store.write(batch)?;
             }
@@ -174,9 +183,18 @@ impl Writer {
         if !sync {
             return Ok(());
         }
+        if logs {
+            failpoint::reach(failpoint::Place::LogWritten);
+        }
         let before = clock::now();
         store.sync()?;
         let now = clock::now();
+        if cut {
+            failpoint::reach(failpoint::Place::CutSynced);
+        }
+        if promise {
+            failpoint::reach(failpoint::Place::PromiseUnmarked);
+        }
         self.figures.syncs.fetch_add(1, Ordering::Relaxed);
         self.figures.sync_micros.store((now - before).as_micros() as u64, Ordering::Relaxed);
         for (lane, log, _) in &written {
@@ -187,6 +205,12 @@ impl Writer {
         if promise || now - *marked >= MARK_AGE {
             mark.write()?;
             *marked = now;
+        }
+        if promise {
+            failpoint::reach(failpoint::Place::PromiseMarked);
+        }
+        if logs {
+            failpoint::reach(failpoint::Place::LogSynced);
         }
         for (lane, log, free) in written {
             if let Some((number, _)) = log {

@@ -6,9 +6,9 @@
 //! `verdict` (what must hold in the end). `bugs` are planted to see them found. One seed is one history: `SEED=n` plays it and tells it, `SEEDS=n`
 //! plays so many, `FROM=n` begins elsewhere (`scripts/simulate`).
 //!
-//! Members that were away for too long take snapshots (`snapshots`), nodes lose their disks, come and go (`seats`).
+//! Members that were away for too long take snapshots (`snapshots`), nodes lose their disks, come and go (`seats`), sinks go and come again (`settings`).
 //!
-//! Not covered yet: changes of settings and sinks while running, budgets, dead letters, the mark of what was acknowledged, drains, and times so
+//! Not covered yet: budgets, dead letters, the mark of what was acknowledged, drains, and times so
 //! far off that a node should not lead. The shell is written after `node`'s and `forward`'s, whose own threads are not run here.
 
 mod bugs;
@@ -21,6 +21,7 @@ mod network;
 mod process;
 mod seats;
 mod sender;
+mod settings;
 mod shape;
 mod sink;
 mod snapshots;

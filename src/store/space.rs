@@ -3,6 +3,7 @@
 use rocksdb::CompactOptions;
 use std::path::Path;
 
+use crate::failpoint;
 use crate::model::ShardId;
 use crate::store::Family;
 use crate::store::Store;
@@ -60,6 +61,7 @@ impl Store {
         }
         let (from, to) = (key(shard, 0), key(shard, below - 1)); // both ends count
         self.db.delete_file_in_range_cf(self.family(family), from, to).map_err(rocks("deleting files"))?;
+        failpoint::reach(failpoint::Place::RoomHalfBack);
         let mut options = CompactOptions::default();
         options.set_exclusive_manual_compaction(false);
         self.db.compact_range_cf_opt(self.family(family), Some(from), Some(to), &options);

@@ -18,7 +18,7 @@ fn flowing(running: &Running, more: u64) {
     });
 }
 
-fn knows_its_group(node: &Member) {
+pub(super) fn knows_its_group(node: &Member) {
     eventually(Duration::from_secs(20), "the group to be known", || {
         let groups = node.json("/api/v1/groups")?;
         if groups["groups"][0]["name"] == "g" { Ok(()) } else { Err(groups.to_string()) }
@@ -85,15 +85,8 @@ fn a_backup_of_one_node_of_three_becomes_a_new_cluster_that_delivers_what_the_ol
     before.arrived(&kafka.reader(&topic));
     trio.nodes.iter_mut().for_each(|node| node.sluice.stop());
     // A node that is all there is can have it, too.
-    alone(&scratch, &sinks, &kept);
-}
-
-fn alone(scratch: &Scratch, sinks: &str, kept: &str) {
-    let dir = scratch.sub("alone");
-    let port = free_port();
-    let text = format!("listen: 127.0.0.1:{port}\nname: alone\ndata_dir: {}\n{sinks}", dir.join("data").display());
-    let mut one = Member { name: "alone", sluice: Sluice::prepare_as("alone", dir, port, &text, None) };
-    let restored = one.must(&["cluster", "restore", kept, "--config", &one.sluice.config()]);
+    let mut one = alone(&scratch, &sinks);
+    let restored = one.must(&["cluster", "restore", &kept, "--config", &one.sluice.config()]);
     assert!(restored.contains("restored from the backup"), "{restored}");
     one.sluice.up();
     knows_its_group(&one);
@@ -102,4 +95,12 @@ fn alone(scratch: &Scratch, sinks: &str, kept: &str) {
         if answer.status() == 204 { Ok(()) } else { Err(format!("{} {}", answer.status(), answer.text())) }
     });
     one.sluice.stop();
+}
+
+/// A node that is all there is, not started.
+pub(super) fn alone(scratch: &Scratch, sinks: &str) -> Member {
+    let dir = scratch.sub("alone");
+    let port = free_port();
+    let text = format!("listen: 127.0.0.1:{port}\nname: alone\ndata_dir: {}\n{sinks}", dir.join("data").display());
+    Member { name: "alone", sluice: Sluice::prepare_as("alone", dir, port, &text, None) }
 }

@@ -6,11 +6,9 @@ use crate::support::http::Client;
 use crate::support::load::Running;
 use crate::support::peers::{Peer, need};
 use crate::support::process::{Process, Scratch, eventually, free_port, let_pass};
-use crate::support::trio::{NAMES, Trio};
+use crate::support::trio::{NAMES, NOWHERE, Trio};
 use std::net::SocketAddr;
 use std::time::Duration;
-
-const NOWHERE: &str = "sinks:\n  - name: nowhere\n    kafka: { brokers: [\"127.0.0.1:9\"], topic: t, format: rows }\n";
 
 /// The page's configuration for this port and these nodes.
 fn of_the_page(port: u16, trio: &Trio) -> String {

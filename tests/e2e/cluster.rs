@@ -5,12 +5,9 @@ use crate::support::kafka::Kafka;
 use crate::support::load::Running;
 use crate::support::peers::{Peer, need};
 use crate::support::process::{Scratch, Signal, eventually, let_pass, now_ms};
-use crate::support::trio::{Trio, is_private};
+use crate::support::trio::{NOWHERE, Trio, is_private};
 use std::path::Path;
 use std::time::Duration;
-
-/// A sink that reaches nobody: these tests look at the door only.
-const NOWHERE: &str = "sinks:\n  - name: nowhere\n    kafka: { brokers: [\"127.0.0.1:9\"], topic: t, format: rows }\n";
 
 #[test]
 fn a_cluster_is_founded_by_a_few_commands_and_each_wrong_step_says_what_to_do() {

@@ -8,15 +8,12 @@ use crate::support::peers::{Peer, need};
 use crate::support::process::{Process, Scratch, Signal, eventually, free_port, now_ms};
 use crate::support::sluice::{BINARY, Sluice, write_request};
 use crate::support::tls::{Authority, shown, trusting};
-use crate::support::trio::{Trio, is_private};
+use crate::support::trio::{NOWHERE, Trio, is_private};
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-
-/// A sink that reaches nobody: these tests look at the door only.
-const NOWHERE: &str = "sinks:\n  - name: nowhere\n    kafka: { brokers: [\"127.0.0.1:9\"], topic: t, format: rows }\n";
 
 /// A node with this configuration besides the usual.
 fn node(scratch: &Scratch, listen: &str, more: &str) -> Sluice {

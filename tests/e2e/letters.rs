@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use std::time::Duration;
 
 /// A series of which a row is some 6 kB, whatever compression does.
-fn long_series(time: i64) -> TimeSeries {
+pub(super) fn long_series(time: i64) -> TimeSeries {
     let label = |name: &str, value: &str| Label { name: name.to_owned(), value: value.to_owned() };
     let noise = |_| std::iter::repeat_with(fastrand::alphanumeric).take(1_900).collect::<String>();
     let noise: Vec<String> = (0..3).map(noise).collect();
@@ -35,7 +35,7 @@ fn json(sluice: &Sluice, args: &[&str]) -> Json {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text}"))
 }
 
-fn dead(sluice: &Sluice) -> Vec<Json> {
+pub(super) fn dead(sluice: &Sluice) -> Vec<Json> {
     json(sluice, &["sink", "dead", "platform", "--json"])["dead"].as_array().expect("a list").clone()
 }
 

@@ -8,6 +8,7 @@ mod crash;
 mod disk;
 mod door;
 mod double_failure;
+mod edges;
 mod failover;
 mod harness;
 mod letters;

@@ -71,8 +71,17 @@ impl Sluice {
 
     /// Starts it and does not wait.
     pub fn launch(&mut self) {
+        self.launch_with(&[]);
+    }
+
+    /// Starts it so that it dies at a place of `src/failpoint.rs`, and does not wait.
+    pub fn launch_armed(&mut self, place: &str) {
+        self.launch_with(&["env".to_owned(), format!("SLUICE_FAILPOINT={place}")]);
+    }
+
+    fn launch_with(&mut self, before: &[String]) {
         let run = [BINARY, "run", "--config", &self.config.display().to_string()].map(str::to_owned);
-        let mut line: Vec<String> = self.enter.iter().cloned().chain(run).collect();
+        let mut line: Vec<String> = self.enter.iter().chain(before).cloned().chain(run).collect();
         let program = line.remove(0);
         self.process = Some(Process::start(self.name, &program, &line, &self.dir, &self.log()));
     }

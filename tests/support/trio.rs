@@ -7,11 +7,13 @@ use super::process::{Scratch, eventually, free_port};
 use super::sluice::{BINARY, Sluice};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 /// The nodes' names.
 pub const NAMES: [&str; 3] = ["n1", "n2", "n3"];
+/// YAML of a sink that reaches nobody, for tests of the door only.
+pub const NOWHERE: &str = "sinks:\n  - name: nowhere\n    kafka: { brokers: [\"127.0.0.1:9\"], topic: t, format: rows }\n";
 
 pub struct Member {
     pub name: &'static str,
@@ -167,15 +169,20 @@ impl Member {
 
     /// Runs a verb and gives what came of it.
     pub fn run(&self, args: &[&str]) -> Output {
+        self.verb(args).output().expect("the binary")
+    }
+
+    /// The same, and it dies at a place of `src/failpoint.rs`.
+    pub fn run_armed(&self, place: &str, args: &[&str]) -> Output {
+        self.verb(args).env("SLUICE_FAILPOINT", place).output().expect("the binary")
+    }
+
+    fn verb(&self, args: &[&str]) -> Command {
         let server = format!("http://{}", self.sluice.address());
         let mut line: Vec<String> = self.sluice.enter().iter().cloned().chain([BINARY.to_owned()]).collect();
-        std::process::Command::new(line.remove(0))
-            .args(line)
-            .args(args)
-            .env("SLUICE_SERVER", server)
-            .env("SLUICE_DATA_DIR", self.sluice.data())
-            .output()
-            .expect("the binary")
+        let mut command = Command::new(line.remove(0));
+        command.args(line).args(args).env("SLUICE_SERVER", server).env("SLUICE_DATA_DIR", self.sluice.data());
+        command
     }
 
     /// What it printed; an error is what it complained of.

@@ -18,6 +18,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::clock;
+use crate::failpoint;
 use crate::forward::kafka::Worker;
 use crate::forward::kafka::client;
 use crate::forward::kafka::client::Context;
@@ -173,7 +174,10 @@ impl Worker {
             let outcome = link.producer.init_transactions(ASK);
             link.producer.poll(Duration::ZERO);
             match outcome {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    failpoint::reach(failpoint::Place::SinkFenced);
+                    return Ok(());
+                }
                 Err(KafkaError::Transaction(error)) if error.is_retriable() && !error.is_fatal() && clock::now() < until => {
                     // It goes on in the background; the next call waits for it.
                     let error = KafkaError::Transaction(error);

@@ -17,6 +17,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::clock;
+use crate::failpoint;
 use crate::forward::book::Book;
 use crate::forward::kafka::ASK_PARTITIONS;
 use crate::forward::kafka::Worker;
@@ -140,7 +141,9 @@ impl Worker {
             Err(error) => return Err(self.fault(link, outlet, &error)),
         };
         let began = clock::now();
+        failpoint::reach(failpoint::Place::SinkFilled);
         self.insist((link, outlet), (began, epoch), |timeout| link.producer.send_offsets_to_transaction(&offsets, group, timeout))?;
+        failpoint::reach(failpoint::Place::SinkPositioned);
         self.insist((link, outlet), (began, epoch), |timeout| {
             delivered(link, timeout)?;
             // A refused message is known by now; committing would only say so in worse words.
@@ -149,6 +152,7 @@ impl Worker {
             }
             link.producer.commit_transaction(timeout)
         })?;
+        failpoint::reach(failpoint::Place::SinkCommitted);
         let micros = u64::try_from(since(began).as_micros()).unwrap_or(u64::MAX);
         self.duty.report.change(|view| view.sums.commit_micros += micros);
         Ok(())

@@ -16,6 +16,8 @@ pub enum Bug {
     PositionBeforeRows,
     /// A sink that begins does not fence its predecessor.
     NotFenced,
+    /// A sink that comes again takes up the position that it had before it went.
+    EpochForgotten,
     /// The log is cut at the image, whatever waits.
     CutBeforeJudged,
     /// The log is cut at what this member needs, whatever the others lack.
@@ -42,12 +44,13 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 16] = [
+    pub const ALL: [Bug; 17] = [
         Bug::VoteNotSynced,
         Bug::EntriesNotSynced,
         Bug::AnsweredBeforeCommit,
         Bug::PositionBeforeRows,
         Bug::NotFenced,
+        Bug::EpochForgotten,
         Bug::CutBeforeJudged,
         Bug::CutForgetsOthers,
         Bug::BodyNotCopied,

@@ -48,6 +48,8 @@ pub enum Fault {
     Sender(usize, SenderFault),
     /// An operator wants another leader in a group, or holds or lets go of the one it has.
     Switch(usize),
+    /// An operator changes what the shards are to do.
+    Settings,
 }
 
 /// What happens to a sender.
@@ -70,6 +72,7 @@ pub fn draw(senders: usize, stage: &mut Stage) -> Fault {
     let kind = if stage.random.bool() { theme } else { All };
     match (kind, stage.random.u8(..16)) {
         (Quiet, _) | (_, 0..=1) => Fault::Sender(stage.random.usize(..senders), sender(long, stage)),
+        (_, 2) if theme != Quiet && stage.one_in(2) => Fault::Settings,
         (_, 2) if theme != Quiet => Fault::Switch(stage.random.usize(..stage.shape.groups.len())),
         _ if theme == Quiet => Fault::Sender(stage.random.usize(..senders), sender(long, stage)),
         (Seats, 3..=7) => Fault::Wipe(node),

@@ -35,8 +35,8 @@ pub enum Request {
     Init { fence: bool },
     /// The position committed for this group.
     Position { group: String },
-    /// Rows for the open transaction. Asking again is no harm: messages carry sequence numbers.
-    Rows { epoch: u64, transaction: u64, rows: Vec<Row> },
+    /// Rows for the open transaction, of this epoch of the sink. Asking again is no harm: messages carry sequence numbers.
+    Rows { epoch: u64, transaction: u64, life: u64, rows: Vec<Row> },
     /// The position for the open transaction.
     Offset { epoch: u64, transaction: u64, group: String, position: u64 },
     /// Commits the open transaction.
@@ -58,6 +58,7 @@ struct Open {
     transaction: u64,
     since: i64,
     rows: Option<Vec<Row>>,
+    life: u64,
     offset: Option<(String, u64)>,
 }
 
@@ -82,7 +83,7 @@ impl Id {
             return Err(Reply::Taken);
         }
         if self.open.as_ref().is_none_or(|open| open.transaction != transaction) {
-            self.open = Some(Open { transaction, since: now, rows: None, offset: None });
+            self.open = Some(Open { transaction, since: now, rows: None, life: 0, offset: None });
         }
         self.open.as_mut().ok_or(Reply::Fenced)
     }
@@ -97,14 +98,14 @@ pub struct Kafka {
 }
 
 impl Kafka {
-    /// Answers; and gives back the rows that became visible to `read_committed` readers.
-    pub fn ask(&mut self, (sink, shard): (usize, ShardId), request: Request, now: i64) -> (Reply, Vec<Row>) {
+    /// Answers; and gives back the rows that became visible to `read_committed` readers, and of which epoch of the sink they are.
+    pub fn ask(&mut self, (sink, shard): (usize, ShardId), request: Request, now: i64) -> (Reply, u64, Vec<Row>) {
         let id = self.ids.entry((sink, shard)).or_default();
         if id.open.as_ref().is_some_and(|open| now - open.since > TRANSACTION_TIMEOUT) {
             id.open = None;
             id.epoch += 1;
         }
-        let mut visible = Vec::new();
+        let (mut life, mut visible) = (0, Vec::new());
         let reply = match request {
             Request::Init { fence } => {
                 if fence || id.epoch == 0 {
@@ -114,8 +115,9 @@ impl Kafka {
                 Reply::Producer(id.epoch)
             }
             Request::Position { group } => Reply::Position(id.positions.get(&group).copied()),
-            Request::Rows { epoch, transaction, rows } => match id.open(epoch, transaction, now) {
+            Request::Rows { epoch, transaction, life, rows } => match id.open(epoch, transaction, now) {
                 Ok(open) => {
+                    open.life = life;
                     open.rows.get_or_insert(rows);
                     Reply::Taken
                 }
@@ -131,7 +133,7 @@ impl Kafka {
             Request::Commit { epoch, transaction } if id.committed == Some((epoch, transaction)) => Reply::Committed,
             Request::Commit { epoch, transaction } => match id.open(epoch, transaction, now) {
                 Ok(open) => {
-                    visible = open.rows.take().unwrap_or_default();
+                    (life, visible) = (open.life, open.rows.take().unwrap_or_default());
                     let offset = open.offset.take();
                     id.positions.extend(offset);
                     (id.open, id.committed) = (None, Some((epoch, transaction)));
@@ -140,7 +142,7 @@ impl Kafka {
                 Err(answer) => answer,
             },
         };
-        (reply, visible)
+        (reply, life, visible)
     }
 
     /// The position that Kafka has.

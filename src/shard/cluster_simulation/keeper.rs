@@ -6,15 +6,10 @@
 use super::bugs::Bug;
 use super::process::Host;
 use super::process::Job;
-use super::sink;
 use super::stage::Stage;
 use super::worker::Worker;
 use crate::shard::command::Command;
 use crate::shard::command::Founding;
-use crate::shard::command::Policy;
-use crate::shard::command::ShardSettings;
-use crate::shard::command::SinkSettings;
-use crate::shard::command::Start;
 use crate::shard::command::SwitchTo;
 use crate::shard::entry::Entry;
 use crate::shard::member::Free;
@@ -111,23 +106,13 @@ impl Worker {
         }
     }
 
-    /// What a shard needs at its very beginning.
+    /// What a shard needs at its very beginning, and what it is to do since.
     fn begin(&mut self, at: i64, stage: &Stage) {
         let command = match &self.member.state {
             State::Control(control) if control.founding.is_none() => {
                 Command::Found(Founding { cluster: 7, seed: 99, data_shards: stage.shape.data_shards })
             }
-            State::Data(data) if data.settings.version == 0 => {
-                let sink = |number| SinkSettings {
-                    name: sink::name(number),
-                    start: Start::Oldest,
-                    budget_bytes: u64::MAX,
-                    budget_ms: i64::MAX,
-                    policy: Policy::Refuse,
-                };
-                let sinks = (0..stage.shape.sinks).map(sink).collect();
-                Command::Settings(ShardSettings { version: 1, sinks, waiting_bytes: stage.shape.waiting, ..ShardSettings::default() })
-            }
+            State::Data(data) if data.settings.version < stage.settings.version => Command::Settings(stage.settings.clone()),
             _ => return,
         };
         let _ = self.member.propose(at, &Entry::Command(command));

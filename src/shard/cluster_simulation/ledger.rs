@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::kafka::Row;
 use super::sender::Request;
 use super::shape::Shape;
+use super::sink;
 use crate::model::Item;
 use crate::model::ShardId;
 use crate::shard::control::ControlEffects;
@@ -43,8 +44,8 @@ pub struct Ledger {
     pub shards: Vec<Reference>,
     /// Who led, by shard and term.
     leaders: BTreeMap<(u16, u64), u64>,
-    /// Rows that each sink of each shard shows.
-    pub shown: BTreeMap<(usize, u16), usize>,
+    /// The row that each sink of each shard has to show next, by epoch; those of epochs that are over stay as they are.
+    shown: BTreeMap<(String, u16, u64), usize>,
     /// By request: the items, once answered 2xx.
     pub promised: BTreeMap<u64, Vec<Item>>,
     scraped: BTreeSet<(u64, i64, String)>,
@@ -118,7 +119,13 @@ impl Ledger {
             return self.claim(false, || format!("shard {}: entry {} was applied before the one before it", shard.0, place.index));
         }
         if let Err(what) = reference.apply(place, bytes) {
-            self.claim(false, || format!("shard {}: {what}", shard.0));
+            return self.claim(false, || format!("shard {}: {what}", shard.0));
+        }
+        // Where a sink begins is known when its cursor is there.
+        if let State::Data(data) = &reference.state {
+            for (sink, cursor) in &data.sinks.cursors {
+                self.shown.entry((sink.clone(), shard.0, cursor.epoch)).or_insert(cursor.samples as usize);
+            }
         }
     }
 
@@ -139,9 +146,11 @@ impl Ledger {
     }
 
     /// Rows have become visible in Kafka: always the next ones.
-    pub fn visible(&mut self, sink: usize, shard: ShardId, rows: &[Row]) {
+    pub fn visible(&mut self, (sink, epoch): (usize, u64), shard: ShardId, rows: &[Row]) {
         let expected = &self.shards[usize::from(shard.0)].rows;
-        let shown = self.shown.entry((sink, shard.0)).or_default();
+        let Some(shown) = self.shown.get_mut(&(sink::name(sink), shard.0, epoch)) else {
+            return self.claim(false, || format!("shard {}: sink {sink} shows rows of epoch {epoch}, which never was", shard.0));
+        };
         let from = *shown;
         *shown += rows.len();
         if expected.get(from..from + rows.len()) == Some(rows) {
@@ -149,6 +158,20 @@ impl Ledger {
         }
         let (first, next) = (rows.first().cloned(), expected.get(from).cloned());
         self.claim(false, || format!("shard {}: sink {sink} shows {first:?}, next should be {next:?}", shard.0));
+    }
+
+    /// A sink, of those there are in the end, that does not show everything.
+    pub fn unshown(&self) -> Option<String> {
+        for (shard, reference) in self.shards.iter().enumerate() {
+            let State::Data(data) = &reference.state else { continue };
+            for (sink, cursor) in &data.sinks.cursors {
+                let shown = self.shown.get(&(sink.clone(), shard as u16, cursor.epoch)).copied().unwrap_or(0);
+                if shown != reference.rows.len() {
+                    return Some(format!("shard {shard}: sink {sink} shows rows up to {shown} of {}", reference.rows.len()));
+                }
+            }
+        }
+        None
     }
 
     /// Whether a replica has scraped this.

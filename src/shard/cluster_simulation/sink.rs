@@ -2,7 +2,7 @@
 //!
 //! It works while its node leads the shard, and believes so as long as the node does. An answer that does not come is asked for again, and after a
 //! while given up: then the next session reads from Kafka which of the two happened. It is not `forward`'s code (that speaks to librdkafka, by
-//! threads), but its order of steps; `choose` is its rule for where to go on. Left out: budgets, dead letters, epochs that change.
+//! threads), but its order of steps; `choose` is its rule for where to go on. Left out: budgets, dead letters.
 
 use super::bugs::Bug;
 use super::kafka;
@@ -136,6 +136,9 @@ impl Sink {
             self.pending = None;
             return None;
         }
+        if self.epoch_passed(view) {
+            self.end(stage);
+        }
         if let Some(pending) = &mut self.pending {
             if stage.now - pending.since >= GIVE_UP {
                 self.end(stage);
@@ -158,6 +161,17 @@ impl Sink {
             _ => {}
         }
         self.cursor(stage)
+    }
+
+    /// Whether positions have begun anew since this session did, or the sink has gone.
+    fn epoch_passed(&self, view: &View<'_>) -> bool {
+        let epoch = view.data.sinks.cursors.get(&self.name).map(|cursor| cursor.epoch);
+        !matches!(self.phase, Phase::Away(_)) && epoch != Some(self.epoch)
+    }
+
+    /// The group of its positions.
+    fn group(&self, view: &View<'_>, stage: &Stage) -> String {
+        kafka::group(&self.name, view.shard, if stage.has(Bug::EpochForgotten) { 1 } else { self.epoch })
     }
 
     /// Where to go on, by Kafka's position; the cursor's if Kafka has none.
@@ -198,13 +212,13 @@ impl Sink {
 
     fn send_rows(&mut self, view: &View<'_>, stage: &mut Stage) {
         self.phase = Phase::Rows;
-        let (epoch, transaction, rows) = (self.producer, self.transaction, self.rows.clone());
-        self.ask(view, Request::Rows { epoch, transaction, rows }, stage);
+        let (epoch, transaction, life, rows) = (self.producer, self.transaction, self.epoch, self.rows.clone());
+        self.ask(view, Request::Rows { epoch, transaction, life, rows }, stage);
     }
 
     fn send_offset(&mut self, view: &View<'_>, stage: &mut Stage) {
         self.phase = Phase::Offset;
-        let group = kafka::group(&self.name, view.shard, self.epoch);
+        let group = self.group(view, stage);
         let (epoch, transaction, position) = (self.producer, self.transaction, self.upto);
         self.ask(view, Request::Offset { epoch, transaction, group, position }, stage);
     }
@@ -221,10 +235,13 @@ impl Sink {
             return;
         }
         self.pending = None;
+        if self.epoch_passed(view) {
+            return self.end(stage);
+        }
         match (&self.phase, reply) {
             (Phase::Init, Reply::Producer(epoch)) => {
                 (self.producer, self.phase) = (*epoch, Phase::AskPosition);
-                self.ask(view, Request::Position { group: kafka::group(&self.name, view.shard, self.epoch) }, stage);
+                self.ask(view, Request::Position { group: self.group(view, stage) }, stage);
             }
             (Phase::AskPosition, Reply::Position(found)) => {
                 let cursor = view.data.sinks.cursors.get(&self.name).map_or(0, |cursor| cursor.emission);

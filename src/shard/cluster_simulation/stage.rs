@@ -14,10 +14,12 @@ use super::kafka::Request as KafkaRequest;
 use super::ledger::Ledger;
 use super::network::Network;
 use super::sender::Request;
+use super::settings;
 use super::shape::Shape;
 use super::shape::Theme;
 use crate::model::ShardId;
 use crate::shard::command::Command;
+use crate::shard::command::ShardSettings;
 use crate::shard::members::MOST_NODES;
 use crate::shard::replica::PeerMessage;
 
@@ -175,6 +177,8 @@ pub struct Stage {
     pub votes: Vec<(ShardId, u64, u64)>,
     /// Where the log began of a member that gave a snapshot.
     pub begins: BTreeMap<(ShardId, u64), u64>,
+    /// What every shard is to do, newest version.
+    pub settings: ShardSettings,
     /// Nodes that crash once the present event is over, and how.
     pub crashing: Option<(usize, Crash, Moment)>,
     plan: BTreeMap<(i64, u64), Event>,
@@ -186,6 +190,7 @@ impl Stage {
         let trace = Trace { loud, ..Trace::default() };
         let (network, ledger) = (Network::default(), Ledger::new(&shape));
         let (plan, planned, crashing) = (BTreeMap::new(), 0, None);
+        let settings = settings::first(&shape);
         let ids = (1..=shape.nodes as u64).collect();
         let (serving, votes, begins) = ((0..shape.founders).collect(), Vec::new(), BTreeMap::new());
         Stage {
@@ -194,6 +199,7 @@ impl Stage {
             serving,
             votes,
             begins,
+            settings,
             random,
             shape,
             network,

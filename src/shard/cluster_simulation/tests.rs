@@ -156,6 +156,11 @@ fn a_sink_that_does_not_fence_is_found() {
 }
 
 #[test]
+fn a_sink_that_comes_again_and_takes_up_an_old_position_is_found() {
+    found(Bug::EpochForgotten, &["next should be"]);
+}
+
+#[test]
 fn a_log_that_is_cut_before_a_waiting_sample_is_judged_is_found() {
     found(Bug::CutBeforeJudged, &["is gone before"]);
 }

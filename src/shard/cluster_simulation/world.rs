@@ -12,6 +12,7 @@ use super::process::Node;
 use super::seats::Wanted;
 use super::sender;
 use super::sender::Sender;
+use super::settings;
 use super::shape::Shape;
 use super::sink;
 use super::stage::Caller;
@@ -133,13 +134,13 @@ impl World {
         if self.kafka.away.get(&from.sink).is_some_and(|until| stage.now < *until) {
             return;
         }
-        let (reply, visible) = self.kafka.ask((from.sink, from.shard), request, stage.now);
+        let (reply, life, visible) = self.kafka.ask((from.sink, from.shard), request, stage.now);
         if !visible.is_empty() {
             stage.say(|| {
                 let (first, last) = (visible.first().map_or(0, |row| row.emission), visible.last().map_or(0, |row| row.emission));
                 format!("sink {} of shard {} shows {} rows of emissions {first} to {last}", from.sink, from.shard.0, visible.len())
             });
-            stage.ledger.visible(from.sink, from.shard, &visible);
+            stage.ledger.visible((from.sink, life), from.shard, &visible);
         }
         // Lost on the way back: its outcome is unknown.
         if stage.network.from_kafka.contains(&from.node) {
@@ -210,6 +211,10 @@ impl World {
                 self.senders[number].suffer(state, &mut self.stage);
             }
             Fault::Switch(group) => self.switch(group),
+            Fault::Settings => {
+                stage.settings = settings::next(&stage.settings, &stage.shape, &mut stage.random);
+                stage.say(|| format!("{:?}", stage.settings));
+            }
         }
     }
 
@@ -279,12 +284,18 @@ impl World {
                 }
             }
             let State::Data(data) = &shard.state else { continue };
+            let (version, wanted) = (data.settings.version, self.stage.settings.version);
+            if version != wanted {
+                return Some(format!("shard {}: its settings are of version {version}, not {wanted}", number.0));
+            }
             if let Some(due) = data.next_due() {
                 return Some(format!("shard {}: samples wait, the next until {due}", number.0));
             }
             for (name, cursor) in &data.sinks.cursors {
                 let sink = (0..self.stage.shape.sinks).find(|sink| sink::name(*sink) == *name)?;
-                let position = self.kafka.position(sink, number, &kafka::group(name, number, cursor.epoch)).unwrap_or(0);
+                let position = self.kafka.position(sink, number, &kafka::group(name, number, cursor.epoch));
+                // One that began with what came after it, when nothing came any more, has no position.
+                let position = position.unwrap_or(cursor.emission);
                 if position < data.emissions || cursor.emission < data.emissions {
                     let (last, cursor) = (data.emissions, cursor.emission);
                     return Some(format!("shard {}: {name} is at {position}, its cursor at {cursor}, of {last} emissions", number.0));
@@ -309,12 +320,7 @@ impl World {
             ..Outcome::default()
         };
         if outcome.broken.is_none() {
-            for (&(sink, shard), &shown) in &ledger.shown {
-                let rows = ledger.shards[usize::from(shard)].rows.len();
-                if shown != rows {
-                    outcome.broken = Some(format!("shard {shard}: sink {sink} shows {shown} rows of {rows}"));
-                }
-            }
+            outcome.broken = ledger.unshown();
             let judged = verdict::judge(ledger, &self.stage.shape);
             outcome.broken = outcome.broken.or(judged.broken);
             outcome.flaws = judged.flaws;

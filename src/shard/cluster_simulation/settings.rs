@@ -1,0 +1,41 @@
+//! What the shards are told to do, changed while everything runs: a sink goes and comes again, from the oldest or from now, and the memory for waiting
+//! samples changes. Every leader brings its shard to the newest version, as `app::settings` does from the control shard.
+//!
+//! Left out: the control shard's part (which text is the next version), budgets, and what groups are told.
+
+use fastrand::Rng;
+
+use super::shape::Shape;
+use super::sink;
+use crate::shard::command::Policy;
+use crate::shard::command::ShardSettings;
+use crate::shard::command::SinkSettings;
+use crate::shard::command::Start;
+
+fn sink(number: usize, start: Start) -> SinkSettings {
+    let (budget_bytes, budget_ms) = (u64::MAX, i64::MAX);
+    SinkSettings { name: sink::name(number), start, budget_bytes, budget_ms, policy: Policy::Refuse }
+}
+
+/// As a cluster begins.
+pub fn first(shape: &Shape) -> ShardSettings {
+    let sinks = (0..shape.sinks).map(|number| sink(number, Start::Oldest)).collect();
+    ShardSettings { version: 1, sinks, waiting_bytes: shape.waiting, ..ShardSettings::default() }
+}
+
+/// The next version. The first sink stays: it is what everything is held against.
+pub fn next(before: &ShardSettings, shape: &Shape, random: &mut Rng) -> ShardSettings {
+    let mut next = ShardSettings { version: before.version + 1, ..before.clone() };
+    if random.u8(..4) == 0 {
+        next.waiting_bytes = [240, 4_000, 64 << 20][random.usize(..3)];
+    }
+    for number in 1..shape.sinks {
+        let name = sink::name(number);
+        let there = next.sinks.len();
+        next.sinks.retain(|sink| sink.name != name);
+        if next.sinks.len() == there {
+            next.sinks.push(sink(number, if random.bool() { Start::Oldest } else { Start::Now }));
+        }
+    }
+    next
+}
