@@ -112,8 +112,7 @@ fn a_store_needs_a_url_and_can_be_told_more() {
         Target::Kafka(kafka) => panic!("{kafka:?}"),
     };
     assert_eq!(store(STORE), RemoteWrite::new("https://store.example/api/v1/write"));
-    let more = "\
-      protocol: v2
+    let more = "      protocol: v2
       headers: { X-Scope-OrgID: nj1 }
       basic_auth: { username: u, password_file: /etc/p }
       tls: { ca_file: /etc/ca.pem, cert_file: /etc/c.pem, key_file: /etc/k.pem, server_name: other }
@@ -144,8 +143,7 @@ fn a_store_needs_a_url_and_can_be_told_more() {
 
 #[test]
 fn what_is_wrong_with_a_store_is_told_at_once() {
-    let wrong = "\
-      protocol: v2
+    let wrong = "      protocol: v2
       compression: zstd
       headers: { Authorization: x }
       basic_auth: { username: u, password: canary }

@@ -575,7 +575,7 @@ fn dead_letters_are_sent_again_late_and_where_their_series_is() {
     let row = bench.read(2).remove(0).text.lines().next().unwrap().to_owned();
     let letter = |payload: &[u8]| crate::shard::command::DeadLetter { payload: payload.to_vec(), ..Default::default() };
     let outcomes = sink.resender().send((1, 0), &[letter(row.as_bytes()), letter(&row.as_bytes()[..50])], &|| true).unwrap();
-    use crate::forward::kafka::replay::ReplayError;
+    use crate::forward::resend::ReplayError;
     assert_eq!(outcomes, [Ok(()), Err(ReplayError::NotWhole)]);
     assert_eq!(sink.resender().send((1, 0), &[letter(row.as_bytes())], &|| false).unwrap(), [Err(ReplayError::NotTried)]);
     stop(sink);

@@ -50,7 +50,7 @@ pub fn judge(answer: Answer, url: &str, protocol: Protocol, samples: u64) -> Ver
                 Verdict::Later(StoreTrouble::NotSpoken { url, version: "2.0", text }, None)
             }
         },
-        408 | 425 | 429 | 500..=599 => Verdict::Later(StoreTrouble::Busy { url, status, text }, retry_after),
+        408 | 425 | 429 | 500..=510 | 512..=599 => Verdict::Later(StoreTrouble::Busy { url, status, text }, retry_after),
         401 | 402 | 403 | 407 | 511 => Verdict::Later(StoreTrouble::NotLetIn { url, status, text }, None),
         300..=399 | 404 | 405 | 410 | 421 => Verdict::Later(StoreTrouble::NotThere { url, status, text }, None),
         406 | 411 | 415 | 426 => {

@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn every_problem_is_told_and_no_value_of_a_header() {
-        let mut store = RemoteWrite::new("http://h:99999/w");
+        let mut store = RemoteWrite::new("http://h h/w");
         store.headers = vec![("X Y".into(), "canary".into()), ("X-Y".into(), "canary\n".into()), ("X-Scope-OrgID".into(), "nj1".into())];
         let problems = StoreSettings::check(&store).unwrap_err();
         let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
