@@ -10,7 +10,7 @@ use crate::support::load::Running;
 use crate::support::peers::{Peer, need};
 use crate::support::process::{Scratch, eventually, free_port, let_pass};
 use crate::support::prompb::{TimeSeries, decode_v1, decode_v2};
-use crate::support::series::{Value, normal, samples_of};
+use crate::support::series::{Value, samples_of};
 use crate::support::sluice::{BINARY, Sluice};
 use crate::support::stores::{Kind, Store};
 use crate::support::tls::Authority;
@@ -30,12 +30,27 @@ fn sluice(scratch: &Scratch, name: &str, sinks: &str) -> Sluice {
     sluice
 }
 
-/// Whether a store has this value. VictoriaMetrics keeps decimals: the last digits of a double may differ.
+/// What a Prometheus' query tells of a native histogram: count, sum, and how many buckets there are that are not empty, that of zero among them.
+fn told(histogram: &Json) -> (f64, f64, usize) {
+    let number = |json: &Json| json.as_f64().or_else(|| json.as_str()?.parse().ok()).unwrap_or(0.0);
+    let filled = |key: &str| {
+        histogram[key]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|bucket| number(&bucket[bucket.as_array().map_or(0, Vec::len) - 1]) > 0.0)
+            .count()
+    };
+    let zero = usize::from(number(&histogram["zero_count"]) > 0.0);
+    (number(&histogram["count"]), number(&histogram["sum"]), filled("buckets") + filled("negative_buckets") + zero)
+}
+
+/// Whether a store has this value. VictoriaMetrics keeps decimals: beyond some twelve digits a double may differ.
 fn same(kind: Kind, sent: &Value, got: Option<&Value>) -> bool {
     match (sent, got) {
-        (Value::Histogram(sent), Some(Value::Histogram(got))) => normal(sent) == normal(got),
+        (Value::Histogram(sent), Some(Value::Histogram(got))) => told(sent) == told(got),
         (Value::Number(sent), Some(Value::Number(got))) if kind == Kind::VictoriaMetrics && sent.is_finite() => {
-            (sent - got).abs() <= sent.abs() * 1e-14
+            (sent - got).abs() <= sent.abs() * 1e-12
         }
         (sent, got) => Some(sent) == got,
     }
@@ -270,7 +285,8 @@ fn a_store_behind_tls_that_wants_a_token_is_told_apart_and_then_written_to() {
     let token_file = scratch.join("token");
     let with_token = format!(", bearer_token_file: {}", token_file.display());
     let with_authority = format!(", tls: {{ ca_file: {} }}", authority.trusted().display());
-    let sinks = sink("trustless", &url, &with_token) + &sink("store", &url, &format!("{with_token}{with_authority}, late: drop"));
+    let sinks = sink("trustless", &url, &with_token)
+        + &sink("store", &url, &format!("{with_token}{with_authority}, compression: zstd, late: drop"));
     let mut first = sluice(&scratch, "tls", &sinks);
     let senders = load(&first, 1);
     let told = |sink: &str, code: &str, words: &str| {

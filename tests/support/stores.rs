@@ -96,6 +96,7 @@ impl Store {
             Kind::Prometheus => {
                 let mut samples = Samples::new();
                 note(&mut samples, &samples_of(&self.series()));
+                self.histograms(&mut samples);
                 samples
             }
         }
@@ -112,6 +113,21 @@ impl Store {
         read_answer(&answer.body)
     }
 
+    /// Native histograms, which remote read of older versions leaves out: count and sum, and the buckets that are not empty.
+    fn histograms(&self, samples: &mut Samples) {
+        let newest = samples.values().flat_map(BTreeMap::keys).max().copied().unwrap_or(0) / 1000 + 1;
+        let path = format!("/api/v1/query?query=%7B__name__%3D~%22.%2B%22%7D%5B1h%5D&time={newest}");
+        let answer = Client::new(self.address()).call("GET", &path).expect("an answer").json();
+        for series in answer["data"]["result"].as_array().expect("a matrix") {
+            let labels: BTreeMap<String, String> = serde_json::from_value(series["metric"].clone()).expect("labels");
+            for point in series["histograms"].as_array().into_iter().flatten() {
+                let time = (point[0].as_f64().expect("seconds") * 1000.0).round() as i64;
+                let value = Value::Histogram(Box::new(point[1].clone()));
+                samples.entry(series_name(&labels)).or_default().insert(time, value);
+            }
+        }
+    }
+
     /// VictoriaMetrics: a line of JSON a series.
     fn export(&self) -> Samples {
         let mut client = Client::new(self.address());
@@ -125,23 +141,22 @@ impl Store {
         let lines = call("/api/v1/export?start=0&match%5B%5D=%7B__name__%21%3D%22%22%7D");
         let mut samples = Samples::new();
         for line in lines.lines() {
-            let series: Json = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-            let labels: BTreeMap<String, String> = serde_json::from_value(series["metric"].clone()).expect("labels");
-            let times = series["timestamps"].as_array().expect("times");
-            let values = series["values"].as_array().expect("values").iter().map(exported);
-            let of_series = samples.entry(series_name(&labels)).or_default();
-            of_series.extend(times.iter().map(|time| time.as_i64().expect("milliseconds")).zip(values));
+            // Not quite JSON: older versions write NaN and infinities without quotes.
+            let (metric, rest) = line.rsplit_once(",\"values\":[").unwrap_or_else(|| panic!("{line}"));
+            let (values, times) = rest.split_once("],\"timestamps\":[").unwrap_or_else(|| panic!("{line}"));
+            let metric: Json = serde_json::from_str(&format!("{metric}}}")).unwrap_or_else(|error| panic!("{error}: {line}"));
+            let labels: BTreeMap<String, String> = serde_json::from_value(metric["metric"].clone()).expect("labels");
+            let times = times.trim_end_matches("]}").split(',').map(|time| time.parse().expect("milliseconds"));
+            samples.entry(series_name(&labels)).or_default().extend(times.zip(values.split(',').map(exported)));
         }
         samples
     }
 }
 
-/// A value as VictoriaMetrics writes it: JSON has no infinities and no NaN; the one NaN that it keeps is the stale marker.
-fn exported(value: &Json) -> Value {
-    match value {
-        Json::Null => Value::Stale,
-        Json::String(text) if text == "Infinity" => Value::Number(f64::INFINITY),
-        Json::String(text) if text == "-Infinity" => Value::Number(f64::NEG_INFINITY),
-        value => Value::Number(value.as_f64().unwrap_or_else(|| panic!("no value: {value}"))),
+/// A value as VictoriaMetrics writes it; the one NaN that it keeps is the stale marker.
+fn exported(value: &str) -> Value {
+    match value.trim_matches('"') {
+        "null" | "NaN" => Value::Stale,
+        text => Value::Number(text.replace("Infinity", "inf").parse().unwrap_or_else(|_| panic!("no value: {text}"))),
     }
 }
