@@ -9,6 +9,7 @@ pub mod groups;
 pub mod limits;
 pub mod read;
 pub mod redact;
+pub mod remote_write;
 pub mod settings;
 pub mod sinks;
 pub mod tls;

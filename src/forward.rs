@@ -5,12 +5,15 @@
 //! made by `dedup`, is in the log, and is the same for every sink).
 
 pub mod adapter;
+mod book;
 pub mod format;
 pub mod kafka;
 pub mod label_text;
 pub mod measure;
 pub mod mock;
 pub mod pack;
+pub mod remote_write;
+pub mod resend;
 pub mod rows;
 pub mod settings;
 pub mod shard_log;
@@ -19,6 +22,7 @@ pub mod tap;
 pub mod text;
 pub mod trouble;
 pub mod view;
+pub mod worker;
 
 #[cfg(test)]
 mod kafka_tests;
@@ -33,30 +37,38 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rdkafka::error::KafkaError;
-
 use crate::clock;
-use crate::forward::kafka::Control;
 use crate::forward::kafka::Identity;
-use crate::forward::kafka::Parts;
-use crate::forward::kafka::Worker;
-use crate::forward::kafka::replay;
-use crate::forward::kafka::replay::ReplayError;
+use crate::forward::remote_write::settings::StoreSettings;
+use crate::forward::resend::Resender;
+use crate::forward::settings::Delivery;
 use crate::forward::settings::KafkaSettings;
 use crate::forward::source::Source;
 use crate::forward::tap::Listener;
 use crate::forward::tap::Tap;
 use crate::forward::view::Report;
 use crate::forward::view::SinkView;
-use crate::shard::command::DeadLetter;
+use crate::forward::worker::Control;
+use crate::forward::worker::Duty;
+use crate::forward::worker::Parts;
+
+/// What a sink writes to, checked.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A Kafka topic.
+    Kafka(Arc<KafkaSettings>),
+    /// A store, by remote write.
+    Store(Arc<StoreSettings>),
+}
 
 /// One running sink: a worker for each shard.
 #[derive(Debug)]
 pub struct Sink {
     name: String,
     identity: Identity,
-    settings: Arc<KafkaSettings>,
+    target: Target,
     tap: Tap,
+    runtime: tokio::runtime::Handle,
     workers: Vec<Running>,
 }
 
@@ -66,28 +78,6 @@ struct Running {
     control: Arc<Control>,
     report: Arc<Report>,
     thread: JoinHandle<()>,
-}
-
-/// Sends dead letters again, as the sink was set when this was taken from it.
-#[derive(Clone, Debug)]
-pub struct Resender {
-    identity: Identity,
-    settings: Arc<KafkaSettings>,
-}
-
-impl Resender {
-    /// Sends the letters in order, for as long as `go_on` says so: one outcome each, or why no broker could be asked. `seed` is that of
-    /// the cluster's series hashes. What Kafka took is to be followed by a `Command::Resent`. Blocking.
-    pub fn send(
-        &self,
-        (shard, seed): (u16, u64),
-        letters: &[DeadLetter],
-        go_on: &dyn Fn() -> bool,
-    ) -> Result<Vec<Result<(), ReplayError>>, KafkaError> {
-        let identity = Identity { shard, ..self.identity.clone() };
-        let rows: Vec<&[u8]> = letters.iter().map(|letter| letter.payload.as_slice()).collect();
-        replay::replay(&self.settings, &identity, seed, &rows, go_on)
-    }
 }
 
 /// Who a sink is: the names that Kafka sees, and what no other cluster has.
@@ -104,32 +94,30 @@ pub struct SinkIdentity {
 impl Sink {
     /// Starts the workers. Nothing is reached here: what is wrong shows in [`Sink::view`].
     pub fn start(
-        settings: KafkaSettings,
+        target: Target,
         identity: &SinkIdentity,
         shards: Vec<(u16, Arc<dyn Source>)>,
         runtime: &tokio::runtime::Handle,
     ) -> std::io::Result<Sink> {
-        let settings = Arc::new(settings);
         let tap = Tap::default();
         let mut workers = Vec::new();
         let SinkIdentity { cluster, seal, sink } = identity.clone();
-        let identity = Identity { cluster, sink, shard: 0, seal };
+        let identity = Identity { cluster, sink: sink.clone(), shard: 0, seal };
         for (shard, source) in shards {
             let control = Arc::new(Control::default());
             let report = Arc::new(Report::new(&identity.sink, shard));
-            let worker = Worker::new(Parts {
-                settings: Arc::clone(&settings),
-                identity: Identity { shard, ..identity.clone() },
-                source,
-                control: Arc::clone(&control),
-                report: Arc::clone(&report),
-                tap: tap.clone(),
-                runtime: runtime.clone(),
-            });
-            let thread = std::thread::Builder::new().name(format!("sink-{}-{shard}", identity.sink)).spawn(move || worker.run())?;
+            let (held, reported) = (Arc::clone(&control), Arc::clone(&report));
+            let duty = Duty::new(Parts { source, control: held, report: reported, tap: tap.clone(), runtime: runtime.clone() });
+            let (target, identity) = (target.clone(), Identity { shard, ..identity.clone() });
+            let work = move || match target {
+                Target::Kafka(settings) => worker::work(&mut kafka::Worker::new(settings, identity, duty)),
+                Target::Store(settings) => worker::work(&mut remote_write::Worker::new(settings, &identity.sink, duty)),
+            };
+            let name = format!("sink-{sink}-{shard}");
+            let thread = std::thread::Builder::new().name(name).spawn(work)?;
             workers.push(Running { shard, control, report, thread });
         }
-        Ok(Sink { name: identity.sink.clone(), identity, settings, tap, workers })
+        Ok(Sink { name: sink, identity, target, tap, runtime: runtime.clone(), workers })
     }
 
     /// Its name.
@@ -139,12 +127,18 @@ impl Sink {
 
     /// What is to be seen of it.
     pub fn view(&self) -> SinkView {
+        let (kind, target, format, delivery) = match &self.target {
+            Target::Kafka(settings) => {
+                ("kafka", format!("{} at {}", settings.topic, settings.brokers), settings.format.word(), settings.delivery.word())
+            }
+            Target::Store(settings) => ("remote_write", settings.url.clone(), settings.version(), Delivery::AtLeastOnce.word()),
+        };
         SinkView {
             name: self.name.clone(),
-            kind: "kafka",
-            target: format!("{} at {}", self.settings.topic, self.settings.brokers),
-            format: self.settings.format.word(),
-            delivery: self.settings.delivery.word(),
+            kind,
+            target,
+            format,
+            delivery,
             shards: self.workers.iter().map(|worker| worker.report.view()).collect(),
             tap_missed: self.tap.missed(),
         }
@@ -162,14 +156,17 @@ impl Sink {
 
     /// What sends dead letters again. It has nothing to do with the workers, and outlives the sink if need be.
     pub fn resender(&self) -> Resender {
-        Resender { identity: self.identity.clone(), settings: Arc::clone(&self.settings) }
+        match &self.target {
+            Target::Kafka(settings) => Resender::Kafka(self.identity.clone(), Arc::clone(settings)),
+            Target::Store(settings) => Resender::Store(Arc::clone(settings), self.runtime.clone()),
+        }
     }
 
     /// Stops: what is open is committed within the grace. Returns what had to be left undone, by name. Blocking.
     pub fn stop(self, grace: Duration) -> Vec<String> {
         let until = clock::now() + grace;
         self.workers.iter().for_each(|worker| worker.control.stop(until));
-        // A call to librdkafka that is under way takes at most 4 s more.
+        // A call to librdkafka, or a question to a store, that is under way takes at most 4 s more.
         let gone = until + Duration::from_secs(5);
         let mut undone = Vec::new();
         for Running { shard, report, thread, .. } in self.workers {

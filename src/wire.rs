@@ -12,6 +12,7 @@ pub mod digest;
 pub mod encode;
 pub mod histogram;
 pub mod measure;
+pub mod outgoing;
 pub mod pack;
 mod proto;
 pub mod remote_write;

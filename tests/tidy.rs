@@ -39,9 +39,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("clap", &["cli", "main"]),
     ("clap_complete", &["cli"]),
     ("hdrhistogram", &["cli"]),
-    ("hyper", &["serve", "api", "console", "ingest", "peer", "app", "cli"]),
-    ("hyper_util", &["serve", "ingest", "peer", "app", "cli"]),
-    ("http_body_util", &["serve", "api", "ingest", "peer", "app", "cli"]),
+    ("hyper", &["serve", "api", "console", "ingest", "peer", "forward", "app", "cli"]),
+    ("hyper_util", &["serve", "ingest", "peer", "forward", "app", "cli"]),
+    ("http_body_util", &["serve", "api", "ingest", "peer", "forward", "app", "cli"]),
     // And every `metrics.rs`: a part's own struct of counters.
     ("prometheus_client", &["telemetry"]),
     ("prost", &["shard", "wire", "node"]),
@@ -56,7 +56,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("slog", &["shard"]),
     ("snap", &["wire"]),
     // `peer` between nodes, with the cluster's own certificates on both sides; `serve` on the public listener, with those of the operator, and for the
-    // verbs that ask such a listener. Nobody else opens a connection.
+    // verbs that ask such a listener and sinks that write to a store. Nobody else opens a connection with TLS.
     ("tokio_rustls", &["peer", "serve"]),
     // Certificates are read back by webpki.
     ("tracing_subscriber", &["telemetry"]),
@@ -81,6 +81,8 @@ const SITES: &[(&str, &str, &str)] = &[
         "stops all sinks at the same time; one replay of dead letters at a time, which waits for Kafka",
     ),
     ("src/forward.rs", "thread::Builder::new(", "a worker per sink and shard, joined by Sink::stop"),
+    ("src/forward/remote_write/flight.rs", "runtime.spawn(", "a task a connection to a store, awaited by the worker before it goes on"),
+    ("src/forward/remote_write/lane.rs", "tokio::spawn(", "drives a connection to a store; ends with its sender, which a worker holds"),
     ("src/forward/tap.rs", "broadcast::channel(", "rows for listeners of `tap`: bounded, slow listeners miss some and are counted"),
     ("src/ingest/desk.rs", "spawn_blocking(", "decoding; as many at a time as there are desks"),
     ("src/node.rs", "oneshot::channel(", "an answer to an offer or a proposal"),

@@ -281,7 +281,7 @@ pub struct Counted {
 pub struct Sink {
     /// Its name.
     pub name: String,
-    /// `kafka`.
+    /// `kafka` or `remote_write`.
     pub kind: String,
     /// Where to, for people.
     pub target: String,

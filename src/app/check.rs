@@ -1,6 +1,7 @@
 //! A configuration file, judged as a whole: by `config`, and by the parts that own a section. All problems at once, in the order of lines.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::app::Fault;
 use crate::config::Config;
@@ -8,6 +9,8 @@ use crate::config::read::Problem;
 use crate::config::sinks;
 use crate::config::sinks::Target;
 use crate::config::tls::Tls;
+use crate::forward;
+use crate::forward::remote_write::settings::StoreSettings;
 use crate::forward::settings::CreateTopic;
 use crate::forward::settings::KafkaDraft;
 use crate::forward::settings::KafkaSettings;
@@ -40,9 +43,8 @@ pub fn text(text: &str, dir: &Path) -> Result<Config, Vec<Problem>> {
     }
     let mut problems = of_certificate(&config);
     for (index, sink) in config.sinks.iter().enumerate() {
-        let Target::Kafka(kafka) = &sink.target;
-        for found in KafkaSettings::check(&draft(kafka)).err().unwrap_or_default() {
-            let key = format!("sinks[{index}].kafka.{}", found.key);
+        for found in target(sink).err().unwrap_or_default() {
+            let key = format!("sinks[{index}].{}.{}", section(sink), found.key);
             let line = config.line_of(&key);
             problems.push(Problem { line, key, value: found.value, rule: found.rule, remedy: found.remedy });
         }
@@ -71,10 +73,28 @@ pub fn lines(path: &Path, problems: &[Problem]) -> Vec<String> {
     problems.iter().map(|problem| format!("{}: {problem}", path.display())).collect()
 }
 
-/// A Kafka sink's settings, of a configuration that was judged.
-pub fn kafka(sink: &sinks::Sink) -> Result<KafkaSettings, Vec<String>> {
-    let Target::Kafka(kafka) = &sink.target;
-    KafkaSettings::check(&draft(kafka)).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+/// What a sink writes to, judged by the part that does.
+pub fn target(sink: &sinks::Sink) -> Result<forward::Target, Vec<forward::settings::Problem>> {
+    match &sink.target {
+        Target::Kafka(kafka) => Ok(forward::Target::Kafka(Arc::new(KafkaSettings::check(&draft(kafka))?))),
+        Target::RemoteWrite(store) => Ok(forward::Target::Store(Arc::new(StoreSettings::check(store)?))),
+    }
+}
+
+/// The same, with what is wrong as one sentence.
+pub fn target_or_why(sink: &sinks::Sink) -> Result<forward::Target, String> {
+    target(sink).map_err(|problems| {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        format!("sink {}: {}", sink.name, problems.join("; "))
+    })
+}
+
+/// The key under which a sink's target stands.
+fn section(sink: &sinks::Sink) -> &'static str {
+    match sink.target {
+        Target::Kafka(_) => "kafka",
+        Target::RemoteWrite(_) => "remote_write",
+    }
 }
 
 fn draft(kafka: &sinks::Kafka) -> KafkaDraft {
@@ -125,6 +145,36 @@ sinks:
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert_eq!(problems[0].line, 5);
         assert!(problems[0].to_string().contains("linger.mss"), "{}", problems[0]);
+    }
+
+    #[test]
+    fn what_the_client_alone_can_judge_of_a_store_is_told_with_its_line() {
+        let store = |more: &str| {
+            let text = "listen: 127.0.0.1:9201\ndata_dir: /x\nsinks:\n  - name: store\n    remote_write:\n      url: http://h/w\n";
+            judged(&format!("{text}{more}"))
+        };
+        assert!(store("").is_ok());
+        let problems = store("      headers: { \"X Y\": canary }\n").unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].to_string().starts_with("line 7: sinks[0].remote_write.headers.X Y"), "{}", problems[0]);
+        assert!(!problems[0].to_string().contains("canary"));
+    }
+
+    /// The pages' examples are judged as they stand.
+    #[test]
+    fn the_examples_of_the_pages_are_good() {
+        let pages = [include_str!("../../docs/sinks.md"), include_str!("../../docs/kafka.md"), include_str!("../../docs/configuration.md")];
+        let mut judged = 0;
+        for page in pages {
+            for example in
+                page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).filter(|text| text.contains("sinks:"))
+            {
+                let own = if example.contains("data_dir:") { "" } else { "listen: 127.0.0.1:9201\ndata_dir: /x\n" };
+                text(&format!("{own}{example}"), Path::new("/nowhere")).unwrap_or_else(|problems| panic!("{problems:#?} in {example}"));
+                judged += 1;
+            }
+        }
+        assert!(judged >= 6, "{judged}");
     }
 
     #[test]

@@ -89,9 +89,13 @@ impl Collector for Measures {
         counter("sink_dropped_samples", "Samples let go by the sink's budget, since it was added", |shard| shard.cursor.dropped)?;
         counter("sink_rows", "Rows delivered by this process", |shard| shard.sums.rows)?;
         counter("sink_bytes", "Bytes of rows delivered by this process, before compression", |shard| shard.sums.bytes)?;
+        counter("sink_messages", "Messages or requests sent by this process", |shard| shard.sums.messages)?;
+        counter("sink_retries", "Requests sent again: of the Kafka client, or to a store", |shard| shard.client.retries)?;
         counter("sink_commits", "Transactions committed by this process", |shard| shard.sums.commits)?;
         counter("sink_aborts", "Transactions given up by this process", |shard| shard.sums.aborts)?;
-        counter("sink_client_errors", "Transmission errors seen by the Kafka client", |shard| shard.client.errors)?;
+        counter("sink_client_errors", "Transmission errors: of the Kafka client, or requests to a store without an answer", |shard| {
+            shard.client.errors
+        })?;
         let mut gauge = |name, help, figure: fn(&crate::forward::view::ShardView) -> f64| {
             out.gauges(name, help, rows.iter().map(|(labels, shard)| (labels.clone(), figure(shard))))
         };

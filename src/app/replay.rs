@@ -1,8 +1,8 @@
-//! `sluice sink replay`: dead letters are sent again, and those that Kafka took leave the shard's log by an entry.
+//! `sluice sink replay`: dead letters are sent again, and those that the receiver took leave the shard's log by an entry.
 //!
 //! Done on a blocking thread from beginning to end, because whoever asked may hang up in between: what was sent must still be taken off
-//! the list. Between Kafka's answer and that entry lies a moment: if the node dies in it, the next replay sends those rows once more
-//! (at most [`PAGE`] of a shard). Left out on purpose: two replays of one node at a time, and a transaction: see `forward::kafka::replay`.
+//! the list. Between the receiver's answer and that entry lies a moment: if the node dies in it, the next replay sends those rows once more
+//! (at most [`PAGE`] of a shard). Left out on purpose: two replays of one node at a time, and a transaction: see `forward::resend`.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +12,8 @@ use crate::api::deps::Replayed;
 use crate::api::deps::ReplayedShard;
 use crate::api::deps::Unsent;
 use crate::failpoint;
-use crate::forward::Resender;
-use crate::forward::kafka::replay::ReplayError;
+use crate::forward::resend::ReplayError;
+use crate::forward::resend::Resender;
 use crate::model::ShardId;
 use crate::node::Handle;
 use crate::shard::command::Command;
@@ -136,8 +136,7 @@ impl Replay {
         if letters.is_empty() {
             return Ok(Vec::new());
         }
-        let sent = self.resender.send((shard.0, self.node.hash_seed()), letters, go_on);
-        sent.map_err(|error| format!("Kafka was not reached: {error}"))
+        self.resender.send((shard.0, self.node.hash_seed()), letters, go_on)
     }
 
     /// They are no dead letters any more; says what went wrong.

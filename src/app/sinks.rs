@@ -74,7 +74,7 @@ impl SinkSet {
         }
         for wanted in &config.sinks {
             if !running.contains_key(&wanted.name) {
-                let sink = self.start(wanted).map_err(|error| format!("sink {}: {error}", wanted.name))?;
+                let sink = self.start(wanted)?;
                 running.insert(wanted.name.clone(), (wanted.clone(), sink));
             }
         }
@@ -82,14 +82,15 @@ impl SinkSet {
     }
 
     fn start(&self, wanted: &Wanted) -> Result<Sink, String> {
-        let settings = check::kafka(wanted).map_err(|problems| problems.join("; "))?;
+        let target = check::target_or_why(wanted)?;
         let identity = SinkIdentity { cluster: self.cluster.clone(), seal: self.seal.clone(), sink: wanted.name.clone() };
         let source = |shard: &crate::model::ShardId| {
             let log = ShardLog::new(self.node.clone(), *shard, &wanted.name, self.runtime.clone());
             (shard.0, Arc::new(log) as Arc<dyn Source>)
         };
         let shards = self.node.shards().iter().map(source).collect();
-        Sink::start(settings, &identity, shards, &self.runtime).map_err(|error| format!("a thread cannot be started: {error}"))
+        Sink::start(target, &identity, shards, &self.runtime)
+            .map_err(|error| format!("sink {}: a thread cannot be started: {error}", wanted.name))
     }
 
     /// Stops all, at the same time; says what had to be left undone. Blocking.

@@ -131,7 +131,8 @@ impl Client {
 
     async fn converse(&self, stream: TcpStream, place: &Place) -> Result<Sender, Failure> {
         let Some(host) = &place.secure else { return self.handshake(stream).await };
-        let stream = tls::connect(stream, host, self.authorities.as_deref()).await;
+        let trust = tls::Trust { authorities: self.authorities.as_deref(), own: None, option: "--ca-file" };
+        let stream = tls::connect(stream, host, trust).await;
         self.handshake(stream.map_err(|error| Failure::NoAnswer(format!("{}: {error}", self.server)))?).await
     }
 

@@ -82,6 +82,17 @@ impl<'a> Node<'a> {
         &self.key
     }
 
+    /// As [`Node::complain`], of a value that may be a secret.
+    pub fn complain_unshown(&self, rule: impl Into<String>, remedy: impl Into<String>) {
+        self.problems.add(Problem {
+            line: self.line,
+            key: self.key.clone(),
+            value: "(not shown)".into(),
+            rule: rule.into(),
+            remedy: remedy.into(),
+        });
+    }
+
     /// Complains about this value.
     pub fn complain(&self, rule: impl Into<String>, remedy: impl Into<String>) {
         self.problems.add(Problem {

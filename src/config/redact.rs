@@ -1,6 +1,6 @@
 //! A configuration that may be shown to others: every key with its value, but no password, token or key.
 //!
-//! What is passed on to librdkafka may be anything, so of `properties` only the values of names that are known to be harmless are shown. Elsewhere a value is hidden
+//! What is passed on to librdkafka or to a store may be anything, so of `properties` and `headers` only the values of names that are known to be harmless are shown. Elsewhere a value is hidden
 //! where its key sounds like a secret, and so are credentials in URLs. Comments are not shown at all.
 
 use crate::config::tree;
@@ -10,8 +10,9 @@ use crate::config::tree::Value;
 /// Stands where something is hidden.
 pub const HIDDEN: &str = "(hidden)";
 
-/// Properties whose values say how Kafka is reached and nothing else.
+/// Properties whose values say how Kafka is reached and nothing else, and the header of a tenant.
 const HARMLESS: &[&str] = &[
+    "X-Scope-OrgID",
     "acks",
     "batch.num.messages",
     "batch.size",
@@ -75,7 +76,7 @@ fn write(tree: &Tree, at: &str, passed_on: bool, out: &mut String) {
                 match &value.value {
                     Value::Scalar(text) => out.push_str(&format!("{below}: {}\n", shown(word, text, passed_on))),
                     _ if is_secret(word) => out.push_str(&format!("{below}: {HIDDEN}\n")),
-                    _ => write(value, &below, passed_on || word == "properties", out),
+                    _ => write(value, &below, passed_on || ["properties", "headers"].contains(&word.as_str()), out),
                 }
             }
         }
@@ -135,6 +136,11 @@ sinks:
         sasl.oauthbearer.config: canary
         whatever.comes.next: [canary]
         and: { more: canary }
+  - name: b
+    remote_write:
+      url: https://h/w
+      headers: { X-Scope-OrgID: nj1, X-Whatever: canary }
+      bearer_token_file: /t
 ";
         let shown = redacted(text);
         assert!(!shown.contains("canary"), "{shown}");
@@ -146,6 +152,8 @@ sinks:
             "sinks[0].name: a",
             "sinks[0].kafka.brokers[0]: k1:9092",
             "sinks[0].kafka.properties.linger.ms: 5",
+            "sinks[1].remote_write.headers.X-Scope-OrgID: nj1",
+            "sinks[1].remote_write.bearer_token_file: /t",
             "sinks[0].kafka.properties.sasl.password: (hidden)",
         ] {
             assert!(shown.lines().any(|shown| shown == line), "{line} is not in {shown}");

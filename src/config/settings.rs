@@ -19,9 +19,10 @@ use crate::config::tree::Value;
 pub const SECTIONS: [&str; 2] = ["groups", "sinks"];
 /// What stands in the place of a value that is not for everybody's eyes.
 const HIDDEN: &str = "(hidden)";
-/// A key that holds one of these has such a value. librdkafka's own names: `sasl.password`, `ssl.key.pem`, `sasl.oauthbearer.client.secret`,
+/// A key that holds one of these has such a value, unless it names a file. librdkafka's own names: `sasl.password`, `ssl.key.pem`, `sasl.oauthbearer.client.secret`,
 /// `sasl.jaas.config`, `sasl.oauthbearer.config`.
-const SECRET: [&str; 6] = ["password", "secret", "token", "key.pem", "jaas", "oauthbearer.config"];
+const SECRET: [&str; 10] =
+    ["password", "secret", "token", "key.pem", "jaas", "oauthbearer.config", "authorization", "api-key", "apikey", "cookie"];
 
 /// What nodes agree on.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -152,7 +153,8 @@ pub fn shown(text: &str) -> String {
 pub fn shown_line(line: &str) -> String {
     let Some((key, value)) = line.split_once(": ") else { return line.to_owned() };
     let lower = key.to_ascii_lowercase();
-    if value.is_empty() || !SECRET.iter().any(|word| lower.contains(word)) {
+    let names_file = lower.trim_end_matches('"').ends_with("_file");
+    if value.is_empty() || names_file || !SECRET.iter().any(|word| lower.contains(word)) {
         return line.to_owned();
     }
     format!("{key}: {HIDDEN}")
@@ -233,6 +235,8 @@ sinks:
         assert!(shown.contains("sasl.password: (hidden)") && !shown.contains("a: b#c"), "{shown}");
         assert_eq!(shown.lines().count(), text.lines().count());
         assert_eq!(shown_line("  topic: metrics"), "  topic: metrics");
+        assert_eq!(shown_line("    bearer_token_file: /etc/token"), "    bearer_token_file: /etc/token");
+        assert_eq!(shown_line("      X-Api-Key: x"), "      X-Api-Key: (hidden)");
         assert_eq!(shown_line("+   \"ssl.key.pem\": x"), "+   \"ssl.key.pem\": (hidden)");
     }
 }

@@ -1,9 +1,12 @@
-//! `sinks:` where what passed goes. What librdkafka alone can judge (its properties) is checked by `forward`, which owns these sections.
+//! `sinks:` where what passed goes: a Kafka topic, or a store (`remote_write`). What librdkafka alone can judge (its properties) is checked by `forward`,
+//! which owns these sections.
 
 use std::time::Duration;
 
 use crate::config::read::Node;
 use crate::config::read::Section;
+use crate::config::remote_write;
+use crate::config::remote_write::RemoteWrite;
 use crate::config::values;
 
 /// One way out.
@@ -24,6 +27,8 @@ pub struct Sink {
 pub enum Target {
     /// A Kafka topic.
     Kafka(Kafka),
+    /// A store, by Remote Write.
+    RemoteWrite(RemoteWrite),
 }
 
 /// A Kafka topic.
@@ -211,14 +216,28 @@ pub fn read(top: &Section<'_>) -> Vec<Sink> {
 fn read_sink(item: &Node<'_>) -> Option<Sink> {
     let section = item.section();
     let name = section.must("name", "give the sink a name: it is how metrics and `sluice sink list` call it", values::name);
-    let kafka = section.get("kafka").map(|node| read_kafka(&node.section()));
-    if kafka.is_none() {
-        section.missing("kafka", "write: kafka: { brokers: [\"host:9092\"], topic: metrics }");
-    }
+    let target = read_target(&section);
     let budget = section.below("budget").map(|section| read_budget(&section)).unwrap_or_default();
     let from = section.or("from", From::Oldest, values::one_of(&[("now", From::Now), ("oldest", From::Oldest)]));
     section.finish();
-    Some(Sink { name: name?, target: Target::Kafka(kafka??), budget, from })
+    Some(Sink { name: name?, target: target?, budget, from })
+}
+
+fn read_target(section: &Section<'_>) -> Option<Target> {
+    match (section.get("kafka"), section.get("remote_write")) {
+        (Some(node), None) => read_kafka(&node.section()).map(Target::Kafka),
+        (None, Some(node)) => remote_write::read(&node.section()).map(Target::RemoteWrite),
+        (None, None) => {
+            let remedy =
+                "write: kafka: { brokers: [\"host:9092\"], topic: metrics }, or remote_write: { url: https://store.example/api/v1/write }";
+            section.missing("kafka", remedy);
+            None
+        }
+        (Some(_), Some(node)) => {
+            node.complain("is a second thing to write to, beside kafka", "make two sinks of it, each with a name of its own");
+            None
+        }
+    }
 }
 
 fn read_kafka(section: &Section<'_>) -> Option<Kafka> {

@@ -1,6 +1,11 @@
 //! The rules of the configuration, each by the words in which a breach is reported.
 
 use super::*;
+use crate::config::remote_write::ClientTls;
+use crate::config::remote_write::Late;
+use crate::config::remote_write::Login;
+use crate::config::remote_write::Protocol;
+use crate::config::remote_write::RemoteWrite;
 use crate::config::sinks::Compression;
 use crate::config::sinks::Delivery;
 use crate::config::sinks::Target;
@@ -28,7 +33,7 @@ fn six_lines_are_a_complete_configuration() {
     let config = Config::parse(SMALLEST).unwrap();
     assert_eq!(config.listen.to_string(), "127.0.0.1:9201");
     assert_eq!((config.shards, config.limits.packed_bytes, config.limits.unpacked_bytes), (6, 32 << 20, 64 << 20));
-    let Target::Kafka(kafka) = &config.sinks[0].target;
+    let Target::Kafka(kafka) = &config.sinks[0].target else { panic!("{:?}", config.sinks) };
     assert_eq!((kafka.topic.as_str(), kafka.delivery, kafka.compression), ("metrics", Delivery::ExactlyOnce, Compression::Lz4));
     assert_eq!(config.groups.labels[0].replica, "prometheus_replica");
 }
@@ -89,6 +94,84 @@ fn every_key_has_its_line_for_those_who_judge_later() {
 fn two_sinks_may_not_share_a_name() {
     let text = format!("{SMALLEST}  - name: platform\n    kafka: {{ brokers: [\"b:1\"], topic: t }}\n");
     check(&text, &["6 sinks[1]: {2 keys} | the name `platform` is taken by a sink above | give each sink a name of its own"]);
+}
+
+const STORE: &str = "\
+listen: 127.0.0.1:9201
+data_dir: /x
+sinks:
+  - name: store
+    remote_write:
+      url: https://store.example/api/v1/write
+";
+
+#[test]
+fn a_store_needs_a_url_and_can_be_told_more() {
+    let store = |text: &str| match Config::parse(text).unwrap().sinks.remove(0).target {
+        Target::RemoteWrite(store) => store,
+        Target::Kafka(kafka) => panic!("{kafka:?}"),
+    };
+    assert_eq!(store(STORE), RemoteWrite::new("https://store.example/api/v1/write"));
+    let more = "      protocol: v2
+      headers: { X-Scope-OrgID: nj1 }
+      basic_auth: { username: u, password_file: /etc/p }
+      tls: { ca_file: /etc/ca.pem, cert_file: /etc/c.pem, key_file: /etc/k.pem, server_name: other }
+      connections: 4
+      samples_per_request: 2000
+      timeout: 10s
+      late: drop
+";
+    let told = store(&format!("{STORE}{more}"));
+    let expected = RemoteWrite {
+        protocol: Protocol::V2,
+        headers: vec![("X-Scope-OrgID".into(), "nj1".into())],
+        login: Some(Login::Basic { username: "u".into(), password_file: "/etc/p".into() }),
+        tls: ClientTls {
+            ca_file: Some("/etc/ca.pem".into()),
+            own: Some(("/etc/c.pem".into(), "/etc/k.pem".into())),
+            server_name: Some("other".into()),
+        },
+        connections: 4,
+        samples_per_request: 2000,
+        timeout: std::time::Duration::from_secs(10),
+        late: Late::Drop,
+        ..RemoteWrite::new("https://store.example/api/v1/write")
+    };
+    assert_eq!(told, expected);
+    assert_eq!(store(&format!("{STORE}      bearer_token_file: /t\n")).login, Some(Login::Bearer("/t".into())));
+}
+
+#[test]
+fn what_is_wrong_with_a_store_is_told_at_once() {
+    let wrong = "      protocol: v2
+      compression: zstd
+      headers: { Authorization: x }
+      basic_auth: { username: u, password: canary }
+      bearer_token_file: t
+      tls: { cert_file: /c.pem }
+      connections: 0
+";
+    check(
+        &format!("{STORE}{wrong}"),
+        &[
+            "8 sinks[0].remote_write.compression: zstd | is VictoriaMetrics' dialect of 1.0; 2.0 is packed with snappy | leave it out, or write protocol: v1",
+            "9 sinks[0].remote_write.headers.Authorization: (not shown) | is a header that sluice sets itself | write basic_auth or bearer_token_file, so that the secret stays out of the settings",
+            "10 sinks[0].remote_write.basic_auth.password: (not shown) | does not stand here | write password_file: the path of a file that holds the password: it must not stand in settings, which all nodes show",
+            "11 sinks[0].remote_write.bearer_token_file: t | must be a whole path, since sinks are the same on all nodes | for example /etc/sluice/store.password",
+            "11 sinks[0].remote_write.bearer_token_file: t | is a second way to show who sluice is, beside basic_auth | keep one of the two",
+            "12 sinks[0].remote_write.tls.cert_file: /c.pem | is half of a pair | write both cert_file and key_file",
+            "13 sinks[0].remote_write.connections: 0 | must be 1 to 32 | write a number in that range",
+        ],
+    );
+    let both = STORE.replace("remote_write:", "kafka: { brokers: [\"b:1\"], topic: t }\n    remote_write:");
+    check(
+        &both,
+        &[
+            "6 sinks[0].remote_write: {1 keys} | is a second thing to write to, beside kafka | make two sinks of it, each with a name of its own",
+        ],
+    );
+    let none = "listen: 127.0.0.1:9201\ndata_dir: /x\nsinks: [{ name: a }]\n";
+    assert!(problems(none)[0].contains("remote_write: { url:"), "{:?}", problems(none));
 }
 
 #[test]

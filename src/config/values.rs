@@ -148,6 +148,27 @@ pub fn host_port(text: &str) -> Result<String, Refusal> {
     }
 }
 
+/// Where something is written to: `https://store.example:8480/insert/0/prometheus/api/v1/write`.
+pub fn url(text: &str) -> Result<String, Refusal> {
+    let example = "for example https://store.example/api/v1/write";
+    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
+        return refuse("must begin with http:// or https://", example);
+    };
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return refuse("must not hold a user or a password", "write basic_auth: { username: ..., password_file: ... } beside it");
+    }
+    let plain = text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.contains('#');
+    let (host, port) = match authority.rsplit_once(':').filter(|_| !authority.ends_with(']')) {
+        Some((host, port)) => (host, port.parse::<u16>().is_ok_and(|port| port > 0)),
+        None => (authority, true),
+    };
+    if plain && port && !host.is_empty() {
+        return Ok(text.to_string());
+    }
+    refuse("must be a URL: scheme, host, a port if need be, and the path", example)
+}
+
 /// One word of a few.
 pub fn one_of<T: Copy>(choices: &'static [(&'static str, T)]) -> impl FnOnce(&str) -> Result<T, Refusal> {
     move |text| {
@@ -242,6 +263,29 @@ mod tests {
         assert_eq!(shown_duration(Duration::from_secs(5400)), "1h30m");
         assert_eq!(shown_duration(Duration::from_millis(250)), "250ms");
         assert_eq!(shown_duration(Duration::from_millis(1250)), "1s");
+    }
+
+    #[test]
+    fn urls() {
+        for good in
+            ["http://h/api/v1/write", "https://h:8480/insert/0/prometheus/api/v1/write?a=b", "http://[::1]:9090/w", "http://[::1]/w"]
+        {
+            assert_eq!(url(good).as_deref(), Ok(good));
+        }
+        for wrong in [
+            "",
+            "h:9090/w",
+            "ftp://h/w",
+            "http://",
+            "http:///w",
+            "http://h:0/w",
+            "http://h:x/w",
+            "http://u:p@h/w",
+            "http://h/ w",
+            "http://h/#w",
+        ] {
+            assert!(url(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use rdkafka::types::RDKafkaRespErr as Wrong;
 use crate::clock;
 use crate::forward::Sink;
 use crate::forward::SinkIdentity;
+use crate::forward::Target;
 use crate::forward::mock::MockKafka;
 use crate::forward::settings::KafkaDraft;
 use crate::forward::settings::KafkaSettings;
@@ -68,9 +69,9 @@ impl Bench {
 
     fn start(&self) -> Sink {
         let identity = SinkIdentity { cluster: "c".into(), seal: "one-of-a-kind".into(), sink: "platform".into() };
-        let settings = KafkaSettings::check(&self.draft).unwrap();
+        let target = Target::Kafka(Arc::new(KafkaSettings::check(&self.draft).unwrap()));
         let source: Arc<dyn Source> = Arc::clone(&self.shard) as Arc<dyn Source>;
-        Sink::start(settings, &identity, vec![(1, source)], self.runtime.handle()).unwrap()
+        Sink::start(target, &identity, vec![(1, source)], self.runtime.handle()).unwrap()
     }
 
     /// All messages, until there are so many rows (or no more come).
@@ -468,7 +469,12 @@ fn a_sink_works_only_where_its_shard_is_led_and_not_while_paused() {
     sink.pause(true);
     eventually("paused", || (view(&sink).phase == Phase::Paused).then_some(()));
     bench.shard.emit(7, 100);
+    eventually("what waits to be told", || (view(&sink).lag_samples == 100).then_some(()));
     assert_eq!(view(&sink).position, 1);
+    // From now on that is the business of whoever leads.
+    bench.shard.lead(false);
+    eventually("elsewhere again", || (view(&sink).lag_samples == 0).then_some(()));
+    bench.shard.lead(true);
     sink.pause(false);
     delivered(&bench, &sink);
     stop(sink);
@@ -574,7 +580,7 @@ fn dead_letters_are_sent_again_late_and_where_their_series_is() {
     let row = bench.read(2).remove(0).text.lines().next().unwrap().to_owned();
     let letter = |payload: &[u8]| crate::shard::command::DeadLetter { payload: payload.to_vec(), ..Default::default() };
     let outcomes = sink.resender().send((1, 0), &[letter(row.as_bytes()), letter(&row.as_bytes()[..50])], &|| true).unwrap();
-    use crate::forward::kafka::replay::ReplayError;
+    use crate::forward::resend::ReplayError;
     assert_eq!(outcomes, [Ok(()), Err(ReplayError::NotWhole)]);
     assert_eq!(sink.resender().send((1, 0), &[letter(row.as_bytes())], &|| false).unwrap(), [Err(ReplayError::NotTried)]);
     stop(sink);

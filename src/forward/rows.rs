@@ -7,9 +7,12 @@
 use crate::forward::format::Columns;
 use crate::forward::label_text::LabelText;
 use crate::forward::text::{push_finite, push_integer, push_number_or_null, push_unsigned};
+use crate::model::Kind;
+use crate::wire::body::Picked;
 use crate::wire::histogram::Count;
 use crate::wire::histogram::Histogram;
 use crate::wire::histogram::Side;
+use crate::wire::remote_write::DecodeError;
 use crate::wire::remote_write::Label;
 
 /// What a point of a series says.
@@ -40,6 +43,23 @@ pub struct Row<'a> {
     pub series: u64,
     /// Its place in body order of its entry.
     pub item: u32,
+}
+
+impl<'a> Row<'a> {
+    /// A point of a body as a row; `histogram` is room for what it says. An error: the body does not hold what it held at the door.
+    pub fn of(picked: &'a Picked<'a, 'a>, histogram: &'a mut Histogram) -> Result<Row<'a>, DecodeError> {
+        let point = picked.point;
+        let value = match point.kind {
+            Kind::Float => Value::Float(f64::from_bits(point.bits)),
+            Kind::Stale => Value::Stale,
+            Kind::Exemplar => Value::Exemplar,
+            Kind::Histogram => {
+                histogram.decode(point.raw)?;
+                Value::Histogram(histogram)
+            }
+        };
+        Ok(Row { labels: picked.labels, time: point.time, value, late: picked.late, series: picked.series, item: picked.item })
+    }
 }
 
 /// Writes rows. One a worker, for what it remembers of the row before.

@@ -11,14 +11,12 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::watch;
 
 use crate::forward::rows::Row;
-use crate::forward::rows::Value;
 use crate::forward::source::Cursor;
 use crate::forward::source::Dead;
 use crate::forward::source::Source;
 use crate::forward::source::SourceError;
 use crate::forward::source::Standing;
 use crate::forward::source::Step;
-use crate::model::Kind;
 use crate::model::ShardId;
 use crate::node;
 use crate::node::offer::ProposeError;
@@ -27,7 +25,10 @@ use crate::shard::command::Command;
 use crate::shard::command::CursorMove;
 use crate::shard::command::DeadLetter;
 use crate::shard::emission::Emission;
+use crate::wire::body::Body;
+use crate::wire::body::Picked;
 use crate::wire::histogram::Histogram;
+use crate::wire::remote_write::DecodeError;
 use crate::wire::remote_write::Walker;
 
 /// How long a proposal is waited for: longer than an election takes.
@@ -57,6 +58,10 @@ impl ShardLog {
         ShardLog { node, shard, sink: sink.to_owned(), progress, runtime, scratch }
     }
 
+    fn body(&self, emission: &Emission) -> Result<Option<Arc<Body>>, SourceError> {
+        self.node.body(self.shard, emission.entry).map_err(|error| SourceError::Unreadable(error.to_string()))
+    }
+
     fn propose(&self, command: Command) -> Result<(), SourceError> {
         let proposal = self.node.propose(self.shard, command);
         let outcome = self.runtime.block_on(async { tokio::time::timeout(PROPOSAL, proposal).await });
@@ -68,6 +73,21 @@ impl ShardLog {
             Ok(Err(ProposeError::Unknown)) | Err(_) => Err(SourceError::Unknown),
         }
     }
+}
+
+/// Whether all that was picked was there.
+fn whole(emission: &Emission, visited: Result<usize, DecodeError>, torn: Option<String>) -> Result<bool, SourceError> {
+    let entry = emission.entry;
+    let visited = visited.map_err(|error| SourceError::Unreadable(format!("entry {entry}: {error}")))?;
+    if let Some(torn) = torn {
+        return Err(SourceError::Unreadable(format!("entry {entry}: {torn}")));
+    }
+    let picks = emission.picks.len();
+    if visited != picks {
+        let number = emission.number;
+        return Err(SourceError::Unreadable(format!("entry {entry} holds {visited} of the {picks} samples of emission {number}")));
+    }
+    Ok(true)
 }
 
 fn standing(progress: &Progress) -> Standing {
@@ -121,38 +141,22 @@ impl Source for ShardLog {
     }
 
     fn rows(&self, emission: &Emission, visit: &mut dyn FnMut(&Row<'_>)) -> Result<bool, SourceError> {
-        let body = self.node.body(self.shard, emission.entry).map_err(|error| SourceError::Unreadable(error.to_string()))?;
-        let Some(body) = body else { return Ok(false) };
+        let Some(body) = self.body(emission)? else { return Ok(false) };
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let Scratch { walker, histogram } = &mut *scratch;
         let mut torn = None;
-        let visited = body
-            .pick(walker, &emission.picks, &mut |picked| {
-                let point = picked.point;
-                let value = match point.kind {
-                    Kind::Float => Value::Float(f64::from_bits(point.bits)),
-                    Kind::Stale => Value::Stale,
-                    Kind::Exemplar => Value::Exemplar,
-                    Kind::Histogram => match histogram.decode(point.raw) {
-                        Ok(()) => Value::Histogram(histogram),
-                        Err(error) => {
-                            torn = Some(error.to_string());
-                            return;
-                        }
-                    },
-                };
-                visit(&Row { labels: picked.labels, time: point.time, value, late: picked.late, series: picked.series, item: picked.item });
-            })
-            .map_err(|error| SourceError::Unreadable(format!("entry {}: {error}", emission.entry)))?;
-        if let Some(torn) = torn {
-            return Err(SourceError::Unreadable(format!("entry {}: {torn}", emission.entry)));
-        }
-        if visited != emission.picks.len() {
-            let text =
-                format!("entry {} holds {visited} of the {} samples of emission {}", emission.entry, emission.picks.len(), emission.number);
-            return Err(SourceError::Unreadable(text));
-        }
-        Ok(true)
+        let visited = body.pick(walker, &emission.picks, &mut |picked| match Row::of(&picked, histogram) {
+            Ok(row) => visit(&row),
+            Err(error) => torn = Some(error.to_string()),
+        });
+        whole(emission, visited, torn)
+    }
+
+    fn points(&self, emission: &Emission, visit: &mut dyn FnMut(&Picked<'_, '_>)) -> Result<bool, SourceError> {
+        let Some(body) = self.body(emission)? else { return Ok(false) };
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let visited = body.pick(&mut scratch.walker, &emission.picks, &mut |picked| visit(&picked));
+        whole(emission, visited, None)
     }
 
     fn step(&self, step: Step) -> Result<(), SourceError> {

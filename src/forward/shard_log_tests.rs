@@ -13,6 +13,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use crate::clock;
 use crate::forward::Sink;
 use crate::forward::SinkIdentity;
+use crate::forward::Target;
 use crate::forward::mock::MockKafka;
 use crate::forward::settings::KafkaDraft;
 use crate::forward::settings::KafkaSettings;
@@ -88,7 +89,8 @@ fn start(node: &Node, kafka: &MockKafka, runtime: &tokio::runtime::Runtime) -> (
     let draft = KafkaDraft { brokers: vec![kafka.address()], topic: "metrics".into(), transaction_ms: Some(50), ..KafkaDraft::default() };
     let identity = SinkIdentity { cluster: "c".into(), seal: handle.cluster_id(), sink: "k".into() };
     let source: Arc<dyn Source> = Arc::new(ShardLog::new(handle.clone(), shard, "k", runtime.handle().clone()));
-    (Sink::start(KafkaSettings::check(&draft).unwrap(), &identity, vec![(shard.0, source)], runtime.handle()).unwrap(), shard)
+    let target = Target::Kafka(Arc::new(KafkaSettings::check(&draft).unwrap()));
+    (Sink::start(target, &identity, vec![(shard.0, source)], runtime.handle()).unwrap(), shard)
 }
 
 #[test]

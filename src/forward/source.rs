@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::forward::rows::Row;
 use crate::shard::emission::Emission;
+use crate::wire::body::Picked;
 
 /// How far the shard has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,6 +113,8 @@ pub trait Source: Send + Sync + 'static {
     fn emissions(&self, after: u64, samples: usize) -> Result<Vec<Arc<Emission>>, SourceError>;
     /// Shows every row of an emission, in order. False: its body is gone.
     fn rows(&self, emission: &Emission, visit: &mut dyn FnMut(&Row<'_>)) -> Result<bool, SourceError>;
+    /// Shows every point of an emission, in order, as it stands in the body. False: the body is gone.
+    fn points(&self, emission: &Emission, visit: &mut dyn FnMut(&Picked<'_, '_>)) -> Result<bool, SourceError>;
     /// Returns when the step is committed.
     fn step(&self, step: Step) -> Result<(), SourceError>;
     /// Returns when the dead letter is committed.

@@ -16,7 +16,15 @@ use crate::forward::source::Standing;
 use crate::forward::source::Step;
 use crate::model::Pick;
 use crate::shard::emission::Emission;
+use crate::wire::body::Body;
+use crate::wire::body::Picked;
+use crate::wire::encode as request;
+use crate::wire::encode::Encoder;
+use crate::wire::encode::Exemplar;
+use crate::wire::encode::NewSeries;
 use crate::wire::remote_write::Label;
+use crate::wire::remote_write::Protocol;
+use crate::wire::remote_write::Walker;
 
 /// One row of the list: series `s`, counting `n`, and how long its filling label is.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +78,16 @@ impl Shard {
         self.news.notify_all();
     }
 
+    /// Emits these as older than what was emitted of their series.
+    pub fn emit_late(&self, samples: Vec<Sample>) {
+        let mut state = self.state.lock().unwrap();
+        add(&mut state, samples);
+        let last = state.standing.last_emission;
+        let (emission, _) = state.emissions.get_mut(&last).unwrap();
+        Arc::get_mut(emission).unwrap().picks.iter_mut().for_each(|pick| pick.late = true);
+        self.news.notify_all();
+    }
+
     pub fn cursor_now(&self) -> Cursor {
         self.state.lock().unwrap().cursor
     }
@@ -94,6 +112,33 @@ impl Shard {
     pub fn lead(&self, leads: bool) {
         self.state.lock().unwrap().standing.leads = leads;
         self.news.notify_all();
+    }
+
+    fn samples(&self, emission: &Emission) -> Result<Option<Arc<Vec<Sample>>>, SourceError> {
+        let state = self.state.lock().unwrap();
+        if state.gone {
+            return Ok(None);
+        }
+        let of = state.emissions.get(&emission.number).ok_or(SourceError::Unreadable("no such emission".into()))?;
+        Ok(Some(Arc::clone(&of.1)))
+    }
+
+    /// The same samples as a request, in which they came from a replica.
+    fn body(&self, emission: &Emission) -> Result<Option<Body>, SourceError> {
+        let Some(samples) = self.samples(emission)? else { return Ok(None) };
+        let mut encoder = Encoder::new(Protocol::V1);
+        for sample in samples.iter() {
+            let (series, filling) = (sample.series.to_string(), "x".repeat(sample.filling));
+            let labels = [("__name__", "counted"), ("__replica__", "a"), ("filling", filling.as_str()), ("s", series.as_str())];
+            let (time, value) = (1_790_000_000_000 + sample.number as i64, sample.number as f64);
+            let exemplars = [Exemplar { labels: &[("trace_id", "7")], bits: value.to_bits(), time }];
+            let samples = [request::Sample::new(time, value)];
+            let (samples, exemplars) = if sample.exemplar { (&samples[..0], &exemplars[..]) } else { (&samples[..], &exemplars[..0]) };
+            encoder.push(&NewSeries { labels: &labels, samples, exemplars, ..NewSeries::default() });
+        }
+        let mut raw = Vec::new();
+        encoder.finish(&mut raw);
+        Ok(Some(Body { protocol: Protocol::V1, raw, strip: vec!["__replica__".to_owned()] }))
     }
 
     pub fn lose_bodies(&self, gone: bool) {
@@ -160,13 +205,7 @@ impl Source for Shard {
     }
 
     fn rows(&self, emission: &Emission, visit: &mut dyn FnMut(&Row<'_>)) -> Result<bool, SourceError> {
-        let samples = {
-            let state = self.state.lock().unwrap();
-            if state.gone {
-                return Ok(false);
-            }
-            Arc::clone(&state.emissions.get(&emission.number).ok_or(SourceError::Unreadable("no such emission".into()))?.1)
-        };
+        let Some(samples) = self.samples(emission)? else { return Ok(false) };
         for (item, sample) in samples.iter().enumerate() {
             let series = sample.series.to_string();
             let filling = "x".repeat(sample.filling);
@@ -175,6 +214,13 @@ impl Source for Shard {
             let time = 1_790_000_000_000 + sample.number as i64;
             visit(&Row { labels: &labels, time, value, late: false, series: sample.series, item: item as u32 });
         }
+        Ok(true)
+    }
+
+    fn points(&self, emission: &Emission, visit: &mut dyn FnMut(&Picked<'_, '_>)) -> Result<bool, SourceError> {
+        let Some(body) = self.body(emission)? else { return Ok(false) };
+        let visited = body.pick(&mut Walker::new(0), &emission.picks, &mut |picked| visit(&picked)).unwrap();
+        assert_eq!(visited, emission.picks.len());
         Ok(true)
     }
 

@@ -1,4 +1,5 @@
-//! What can be wrong with a Kafka sink, said so that somebody can act: a closed list, each with a text and a remedy.
+//! What can be wrong with a sink, said so that somebody can act: a closed list, each with a text and a remedy. Here stands what is Kafka's and what
+//! any sink may meet; what is a store's stands in `remote_write::trouble`.
 //!
 //! A trouble is state, not an event: it stands in `status` from its first moment to its last, and is logged when it comes, when it
 //! changes and when it goes, never per retry.
@@ -6,6 +7,8 @@
 use std::fmt;
 
 use rdkafka::types::RDKafkaErrorCode as Code;
+
+use crate::forward::remote_write::trouble::StoreTrouble;
 
 /// What is wrong, or worth knowing, about one sink in one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +60,8 @@ pub enum Trouble {
     Settings { detail: String },
     /// The producer is beyond repair and is made anew.
     Broken { code: String, detail: String },
+    /// Something with a remote-write store.
+    Store(StoreTrouble),
 }
 
 impl Trouble {
@@ -86,6 +91,7 @@ impl Trouble {
             Trouble::Log { .. } => "log",
             Trouble::Settings { .. } => "settings",
             Trouble::Broken { .. } => "broken",
+            Trouble::Store(trouble) => trouble.code(),
         }
     }
 
@@ -115,11 +121,15 @@ impl Trouble {
             Trouble::Log { .. } => "look at the node's own log and disk; the sink tries again".into(),
             Trouble::Settings { .. } => "mend the sink's `properties`; `sluice check FILE` says more".into(),
             Trouble::Broken { .. } => "nothing has to be done: a new producer takes over; if it recurs, report it with this text".into(),
+            Trouble::Store(trouble) => trouble.remedy(),
         }
     }
 
     /// Whether rows do not flow because of it. The others are things worth knowing.
     pub fn stops_rows(&self) -> bool {
+        if let Trouble::Store(trouble) = self {
+            return trouble.stops_samples();
+        }
         !matches!(
             self,
             Trouble::MessagesTooLarge { .. }
@@ -167,6 +177,7 @@ impl fmt::Display for Trouble {
             Trouble::Log { detail } => write!(out, "the shard's log: {detail}"),
             Trouble::Settings { detail } => write!(out, "librdkafka refuses the settings: {detail}"),
             Trouble::Broken { code, detail } => write!(out, "the producer broke: {code}: {detail}"),
+            Trouble::Store(trouble) => trouble.fmt(out),
         }
     }
 }

@@ -52,7 +52,7 @@ pub struct TroubleView {
     pub since: i64,
 }
 
-/// What librdkafka says of itself, a few seconds old.
+/// What librdkafka says of itself, a few seconds old; of a store `errors` and `retries`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ClientStats {
     /// Brokers that are connected.
@@ -80,11 +80,11 @@ pub struct ClientStats {
 /// Sums since this worker began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
-    /// Rows in Kafka.
+    /// Rows in Kafka, samples in a store.
     pub rows: u64,
     /// Bytes of them, before compression.
     pub bytes: u64,
-    /// Messages.
+    /// Messages, or requests to a store.
     pub messages: u64,
     /// Points that have no row in this format.
     pub filtered: u64,
@@ -138,11 +138,11 @@ pub struct ShardView {
 pub struct SinkView {
     /// Its name.
     pub name: String,
-    /// `kafka`.
+    /// `kafka` or `remote_write`.
     pub kind: &'static str,
-    /// Where to: topic and brokers, for people.
+    /// Where to: topic and brokers, or a URL, for people.
     pub target: String,
-    /// `rows`, `row` or `adapter`.
+    /// `rows`, `row` or `adapter`; of a store the version of Remote Write.
     pub format: &'static str,
     /// `exactly_once` or `at_least_once`.
     pub delivery: &'static str,

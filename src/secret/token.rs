@@ -70,6 +70,11 @@ pub fn same(a: &Hash, b: &Hash) -> bool {
     std::hint::black_box(differ) == 0
 }
 
+/// The header of basic auth (RFC 7617) by which this process shows who it is to another.
+pub fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+}
+
 /// The token in an `Authorization` header: `Bearer TOKEN`, or, for senders that know nothing else, `Basic` with any user and the token as password.
 pub fn presented(header: &str) -> Option<String> {
     if header.len() > LONGEST {

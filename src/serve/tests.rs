@@ -248,7 +248,9 @@ impl Authority {
     }
 
     async fn connect(&self, running: &Running) -> Result<tls::ClientStream, String> {
-        tls::connect(TcpStream::connect(running.address).await.unwrap(), "localhost", Some(&self.trusted())).await
+        let trusted = self.trusted();
+        let trust = tls::Trust { authorities: Some(&trusted), own: None, option: "--ca-file" };
+        tls::connect(TcpStream::connect(running.address).await.unwrap(), "localhost", trust).await
     }
 }
 

@@ -1,5 +1,5 @@
-//! TLS of the public listener: the operator's certificate, which new connections get and which is exchanged while the listener runs; and the way
-//! in for verbs that ask such a listener.
+//! TLS of the public listener: the operator's certificate, which new connections get and which is exchanged while the listener runs; and the
+//! client's side, for verbs that ask such a listener and for sinks that write to a store.
 //!
 //! Version 1.2 at least. What is read is judged wholly before it takes the place of what was there, so a file that is wrong, or only half written,
 //! changes nothing. Left out on purpose: certificates of clients (who may do what is said by tokens), and when files are looked at (`app`).
@@ -225,24 +225,58 @@ async fn tell_plainly(mut stream: TcpStream) {
     }
 }
 
-/// Connects with TLS to a server of this name, trusting the authorities of the file, or those that this system trusts. The error says what to do.
-pub async fn connect(stream: TcpStream, host: &str, authorities: Option<&Path>) -> Result<ClientStream, String> {
-    let (path, roots) = roots(authorities)?;
+/// Whom a client trusts, and what it shows of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Trust<'a> {
+    /// A PEM file with the authorities; `None`: those that this system trusts.
+    pub authorities: Option<&'a Path>,
+    /// PEM files of the client's own certificate and its key, where the server asks for them.
+    pub own: Option<(&'a Path, &'a Path)>,
+    /// How a person names the file of authorities.
+    pub option: &'a str,
+}
+
+/// Connects with TLS to a server of this name. The error says what to do.
+pub async fn connect(stream: TcpStream, host: &str, trust: Trust<'_>) -> Result<ClientStream, String> {
+    let (path, roots) = roots(trust)?;
     let name = ServerName::try_from(host.to_owned()).map_err(|error| format!("{host} is no name of a server: {error}"))?;
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_protocol_versions(&[&TLS13, &TLS12]);
-    let config = config.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
-    let wrong =
-        |error: &dyn Display| format!("{error}; trusted were the authorities of {}, --ca-file names a file with others", path.display());
+    let config = config.map_err(|error| error.to_string())?.with_root_certificates(roots);
+    let config = match trust.own {
+        None => config.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let (chain, secret) = own(certificate, key)?;
+            let wrong = |error| format!("{} and {} do not go together: {error}", certificate.display(), key.display());
+            config.with_client_auth_cert(chain, secret).map_err(wrong)?
+        }
+    };
+    let wrong = |error: &dyn Display| {
+        format!("{error}; trusted were the authorities of {}, {} names a file with others", path.display(), trust.option)
+    };
     match tokio::time::timeout(HANDSHAKE, TlsConnector::from(Arc::new(config)).connect(name, stream)).await {
         Ok(connected) => connected.map_err(|error| wrong(&error)),
         Err(_) => Err(HandshakeError::Slow.to_string()),
     }
 }
 
-fn roots(authorities: Option<&Path>) -> Result<(PathBuf, RootCertStore), String> {
+/// A client's own certificate, and its key.
+fn own(certificate: &Path, key: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let read = |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(certificate)?).collect();
+    let chain = chain.map_err(|error| format!("{}: is no PEM: {error}", certificate.display()))?;
+    if chain.is_empty() {
+        return Err(format!("{}: holds no certificate", certificate.display()));
+    }
+    let secret = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| format!("{}: holds no key: {error}", key.display()))?;
+    Ok((chain, secret))
+}
+
+fn roots(trust: Trust<'_>) -> Result<(PathBuf, RootCertStore), String> {
     let system = || SYSTEM_ROOTS.iter().map(Path::new).find(|path| path.exists());
-    let path = authorities.or_else(system).ok_or("this system has no file of trusted authorities; --ca-file names one")?;
-    let wrong = |error: &dyn Display| format!("{}: {error}; --ca-file names a PEM file with the authorities to trust", path.display());
+    let option = trust.option;
+    let none = || format!("this system has no file of trusted authorities; {option} names one");
+    let path = trust.authorities.or_else(system).ok_or_else(none)?;
+    let wrong = |error: &dyn Display| format!("{}: {error}; {option} names a PEM file with the authorities to trust", path.display());
     let pem = std::fs::read(path).map_err(|error| wrong(&error))?;
     let mut roots = RootCertStore::empty();
     for one in CertificateDer::pem_slice_iter(&pem) {

@@ -12,7 +12,7 @@ use crate::support::sluice::Sluice;
 use std::time::Duration;
 
 /// Requests of a capture file; its format stands in tests/captures/README.md.
-fn requests(file: &str) -> Vec<Http> {
+pub(super) fn requests(file: &str) -> Vec<Http> {
     let bytes = std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures").join(file)).expect("capture");
     let mut rest = &*bytes;
     let mut take = |length: usize| {

@@ -20,4 +20,5 @@ mod restarts;
 mod rights;
 mod senders;
 mod settings;
+mod stores;
 mod trio_disks;

@@ -22,6 +22,8 @@ pub enum Peer {
     Chromium,
     /// VictoriaMetrics' agent.
     Vmagent,
+    /// The store, as one process.
+    VictoriaMetrics,
     Haproxy,
     /// Wrong clocks.
     Faketime,
@@ -42,6 +44,7 @@ impl Peer {
             Peer::Curl => "curl",
             Peer::Chromium => "chromium",
             Peer::Vmagent => "vmagent",
+            Peer::VictoriaMetrics => "victoria-metrics",
             Peer::Haproxy => "haproxy",
             Peer::Faketime => "faketime",
         }
@@ -62,6 +65,7 @@ impl Peer {
             }),
             Peer::Prometheus
             | Peer::Vmagent
+            | Peer::VictoriaMetrics
             | Peer::Kcat
             | Peer::Jq
             | Peer::Strace

@@ -98,6 +98,60 @@ pub struct Span {
     pub length: u32,
 }
 
+/// What is asked of a store by remote read.
+#[derive(Clone, PartialEq, Message)]
+pub struct ReadRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub queries: Vec<Query>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Query {
+    #[prost(int64, tag = "1")]
+    pub start: i64,
+    #[prost(int64, tag = "2")]
+    pub end: i64,
+    #[prost(message, repeated, tag = "3")]
+    pub matchers: Vec<Matcher>,
+}
+
+/// `kind` 2: the value is a regular expression.
+#[derive(Clone, PartialEq, Message)]
+pub struct Matcher {
+    #[prost(int32, tag = "1")]
+    pub kind: i32,
+    #[prost(string, tag = "2")]
+    pub name: String,
+    #[prost(string, tag = "3")]
+    pub value: String,
+}
+
+/// Its answer.
+#[derive(Clone, PartialEq, Message)]
+pub struct ReadResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub results: Vec<QueryResult>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct QueryResult {
+    #[prost(message, repeated, tag = "1")]
+    pub timeseries: Vec<TimeSeries>,
+}
+
+/// Everything that a store has, as a packed request of remote read.
+pub fn read_all() -> Vec<u8> {
+    let matchers = vec![Matcher { kind: 2, name: "__name__".to_owned(), value: ".+".to_owned() }];
+    let request = ReadRequest { queries: vec![Query { start: 0, end: i64::MAX / 2, matchers }] };
+    snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).expect("snappy")
+}
+
+/// The series in a packed answer to remote read.
+pub fn read_answer(packed: &[u8]) -> Vec<TimeSeries> {
+    let raw = snap::raw::Decoder::new().decompress_vec(packed).expect("snappy");
+    ReadResponse::decode(&*raw).expect("an answer to remote read").results.into_iter().flat_map(|result| result.timeseries).collect()
+}
+
 /// A request of Remote Write 2.0.
 #[derive(Clone, PartialEq, Message)]
 pub struct Request {

@@ -17,5 +17,6 @@ pub mod prompb;
 pub mod proxy;
 pub mod series;
 pub mod sluice;
+pub mod stores;
 pub mod tls;
 pub mod trio;

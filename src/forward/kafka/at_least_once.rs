@@ -10,16 +10,16 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::clock;
+use crate::forward::book::Book;
+use crate::forward::book::Tally;
 use crate::forward::kafka::ASK_PARTITIONS;
-use crate::forward::kafka::End;
 use crate::forward::kafka::Worker;
-use crate::forward::kafka::book::Book;
-use crate::forward::kafka::book::Tally;
 use crate::forward::kafka::client::Link;
 use crate::forward::kafka::outlet::Outlet;
-use crate::forward::kafka::since;
 use crate::forward::trouble;
 use crate::forward::trouble::Trouble;
+use crate::forward::worker::End;
+use crate::forward::worker::since;
 use crate::shard::emission::Emission;
 
 /// Bytes of rows under way; a quarter of librdkafka's queue, so that it is never full.
@@ -60,10 +60,10 @@ impl Worker {
             if let Some(refusal) = link.signals.refusal() {
                 break self.refused(link, &outlet, &refusal, None);
             }
-            if let Err(end) = self.look_after(link, book) {
+            if let Err(end) = self.duty.look_after(book, || Some(link.signals.stats())) {
                 break end;
             }
-            let standing = self.source.standing();
+            let standing = self.duty.source.standing();
             if standing.last_emission > sent && stream.bytes < UNDER_WAY {
                 match self.send_some(link, &mut outlet, &mut stream, &mut sent) {
                     Ok(()) => continue,
@@ -71,9 +71,9 @@ impl Worker {
                 }
             }
             if stream.going.is_empty() {
-                self.well();
+                self.duty.well();
                 moved = clock::now();
-                self.source.wait(&standing, Duration::from_millis(500));
+                self.duty.source.wait(&standing, Duration::from_millis(500));
                 link.producer.poll(Duration::ZERO);
             } else {
                 link.producer.poll(Duration::from_millis(10));
@@ -92,7 +92,7 @@ impl Worker {
 
     /// Sends emissions until enough are under way.
     fn send_some(&mut self, link: &Link, outlet: &mut Outlet, stream: &mut Stream, sent: &mut u64) -> Result<(), End> {
-        for emission in self.read(*sent)? {
+        for emission in self.duty.read(*sent)? {
             self.send_one(link, outlet, stream, &emission)?;
             *sent = emission.number;
             if stream.bytes >= UNDER_WAY {
@@ -106,12 +106,12 @@ impl Worker {
     fn send_one(&mut self, link: &Link, outlet: &mut Outlet, stream: &mut Stream, emission: &Emission) -> Result<(), End> {
         let first = outlet.next_id();
         self.emit(link, outlet, emission)?;
-        if let Err(unsent) = outlet.flush(link, &self.control) {
+        if let Err(unsent) = outlet.flush(link, &self.duty.control) {
             return Err(self.unsent(link, outlet, unsent));
         }
         let messages = (outlet.next_id() - first) as u64;
         if outlet.untapped > 0 {
-            self.tap.miss(std::mem::take(&mut outlet.untapped));
+            self.duty.tap.miss(std::mem::take(&mut outlet.untapped));
         }
         let going = Going {
             number: emission.number,
@@ -141,9 +141,9 @@ impl Worker {
             let Some(done) = going.pop_front() else { break };
             *bytes -= done.bytes;
             book.advance(done.number, &done.tally);
-            self.seen = Some((book.epoch(), done.number));
-            self.tap.publish(done.tapped.into_iter());
-            self.report.change(|view| {
+            self.duty.seen = Some((book.epoch(), done.number));
+            self.duty.tap.publish(done.tapped.into_iter());
+            self.duty.report.change(|view| {
                 view.position = done.number;
                 view.sums.rows += done.tally.delivered;
                 view.sums.filtered += done.tally.filtered;
@@ -156,7 +156,7 @@ impl Worker {
         if moved {
             self.dead = self.dead.split_off(&(book.position() + 1, 0));
             link.signals.clear_error();
-            self.well();
+            self.duty.well();
         }
         moved
     }
@@ -171,21 +171,21 @@ impl Worker {
             Some((code, reason)) => trouble::of_error(code, &reason, None, &self.identity.names(&self.settings, 0)),
             None => Trouble::Slow { seconds: still.as_secs() },
         };
-        self.report.trouble(&trouble, clock::wall_ms());
+        self.duty.report.trouble(&trouble, clock::wall_ms());
     }
 
     /// The end of a session: what is under way may still arrive, within the grace of a stop; otherwise it is sent again.
     fn finish(&mut self, link: &Link, (outlet, stream): (&mut Outlet, &mut Stream), book: &mut Book, end: &End) {
         if matches!(end, End::Stopped | End::Paused) {
             let until = clock::now() + SLOW;
-            while !stream.going.is_empty() && !self.control.expired() && clock::now() < until {
+            while !stream.going.is_empty() && !self.duty.control.expired() && clock::now() < until {
                 link.producer.poll(Duration::from_millis(10));
                 self.take_reports(link, outlet, stream, book);
             }
         }
         if matches!(end, End::Stopped) && !stream.going.is_empty() {
             let samples: u64 = stream.going.iter().map(|going| going.tally.samples()).sum();
-            self.report.change(|view| {
+            self.duty.report.change(|view| {
                 view.aborted =
                     Some(format!("{samples} samples under way; they stay in the log and may be in the topic twice after the next start"));
             });

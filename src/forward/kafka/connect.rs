@@ -19,7 +19,6 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::clock;
 use crate::failpoint;
-use crate::forward::kafka::End;
 use crate::forward::kafka::Worker;
 use crate::forward::kafka::client;
 use crate::forward::kafka::client::Context;
@@ -30,6 +29,7 @@ use crate::forward::source::Cursor;
 use crate::forward::source::Standing;
 use crate::forward::trouble;
 use crate::forward::trouble::Trouble;
+use crate::forward::worker::End;
 
 /// One question to the brokers. Short, so that a stop is never held up for long.
 const ASK: Duration = Duration::from_secs(4);
@@ -93,9 +93,9 @@ impl Worker {
         let (asker, asked) = client::asker(&self.settings, &self.identity, cursor.epoch).map_err(|error| self.unmade(&error))?;
         let partitions = self.partitions(&asker, &asked, cursor.epoch)?;
         let link = client::producer(&self.settings, &self.identity, self.batch_bytes).map_err(|error| self.unmade(&error))?;
-        self.report.change(|view| view.sums.producers += 1);
+        self.duty.report.change(|view| view.sums.producers += 1);
         if self.settings.delivery == Delivery::AtLeastOnce {
-            let position = self.seen_of(cursor.epoch).unwrap_or(0).max(cursor.emission);
+            let position = self.duty.seen_of(cursor.epoch).unwrap_or(0).max(cursor.emission);
             return Ok(Ready { link, group: None, partitions, position });
         }
         self.init(&link, cursor.epoch)?;
@@ -152,7 +152,7 @@ impl Worker {
         let admin = client::admin(&self.settings, &self.identity).map_err(|error| self.unmade(&error))?;
         let topic = NewTopic::new(&self.settings.topic, wanted.partitions, TopicReplication::Fixed(wanted.replication));
         let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
-        let results = self.runtime.block_on(admin.create_topics([&topic], &options)).map_err(|error| failed(error.to_string()))?;
+        let results = self.duty.runtime.block_on(admin.create_topics([&topic], &options)).map_err(|error| failed(error.to_string()))?;
         for result in results {
             match result {
                 // Another shard's worker was quicker.
@@ -168,7 +168,7 @@ impl Worker {
     fn init(&self, link: &Link, epoch: u64) -> Result<(), End> {
         let until = clock::now() + INIT;
         loop {
-            if self.control.stopping() {
+            if self.duty.control.stopping() {
                 return Err(End::Stopped);
             }
             let outcome = link.producer.init_transactions(ASK);
@@ -181,7 +181,7 @@ impl Worker {
                 Err(KafkaError::Transaction(error)) if error.is_retriable() && !error.is_fatal() && clock::now() < until => {
                     // It goes on in the background; the next call waits for it.
                     let error = KafkaError::Transaction(error);
-                    self.report.trouble(&self.meaning(&error, &link.signals, epoch), clock::wall_ms());
+                    self.duty.report.trouble(&self.meaning(&error, &link.signals, epoch), clock::wall_ms());
                 }
                 Err(error) => return Err(End::Trouble(self.meaning(&error, &link.signals, epoch))),
             }
@@ -211,17 +211,17 @@ impl Worker {
         }
         let until = clock::now() + CATCH_UP;
         loop {
-            let standing = self.source.standing();
-            match choose(found.as_ref(), cursor, self.seen_of(cursor.epoch), &standing, &group) {
+            let standing = self.duty.source.standing();
+            match choose(found.as_ref(), cursor, self.duty.seen_of(cursor.epoch), &standing, &group) {
                 Ok(chosen) => {
                     if let Some(note) = &chosen.note {
-                        self.report.note(note, clock::wall_ms());
+                        self.duty.report.note(note, clock::wall_ms());
                     }
                     return Ok(chosen.position);
                 }
                 Err(trouble) if clock::now() >= until => return Err(End::Trouble(trouble)),
-                Err(_) if self.control.stopping() => return Err(End::Stopped),
-                Err(_) => self.source.wait(&standing, Duration::from_millis(200)),
+                Err(_) if self.duty.control.stopping() => return Err(End::Stopped),
+                Err(_) => self.duty.source.wait(&standing, Duration::from_millis(200)),
             }
         }
     }

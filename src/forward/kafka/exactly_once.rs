@@ -18,15 +18,15 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::clock;
 use crate::failpoint;
+use crate::forward::book::Book;
 use crate::forward::kafka::ASK_PARTITIONS;
-use crate::forward::kafka::End;
 use crate::forward::kafka::Worker;
-use crate::forward::kafka::book::Book;
 use crate::forward::kafka::client::Link;
 use crate::forward::kafka::client::TRANSACTION_TIMEOUT_MS;
 use crate::forward::kafka::outlet::Outlet;
-use crate::forward::kafka::since;
 use crate::forward::trouble::Trouble;
+use crate::forward::worker::End;
+use crate::forward::worker::since;
 
 /// One attempt of a call that is made again; short, so that a stop is noticed.
 const CALL: Duration = Duration::from_secs(2);
@@ -75,14 +75,14 @@ impl Worker {
     pub(super) fn transactions(&mut self, (link, group): (&Link, &ConsumerGroupMetadata), mut outlet: Outlet, book: &mut Book) -> End {
         let mut asked = clock::now();
         loop {
-            if let Err(end) = self.look_after(link, book) {
+            if let Err(end) = self.duty.look_after(book, || Some(link.signals.stats())) {
                 return end;
             }
-            let standing = self.source.standing();
+            let standing = self.duty.source.standing();
             if standing.last_emission <= book.position() {
-                self.well();
+                self.duty.well();
                 link.producer.poll(Duration::ZERO);
-                self.source.wait(&standing, Duration::from_millis(500));
+                self.duty.source.wait(&standing, Duration::from_millis(500));
                 continue;
             }
             if since(asked) >= ASK_PARTITIONS {
@@ -106,10 +106,10 @@ impl Worker {
         }
         let mut open = Open { since: clock::now(), upto: book.position() };
         self.fill(link, outlet, &mut open)?;
-        if let Err(unsent) = outlet.flush(link, &self.control) {
+        if let Err(unsent) = outlet.flush(link, &self.duty.control) {
             return Err(self.unsent(link, outlet, unsent));
         }
-        self.epoch_passed(book.epoch())?;
+        self.duty.epoch_passed(book.epoch())?;
         self.commit((link, group), outlet, &open, book.epoch())?;
         self.committed(outlet, book, &open);
         Ok(())
@@ -118,8 +118,8 @@ impl Worker {
     /// Takes emissions until the transaction is full or old.
     fn fill(&mut self, link: &Link, outlet: &mut Outlet, open: &mut Open) -> Result<(), End> {
         loop {
-            let standing = self.source.standing();
-            for emission in self.read(open.upto)? {
+            let standing = self.duty.source.standing();
+            for emission in self.duty.read(open.upto)? {
                 self.emit(link, outlet, &emission)?;
                 open.upto = emission.number;
                 if outlet.bytes >= self.settings.transaction_bytes as u64 || since(open.since) >= self.settings.transaction_age {
@@ -128,10 +128,10 @@ impl Worker {
             }
             link.producer.poll(Duration::ZERO);
             let left = self.settings.transaction_age.saturating_sub(since(open.since));
-            if left.is_zero() || self.control.stopping() || self.control.pausing() || !standing.leads {
+            if left.is_zero() || self.duty.control.stopping() || self.duty.control.pausing() || !standing.leads {
                 return Ok(());
             }
-            self.source.wait(&standing, left.min(Duration::from_millis(100)));
+            self.duty.source.wait(&standing, left.min(Duration::from_millis(100)));
         }
     }
 
@@ -154,7 +154,7 @@ impl Worker {
         })?;
         failpoint::reach(failpoint::Place::SinkCommitted);
         let micros = u64::try_from(since(began).as_micros()).unwrap_or(u64::MAX);
-        self.report.change(|view| view.sums.commit_micros += micros);
+        self.duty.report.change(|view| view.sums.commit_micros += micros);
         Ok(())
     }
 
@@ -182,10 +182,10 @@ impl Worker {
             if link.signals.refusal().is_some() || !Link::may_retry(&error) {
                 return Err(self.fault(link, outlet, &error));
             }
-            if self.control.expired() {
+            if self.duty.control.expired() {
                 return Err(End::Stopped);
             }
-            self.epoch_passed(epoch)?;
+            self.duty.epoch_passed(epoch)?;
             let taken = since(began);
             if taken >= COMMIT {
                 return Err(End::Trouble(Trouble::CommitUnclear { detail: error.to_string() }));
@@ -195,7 +195,7 @@ impl Worker {
                     unreachable @ (Trouble::Unreachable { .. } | Trouble::NotLetIn { .. }) if link.signals.error().is_some() => unreachable,
                     _ => Trouble::Slow { seconds: taken.as_secs() },
                 };
-                self.report.trouble(&trouble, clock::wall_ms());
+                self.duty.report.trouble(&trouble, clock::wall_ms());
             }
         }
     }
@@ -203,14 +203,14 @@ impl Worker {
     fn committed(&mut self, outlet: &mut Outlet, book: &mut Book, open: &Open) {
         let (tally, bytes, messages) = (outlet.tally, outlet.bytes, outlet.messages());
         book.advance(open.upto, &tally);
-        self.seen = Some((book.epoch(), open.upto));
+        self.duty.seen = Some((book.epoch(), open.upto));
         self.dead = self.dead.split_off(&(open.upto + 1, 0));
         if outlet.untapped > 0 {
-            self.tap.miss(outlet.untapped);
+            self.duty.tap.miss(outlet.untapped);
         }
-        self.tap.publish(outlet.tapped.drain(..));
+        self.duty.tap.publish(outlet.tapped.drain(..));
         outlet.reset();
-        self.report.change(|view| {
+        self.duty.report.change(|view| {
             view.position = open.upto;
             view.sums.rows += tally.delivered;
             view.sums.filtered += tally.filtered;
@@ -219,19 +219,19 @@ impl Worker {
             view.sums.messages += messages;
             view.sums.commits += 1;
         });
-        self.well();
+        self.duty.well();
     }
 
     /// Leaves a transaction open as short as possible: readers wait for its end. If this fails, the successor's init aborts it.
     fn give_up(&mut self, link: &Link, outlet: &Outlet, end: &End) {
         if matches!(end, End::Stopped) {
             let samples = outlet.tally.samples();
-            self.report.change(|view| {
+            self.duty.report.change(|view| {
                 view.aborted =
                     Some(format!("an open transaction of {samples} samples; they stay in the log and are sent at the next start"));
             });
         }
-        self.report.change(|view| view.sums.aborts += 1);
+        self.duty.report.change(|view| view.sums.aborts += 1);
         if link.producer_fatal().is_none() {
             link.producer.purge(PurgeConfig::default().queue().inflight());
             if let Err(error) = link.producer.abort_transaction(ABORT) {

@@ -10,7 +10,6 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::Producer;
 use rustix::time::ClockId;
 
-use crate::forward::kafka::Control;
 use crate::forward::kafka::client;
 use crate::forward::kafka::client::Identity;
 use crate::forward::kafka::outlet::Outlet;
@@ -22,6 +21,7 @@ use crate::forward::rows::Row;
 use crate::forward::rows::Value;
 use crate::forward::settings::KafkaDraft;
 use crate::forward::settings::KafkaSettings;
+use crate::forward::worker::Control;
 use crate::wire::remote_write::Label;
 
 /// CPU a row, µs.

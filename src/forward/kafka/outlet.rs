@@ -12,9 +12,8 @@ use rdkafka::producer::BaseRecord;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::forward::adapter;
+use crate::forward::book::Tally;
 use crate::forward::format::Format;
-use crate::forward::kafka::Control;
-use crate::forward::kafka::book::Tally;
 use crate::forward::kafka::client::Identity;
 use crate::forward::kafka::client::Link;
 use crate::forward::kafka::client::Refusal;
@@ -26,6 +25,7 @@ use crate::forward::rows::RowEncoder;
 use crate::forward::settings::Delivery;
 use crate::forward::settings::KafkaSettings;
 use crate::forward::tap::ROWS_A_COMMIT;
+use crate::forward::worker::Control;
 
 /// Why a message did not leave.
 #[derive(Clone, Debug)]

@@ -16,25 +16,12 @@ use crate::forward::format::Format;
 use crate::forward::format::RESERVED;
 use crate::forward::kafka::client;
 use crate::forward::kafka::client::Identity;
+use crate::forward::resend::ReplayError;
 use crate::forward::settings::BATCH_BYTES;
 use crate::forward::settings::Delivery;
 use crate::forward::settings::KafkaSettings;
 use crate::wire::remote_write::Label;
 use crate::wire::remote_write::series_hash;
-
-/// Why a letter was not sent.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReplayError {
-    /// Only its beginning was kept, or it was written in another format.
-    #[error("the letter does not hold a whole row (only 64 KiB are kept)")]
-    NotWhole,
-    /// Kafka does not have it.
-    #[error("kafka did not take it: {0}")]
-    Refused(String),
-    /// There was no time left, or the node stops.
-    #[error("it was not tried: time was up")]
-    NotTried,
-}
 
 /// A row as it is sent again, and the hash of its series.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +57,7 @@ pub fn replay(
         record.key = key.as_deref();
         record.headers =
             settings.format.header().map(|format| OwnedHeaders::new().insert(Header { key: "sluice-format", value: Some(format) }));
-        link.producer.send(record).map_err(|(error, _)| ReplayError::Refused(error.to_string()))?;
+        link.producer.send(record).map_err(|(error, _)| refused(&error))?;
         // One after the other: order is kept, and each has an outcome of its own.
         loop {
             link.producer.poll(Duration::from_millis(5));
@@ -80,14 +67,18 @@ pub fn replay(
                 return Ok(());
             }
             if let Some(refusal) = link.signals.take_refusal().filter(|refusal| refusal.id == id) {
-                return Err(ReplayError::Refused(refusal.code.to_string()));
+                return Err(refused(&refusal.code));
             }
             if !go_on() {
-                return Err(ReplayError::Refused("no answer in time".to_owned()));
+                return Err(refused(&"no answer in time"));
             }
         }
     };
     Ok(rows.iter().enumerate().map(|(id, row)| send(id, row)).collect())
+}
+
+fn refused(why: &dyn std::fmt::Display) -> ReplayError {
+    ReplayError::Refused(format!("kafka did not take it: {why}"))
 }
 
 impl Again {

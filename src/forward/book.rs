@@ -17,9 +17,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// What became of samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// In Kafka.
+    /// Delivered.
     pub delivered: u64,
-    /// No row in this format.
+    /// Not wanted, or without a form in which it could go.
     pub filtered: u64,
     /// Dead letters.
     pub dead: u64,

@@ -1,0 +1,53 @@
+//! Dead letters of a store, sent again after the cause was mended: what `sluice sink replay` does. One after the other, over a connection of its own, so that each
+//! has an outcome and the workers are not held up.
+
+use std::sync::Arc;
+
+use crate::forward::remote_write::flight;
+use crate::forward::remote_write::flight::To;
+use crate::forward::remote_write::lane::Head;
+use crate::forward::remote_write::lane::Lane;
+use crate::forward::remote_write::lane::Parcel;
+use crate::forward::remote_write::letter;
+use crate::forward::remote_write::login::Credentials;
+use crate::forward::remote_write::policy::Verdict;
+use crate::forward::remote_write::round;
+use crate::forward::remote_write::settings::StoreSettings;
+use crate::forward::resend::ReplayError;
+use crate::wire::pack::Packing;
+
+/// Sends letters again, in order, for as long as `go_on` says so; one outcome each, or why the store could not be asked. Blocking.
+pub fn replay(
+    settings: &Arc<StoreSettings>,
+    runtime: &tokio::runtime::Handle,
+    letters: &[&[u8]],
+    go_on: &dyn Fn() -> bool,
+) -> Result<Vec<Result<(), ReplayError>>, String> {
+    let header = settings.login.as_ref().map(|login| Credentials::default().header(login)).transpose();
+    let head = Head::new(settings, header.map_err(|trouble| trouble.to_string())?.map(|(header, _)| header));
+    let to = To { settings: Arc::clone(settings), head: Arc::new(head), packing: Packing::Snappy };
+    let mut lane = Lane::default();
+    let mut outcomes = Vec::new();
+    for letter in letters {
+        if !go_on() {
+            outcomes.push(Err(ReplayError::NotTried));
+            continue;
+        }
+        let Some(request) = letter::read(letter, settings.protocol) else {
+            outcomes.push(Err(ReplayError::NotWhole));
+            continue;
+        };
+        let parcel = Parcel { body: round::packed(Packing::Snappy, &request), packing: Packing::Snappy, attempt: 0 };
+        match runtime.block_on(flight::one(&mut lane, &to, &parcel, 1)) {
+            Verdict::Taken(_) => outcomes.push(Ok(())),
+            // Nobody there, or nobody who takes anything: it would be so for the others.
+            Verdict::Later(trouble, _) if outcomes.is_empty() => return Err(trouble.to_string()),
+            Verdict::Later(trouble, _) => outcomes.push(Err(ReplayError::Refused(trouble.to_string()))),
+            Verdict::Refused(answer) => {
+                let text = format!("the store did not take it: {} {}", answer.status, answer.text);
+                outcomes.push(Err(ReplayError::Refused(text.trim_end().to_owned())));
+            }
+        }
+    }
+    Ok(outcomes)
+}

@@ -1,0 +1,237 @@
+//! Emissions as requests: points go to the connection that their series' hash says, so that each series has one and its order is kept, and wait
+//! there in batches.
+//!
+//! A *round* is some emissions and all the batches they make; the position moves when all of them are taken. Late samples stand in batches of their own,
+//! since a store may refuse them.
+
+use std::collections::BTreeSet;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::forward::book::Tally;
+use crate::forward::remote_write::lane::Parcel;
+use crate::forward::remote_write::settings::StoreSettings;
+use crate::model::Kind;
+use crate::wire::body::Picked;
+use crate::wire::outgoing::Outgoing;
+use crate::wire::outgoing::Request;
+use crate::wire::pack::Packing;
+use crate::wire::pack::pack_snappy;
+use crate::wire::pack::pack_zstd;
+
+/// A request is closed when it has so many bytes: receivers take 32 MiB unpacked, and hold it in memory.
+const BYTES_A_REQUEST: usize = 4 << 20;
+/// A round takes no further emission when it holds so much, whatever may be in its requests.
+const BYTES_A_ROUND: u64 = 16 << 20;
+/// Full requests that a connection may have in a round: enough that an idle store never waits for us, little enough to be sent again.
+const REQUESTS_A_ROUND: usize = 2;
+
+/// Which point it is: its emission, and its place in body order.
+pub type Mark = (u64, u32);
+
+/// A request, the points in it, and what has become of it so far.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// What is sent.
+    pub request: Request,
+    /// The points, in the request's order.
+    pub marks: Vec<Mark>,
+    /// Of those, samples and histograms: what a store counts.
+    pub samples: u64,
+    /// They are older than what was sent of their series.
+    pub late: bool,
+    /// The store may have it already.
+    pub again: bool,
+    /// What came of trying zstd.
+    pub zstd: Zstd,
+    /// How often it was sent.
+    pub attempts: u32,
+    packed: Option<(Packing, Bytes)>,
+}
+
+/// Whether a batch may be sent as zstd.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Zstd {
+    /// As the sink is set.
+    #[default]
+    Open,
+    /// It was refused so, in these words; snappy will tell what the reason was.
+    Refused(String),
+    /// It was refused as snappy, too.
+    NoMatter,
+}
+
+impl Batch {
+    /// As it goes over the wire.
+    pub fn parcel(&mut self, packing: Packing) -> Parcel {
+        let packing = if self.zstd == Zstd::Open { packing } else { Packing::Snappy };
+        let body = match &self.packed {
+            Some((as_packed, body)) if *as_packed == packing => body.clone(),
+            _ => {
+                let body = packed(packing, &self.request);
+                self.packed = Some((packing, body.clone()));
+                body
+            }
+        };
+        Parcel { body, packing, attempt: self.attempts }
+    }
+
+    /// How it was packed when it was sent last.
+    pub fn sent_as(&self) -> Option<Packing> {
+        self.packed.as_ref().map(|(packing, _)| *packing)
+    }
+
+    /// Two halves of it.
+    pub fn halves(self) -> (Batch, Batch) {
+        let count = self.marks.len() / 2;
+        let mut marks = self.marks;
+        let others = marks.split_off(count);
+        let (first, second) = self.request.cut(count);
+        let half = |request: Request, marks: Vec<Mark>| Batch {
+            samples: marks.len() as u64,
+            request,
+            marks,
+            late: self.late,
+            again: self.again,
+            zstd: self.zstd.clone(),
+            attempts: 0,
+            packed: None,
+        };
+        (half(first, marks), half(second, others))
+    }
+}
+
+/// A packed body.
+pub fn packed(packing: Packing, request: &Request) -> Bytes {
+    let raw = request.body();
+    let mut body = Vec::new();
+    match packing {
+        Packing::Snappy => pack_snappy(&raw, &mut body),
+        // It fails where there is no memory.
+        Packing::Zstd => body = pack_zstd(&raw).unwrap_or_default(),
+    }
+    body.into()
+}
+
+/// A request that is being filled.
+struct Open {
+    outgoing: Outgoing,
+    marks: Vec<Mark>,
+    samples: u64,
+}
+
+/// What goes over one connection.
+struct Filling {
+    /// In order, and late.
+    open: [Open; 2],
+    full: [VecDeque<Batch>; 2],
+}
+
+/// Some emissions.
+pub struct Round {
+    /// The last emission in it.
+    pub upto: u64,
+    /// What becomes of its samples.
+    pub tally: Tally,
+    /// Bytes of its requests, unpacked.
+    pub bytes: u64,
+    /// Requests for each connection, in order.
+    pub queues: Vec<VecDeque<Batch>>,
+    /// Rows for those who read along.
+    pub tapped: Vec<Arc<[u8]>>,
+    /// Rows that they do not get to see.
+    pub untapped: u64,
+    filling: Vec<Filling>,
+    samples_a_request: usize,
+    forwards_late: bool,
+}
+
+impl Round {
+    /// Nothing in it yet, after this emission.
+    pub fn new(settings: &StoreSettings, after: u64) -> Round {
+        let open = || Open { outgoing: Outgoing::new(settings.protocol), marks: Vec::new(), samples: 0 };
+        let filling = || Filling { open: [open(), open()], full: [VecDeque::new(), VecDeque::new()] };
+        Round {
+            upto: after,
+            tally: Tally::default(),
+            bytes: 0,
+            queues: Vec::new(),
+            tapped: Vec::new(),
+            untapped: 0,
+            filling: (0..settings.connections).map(|_| filling()).collect(),
+            samples_a_request: settings.samples_per_request,
+            forwards_late: settings.forwards_late,
+        }
+    }
+
+    /// Adds a point, unless it is one of the dead. Whether it goes out.
+    pub fn take(&mut self, picked: &Picked<'_, '_>, emission: u64, dead: &BTreeSet<Mark>) -> bool {
+        let mark = (emission, picked.item);
+        if !dead.is_empty() && dead.contains(&mark) {
+            self.tally.dead += 1;
+            return false;
+        }
+        if picked.late && !self.forwards_late {
+            self.tally.filtered += 1;
+            return false;
+        }
+        let lane = (picked.series % self.filling.len() as u64) as usize;
+        let Filling { open, full } = &mut self.filling[lane];
+        let late = usize::from(picked.late);
+        let open = &mut open[late];
+        let before = open.outgoing.bytes();
+        if !open.outgoing.push(picked) {
+            self.tally.filtered += 1;
+            return false;
+        }
+        self.tally.delivered += 1;
+        self.bytes += (open.outgoing.bytes() - before) as u64;
+        open.marks.push(mark);
+        open.samples += u64::from(picked.point.kind != Kind::Exemplar);
+        if open.marks.len() >= self.samples_a_request || open.outgoing.bytes() >= BYTES_A_REQUEST {
+            full[late].push_back(open.close(picked.late));
+        }
+        true
+    }
+
+    /// Whether it takes no further emission.
+    pub fn is_full(&self) -> bool {
+        let most = (self.filling.len() * REQUESTS_A_ROUND).saturating_mul(self.samples_a_request) as u64;
+        self.tally.delivered >= most || self.bytes >= BYTES_A_ROUND
+    }
+
+    /// Nothing comes any more. `doubtful`: what was emitted up to there may be in the store already.
+    pub fn close(&mut self, doubtful: u64) {
+        for Filling { open, full } in &mut self.filling {
+            let mut queue = VecDeque::new();
+            for (late, (open, full)) in open.iter_mut().zip(full).enumerate() {
+                queue.append(full);
+                if !open.marks.is_empty() {
+                    queue.push_back(open.close(late == 1));
+                }
+            }
+            for batch in &mut queue {
+                batch.again = batch.marks.first().is_some_and(|(emission, _)| *emission <= doubtful);
+            }
+            self.queues.push(queue);
+        }
+        self.filling.clear();
+    }
+}
+
+impl Open {
+    fn close(&mut self, late: bool) -> Batch {
+        Batch {
+            request: self.outgoing.finish(),
+            marks: std::mem::take(&mut self.marks),
+            samples: std::mem::take(&mut self.samples),
+            late,
+            again: false,
+            zstd: Zstd::Open,
+            attempts: 0,
+            packed: None,
+        }
+    }
+}

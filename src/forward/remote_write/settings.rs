@@ -1,0 +1,177 @@
+//! What a remote-write sink is told to do, checked: holding [`StoreSettings`] proves that a request can be made of them.
+//!
+//! Pure: nothing is opened or resolved here. Files (passwords, certificates) may be there on one node and not on another, so what is wrong with them is
+//! a trouble of the sink on that node, and no reason to refuse settings that count for all.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hyper::Uri;
+use hyper::header::HeaderName;
+use hyper::header::HeaderValue;
+
+use crate::config::remote_write::Compression;
+use crate::config::remote_write::Late;
+use crate::config::remote_write::Login;
+use crate::config::remote_write::Protocol as Version;
+use crate::config::remote_write::RemoteWrite;
+use crate::forward::settings::Problem;
+use crate::wire::pack::Packing;
+use crate::wire::remote_write::Protocol;
+
+/// A remote-write sink, checked.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// As written: for people.
+    pub url: String,
+    /// Where to connect to.
+    pub place: Place,
+    /// Of Remote Write.
+    pub protocol: Protocol,
+    /// How requests are packed.
+    pub packing: Packing,
+    /// Sent with every request. They may hold secrets.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// How sluice shows who it is.
+    pub login: Option<Login>,
+    /// Requests at the same time, of a shard.
+    pub connections: usize,
+    /// The most in a request.
+    pub samples_per_request: usize,
+    /// How long an answer is waited for.
+    pub timeout: Duration,
+    /// Late samples go out as well.
+    pub forwards_late: bool,
+}
+
+/// Where a URL leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// With TLS.
+    pub tls: Option<Tls>,
+    /// Name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Host and port as they stand in the URL: HTTP's `Host`.
+    pub authority: String,
+    /// Path and query.
+    pub path: String,
+}
+
+/// TLS towards a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The name that its certificate must have.
+    pub name: String,
+    /// The authorities to trust instead of the system's.
+    pub authorities: Option<PathBuf>,
+    /// A certificate of sluice's own, and its key.
+    pub own: Option<(PathBuf, PathBuf)>,
+}
+
+impl StoreSettings {
+    /// Checks everything, and tells everything that is wrong.
+    pub fn check(store: &RemoteWrite) -> Result<StoreSettings, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let place = place(store).map_err(|problem| problems.push(problem)).ok();
+        let mut headers = Vec::new();
+        for (name, value) in &store.headers {
+            // A value that is shown could be a secret.
+            let problem = |rule: &str, remedy: &str| Problem {
+                key: format!("headers.{name}"),
+                value: "(not shown)".to_owned(),
+                rule: rule.to_owned(),
+                remedy: remedy.to_owned(),
+            };
+            match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+                (Ok(name), Ok(mut value)) => {
+                    value.set_sensitive(true);
+                    headers.push((name, value));
+                }
+                (Err(_), _) => problems.push(problem("is no name of a header", "letters, digits and hyphens, as X-Scope-OrgID")),
+                (_, Err(_)) => problems.push(problem("has a value that no header can have", "printable ASCII, without line breaks")),
+            }
+        }
+        match place {
+            Some(place) if problems.is_empty() => Ok(StoreSettings {
+                url: store.url.clone(),
+                place,
+                protocol: if store.protocol == Version::V2 { Protocol::V2 } else { Protocol::V1 },
+                packing: if store.compression == Compression::Zstd { Packing::Zstd } else { Packing::Snappy },
+                headers,
+                login: store.login.clone(),
+                connections: usize::try_from(store.connections).unwrap_or(1).max(1),
+                samples_per_request: usize::try_from(store.samples_per_request).unwrap_or(usize::MAX).max(1),
+                timeout: store.timeout,
+                forwards_late: store.late == Late::Forward,
+            }),
+            _ => Err(problems),
+        }
+    }
+
+    /// The version's number, for people.
+    pub fn version(&self) -> &'static str {
+        match self.protocol {
+            Protocol::V1 => "1.0",
+            Protocol::V2 => "2.0",
+        }
+    }
+}
+
+fn place(store: &RemoteWrite) -> Result<Place, Problem> {
+    let problem = |key: &str, value: &str, rule: &str, remedy: &str| Problem {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        rule: rule.to_owned(),
+        remedy: remedy.to_owned(),
+    };
+    let wrong = || problem("url", &store.url, "is no URL", "for example https://store.example/api/v1/write");
+    let uri: Uri = store.url.parse().map_err(|_| wrong())?;
+    let (Some(authority), Some(host)) = (uri.authority(), uri.host()) else { return Err(wrong()) };
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let secure = uri.scheme_str() == Some("https");
+    let tls = &store.tls;
+    if !secure && (tls.ca_file.is_some() || tls.own.is_some() || tls.server_name.is_some()) {
+        return Err(problem("tls", &store.url, "says how to use TLS, and the URL wants none", "write https:// or leave tls out"));
+    }
+    let name = tls.server_name.clone().unwrap_or_else(|| host.clone());
+    Ok(Place {
+        tls: secure.then(|| Tls { name, authorities: tls.ca_file.clone(), own: tls.own.clone() }),
+        host,
+        port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
+        authority: authority.as_str().to_owned(),
+        path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_says_where_to_connect_to() {
+        let place = |url: &str| StoreSettings::check(&RemoteWrite::new(url)).unwrap().place;
+        let plain = place("http://store.example/api/v1/write?a=b");
+        assert_eq!((plain.tls, plain.port, plain.path.as_str()), (None, 80, "/api/v1/write?a=b"));
+        let secure = place("https://[::1]:8443/w");
+        assert_eq!((secure.host.as_str(), secure.port, secure.authority.as_str()), ("::1", 8443, "[::1]:8443"));
+        assert_eq!(secure.tls.unwrap().name, "::1");
+        assert_eq!(place("https://store.example").path, "/");
+    }
+
+    #[test]
+    fn every_problem_is_told_and_no_value_of_a_header() {
+        let mut store = RemoteWrite::new("http://h h/w");
+        store.headers = vec![("X Y".into(), "canary".into()), ("X-Y".into(), "canary\n".into()), ("X-Scope-OrgID".into(), "nj1".into())];
+        let problems = StoreSettings::check(&store).unwrap_err();
+        let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys, ["url", "headers.X Y", "headers.X-Y"]);
+        assert!(!format!("{problems:?}").contains("canary"));
+        store.url = "http://h/w".into();
+        store.headers.retain(|(name, _)| name == "X-Scope-OrgID");
+        assert!(!format!("{:?}", StoreSettings::check(&store).unwrap()).contains("\"nj1\""));
+        store.tls.server_name = Some("other".into());
+        assert_eq!(StoreSettings::check(&store).unwrap_err()[0].key, "tls");
+    }
+}

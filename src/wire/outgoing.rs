@@ -1,0 +1,353 @@
+//! Requests that sinks send on: picked points, a TimeSeries each, in one buffer that can be cut between any two of them.
+//!
+//! Values go through as bits, native histograms as the message that came in. In 2.0 the symbol table of a request goes with both halves of it: unused symbols
+//! are allowed, and cutting costs nothing. Left out on purpose: metadata of 1.0 (it comes in requests of its own, by no replica's name, and
+//! stores find it missing without harm), and exemplars in 2.0 (a TimeSeries there needs a sample, and senders' exemplars come alone).
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use super::body::Picked;
+use super::proto::LENGTH;
+use super::proto::put_bytes;
+use super::proto::put_double;
+use super::proto::put_uint;
+use super::proto::put_varint;
+use super::remote_write::Label;
+use super::remote_write::Protocol;
+use crate::model::Kind;
+
+/// Collects points, then gives the request.
+pub struct Outgoing {
+    protocol: Protocol,
+    series: Vec<u8>,
+    /// Where each TimeSeries ends in `series`.
+    ends: Vec<usize>,
+    symbols: Vec<u8>,
+    numbers: HashMap<String, u32>,
+    point: Vec<u8>,
+    inner: Vec<u8>,
+}
+
+/// A request of remote write, not packed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    protocol: Protocol,
+    symbols: Bytes,
+    series: Bytes,
+    ends: Vec<usize>,
+}
+
+impl Outgoing {
+    /// An empty request of this protocol.
+    pub fn new(protocol: Protocol) -> Outgoing {
+        Outgoing {
+            protocol,
+            series: Vec::new(),
+            ends: Vec::new(),
+            symbols: Vec::new(),
+            numbers: HashMap::new(),
+            point: Vec::new(),
+            inner: Vec::new(),
+        }
+    }
+
+    /// How many points it holds.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes of it so far.
+    pub fn bytes(&self) -> usize {
+        self.symbols.len() + self.series.len()
+    }
+
+    /// Adds a point. False, and nothing added: it has no form in this protocol.
+    pub fn push(&mut self, picked: &Picked<'_, '_>) -> bool {
+        match self.protocol {
+            Protocol::V1 => self.push_v1(picked),
+            Protocol::V2 if picked.point.kind == Kind::Exemplar => return false,
+            Protocol::V2 => self.push_v2(picked),
+        }
+        self.ends.push(self.series.len());
+        true
+    }
+
+    fn push_v1(&mut self, picked: &Picked<'_, '_>) {
+        let field = self.point_field(picked, 3, 4);
+        let labels: usize = picked.labels.iter().map(|label| field_length(label_length(label))).sum();
+        let out = &mut self.series;
+        put_varint(out, u64::from(1 << 3 | LENGTH));
+        put_varint(out, (labels + field_length(self.point.len())) as u64);
+        picked.labels.iter().for_each(|label| put_label(out, label.name, label.value));
+        put_bytes(out, field, &self.point);
+    }
+
+    fn push_v2(&mut self, picked: &Picked<'_, '_>) {
+        let field = self.point_field(picked, 4, 3);
+        let mut message = std::mem::take(&mut self.inner);
+        message.clear();
+        let mut references = Vec::with_capacity(picked.labels.len() * 4);
+        for label in picked.labels {
+            put_varint(&mut references, u64::from(self.symbol(label.name)));
+            put_varint(&mut references, u64::from(self.symbol(label.value)));
+        }
+        put_bytes(&mut message, 1, &references);
+        put_bytes(&mut message, field, &self.point);
+        if let Some(metadata) = picked.from.metadata {
+            let mut about = Vec::new();
+            put_uint(&mut about, 1, u64::from(metadata.kind));
+            put_uint(&mut about, 3, u64::from(self.symbol(metadata.help)));
+            put_uint(&mut about, 4, u64::from(self.symbol(metadata.unit)));
+            put_bytes(&mut message, 5, &about);
+        }
+        put_bytes(&mut self.series, 5, &message);
+        self.inner = message;
+    }
+
+    /// Writes the point's message into `self.point`; says in which field of a TimeSeries it goes.
+    fn point_field(&mut self, picked: &Picked<'_, '_>, exemplars: u32, histograms: u32) -> u32 {
+        let point = picked.point;
+        let out = &mut self.point;
+        out.clear();
+        match point.kind {
+            Kind::Exemplar => {
+                picked.from.exemplar_labels(point, &mut |name, value| put_label(out, name, value));
+                put_double(out, 2, point.bits);
+                put_uint(out, 3, point.time.cast_unsigned());
+                exemplars
+            }
+            _ if point.histogram => {
+                out.extend_from_slice(point.raw);
+                histograms
+            }
+            Kind::Float | Kind::Stale | Kind::Histogram => {
+                put_double(out, 1, point.bits);
+                put_uint(out, 2, point.time.cast_unsigned());
+                if self.protocol == Protocol::V2 {
+                    put_uint(out, 3, point.start.cast_unsigned());
+                }
+                2
+            }
+        }
+    }
+
+    /// The number of this text in the symbol table, where the empty string is number 0.
+    fn symbol(&mut self, text: &str) -> u32 {
+        if text.is_empty() {
+            return 0;
+        }
+        if let Some(number) = self.numbers.get(text) {
+            return *number;
+        }
+        if self.numbers.is_empty() {
+            put_bytes(&mut self.symbols, 4, b"");
+        }
+        let number = self.numbers.len() as u32 + 1;
+        self.numbers.insert(text.to_owned(), number);
+        put_bytes(&mut self.symbols, 4, text.as_bytes());
+        number
+    }
+
+    /// The request; what comes next begins another one.
+    pub fn finish(&mut self) -> Request {
+        self.numbers.clear();
+        Request {
+            protocol: self.protocol,
+            symbols: std::mem::take(&mut self.symbols).into(),
+            series: std::mem::take(&mut self.series).into(),
+            ends: std::mem::take(&mut self.ends),
+        }
+    }
+}
+
+impl Request {
+    /// A request without points.
+    pub fn empty(protocol: Protocol) -> Request {
+        Outgoing::new(protocol).finish()
+    }
+
+    /// Which message it is.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// How many points it holds.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Its bytes.
+    pub fn body(&self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(self.symbols.len().max(2) + self.series.len());
+        if self.protocol == Protocol::V2 && self.symbols.is_empty() {
+            put_bytes(&mut body, 4, b"");
+        }
+        body.extend_from_slice(&self.symbols);
+        body.extend_from_slice(&self.series);
+        body
+    }
+
+    /// The first `count` points, and the others.
+    pub fn cut(mut self, count: usize) -> (Request, Request) {
+        let count = count.min(self.ends.len());
+        let at = count.checked_sub(1).and_then(|last| self.ends.get(last)).copied().unwrap_or(0);
+        let ends = self.ends.split_off(count).into_iter().map(|end| end - at).collect();
+        let series = self.series.split_off(at);
+        let rest = Request { protocol: self.protocol, symbols: self.symbols.clone(), series, ends };
+        (self, rest)
+    }
+}
+
+/// Bytes of a length-delimited field with a small number.
+fn field_length(content: usize) -> usize {
+    1 + varint_length(content) + content
+}
+
+fn label_length(label: &Label<'_>) -> usize {
+    field_length(label.name.len()) + field_length(label.value.len())
+}
+
+fn varint_length(value: usize) -> usize {
+    let bits = (usize::BITS - value.leading_zeros()).max(1);
+    bits.div_ceil(7) as usize
+}
+
+/// A label of 1.0, in the field of that name of series and exemplars alike.
+fn put_label(out: &mut Vec<u8>, name: &str, value: &str) {
+    put_varint(out, u64::from(1 << 3 | LENGTH));
+    put_varint(out, (field_length(name.len()) + field_length(value.len())) as u64);
+    put_bytes(out, 1, name.as_bytes());
+    put_bytes(out, 2, value.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Pick;
+    use crate::wire::body::Body;
+    use crate::wire::captured_tests::captured;
+    use crate::wire::remote_write::Limits;
+    use crate::wire::remote_write::Walker;
+
+    /// What a receiver can know of a request: each point with labels, kind, time, bits, and histograms and exemplars in full.
+    type Content = Vec<(String, Kind, i64, u64, Vec<u8>, Vec<(String, String)>)>;
+
+    fn content(protocol: Protocol, raw: &[u8]) -> Content {
+        let mut content = Content::new();
+        Walker::new(1)
+            .walk(protocol, raw, &Limits::none(), &mut |series| {
+                assert_eq!((series.fault, series.sorted), (None, true));
+                for point in series.points {
+                    let labels = series.labels.iter().map(|label| format!("{}={:?} ", label.name, label.value)).collect();
+                    let mut of_exemplar = Vec::new();
+                    series.exemplar_labels(point, &mut |name, value| of_exemplar.push((name.to_owned(), value.to_owned())));
+                    let whole = if point.histogram { point.raw.to_vec() } else { Vec::new() };
+                    content.push((labels, point.kind, point.time, point.bits, whole, of_exemplar));
+                }
+            })
+            .unwrap();
+        content
+    }
+
+    /// All points of a body, and the request made of them.
+    fn passed_on(body: &Body, to: Protocol) -> (usize, Request) {
+        let mut total = 0;
+        Walker::new(1).walk(body.protocol, &body.raw, &Limits::none(), &mut |series| total += series.points.len()).unwrap();
+        let picks: Vec<Pick> = (0..total as u32).map(|item| Pick { item, late: false }).collect();
+        let mut outgoing = Outgoing::new(to);
+        let mut refused = 0;
+        body.pick(&mut Walker::new(1), &picks, &mut |picked| refused += usize::from(!outgoing.push(&picked))).unwrap();
+        (refused, outgoing.finish())
+    }
+
+    #[test]
+    fn what_a_prometheus_sent_goes_on_as_it_was_without_the_replica() {
+        for from in [Protocol::V1, Protocol::V2] {
+            for to in [Protocol::V1, Protocol::V2] {
+                let (mut points, mut exemplars) = (0, 0);
+                for raw in captured(from) {
+                    let mut expected = content(from, &raw);
+                    let body = Body { protocol: from, raw, strip: vec!["__replica__".to_owned()] };
+                    let (refused, request) = passed_on(&body, to);
+                    if to == Protocol::V2 {
+                        expected.retain(|point| point.1 != Kind::Exemplar);
+                    }
+                    exemplars += refused;
+                    for point in &mut expected {
+                        let (before, after) = point.0.split_once("__replica__=").unwrap();
+                        point.0 = format!("{before}{}", after.split_once(' ').unwrap().1);
+                    }
+                    assert_eq!(request.len(), expected.len());
+                    assert_eq!(content(to, &request.body()), expected, "{from:?} {to:?}");
+                    points += expected.len();
+                }
+                let expected = if to == Protocol::V2 { (7_923, 400) } else { (8_323, 0) };
+                assert_eq!((points, exemplars), expected, "{from:?} {to:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_is_cut_anywhere_and_nothing_is_lost() {
+        for to in [Protocol::V1, Protocol::V2] {
+            let body = Body { protocol: Protocol::V2, raw: captured(Protocol::V2).remove(0), strip: Vec::new() };
+            let (_, whole) = passed_on(&body, to);
+            let all = content(to, &whole.body());
+            for at in [0, 1, whole.len() / 2, whole.len() - 1, whole.len(), whole.len() + 1] {
+                let (first, rest) = whole.clone().cut(at);
+                assert_eq!((first.len(), rest.len()), (at.min(all.len()), all.len().saturating_sub(at)));
+                let mut both = content(to, &first.body());
+                both.extend(content(to, &rest.body()));
+                assert_eq!(both, all, "{to:?} cut at {at}");
+            }
+            // Down to a single one, cut again and again.
+            let mut single = whole;
+            while single.len() > 1 {
+                let half = single.len() / 2;
+                single = single.cut(half).1;
+            }
+            assert_eq!(content(to, &single.body()), all[all.len() - 1..]);
+        }
+        assert_eq!(Request::empty(Protocol::V1).body(), b"");
+        assert_eq!(content(Protocol::V2, &Request::empty(Protocol::V2).body()), Content::new());
+    }
+
+    #[test]
+    fn values_keep_their_bits_and_lengths_their_varints() {
+        for length in [0usize, 1, 127, 128, 16_383, 16_384, 1 << 21] {
+            let mut bytes = Vec::new();
+            put_varint(&mut bytes, length as u64);
+            assert_eq!(varint_length(length), bytes.len(), "{length}");
+        }
+        let bits = [0, 1 << 63, crate::model::STALE_NAN, 0x7ff8_0000_0000_0001, 0xfff8_dead_beef_0003, f64::INFINITY.to_bits(), 1];
+        let samples: Vec<super::super::encode::Sample> = bits
+            .iter()
+            .enumerate()
+            .map(|(at, bits)| super::super::encode::Sample { time: -3 + at as i64, bits: *bits, start: 0 })
+            .collect();
+        let long = "x".repeat(20_000);
+        let mut encoder = super::super::encode::Encoder::new(Protocol::V1);
+        let labels = [("__name__", "x"), ("long", long.as_str())];
+        encoder.push(&super::super::encode::NewSeries { labels: &labels, samples: &samples, ..Default::default() });
+        let mut raw = Vec::new();
+        encoder.finish(&mut raw);
+        let body = Body { protocol: Protocol::V1, raw, strip: Vec::new() };
+        for to in [Protocol::V1, Protocol::V2] {
+            let (_, request) = passed_on(&body, to);
+            let got: Vec<(i64, u64)> = content(to, &request.body()).iter().map(|point| (point.2, point.3)).collect();
+            assert_eq!(got, samples.iter().map(|sample| (sample.time, sample.bits)).collect::<Vec<_>>());
+        }
+    }
+}
