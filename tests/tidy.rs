@@ -39,6 +39,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("clap", &["cli", "main"]),
     ("clap_complete", &["cli"]),
     ("hdrhistogram", &["cli"]),
+    // Retry-After may be a date; hyper brings it with it.
+    ("httpdate", &["forward"]),
     ("hyper", &["serve", "api", "console", "ingest", "peer", "forward", "app", "cli"]),
     ("hyper_util", &["serve", "ingest", "peer", "forward", "app", "cli"]),
     ("http_body_util", &["serve", "api", "ingest", "peer", "forward", "app", "cli"]),

@@ -2,6 +2,7 @@
 //! operator would: what is wrong with the sink as a whole (credentials, path, version) is no fault of the samples, so they wait.
 
 use std::time::Duration;
+use std::time::SystemTime;
 
 use crate::forward::remote_write::trouble::StoreTrouble;
 use crate::wire::remote_write::Protocol;
@@ -77,27 +78,12 @@ pub fn retry_after(text: &str, now_ms: i64) -> Option<Duration> {
     let text = text.trim();
     let wait = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => Duration::from_millis(u64::try_from(http_date(text)? - now_ms).ok()?),
+        Err(_) => {
+            let now = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(now_ms).ok()?);
+            httpdate::parse_http_date(text).ok()?.duration_since(now).ok()?
+        }
     };
     Some(wait.min(RETRY_AFTER_MAX)).filter(|wait| !wait.is_zero())
-}
-
-/// Milliseconds since 1970.
-fn http_date(text: &str) -> Option<i64> {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let words: Vec<&str> = text.split_ascii_whitespace().collect();
-    let [_, day, month, year, clock, "GMT"] = words.as_slice() else { return None };
-    let (day, year): (i64, i64) = (day.parse().ok()?, year.parse().ok()?);
-    let month = i64::try_from(MONTHS.iter().position(|name| name == month)?).ok()? + 1;
-    let times: Vec<i64> = clock.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
-    let [hour, minute, second] = times.as_slice() else { return None };
-    if !(1970..=9999).contains(&year) || !(1..=31).contains(&day) || !(0..24).contains(hour) || !(0..60).contains(minute) {
-        return None;
-    }
-    // Years that begin in March, so that the leap day is the last of its year.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1 - 719_468;
-    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000)
 }
 
 #[cfg(test)]
@@ -156,6 +142,5 @@ mod tests {
         {
             assert_eq!(date(wrong), None, "{wrong}");
         }
-        assert_eq!(http_date("Tue, 29 Feb 2000 00:00:00 GMT"), Some(951_782_400_000));
     }
 }
