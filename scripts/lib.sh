@@ -30,6 +30,7 @@ kafka         command:mvn                      maven                      maven
 prometheus    command:prometheus               prometheus                 golang-github-prometheus
 node-exporter command:prometheus-node-exporter|command:node_exporter prometheus-node-exporter node-exporter
 vmagent       command:vmagent                  victoria-metrics         victoria-metrics
+victoria-metrics command:victoria-metrics      victoria-metrics         victoria-metrics
 haproxy       command:haproxy                  haproxy                  haproxy
 faketime      command:faketime                 faketime                 libfaketime
 kcat          command:kcat                     kcat                       kcat

@@ -24,14 +24,16 @@ use crate::forward::settings::KafkaDraft;
 use crate::forward::settings::KafkaSettings;
 use crate::forward::source::Source;
 use crate::forward::source::SourceError;
+use crate::forward::standin::LONG;
 use crate::forward::standin::Sample;
 use crate::forward::standin::Shard;
+use crate::forward::standin::eventually;
+use crate::forward::standin::stop;
+use crate::forward::standin::trouble;
+use crate::forward::standin::view;
 use crate::forward::view::Phase;
-use crate::forward::view::ShardView;
 
 const PARTITIONS: i32 = 3;
-const LONG: Duration = Duration::from_secs(40);
-
 /// A topic, a shard, and a runtime for the few futures.
 struct Bench {
     kafka: MockKafka,
@@ -158,33 +160,9 @@ fn none_missing(got: &[Got], series: u64, samples: u64) {
     }
 }
 
-#[track_caller]
-fn eventually<T>(what: &str, check: impl Fn() -> Option<T>) -> T {
-    let until = clock::now() + LONG;
-    loop {
-        if let Some(found) = check() {
-            return found;
-        }
-        assert!(clock::now() < until, "it never came: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn view(sink: &Sink) -> ShardView {
-    sink.view().shards.remove(0)
-}
-
 fn delivered(bench: &Bench, sink: &Sink) {
     let last = bench.shard.last();
     eventually(&format!("emission {last}"), || (view(sink).position == last).then_some(()));
-}
-
-fn trouble(sink: &Sink, code: &str) -> crate::forward::view::TroubleView {
-    eventually(code, || view(sink).trouble.filter(|trouble| trouble.code == code))
-}
-
-fn stop(sink: Sink) {
-    assert_eq!(sink.stop(Duration::from_secs(10)), Vec::<String>::new());
 }
 
 fn once_over_restarts(bench: &Bench) {

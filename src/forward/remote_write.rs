@@ -339,7 +339,8 @@ impl Worker {
         }
         let settings = &self.settings;
         let request = Request::empty(settings.protocol);
-        let parcel = Parcel { body: round::packed(Packing::Snappy, &request), packing: Packing::Snappy, attempt: 0 };
+        let (packing, body) = round::packed(Packing::Snappy, &request);
+        let parcel = Parcel { body, packing, attempt: 0 };
         let to = To { settings: Arc::clone(settings), head: Arc::clone(&way.head), packing: Packing::Snappy };
         let ask = flight::one(&mut way.lanes[lane], &to, &parcel, 0);
         let verdict = self.duty.runtime.block_on(async { tokio::time::timeout(ASK, ask).await }).unwrap_or_else(|_| {

@@ -1,4 +1,4 @@
-//! A shard that is a list in memory: what a sink reads, and what it wrote down, for tests.
+//! A shard that is a list in memory: what a sink reads, and what it wrote down, for tests; and how they wait for a sink and look at it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,6 +6,8 @@ use std::sync::Condvar;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use crate::clock;
+use crate::forward::Sink;
 use crate::forward::rows::Row;
 use crate::forward::rows::Value;
 use crate::forward::source::Cursor;
@@ -14,6 +16,8 @@ use crate::forward::source::Source;
 use crate::forward::source::SourceError;
 use crate::forward::source::Standing;
 use crate::forward::source::Step;
+use crate::forward::view::ShardView;
+use crate::forward::view::TroubleView;
 use crate::model::Pick;
 use crate::shard::emission::Emission;
 use crate::wire::body::Body;
@@ -245,4 +249,34 @@ impl Source for Shard {
         self.state.lock().unwrap().dead.push(dead);
         Ok(())
     }
+}
+
+/// The longest that a test waits for anything.
+pub const LONG: Duration = Duration::from_secs(40);
+
+#[track_caller]
+pub fn eventually<T>(what: &str, check: impl Fn() -> Option<T>) -> T {
+    let until = clock::now() + LONG;
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(clock::now() < until, "it never came: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The one shard of a sink.
+pub fn view(sink: &Sink) -> ShardView {
+    sink.view().shards.remove(0)
+}
+
+/// A trouble of this code, as soon as the sink is in it.
+pub fn trouble(sink: &Sink, code: &str) -> TroubleView {
+    eventually(code, || view(sink).trouble.filter(|trouble| trouble.code == code))
+}
+
+/// Stops it; nothing may have to be aborted.
+pub fn stop(sink: Sink) {
+    assert_eq!(sink.stop(Duration::from_secs(10)), Vec::<String>::new());
 }

@@ -41,7 +41,6 @@ use crate::peer::frame::Letter;
 use crate::peer::frame::write_letters;
 use crate::peer::hello::Hello;
 use crate::peer::tls;
-use crate::shard::replica::may_wait;
 use crate::shard::replica::message_bytes;
 
 /// Messages that wait for one peer: 7 shards with 64 on their way each fit twice.
@@ -50,9 +49,6 @@ const LETTERS: usize = 1024;
 const LETTER_BYTES: usize = 64 << 20;
 /// In one request, so that a heartbeat behind it waits for a tenth of a second at 1 Gbit/s.
 const BATCH_BYTES: usize = 4 << 20;
-/// Signs of life wait so long for those of other shards, which come at the same time: most of what an idle node does is to send and take them, and
-/// one request costs what one letter costs.
-const GATHER: Duration = Duration::from_millis(5);
 /// To connect, to shake hands, to be greeted.
 const DIAL: Duration = Duration::from_secs(3);
 /// Between two greetings, by which each side knows how the other one is.
@@ -82,8 +78,6 @@ pub enum Sight {
 struct Queue {
     letters: VecDeque<Letter>,
     bytes: usize,
-    /// Some of them may not wait.
-    urgent: bool,
 }
 
 /// One peer.
@@ -94,7 +88,6 @@ pub struct Link {
     listen: IpAddr,
     queue: Mutex<Queue>,
     news: Notify,
-    hurry: Notify,
     connection: Mutex<Option<SendRequest<Full<Bytes>>>>,
     /// Who is on the other side, by its certificate; 0: nobody.
     id: AtomicU64,
@@ -139,7 +132,6 @@ impl Link {
             listen,
             queue: Mutex::default(),
             news: Notify::new(),
-            hurry: Notify::new(),
             connection: Mutex::default(),
             id: AtomicU64::new(0),
             sight: Mutex::new(Sight::Unreachable("not tried yet".to_owned())),
@@ -168,14 +160,9 @@ impl Link {
             return false;
         }
         queue.bytes += bytes;
-        let hurries = !queue.urgent && !may_wait(&letter.message);
-        queue.urgent |= hurries;
         queue.letters.push_back(letter);
         drop(queue);
         self.news.notify_one();
-        if hurries {
-            self.hurry.notify_one();
-        }
         true
     }
 
@@ -189,23 +176,7 @@ impl Link {
             batch.push(letter);
         }
         queue.bytes = queue.bytes.saturating_sub(bytes);
-        queue.urgent &= !queue.letters.is_empty();
         batch
-    }
-
-    /// Waits until there is something to send, and a little longer if nothing of it is urgent; for so long at most.
-    async fn gathered(&self, within: Duration) {
-        let waits = || {
-            let queue = lock(&self.queue);
-            (!queue.letters.is_empty()).then_some(queue.urgent)
-        };
-        if waits().is_none() {
-            let _ = tokio::time::timeout(within, self.news.notified()).await;
-        }
-        // A call of an earlier batch may still be heard: then it is sent at once, which is no harm.
-        if waits() == Some(false) {
-            let _ = tokio::time::timeout(GATHER, self.hurry.notified()).await;
-        }
     }
 
     /// Asks the peer; `None`: no answer, so nobody knows what became of it. An error: there is no connection, so nothing was sent.
@@ -307,9 +278,9 @@ impl Link {
                 }
                 greeted = Some(now);
             }
-            self.gathered(GREET).await;
             let batch = self.batch();
             if batch.is_empty() {
+                let _ = tokio::time::timeout(GREET, self.news.notified()).await;
                 continue;
             }
             let body = Bytes::from(write_letters(&batch));

@@ -64,11 +64,6 @@ pub fn brings_samples(message: &PeerMessage) -> bool {
     message.entries.iter().any(|entry| entry.entry_type() == EntryType::EntryNormal && entry::is_samples(&entry.data))
 }
 
-/// Whether a message is as good some milliseconds later: a sign of life, or the answer to one.
-pub fn may_wait(message: &PeerMessage) -> bool {
-    matches!(message.msg_type(), MessageType::MsgHeartbeat | MessageType::MsgHeartbeatResponse)
-}
-
 /// Every bound of a Raft group. Bytes, or ticks of 100 ms.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {

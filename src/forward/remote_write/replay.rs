@@ -37,7 +37,8 @@ pub fn replay(
             outcomes.push(Err(ReplayError::NotWhole));
             continue;
         };
-        let parcel = Parcel { body: round::packed(Packing::Snappy, &request), packing: Packing::Snappy, attempt: 0 };
+        let (packing, body) = round::packed(Packing::Snappy, &request);
+        let parcel = Parcel { body, packing, attempt: 0 };
         match runtime.block_on(flight::one(&mut lane, &to, &parcel, 1)) {
             Verdict::Taken(_) => outcomes.push(Ok(())),
             // Nobody there, or nobody who takes anything: it would be so for the others.

@@ -67,14 +67,9 @@ impl Batch {
     /// As it goes over the wire.
     pub fn parcel(&mut self, packing: Packing) -> Parcel {
         let packing = if self.zstd == Zstd::Open { packing } else { Packing::Snappy };
-        let body = match &self.packed {
-            Some((as_packed, body)) if *as_packed == packing => body.clone(),
-            _ => {
-                let body = packed(packing, &self.request);
-                self.packed = Some((packing, body.clone()));
-                body
-            }
-        };
+        let known = self.packed.take().filter(|(known, _)| *known == packing);
+        let (packing, body) = known.unwrap_or_else(|| packed(packing, &self.request));
+        self.packed = Some((packing, body.clone()));
         Parcel { body, packing, attempt: self.attempts }
     }
 
@@ -103,16 +98,18 @@ impl Batch {
     }
 }
 
-/// A packed body.
-pub fn packed(packing: Packing, request: &Request) -> Bytes {
+/// A packed body, and how it is packed: as wanted, or as snappy where zstd fails (it does where there is no memory). Never an empty body, which a store
+/// may take for a request without samples.
+pub fn packed(packing: Packing, request: &Request) -> (Packing, Bytes) {
     let raw = request.body();
-    let mut body = Vec::new();
-    match packing {
-        Packing::Snappy => pack_snappy(&raw, &mut body),
-        // It fails where there is no memory.
-        Packing::Zstd => body = pack_zstd(&raw).unwrap_or_default(),
+    if packing == Packing::Zstd
+        && let Ok(body) = pack_zstd(&raw)
+    {
+        return (Packing::Zstd, body.into());
     }
-    body.into()
+    let mut body = Vec::new();
+    pack_snappy(&raw, &mut body);
+    (Packing::Snappy, body.into())
 }
 
 /// A request that is being filled.

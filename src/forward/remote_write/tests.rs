@@ -17,7 +17,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::settings::StoreSettings;
-use crate::clock;
 use crate::config::remote_write::Compression;
 use crate::config::remote_write::Late;
 use crate::config::remote_write::Login;
@@ -30,9 +29,11 @@ use crate::forward::resend::ReplayError;
 use crate::forward::source::Source;
 use crate::forward::standin::Sample;
 use crate::forward::standin::Shard;
+use crate::forward::standin::eventually;
+use crate::forward::standin::stop;
+use crate::forward::standin::trouble;
+use crate::forward::standin::view;
 use crate::forward::view::Phase;
-use crate::forward::view::ShardView;
-use crate::forward::view::TroubleView;
 use crate::model::Kind;
 use crate::shard::command::DeadLetter;
 use crate::wire::pack::Bounds;
@@ -41,8 +42,6 @@ use crate::wire::pack::unpack;
 use crate::wire::remote_write::Limits;
 use crate::wire::remote_write::Protocol;
 use crate::wire::remote_write::Walker;
-
-const LONG: Duration = Duration::from_secs(40);
 
 /// A request as the store got it.
 #[derive(Clone, Debug)]
@@ -213,30 +212,6 @@ impl Bench {
         stop(sink);
         assert_eq!(self.shard.cursor_now().emission, self.shard.last());
     }
-}
-
-#[track_caller]
-fn eventually<T>(what: &str, check: impl Fn() -> Option<T>) -> T {
-    let until = clock::now() + LONG;
-    loop {
-        if let Some(found) = check() {
-            return found;
-        }
-        assert!(clock::now() < until, "it never came: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn view(sink: &Sink) -> ShardView {
-    sink.view().shards.remove(0)
-}
-
-fn trouble(sink: &Sink, code: &str) -> TroubleView {
-    eventually(code, || view(sink).trouble.filter(|trouble| trouble.code == code))
-}
-
-fn stop(sink: Sink) {
-    assert_eq!(sink.stop(Duration::from_secs(10)), Vec::<String>::new());
 }
 
 /// Each series counted up from 0, none missing, none twice.
