@@ -28,6 +28,7 @@ pub struct Outgoing {
     numbers: HashMap<String, u32>,
     point: Vec<u8>,
     inner: Vec<u8>,
+    scratch: Vec<u8>,
 }
 
 /// A request of remote write, not packed yet.
@@ -50,6 +51,7 @@ impl Outgoing {
             numbers: HashMap::new(),
             point: Vec::new(),
             inner: Vec::new(),
+            scratch: Vec::new(),
         }
     }
 
@@ -93,22 +95,23 @@ impl Outgoing {
         let field = self.point_field(picked, 4, 3);
         let mut message = std::mem::take(&mut self.inner);
         message.clear();
-        let mut references = Vec::with_capacity(picked.labels.len() * 4);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
         for label in picked.labels {
-            put_varint(&mut references, u64::from(self.symbol(label.name)));
-            put_varint(&mut references, u64::from(self.symbol(label.value)));
+            put_varint(&mut scratch, u64::from(self.symbol(label.name)));
+            put_varint(&mut scratch, u64::from(self.symbol(label.value)));
         }
-        put_bytes(&mut message, 1, &references);
+        put_bytes(&mut message, 1, &scratch);
         put_bytes(&mut message, field, &self.point);
         if let Some(metadata) = picked.from.metadata {
-            let mut about = Vec::new();
-            put_uint(&mut about, 1, u64::from(metadata.kind));
-            put_uint(&mut about, 3, u64::from(self.symbol(metadata.help)));
-            put_uint(&mut about, 4, u64::from(self.symbol(metadata.unit)));
-            put_bytes(&mut message, 5, &about);
+            scratch.clear();
+            put_uint(&mut scratch, 1, u64::from(metadata.kind));
+            put_uint(&mut scratch, 3, u64::from(self.symbol(metadata.help)));
+            put_uint(&mut scratch, 4, u64::from(self.symbol(metadata.unit)));
+            put_bytes(&mut message, 5, &scratch);
         }
         put_bytes(&mut self.series, 5, &message);
-        self.inner = message;
+        (self.inner, self.scratch) = (message, scratch);
     }
 
     /// Writes the point's message into `self.point`; says in which field of a TimeSeries it goes.
