@@ -88,11 +88,35 @@ enum Verb {
     /// Measure this machine or a running node.
     #[command(subcommand)]
     Bench(bench::Verb),
+    /// Print the schema of what sinks write to Kafka.
+    Schema {
+        /// Of which format.
+        #[arg(value_enum)]
+        of: Schema,
+    },
     /// Print completion for a shell: `source <(sluice completion bash)`.
     Completion {
         /// bash, zsh, fish, elvish or powershell.
         shell: clap_complete::Shell,
     },
+}
+
+/// A schema that is shipped.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Schema {
+    /// Avro's, of `format: avro`.
+    Avro,
+    /// JSON schema of a row, of `format: rows` and `row`.
+    Rows,
+}
+
+impl Schema {
+    fn text(self) -> &'static str {
+        match self {
+            Schema::Avro => crate::forward::avro::SCHEMA,
+            Schema::Rows => include_str!("../docs/rows.schema.json"),
+        }
+    }
 }
 
 /// `sluice dev`.
@@ -216,6 +240,10 @@ fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Run { config } => app::run(&config).map_err(Failure::from),
         Verb::Check { file } => check(&file),
         Verb::Dev(dev) => app::dev::run(dev.into()).map_err(Failure::from),
+        Verb::Schema { of } => {
+            print!("{}", of.text());
+            Ok(())
+        }
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "sluice", &mut std::io::stdout());
             Ok(())

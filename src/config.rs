@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod groups;
+pub mod kafka;
 pub mod limits;
 pub mod read;
 pub mod redact;

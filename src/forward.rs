@@ -5,8 +5,10 @@
 //! made by `dedup`, is in the log, and is the same for every sink).
 
 pub mod adapter;
+pub mod avro;
 mod book;
 pub mod format;
+pub mod http;
 pub mod kafka;
 pub mod label_text;
 pub mod measure;
@@ -14,6 +16,7 @@ pub mod mock;
 pub mod pack;
 pub mod remote_write;
 pub mod resend;
+pub mod route;
 pub mod rows;
 pub mod settings;
 pub mod shard_log;
@@ -41,6 +44,7 @@ use crate::clock;
 use crate::forward::kafka::Identity;
 use crate::forward::remote_write::settings::StoreSettings;
 use crate::forward::resend::Resender;
+use crate::forward::route::Taken;
 use crate::forward::settings::Delivery;
 use crate::forward::settings::KafkaSettings;
 use crate::forward::source::Source;
@@ -99,7 +103,7 @@ impl Sink {
         shards: Vec<(u16, Arc<dyn Source>)>,
         runtime: &tokio::runtime::Handle,
     ) -> std::io::Result<Sink> {
-        let tap = Tap::default();
+        let (tap, taken) = (Tap::default(), Arc::new(Taken::default()));
         let mut workers = Vec::new();
         let SinkIdentity { cluster, seal, sink } = identity.clone();
         let identity = Identity { cluster, sink: sink.clone(), shard: 0, seal };
@@ -109,8 +113,9 @@ impl Sink {
             let (held, reported) = (Arc::clone(&control), Arc::clone(&report));
             let duty = Duty::new(Parts { source, control: held, report: reported, tap: tap.clone(), runtime: runtime.clone() });
             let (target, identity) = (target.clone(), Identity { shard, ..identity.clone() });
+            let taken = Arc::clone(&taken);
             let work = move || match target {
-                Target::Kafka(settings) => worker::work(&mut kafka::Worker::new(settings, identity, duty)),
+                Target::Kafka(settings) => worker::work(&mut kafka::Worker::new(settings, identity, taken, duty)),
                 Target::Store(settings) => worker::work(&mut remote_write::Worker::new(settings, &identity.sink, duty)),
             };
             let name = format!("sink-{sink}-{shard}");
@@ -129,7 +134,7 @@ impl Sink {
     pub fn view(&self) -> SinkView {
         let (kind, target, format, delivery) = match &self.target {
             Target::Kafka(settings) => {
-                ("kafka", format!("{} at {}", settings.topic, settings.brokers), settings.format.word(), settings.delivery.word())
+                ("kafka", format!("{} at {}", settings.shown_topic(), settings.brokers), settings.format.word(), settings.delivery.word())
             }
             Target::Store(settings) => ("remote_write", settings.url.clone(), settings.version(), Delivery::AtLeastOnce.word()),
         };
@@ -157,7 +162,7 @@ impl Sink {
     /// What sends dead letters again. It has nothing to do with the workers, and outlives the sink if need be.
     pub fn resender(&self) -> Resender {
         match &self.target {
-            Target::Kafka(settings) => Resender::Kafka(self.identity.clone(), Arc::clone(settings)),
+            Target::Kafka(settings) => Resender::Kafka(self.identity.clone(), Arc::clone(settings), self.runtime.clone()),
             Target::Store(settings) => Resender::Store(Arc::clone(settings), self.runtime.clone()),
         }
     }

@@ -83,6 +83,11 @@ const SITES: &[(&str, &str, &str)] = &[
         "stops all sinks at the same time; one replay of dead letters at a time, which waits for Kafka",
     ),
     ("src/forward.rs", "thread::Builder::new(", "a worker per sink and shard, joined by Sink::stop"),
+    (
+        "src/forward/http.rs",
+        "tokio::spawn(",
+        "drives the connection of one question to a registry or an authorization server; ends with the answer",
+    ),
     ("src/forward/remote_write/flight.rs", "runtime.spawn(", "a task a connection to a store, awaited by the worker before it goes on"),
     ("src/forward/remote_write/lane.rs", "tokio::spawn(", "drives a connection to a store; ends with its sender, which a worker holds"),
     ("src/forward/tap.rs", "broadcast::channel(", "rows for listeners of `tap`: bounded, slow listeners miss some and are counted"),
@@ -220,7 +225,7 @@ fn shape(path: &str, text: &str) -> Vec<String> {
 /// Threads, tasks and channels outside the list. Unit tests, at the end of a file or in one of their own, may do as they like.
 fn starters(path: &str, text: &str, sites: &[(&str, &str, &str)]) -> Vec<String> {
     let mut problems = Vec::new();
-    if path.ends_with("/tests.rs") || path.contains("/tests/") {
+    if path.ends_with("/tests.rs") || path.contains("/tests/") || path.contains("_tests/") {
         return problems;
     }
     for (number, line) in code(text).take_while(|(_, line)| !line.starts_with("#[cfg(test)]")) {

@@ -9,7 +9,7 @@
 mod flight;
 pub mod lane;
 pub mod letter;
-mod login;
+pub mod login;
 pub mod policy;
 pub mod replay;
 mod round;

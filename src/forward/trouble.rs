@@ -60,6 +60,12 @@ pub enum Trouble {
     Settings { detail: String },
     /// The producer is beyond repair and is made anew.
     Broken { code: String, detail: String },
+    /// The registry does not give the schema's number.
+    Registry { url: String, detail: String, remedy: String },
+    /// Rows went to the fallback topic, since the one of the template is not to be had.
+    TopicsOutside { topic: String, fallback: String, why: String },
+    /// Files of TLS or SASL have changed, and no client can be made with them.
+    NewFiles { detail: String },
     /// Something with a remote-write store.
     Store(StoreTrouble),
 }
@@ -91,6 +97,9 @@ impl Trouble {
             Trouble::Log { .. } => "log",
             Trouble::Settings { .. } => "settings",
             Trouble::Broken { .. } => "broken",
+            Trouble::Registry { .. } => "registry",
+            Trouble::TopicsOutside { .. } => "topics_outside",
+            Trouble::NewFiles { .. } => "new_files",
             Trouble::Store(trouble) => trouble.code(),
         }
     }
@@ -121,6 +130,9 @@ impl Trouble {
             Trouble::Log { .. } => "look at the node's own log and disk; the sink tries again".into(),
             Trouble::Settings { .. } => "mend the sink's `properties`; `sluice check FILE` says more".into(),
             Trouble::Broken { .. } => "nothing has to be done: a new producer takes over; if it recurs, report it with this text".into(),
+            Trouble::Registry { remedy, .. } => remedy.clone(),
+            Trouble::TopicsOutside { topic, .. } => format!("if {topic} is to be written to: create it, grant WRITE on it, let topics.allow and topics.max have room for it; sluice looks again every minute"),
+            Trouble::NewFiles { .. } => "mend the files of tls and sasl; until then the client made with the former ones goes on".into(),
             Trouble::Store(trouble) => trouble.remedy(),
         }
     }
@@ -135,6 +147,8 @@ impl Trouble {
             Trouble::MessagesTooLarge { .. }
                 | Trouble::RowsTooLarge { .. }
                 | Trouble::PartitionsChanged { .. }
+                | Trouble::TopicsOutside { .. }
+                | Trouble::NewFiles { .. }
                 | Trouble::PositionMissing { .. }
                 | Trouble::PositionTooOld { .. }
         )
@@ -177,6 +191,9 @@ impl fmt::Display for Trouble {
             Trouble::Log { detail } => write!(out, "the shard's log: {detail}"),
             Trouble::Settings { detail } => write!(out, "librdkafka refuses the settings: {detail}"),
             Trouble::Broken { code, detail } => write!(out, "the producer broke: {code}: {detail}"),
+            Trouble::Registry { url, detail, .. } => write!(out, "the schema registry {url} gives no number for the schema: {detail}"),
+            Trouble::TopicsOutside { topic, fallback, why } => write!(out, "rows for topic {topic} went to {fallback}: {why}"),
+            Trouble::NewFiles { detail } => write!(out, "the new files of TLS or SASL cannot be used: {detail}"),
             Trouble::Store(trouble) => trouble.fmt(out),
         }
     }
