@@ -11,6 +11,7 @@ pub mod read;
 pub mod redact;
 pub mod remote_write;
 pub mod settings;
+pub mod shape;
 pub mod sinks;
 pub mod tls;
 pub mod tree;

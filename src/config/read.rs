@@ -104,6 +104,16 @@ impl<'a> Node<'a> {
         });
     }
 
+    /// Whether a single value stands here.
+    pub fn is_single(&self) -> bool {
+        scalar(self.yaml).is_some()
+    }
+
+    /// Whether nothing stands here.
+    pub fn is_empty(&self) -> bool {
+        matches!(self.yaml.value, Value::Empty)
+    }
+
     /// The scalar's text; a complaint and nothing where it is a list, a section or empty.
     pub fn text(&self) -> Option<&'a str> {
         match scalar(self.yaml) {
