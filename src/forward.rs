@@ -12,6 +12,7 @@ pub mod label_text;
 pub mod measure;
 pub mod mock;
 pub mod pack;
+pub mod preview;
 pub mod remote_write;
 pub mod resend;
 pub mod rows;

@@ -24,6 +24,8 @@ pub enum Route {
     Sinks,
     /// `/api/v1/sinks/{name}`, with a last word or without one.
     Sink(String, OfSink),
+    /// `/api/v1/explain`
+    Explain,
     /// `/api/v1/config`
     Config,
     /// `/api/v1/config/diff`
@@ -111,6 +113,7 @@ impl Route {
             "/api/v1/status" => return Some(Route::Status),
             "/api/v1/groups" => return Some(Route::Groups),
             "/api/v1/sinks" => return Some(Route::Sinks),
+            "/api/v1/explain" => return Some(Route::Explain),
             "/api/v1/config" => return Some(Route::Config),
             "/api/v1/config/diff" => return Some(Route::ConfigDiff),
             "/api/v1/config/apply" => return Some(Route::ConfigApply),

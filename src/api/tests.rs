@@ -116,6 +116,7 @@ async fn every_route_is_in_the_manual() {
     let plain = plain.into_iter().chain([
         "/api/v1/tokens",
         "/api/v1/tokens/{token}/revoke",
+        "/api/v1/explain?sample=up",
         "/api/v1/config",
         "/api/v1/config/diff",
         "/api/v1/config/apply",
@@ -351,6 +352,7 @@ async fn damaged_calls_are_answered_in_json_and_never_by_a_panic() {
         ("GET", "/api/v1/groups/monitoring%2Fk8s/history", ""),
         ("GET", "/api/v1/sinks/platform/dead?shard=1&after=2&limit=3", ""),
         ("POST", "/api/v1/sinks/platform/replay", r#"{"shard": 1, "number": 7}"#),
+        ("GET", "/api/v1/explain?sample=up", ""),
         ("POST", "/api/v1/dev/senders", r#"{"name": "a", "running": false}"#),
         ("POST", "/api/v1/tokens", r#"{"name": "a", "expires_seconds": 60}"#),
         ("POST", "/api/v1/tokens/k8s-0/revoke", ""),

@@ -17,6 +17,8 @@ use crate::api::deps::Letters;
 use crate::api::deps::Refusal;
 use crate::api::deps::Rows;
 use crate::app::check;
+use crate::app::explain;
+use crate::app::explain::Sample;
 use crate::app::replay::Replay;
 use crate::clock;
 use crate::config::Config;
@@ -141,6 +143,11 @@ impl deps::Sinks for SinkSet {
             };
             self.runtime.spawn_blocking(work).await.unwrap_or_else(|_| Err(Refusal::Later("sending was given up".into())))
         })
+    }
+
+    fn explain(&self, sample: &str) -> Result<Vec<deps::Explained>, String> {
+        let sample = Sample::parse(sample)?;
+        self.running().values().map(|(wanted, _)| explain::at(wanted, &sample)).collect()
     }
 
     fn pause<'a>(&'a self, sink: &'a str, paused: bool) -> Later<'a, Result<(), Refusal>> {

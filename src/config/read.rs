@@ -82,6 +82,11 @@ impl<'a> Node<'a> {
         &self.key
     }
 
+    /// The line on which it stands, from 1.
+    pub fn line(&self) -> usize {
+        self.line
+    }
+
     /// As [`Node::complain`], of a value that may be a secret.
     pub fn complain_unshown(&self, rule: impl Into<String>, remedy: impl Into<String>) {
         self.problems.add(Problem {

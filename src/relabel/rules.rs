@@ -437,7 +437,8 @@ impl Work {
         let mut caught = self.room(number, pattern);
         if pattern.captures_read(&mut caught, &self.joined).is_some() {
             let (mut name, mut value) = (std::mem::take(&mut self.name), std::mem::take(&mut self.value));
-            (name.clear(), value.clear());
+            name.clear();
+            value.clear();
             target.write(&caught, &self.joined, &mut name);
             replacement.write(&caught, &self.joined, &mut value);
             if !name.is_empty() {
@@ -459,7 +460,8 @@ impl Work {
             if pattern.captures_read(&mut caught, old).is_none() {
                 continue;
             }
-            (name.clear(), value.clear());
+            name.clear();
+            value.clear();
             replacement.write(&caught, old, &mut name);
             value.push_str(&self.text[slot.value.clone()]);
             if !name.is_empty() {

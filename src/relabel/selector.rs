@@ -71,9 +71,21 @@ impl Matcher {
 impl Selector {
     /// Reads one.
     pub fn parse(text: &str) -> Result<Selector, Malformed> {
+        let (selector, rest) = Selector::begin(text)?;
+        if rest.is_empty() {
+            return Ok(selector);
+        }
+        let at = text.len() - rest.len();
+        Err(Reader { text, at }.wrong("the selector ends before this"))
+    }
+
+    /// Reads one at the beginning of a text; the rest begins with what is no space.
+    pub fn begin(text: &str) -> Result<(Selector, &str), Malformed> {
         let mut reader = Reader { text, at: 0 };
         let matchers = reader.selector()?;
-        Ok(Selector { text: text.trim().to_owned(), matchers })
+        let selector = Selector { text: text[..reader.at].trim().to_owned(), matchers };
+        reader.space();
+        Ok((selector, reader.rest()))
     }
 
     /// Whether it takes the series whose labels `value` finds.
@@ -119,12 +131,8 @@ impl<'t> Reader<'t> {
         }
         if self.take("{") {
             self.matchers(&mut matchers)?;
-            self.space();
         } else if matchers.is_empty() {
             return Err(self.wrong("a metric's name or `{` should stand here"));
-        }
-        if self.at < self.text.len() {
-            return Err(self.wrong("the selector ends before this"));
         }
         Ok(matchers)
     }
