@@ -8,6 +8,7 @@ mod certificates;
 pub mod check;
 mod cluster;
 pub mod dev;
+mod disk;
 mod guard;
 mod leadership;
 mod metrics;
