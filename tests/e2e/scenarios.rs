@@ -16,6 +16,7 @@ mod letters;
 mod loaded;
 mod manual;
 mod partitions;
+mod pauses;
 mod restarts;
 mod rights;
 mod senders;
