@@ -9,6 +9,7 @@ mod certificates;
 pub mod check;
 mod cluster;
 pub mod dev;
+mod disk;
 pub mod explain;
 mod guard;
 mod leadership;

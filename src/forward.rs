@@ -165,11 +165,6 @@ impl Sink {
         self.tap.listen()
     }
 
-    /// Holds delivery, or lets it go on. What is open is delivered first.
-    pub fn pause(&self, paused: bool) {
-        self.workers.iter().for_each(|worker| worker.control.pause(paused));
-    }
-
     /// What sends dead letters again. It has nothing to do with the workers, and outlives the sink if need be.
     pub fn resender(&self) -> Resender {
         match &self.target {

@@ -45,6 +45,8 @@ pub struct Deps {
     pub reload: Arc<dyn Fn() -> Later<'static, Result<String, Vec<String>>> + Send + Sync>,
     /// The node's file, to be shown without secrets.
     pub file: Option<PathBuf>,
+    /// What the node's directory takes and what is left on its disk, for people.
+    pub disk: Arc<dyn Fn() -> String + Send + Sync>,
     /// Why the node is not ready; empty: it is.
     pub not_ready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// What else is wrong and known to `app` (a file that differs from the settings in force, say).

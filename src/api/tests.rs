@@ -131,8 +131,19 @@ async fn every_route_is_in_the_manual() {
 async fn a_bundle_has_what_somebody_who_helps_would_ask_for() {
     let asked = ask("GET", "/api/v1/cluster/debug", "").await.json();
     let names: Vec<&str> = asked["files"].as_array().unwrap().iter().filter_map(|file| file["name"].as_str()).collect();
-    let expected =
-        ["status.json", "doctor.json", "groups.json", "sinks.json", "metrics.txt", "settings.txt", "file.txt", "log.txt", "version.txt"];
+    let expected = [
+        "status.json",
+        "doctor.json",
+        "groups.json",
+        "sinks.json",
+        "metrics.txt",
+        "settings.txt",
+        "file.txt",
+        "log.txt",
+        "ready.txt",
+        "disk.txt",
+        "version.txt",
+    ];
     assert_eq!(names, expected.map(|name| format!("node/{name}")));
     assert!(!asked.to_string().contains("wxyz"), "not even a token's last letters");
 }

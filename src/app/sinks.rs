@@ -29,10 +29,12 @@ use crate::forward::SinkIdentity;
 use crate::forward::shard_log::ShardLog;
 use crate::forward::source::Source;
 use crate::forward::tap::Listener;
+use crate::forward::view::Phase;
 use crate::forward::view::ShardView;
 use crate::forward::view::SinkView;
 use crate::forward::view::TroubleView;
 use crate::node::Handle;
+use crate::shard::command::Command;
 
 /// How long a sink may take to commit what is open when it is stopped.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -151,14 +153,19 @@ impl deps::Sinks for SinkSet {
     }
 
     fn pause<'a>(&'a self, sink: &'a str, paused: bool) -> Later<'a, Result<(), Refusal>> {
-        let outcome = match self.running().get(sink) {
-            Some((_, sink)) => {
-                sink.pause(paused);
-                Ok(())
+        let known = self.running().contains_key(sink);
+        Box::pin(async move {
+            if !known {
+                return Err(Refusal::Unknown);
             }
-            None => Err(Refusal::Unknown),
-        };
-        Box::pin(std::future::ready(outcome))
+            for shard in self.node.shards() {
+                let pause = Command::Pause { sink: sink.to_owned(), paused };
+                // Said of some shards only is no harm: it is said again.
+                let failed = |error| Refusal::Later(format!("shard {}: {error}", shard.0));
+                self.node.propose(*shard, pause).await.map_err(failed)?;
+            }
+            Ok(())
+        })
     }
 }
 
@@ -185,7 +192,7 @@ fn shown(view: SinkView) -> deps::Sink {
 fn shard(view: ShardView) -> deps::SinkShard {
     deps::SinkShard {
         shard: view.shard,
-        phase: view.phase.word().to_owned(),
+        phase: phase(&view).word().to_owned(),
         epoch: view.epoch,
         position: view.position,
         delivered: view.cursor.delivered,
@@ -200,6 +207,11 @@ fn shard(view: ShardView) -> deps::SinkShard {
         trouble: view.trouble.map(trouble),
         notes: view.notes.into_iter().map(trouble).collect(),
     }
+}
+
+/// A sink that is held is so for whoever leads: any node that is asked says it.
+fn phase(view: &ShardView) -> Phase {
+    if view.phase == Phase::Elsewhere && view.cursor.paused { Phase::Paused } else { view.phase }
 }
 
 fn trouble(view: TroubleView) -> deps::Trouble {

@@ -30,6 +30,10 @@ pub enum Verb {
     Explain(Explain),
     /// Send a sink's dead letters again; those that Kafka takes leave the list.
     Replay(One),
+    /// Hold a sink, on whichever node and across restarts, until `resume`. What comes stays in the log, within the sink's budget.
+    Pause(One),
+    /// Let a sink that is held go on where it was.
+    Resume(One),
 }
 
 /// A verb about one sink.
@@ -73,6 +77,8 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
             let answer = asked.client().get("/api/v1/sinks").await?;
             print_or_json(&asked, &answer, list)
         }
+        Verb::Pause(one) => hold(&one, "pause").await,
+        Verb::Resume(one) => hold(&one, "resume").await,
         Verb::Dead(one) => {
             let answer = one.asked.client().get(&format!("/api/v1/sinks/{}/dead", segment(&one.sink))).await?;
             print_or_json(&one.asked, &answer, dead)
@@ -95,6 +101,11 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
             }
         }
     }
+}
+
+async fn hold(one: &One, word: &str) -> Result<(), Failure> {
+    let answer = one.asked.client().post(&format!("/api/v1/sinks/{}/{word}", segment(&one.sink)), &json!({})).await?;
+    print_or_json(&one.asked, &answer, |answer| format!("{}\n", cell(&answer["done"])))
 }
 
 /// Copies rows to standard output until there are enough of them, or nobody reads on.

@@ -16,6 +16,7 @@ mod letters;
 mod loaded;
 mod manual;
 mod partitions;
+mod pauses;
 mod relabel;
 mod restarts;
 mod rights;

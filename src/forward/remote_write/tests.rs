@@ -443,11 +443,11 @@ fn a_pause_and_another_leader_hold_delivery() {
     let sink = bench.start();
     bench.shard.emit(7, 70);
     bench.delivered(&sink);
-    sink.pause(true);
+    bench.shard.pause(true);
     eventually("the pause", || (view(&sink).phase == Phase::Paused).then_some(()));
     bench.shard.emit(7, 70);
     bench.shard.lead(false);
-    sink.pause(false);
+    bench.shard.pause(false);
     eventually("another leader", || (view(&sink).phase == Phase::Elsewhere).then_some(()));
     assert_eq!(store.counted().values().map(Vec::len).sum::<usize>(), 70);
     bench.shard.lead(true);
