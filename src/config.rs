@@ -5,6 +5,7 @@
 //! every rule written here held.
 
 pub mod cluster;
+pub mod file;
 pub mod groups;
 pub mod limits;
 pub mod read;

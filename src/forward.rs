@@ -6,6 +6,7 @@
 
 pub mod adapter;
 mod book;
+pub mod file;
 pub mod format;
 pub mod kafka;
 pub mod label_text;
@@ -38,6 +39,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::clock;
+use crate::forward::file::Author;
+use crate::forward::file::settings::FileSettings;
+use crate::forward::format::Format;
 use crate::forward::kafka::Identity;
 use crate::forward::remote_write::settings::StoreSettings;
 use crate::forward::resend::Resender;
@@ -59,6 +63,8 @@ pub enum Target {
     Kafka(Arc<KafkaSettings>),
     /// A store, by remote write.
     Store(Arc<StoreSettings>),
+    /// Files of rows on this node's disk.
+    Files(Arc<FileSettings>),
 }
 
 /// One running sink: a worker for each shard.
@@ -89,6 +95,8 @@ pub struct SinkIdentity {
     pub seal: String,
     /// The sink's name.
     pub sink: String,
+    /// This node's number among all that ever were.
+    pub node: u64,
 }
 
 impl Sink {
@@ -101,7 +109,7 @@ impl Sink {
     ) -> std::io::Result<Sink> {
         let tap = Tap::default();
         let mut workers = Vec::new();
-        let SinkIdentity { cluster, seal, sink } = identity.clone();
+        let SinkIdentity { cluster, seal, sink, node } = identity.clone();
         let identity = Identity { cluster, sink: sink.clone(), shard: 0, seal };
         for (shard, source) in shards {
             let control = Arc::new(Control::default());
@@ -112,6 +120,10 @@ impl Sink {
             let work = move || match target {
                 Target::Kafka(settings) => worker::work(&mut kafka::Worker::new(settings, identity, duty)),
                 Target::Store(settings) => worker::work(&mut remote_write::Worker::new(settings, &identity.sink, duty)),
+                Target::Files(settings) => {
+                    let author = Author { cluster: identity.seal, node, sink: identity.sink, shard };
+                    worker::work(&mut file::Worker::new(settings, author, duty));
+                }
             };
             let name = format!("sink-{sink}-{shard}");
             let thread = std::thread::Builder::new().name(name).spawn(work)?;
@@ -132,6 +144,9 @@ impl Sink {
                 ("kafka", format!("{} at {}", settings.topic, settings.brokers), settings.format.word(), settings.delivery.word())
             }
             Target::Store(settings) => ("remote_write", settings.url.clone(), settings.version(), Delivery::AtLeastOnce.word()),
+            Target::Files(settings) => {
+                ("file", settings.directory.display().to_string(), Format::Rows.word(), Delivery::AtLeastOnce.word())
+            }
         };
         SinkView {
             name: self.name.clone(),
@@ -159,6 +174,7 @@ impl Sink {
         match &self.target {
             Target::Kafka(settings) => Resender::Kafka(self.identity.clone(), Arc::clone(settings)),
             Target::Store(settings) => Resender::Store(Arc::clone(settings), self.runtime.clone()),
+            Target::Files(_) => Resender::Files,
         }
     }
 
