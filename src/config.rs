@@ -6,6 +6,7 @@
 
 pub mod cases;
 pub mod cluster;
+pub mod file;
 pub mod groups;
 pub mod limits;
 pub mod read;

@@ -38,7 +38,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("base64", &["secret"]),
     ("clap", &["cli", "main"]),
     ("clap_complete", &["cli"]),
-    ("flate2", &["cli"]),
+    ("flate2", &["cli", "wire"]),
     ("hdrhistogram", &["cli"]),
     // Retry-After may be a date; hyper brings it with it.
     ("httpdate", &["forward"]),

@@ -1,6 +1,7 @@
 //! The running sinks: started, changed and stopped here, and shown to `api` in its own words.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -35,6 +36,7 @@ use crate::forward::view::SinkView;
 use crate::forward::view::TroubleView;
 use crate::node::Handle;
 use crate::shard::command::Command;
+use crate::store::identity::Identity;
 
 /// How long a sink may take to commit what is open when it is stopped.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -47,6 +49,8 @@ pub struct SinkSet {
     runtime: tokio::runtime::Handle,
     cluster: String,
     seal: String,
+    /// With the node's number.
+    data: PathBuf,
     /// By name; changed only on start, reload and stop.
     running: Mutex<BTreeMap<String, (Wanted, Sink)>>,
     /// Held by the replay that is under way: two would send the same letters.
@@ -57,9 +61,9 @@ pub struct SinkSet {
 impl SinkSet {
     /// No sink yet.
     pub fn new(node: Handle, runtime: tokio::runtime::Handle, config: &Config) -> SinkSet {
-        let seal = node.cluster_id();
+        let (seal, data) = (node.cluster_id(), config.data_dir.clone());
         let (replaying, stopping) = (Arc::default(), Arc::default());
-        SinkSet { node, runtime, cluster: config.name.clone(), seal, running: Mutex::default(), replaying, stopping }
+        SinkSet { node, runtime, cluster: config.name.clone(), seal, data, running: Mutex::default(), replaying, stopping }
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<String, (Wanted, Sink)>> {
@@ -88,7 +92,9 @@ impl SinkSet {
 
     fn start(&self, wanted: &Wanted) -> Result<Sink, String> {
         let (target, shape) = check::judged_or_why(wanted)?;
-        let identity = SinkIdentity { cluster: self.cluster.clone(), seal: self.seal.clone(), sink: wanted.name.clone() };
+        let own = Identity::read(&self.data).map_err(|error| error.to_string())?;
+        let node = own.map_or(0, |own| own.node);
+        let identity = SinkIdentity { cluster: self.cluster.clone(), seal: self.seal.clone(), sink: wanted.name.clone(), node };
         let source = |shard: &crate::model::ShardId| {
             let log = ShardLog::new(self.node.clone(), *shard, &wanted.name, self.runtime.clone());
             (shard.0, Arc::new(log) as Arc<dyn Source>)

@@ -71,7 +71,7 @@ impl Bench {
     }
 
     fn start(&self) -> Sink {
-        let identity = SinkIdentity { cluster: "c".into(), seal: "one-of-a-kind".into(), sink: "platform".into() };
+        let identity = SinkIdentity { cluster: "c".into(), seal: "one-of-a-kind".into(), sink: "platform".into(), node: 7 };
         let target = Target::Kafka(Arc::new(KafkaSettings::check(&self.draft).unwrap()));
         let source: Arc<dyn Source> = Arc::clone(&self.shard) as Arc<dyn Source>;
         Sink::start(target, &Shaping::default(), &identity, vec![(1, source)], self.runtime.handle()).unwrap()

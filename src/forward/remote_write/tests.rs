@@ -197,7 +197,7 @@ fn bench(store: &Store) -> Bench {
 
 impl Bench {
     fn start(&self) -> Sink {
-        let identity = SinkIdentity { cluster: "c".into(), seal: "one-of-a-kind".into(), sink: "store".into() };
+        let identity = SinkIdentity { cluster: "c".into(), seal: "one-of-a-kind".into(), sink: "store".into(), node: 7 };
         let target = Target::Store(Arc::new(StoreSettings::check(&self.wanted).unwrap()));
         let source: Arc<dyn Source> = Arc::clone(&self.shard) as Arc<dyn Source>;
         Sink::start(target, &Shaping { shape: Arc::clone(&self.shape), seed: 0 }, &identity, vec![(1, source)], self.runtime.handle())
