@@ -11,6 +11,7 @@ pub mod identity;
 pub mod lanes;
 pub mod metrics;
 pub mod offenders;
+mod rooms;
 pub mod senders;
 pub mod target;
 
@@ -46,10 +47,12 @@ use crate::ingest::lanes::Door;
 use crate::ingest::lanes::Refusal;
 use crate::ingest::lanes::Written;
 use crate::ingest::metrics::Metrics;
+use crate::ingest::rooms::Rooms;
 use crate::ingest::senders::Seen;
 use crate::ingest::senders::Senders;
 use crate::ingest::target::Target;
 use crate::model::ShardId;
+use crate::node::group_limits;
 use crate::node::offer::Offer;
 use crate::node::offer::OfferError;
 use crate::serve;
@@ -70,6 +73,8 @@ pub struct Ingest<T> {
     /// Replaced as a whole on reload; held only to take a copy of the pointer.
     rules: RwLock<Arc<Rules>>,
     budget: Budget,
+    /// Bytes under way of each group.
+    rooms: Rooms,
     desks: Arc<Desks>,
     metrics: Metrics,
     senders: Senders,
@@ -86,6 +91,12 @@ struct Rules {
 impl Rules {
     fn new(groups: &Groups, limits: &Limits) -> Arc<Rules> {
         Arc::new(Rules { limits: limits.clone(), door: Arc::new(Door::new(groups, limits)) })
+    }
+
+    /// Bytes that the group may have under way.
+    fn room_of(&self, group: &str) -> u64 {
+        let usual = self.limits.per_group;
+        self.door.groups.of(group).map_or(usual, |special| usual.with(&special.limits)).in_flight_bytes
     }
 }
 
@@ -106,6 +117,7 @@ impl<T: Target> Ingest<T> {
             target,
             rules: RwLock::new(Rules::new(groups, limits)),
             budget: Budget::new(limits.in_flight_bytes),
+            rooms: Rooms::default(),
             desks: Arc::new(Desks::new(desks, seed)),
             metrics: Metrics::default(),
             senders: Senders::default(),
@@ -253,11 +265,17 @@ impl<T: Target> Ingest<T> {
                     continue;
                 }
             };
+            let bytes = (parcel.body.len() + parcel.digest.len()) as u64;
+            let Some(room) = self.rooms.claim(&parcel.lane.group, bytes, rules.room_of(&parcel.lane.group)) else {
+                self.metrics.limited(Unable::GroupInFlight, &parcel.lane.group);
+                unable = Some(Unable::GroupInFlight);
+                continue;
+            };
             let settings = self.target.settings_version(shard);
             // The digest lives as long as the body, and is not small beside it.
             claim.grow(parcel.digest.len() as u64);
-            let held = if whole { claim.bytes() } else { (parcel.body.len() + parcel.digest.len()) as u64 };
-            let claim: Option<Box<dyn Send + Sync>> = Some(Box::new(claim.split(held)));
+            let held = if whole { claim.bytes() } else { bytes };
+            let claim: Option<Box<dyn Send + Sync>> = Some(Box::new((claim.split(held), room)));
             lanes.push(parcel.lane.clone());
             let strip = rules.door.identifier.strip().to_vec();
             offers.push(Box::pin(self.target.offer(offer_of(parcel, head.protocol, strip, settings, claim))));
@@ -276,7 +294,21 @@ impl<T: Target> Ingest<T> {
                 Err(OfferError::TooLarge { bytes, limit }) => {
                     too_large = Some(format!("{bytes} bytes of one replica; at most {limit} are written at once"))
                 }
-                Err(error) => unable = Some(unable_of(&error)),
+                Err(OfferError::NewSeries { struck, series, limit }) => {
+                    let good = lane.good.without(struck);
+                    written = written.plus(good);
+                    self.metrics.accepted(good);
+                    let at = groups.iter().position(|group| *group == lane.group).unwrap_or(0);
+                    refused.count(Refusal::TooManySeries, at, lane.good.total() - good.total());
+                    refused.show(&[], || full(&lane.group, series, limit));
+                }
+                Err(error) => {
+                    let reason = unable_of(&error);
+                    if matches!(reason, Unable::GroupSamples | Unable::GroupNewSeries) {
+                        self.metrics.limited(reason, &lane.group);
+                    }
+                    unable = Some(reason);
+                }
             }
         }
         self.note(head, &lanes, &groups, &refused, unable);
@@ -345,6 +377,13 @@ impl<T: Target> Ingest<T> {
     }
 }
 
+fn full(group: &str, series: u64, limit: u64) -> String {
+    format!(
+        "group {group:?} has {series} series and {limit} are taken at most (limits.per_group.series, or of this group alone in \
+         groups.overrides): samples of new series are refused, those of known ones are taken"
+    )
+}
+
 /// Something on its way.
 type Soon<'a, R> = Pin<Box<dyn Future<Output = R> + Send + 'a>>;
 
@@ -372,7 +411,9 @@ fn offer_of(parcel: Parcel, protocol: Protocol, strip: Vec<String>, settings: u6
 fn unable_of(error: &OfferError) -> Unable {
     match error {
         OfferError::Overloaded { reason: "sink_budget" } => Unable::SinkBudget,
-        OfferError::Overloaded { .. } | OfferError::TooLarge { .. } => Unable::Overloaded,
+        OfferError::Overloaded { reason: group_limits::SAMPLES } => Unable::GroupSamples,
+        OfferError::Overloaded { reason: group_limits::NEW_SERIES } => Unable::GroupNewSeries,
+        OfferError::Overloaded { .. } | OfferError::TooLarge { .. } | OfferError::NewSeries { .. } => Unable::Overloaded,
         OfferError::DiskFull => Unable::DiskFull,
         OfferError::Stopping => Unable::Stopping,
         OfferError::NotLeader { .. } | OfferError::Unknown | OfferError::Unassigned => Unable::NoLeader,

@@ -17,6 +17,7 @@ use crate::ingest::offenders::Offenders;
 use crate::label_words;
 use crate::model::Item;
 use crate::model::Kind;
+use crate::node::offer::Struck;
 use crate::wire::remote_write::DecodeError;
 use crate::wire::remote_write::Limits as WireLimits;
 use crate::wire::remote_write::Point;
@@ -56,6 +57,8 @@ label_words! {
         Unidentified = "unidentified",
         /// The group is new and there are as many as are taken.
         TooManyGroups = "too_many_groups",
+        /// The group has as many series as it may have, and this one is new.
+        TooManySeries = "too_many_series",
         /// More groups and replicas in one request than are taken.
         TooManyLanes = "too_many_replicas",
     }
@@ -104,6 +107,15 @@ impl Written {
             samples: self.samples + other.samples,
             histograms: self.histograms + other.histograms,
             exemplars: self.exemplars + other.exemplars,
+        }
+    }
+
+    /// Without what was struck by the shard's leader.
+    pub fn without(self, struck: Struck) -> Written {
+        Written {
+            samples: self.samples.saturating_sub(struck.samples),
+            histograms: self.histograms.saturating_sub(struck.histograms),
+            exemplars: self.exemplars.saturating_sub(struck.exemplars),
         }
     }
 

@@ -13,6 +13,7 @@ mod edges;
 mod failover;
 mod harness;
 mod letters;
+mod limits;
 mod loaded;
 mod manual;
 mod partitions;
