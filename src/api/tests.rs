@@ -109,11 +109,13 @@ async fn the_manual_shows_every_key_that_is_answered_and_no_other() {
 #[tokio::test]
 async fn every_route_is_in_the_manual() {
     let manual = include_str!("../../docs/api.md");
-    let words = ["", "/history", "/pin", "/unpin", "/step-down"].map(|word| format!("/api/v1/groups/{{group}}{word}`"));
+    let words = ["", "/history", "/cardinality", "/pin", "/unpin", "/step-down"].map(|word| format!("/api/v1/groups/{{group}}{word}`"));
     let more = ["", "/dead", "/replay", "/pause", "/resume", "/tap"].map(|word| format!("/api/v1/sinks/{{sink}}{word}`"));
     let plain =
         ["/-/healthy", "/-/ready", "/-/reload", "/metrics", "/api/v1/status", "/api/v1/groups", "/api/v1/sinks", "/api/v1/dev/senders"];
     let plain = plain.into_iter().chain([
+        "/api/v1/senders",
+        "/api/v1/cardinality",
         "/api/v1/tokens",
         "/api/v1/tokens/{token}/revoke",
         "/api/v1/config",
@@ -130,8 +132,18 @@ async fn every_route_is_in_the_manual() {
 async fn a_bundle_has_what_somebody_who_helps_would_ask_for() {
     let asked = ask("GET", "/api/v1/cluster/debug", "").await.json();
     let names: Vec<&str> = asked["files"].as_array().unwrap().iter().filter_map(|file| file["name"].as_str()).collect();
-    let expected =
-        ["status.json", "doctor.json", "groups.json", "sinks.json", "metrics.txt", "settings.txt", "file.txt", "log.txt", "version.txt"];
+    let expected = [
+        "status.json",
+        "doctor.json",
+        "groups.json",
+        "sinks.json",
+        "senders.json",
+        "metrics.txt",
+        "settings.txt",
+        "file.txt",
+        "log.txt",
+        "version.txt",
+    ];
     assert_eq!(names, expected.map(|name| format!("node/{name}")));
     assert!(!asked.to_string().contains("wxyz"), "not even a token's last letters");
 }

@@ -134,7 +134,8 @@ impl Meter {
     }
 
     fn settle(&mut self, case: &Case<'_>) {
-        while let Some((_, items, fresh)) = self.under_way.pop_front_if(|(index, ..)| *index <= case.applied) {
+        while self.under_way.front().is_some_and(|(index, ..)| *index <= case.applied) {
+            let Some((_, items, fresh)) = self.under_way.pop_front() else { break };
             self.items -= items;
             for series in fresh.iter().flatten() {
                 self.fresh.remove(series);

@@ -115,7 +115,7 @@ async fn answer(common: &Arc<Common>, id: u64, request: Request<Incoming>) -> An
         return refuse(StatusCode::FORBIDDEN, format!("node {id:016x} is no member of this cluster"));
     }
     if path == "/itself" {
-        let itself = common.itself.get().map(|itself| itself());
+        let itself = common.itself.get().map(|itself| itself(&String::from_utf8_lossy(&body)));
         return itself
             .map_or_else(|| refuse(StatusCode::SERVICE_UNAVAILABLE, "this node is only starting"), |itself| (StatusCode::OK, itself));
     }

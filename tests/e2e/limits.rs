@@ -1,10 +1,11 @@
-//! One group far over its limits beside others: it is refused, they are not.
+//! One group far over its limits beside others: it is refused, they are not; and what operators see of who sends what.
 
 use crate::support::http::Client;
 use crate::support::load::Sender;
 use crate::support::process::{Scratch, eventually, free_port, now_ms};
 use crate::support::sluice::{Sluice, write_request};
-use crate::support::trio::NOWHERE;
+use crate::support::trio::{NAMES, NOWHERE, Shape, Trio};
+use serde_json::Value as Json;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -83,4 +84,49 @@ fn a_group_with_too_many_series_keeps_those_it_has() {
         if (series, emitted) == (100.0, 300.0) { Ok(()) } else { Err(format!("{series} series, {emitted} emitted")) }
     });
     assert_eq!(sluice.write(replica("h", "a", 100, 1000).body(now)).unwrap().status(), 204, "another group has its own bound");
+}
+
+#[test]
+fn who_sends_and_what_is_seen_on_every_node() {
+    let scratch = Scratch::new("who-sends");
+    let trio =
+        Trio::up_as(&scratch, &Shape { sinks: &format!("limits: {{ per_group: {{ series: 60 }} }}\n{NOWHERE}"), ..Shape::default() });
+    let [one, two] = [0, 1].map(|number| trio.nodes[number].sluice.address());
+    let send = |to, series, time| {
+        let answer = Client::new(to).send(&write_request(replica("g", "a", series, 1000).body(time))).expect("an answer");
+        answer.status()
+    };
+    let now = now_ms();
+    assert_eq!(send(one, 50, now), 204);
+    assert_eq!(send(one, 50, now), 204, "the same once more");
+    assert_eq!(send(two, 80, now + 1000), 400, "twenty are too many");
+    assert_eq!(Client::new(two).call("POST", "/api/v1/write").expect("an answer").status(), 400);
+    let seen: Json = serde_json::from_str(&trio.nodes[2].sluice.ask(&["sender", "list", "--json"])).expect("JSON");
+    let senders = seen["senders"].as_array().expect("senders");
+    let at = |node: &str, group: &str| {
+        senders.iter().find(|one| one["node"] == node && one["group"] == group).unwrap_or_else(|| panic!("{seen:#}"))
+    };
+    let first = at(NAMES[0], "g");
+    assert_eq!(
+        (&first["replica"], &first["samples"], &first["requests"], &first["repeated"]),
+        (&"a".into(), &100.into(), &2.into(), &1.into())
+    );
+    assert!(first["last_refusal"].is_null() && first["samples_per_second"].as_f64() > Some(0.0), "{first:#}");
+    let second = at(NAMES[1], "g");
+    assert_eq!((&second["refused"], &second["last_refusal"]["status"]), (&20.into(), &400.into()), "{second:#}");
+    assert_eq!(at(NAMES[1], "")["last_refusal"]["status"], 400, "whoever sends nothing is told by address");
+    let table = trio.nodes[2].sluice.ask(&["sender", "list"]);
+    assert!(table.contains("! g a: told 400") && table.lines().count() >= 6, "{table}");
+    eventually(Duration::from_secs(30), "the group to be shown", || {
+        let groups = trio.nodes[2].json("/api/v1/groups")?;
+        if groups["groups"][0]["series"] == 60 { Ok(()) } else { Err(groups.to_string()) }
+    });
+    // Sixty series by the samples of two nodes: each saw a part.
+    let counted: Json = serde_json::from_str(&trio.nodes[2].sluice.ask(&["group", "cardinality", "g", "--json"])).expect("JSON");
+    assert_eq!(
+        (&counted["exact"], &counted["metrics"][0]["name"], &counted["metrics"][0]["series"]),
+        (&true.into(), &"load".into(), &80.into())
+    );
+    assert_eq!((&counted["labels"][0]["name"], &counted["labels"][0]["values"]), (&"number".into(), &80.into()), "{counted:#}");
+    assert!(trio.nodes[0].sluice.ask(&["group", "cardinality"]).contains("load"));
 }
