@@ -180,6 +180,7 @@ impl Api {
             Route::RemoteSenders => json(ok, &senders::all(deps, &call.query, now).await?),
             Route::Sinks => json(ok, &sinks::Sinks { sinks: deps.sinks.list().into_iter().map(sinks::one).collect() }),
             Route::Sink(name, what) => return self.sink(&name, what, &call).await,
+            Route::Explain => json(ok, &sinks::explain(deps.sinks.as_ref(), &call.query)?),
             Route::Config => json(ok, &settings::show(deps, &call.query)?),
             Route::ConfigDiff if call.method == Method::POST => json(ok, &settings::diff(deps, &call.body)?),
             Route::ConfigDiff => json(ok, &settings::diff_of_file(deps)?),

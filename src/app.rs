@@ -4,13 +4,16 @@
 //! Deliberately absent: any rule about samples, sinks or requests.
 
 pub mod backup;
+pub mod cases;
 mod certificates;
 pub mod check;
 mod cluster;
 pub mod dev;
+pub mod explain;
 mod guard;
 mod leadership;
 mod metrics;
+mod nothing;
 mod pins;
 pub mod recover;
 mod reload;

@@ -12,10 +12,13 @@ pub mod label_text;
 pub mod measure;
 pub mod mock;
 pub mod pack;
+pub mod preview;
 pub mod remote_write;
 pub mod resend;
 pub mod rows;
 pub mod settings;
+pub mod shape;
+mod shaped;
 pub mod shard_log;
 pub mod source;
 pub mod tap;
@@ -43,6 +46,8 @@ use crate::forward::remote_write::settings::StoreSettings;
 use crate::forward::resend::Resender;
 use crate::forward::settings::Delivery;
 use crate::forward::settings::KafkaSettings;
+use crate::forward::shape::Shape;
+use crate::forward::shaped::Shaped;
 use crate::forward::source::Source;
 use crate::forward::tap::Listener;
 use crate::forward::tap::Tap;
@@ -91,10 +96,20 @@ pub struct SinkIdentity {
     pub sink: String,
 }
 
+/// What a sink takes, and as what.
+#[derive(Clone, Debug, Default)]
+pub struct Shaping {
+    /// Checked.
+    pub shape: Arc<Shape>,
+    /// The seed of series' hashes.
+    pub seed: u64,
+}
+
 impl Sink {
     /// Starts the workers. Nothing is reached here: what is wrong shows in [`Sink::view`].
     pub fn start(
         target: Target,
+        shaping: &Shaping,
         identity: &SinkIdentity,
         shards: Vec<(u16, Arc<dyn Source>)>,
         runtime: &tokio::runtime::Handle,
@@ -104,6 +119,7 @@ impl Sink {
         let SinkIdentity { cluster, seal, sink } = identity.clone();
         let identity = Identity { cluster, sink: sink.clone(), shard: 0, seal };
         for (shard, source) in shards {
+            let source = Shaped::over(source, &shaping.shape, shaping.seed);
             let control = Arc::new(Control::default());
             let report = Arc::new(Report::new(&identity.sink, shard));
             let (held, reported) = (Arc::clone(&control), Arc::clone(&report));

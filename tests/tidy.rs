@@ -44,12 +44,14 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("hyper", &["serve", "api", "console", "ingest", "peer", "forward", "app", "cli"]),
     ("hyper_util", &["serve", "ingest", "peer", "forward", "app", "cli"]),
     ("http_body_util", &["serve", "api", "ingest", "peer", "forward", "app", "cli"]),
+    ("md5", &["relabel"]),
     // And every `metrics.rs`: a part's own struct of counters.
     ("prometheus_client", &["telemetry"]),
     ("prost", &["shard", "wire", "node"]),
     // `node` carries raft's messages and says what is on the disk in its words.
     ("raft", &["shard", "node"]),
     ("rcgen", &["secret"]),
+    ("regex", &["relabel"]),
     ("rdkafka", &["forward", "app"]),
     // For SHA-256 of tokens; rustls and rcgen bring it with them, and name a module of theirs after it.
     ("ring", &["secret", "peer", "serve"]),

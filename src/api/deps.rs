@@ -134,8 +134,42 @@ pub trait Sinks: Send + Sync {
     fn tap(&self, sink: &str) -> Option<Box<dyn Rows>>;
     /// Delivers dead letters again: which were, and why others were not. What was delivered is no dead letter any more.
     fn replay<'a>(&'a self, sink: &'a str, letters: Letters) -> Later<'a, Result<Replayed, Refusal>>;
+    /// What becomes of a sample at each sink; nothing is sent. An error: the text is no sample.
+    fn explain(&self, sample: &str) -> Result<Vec<Explained>, String>;
     /// Holds delivery, or lets it go on.
     fn pause<'a>(&'a self, sink: &'a str, paused: bool) -> Later<'a, Result<(), Refusal>>;
+}
+
+/// What becomes of a sample at a sink.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Explained {
+    /// The sink.
+    pub sink: String,
+    /// `kafka`, `remote_write`.
+    pub kind: String,
+    /// Where it writes to.
+    pub target: String,
+    /// Whether the sample goes out.
+    pub taken: bool,
+    /// Why not.
+    pub why: Option<String>,
+    /// Rules that changed something, in order.
+    pub steps: Vec<Relabelled>,
+    /// As which series it goes out.
+    pub series: Option<String>,
+    /// What is written; a sample and its series in words where that is no text.
+    pub record: Option<String>,
+}
+
+/// What a rule did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Relabelled {
+    /// Which one, as `relabel_configs[2]`.
+    pub rule: String,
+    /// Its action.
+    pub action: String,
+    /// The series behind it.
+    pub series: String,
 }
 
 /// Which dead letters.

@@ -28,6 +28,8 @@ pub enum Route {
     Sinks,
     /// `/api/v1/sinks/{name}`, with a last word or without one.
     Sink(String, OfSink),
+    /// `/api/v1/explain`
+    Explain,
     /// `/api/v1/config`
     Config,
     /// `/api/v1/config/diff`
@@ -124,6 +126,7 @@ impl Route {
             "/api/v1/cardinality" => return Some(Route::Cardinality),
             "/api/v1/senders" => return Some(Route::RemoteSenders),
             "/api/v1/sinks" => return Some(Route::Sinks),
+            "/api/v1/explain" => return Some(Route::Explain),
             "/api/v1/config" => return Some(Route::Config),
             "/api/v1/config/diff" => return Some(Route::ConfigDiff),
             "/api/v1/config/apply" => return Some(Route::ConfigApply),

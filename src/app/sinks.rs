@@ -17,10 +17,13 @@ use crate::api::deps::Letters;
 use crate::api::deps::Refusal;
 use crate::api::deps::Rows;
 use crate::app::check;
+use crate::app::explain;
+use crate::app::explain::Sample;
 use crate::app::replay::Replay;
 use crate::clock;
 use crate::config::Config;
 use crate::config::sinks::Sink as Wanted;
+use crate::forward::Shaping;
 use crate::forward::Sink;
 use crate::forward::SinkIdentity;
 use crate::forward::shard_log::ShardLog;
@@ -82,14 +85,15 @@ impl SinkSet {
     }
 
     fn start(&self, wanted: &Wanted) -> Result<Sink, String> {
-        let target = check::target_or_why(wanted)?;
+        let (target, shape) = check::judged_or_why(wanted)?;
         let identity = SinkIdentity { cluster: self.cluster.clone(), seal: self.seal.clone(), sink: wanted.name.clone() };
         let source = |shard: &crate::model::ShardId| {
             let log = ShardLog::new(self.node.clone(), *shard, &wanted.name, self.runtime.clone());
             (shard.0, Arc::new(log) as Arc<dyn Source>)
         };
         let shards = self.node.shards().iter().map(source).collect();
-        Sink::start(target, &identity, shards, &self.runtime)
+        let shape = Shaping { shape, seed: self.node.hash_seed() };
+        Sink::start(target, &shape, &identity, shards, &self.runtime)
             .map_err(|error| format!("sink {}: a thread cannot be started: {error}", wanted.name))
     }
 
@@ -139,6 +143,11 @@ impl deps::Sinks for SinkSet {
             };
             self.runtime.spawn_blocking(work).await.unwrap_or_else(|_| Err(Refusal::Later("sending was given up".into())))
         })
+    }
+
+    fn explain(&self, sample: &str) -> Result<Vec<deps::Explained>, String> {
+        let sample = Sample::parse(sample)?;
+        self.running().values().map(|(wanted, _)| explain::at(wanted, &sample)).collect()
     }
 
     fn pause<'a>(&'a self, sink: &'a str, paused: bool) -> Later<'a, Result<(), Refusal>> {

@@ -17,6 +17,7 @@ mod limits;
 mod loaded;
 mod manual;
 mod partitions;
+mod relabel;
 mod restarts;
 mod rights;
 mod senders;

@@ -24,7 +24,7 @@ pub struct Replica {
 }
 
 pub struct Prometheus {
-    replica: Replica,
+    name: String,
     dir: PathBuf,
     port: u16,
     process: Option<Process>,
@@ -33,9 +33,14 @@ pub struct Prometheus {
 impl Prometheus {
     /// Starts it and waits until it is ready.
     pub fn start(scratch: &Scratch, replica: Replica, exporter: &Exporter, node: Option<&NodeExporter>) -> Prometheus {
-        let dir = scratch.sub(&format!("prometheus-{}", replica.name));
-        std::fs::write(dir.join("prometheus.yml"), configuration(&replica, exporter, node)).expect("configuration");
-        let mut prometheus = Prometheus { replica, dir, port: free_port(), process: None };
+        Prometheus::start_as(scratch, &replica.name, &configuration(&replica, exporter, node))
+    }
+
+    /// Starts one with this configuration and waits until it is ready.
+    pub fn start_as(scratch: &Scratch, name: &str, configuration: &str) -> Prometheus {
+        let dir = scratch.sub(&format!("prometheus-{name}"));
+        std::fs::write(dir.join("prometheus.yml"), configuration).expect("configuration");
+        let mut prometheus = Prometheus { name: name.to_owned(), dir, port: free_port(), process: None };
         prometheus.up();
         prometheus
     }
@@ -48,7 +53,7 @@ impl Prometheus {
             "--storage.remote.flush-deadline=10s".to_owned(),
             format!("--web.listen-address=127.0.0.1:{}", self.port),
         ];
-        let name = format!("prometheus {}", self.replica.name);
+        let name = format!("prometheus {}", self.name);
         let process = self.process.insert(Process::start(&name, "prometheus", &args, &self.dir, &self.dir.join("log")));
         let mut client = Client::new(SocketAddr::from(([127, 0, 0, 1], self.port)));
         eventually(Duration::from_secs(60), &name, || {

@@ -169,6 +169,13 @@ impl Sinks for StandInSinks {
         Box::pin(async move { Ok(Replayed { shards: vec![shard], more: false }) })
     }
 
+    fn explain(&self, sample: &str) -> Result<Vec<Explained>, String> {
+        match sample {
+            "up" => Ok(vec![Explained { sink: "platform".into(), steps: vec![Relabelled::default()], ..Explained::default() }]),
+            other => Err(format!("{other} is no sample")),
+        }
+    }
+
     fn pause<'a>(&'a self, _sink: &'a str, paused: bool) -> Later<'a, Result<(), Refusal>> {
         let refused = Refusal::Conflict { text: "it is stopped".into(), remedy: "start it".into() };
         Box::pin(async move { if paused { Ok(()) } else { Err(refused) } })
