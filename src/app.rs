@@ -22,6 +22,7 @@ mod removal;
 mod replay;
 mod running;
 mod seats;
+mod seen;
 mod senders;
 mod settings;
 mod sinks;

@@ -12,6 +12,7 @@ mod client;
 mod cluster;
 mod config;
 mod groups;
+mod senders;
 mod sinks;
 mod status;
 mod table;
@@ -82,6 +83,9 @@ enum Verb {
     /// Groups: pairs of Prometheus and who of them leads.
     #[command(subcommand)]
     Group(groups::Verb),
+    /// Senders: who writes, how fast, and what they were told.
+    #[command(subcommand)]
+    Sender(senders::Verb),
     /// Sinks: where samples go, how far they are, what they refused.
     #[command(subcommand)]
     Sink(sinks::Verb),
@@ -230,6 +234,7 @@ fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Cluster(verb) => wait_for(cluster::carry_out(verb)),
         Verb::Config(verb) => wait_for(config::carry_out(verb)),
         Verb::Group(verb) => wait_for(groups::carry_out(verb)),
+        Verb::Sender(verb) => wait_for(senders::carry_out(verb)),
         Verb::Sink(verb) => wait_for(sinks::carry_out(verb)),
         Verb::Token(verb) => wait_for(tokens::carry_out(verb)),
         Verb::Tap(tap) => wait_for(sinks::tap(tap)),

@@ -20,6 +20,10 @@ pub enum Route {
     Groups,
     /// `/api/v1/groups/{name}`, with a last word or without one.
     Group(String, OfGroup),
+    /// `/api/v1/cardinality`
+    Cardinality,
+    /// `/api/v1/senders`
+    RemoteSenders,
     /// `/api/v1/sinks`
     Sinks,
     /// `/api/v1/sinks/{name}`, with a last word or without one.
@@ -67,6 +71,8 @@ pub enum OfGroup {
     Itself,
     /// `history`
     History,
+    /// `cardinality`
+    Cardinality,
     /// `pin`
     Pin,
     /// `unpin`
@@ -92,8 +98,13 @@ pub enum OfSink {
     Tap,
 }
 
-const OF_GROUP: [(&str, OfGroup); 4] =
-    [("history", OfGroup::History), ("pin", OfGroup::Pin), ("unpin", OfGroup::Unpin), ("step-down", OfGroup::StepDown)];
+const OF_GROUP: [(&str, OfGroup); 5] = [
+    ("history", OfGroup::History),
+    ("cardinality", OfGroup::Cardinality),
+    ("pin", OfGroup::Pin),
+    ("unpin", OfGroup::Unpin),
+    ("step-down", OfGroup::StepDown),
+];
 const OF_SINK: [(&str, OfSink); 5] =
     [("dead", OfSink::Dead), ("replay", OfSink::Replay), ("pause", OfSink::Pause), ("resume", OfSink::Resume), ("tap", OfSink::Tap)];
 
@@ -112,6 +123,8 @@ impl Route {
             "/metrics" => return Some(Route::Metrics),
             "/api/v1/status" => return Some(Route::Status),
             "/api/v1/groups" => return Some(Route::Groups),
+            "/api/v1/cardinality" => return Some(Route::Cardinality),
+            "/api/v1/senders" => return Some(Route::RemoteSenders),
             "/api/v1/sinks" => return Some(Route::Sinks),
             "/api/v1/explain" => return Some(Route::Explain),
             "/api/v1/config" => return Some(Route::Config),

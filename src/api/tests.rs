@@ -109,11 +109,13 @@ async fn the_manual_shows_every_key_that_is_answered_and_no_other() {
 #[tokio::test]
 async fn every_route_is_in_the_manual() {
     let manual = include_str!("../../docs/api.md");
-    let words = ["", "/history", "/pin", "/unpin", "/step-down"].map(|word| format!("/api/v1/groups/{{group}}{word}`"));
+    let words = ["", "/history", "/cardinality", "/pin", "/unpin", "/step-down"].map(|word| format!("/api/v1/groups/{{group}}{word}`"));
     let more = ["", "/dead", "/replay", "/pause", "/resume", "/tap"].map(|word| format!("/api/v1/sinks/{{sink}}{word}`"));
     let plain =
         ["/-/healthy", "/-/ready", "/-/reload", "/metrics", "/api/v1/status", "/api/v1/groups", "/api/v1/sinks", "/api/v1/dev/senders"];
     let plain = plain.into_iter().chain([
+        "/api/v1/senders",
+        "/api/v1/cardinality",
         "/api/v1/tokens",
         "/api/v1/tokens/{token}/revoke",
         "/api/v1/explain?sample=up",
@@ -136,6 +138,7 @@ async fn a_bundle_has_what_somebody_who_helps_would_ask_for() {
         "doctor.json",
         "groups.json",
         "sinks.json",
+        "senders.json",
         "metrics.txt",
         "settings.txt",
         "file.txt",

@@ -498,8 +498,9 @@ impl Cluster for Seen {
         Box::pin(self.go_up(who))
     }
 
-    fn of_others(&self) -> Later<'_, Vec<Said>> {
-        Box::pin(self.common.of_others())
+    fn of_others(&self, what: &str) -> Later<'_, Vec<Said>> {
+        let what = what.to_owned();
+        Box::pin(async move { self.common.of_others(&what).await })
     }
 
     fn reseat<'a>(&'a self, change: Reseat, node: &'a str) -> Later<'a, Result<String, Vec<String>>> {

@@ -33,6 +33,7 @@ use crate::app::reload::Parts;
 use crate::app::reload::Reload;
 use crate::app::removal;
 use crate::app::seats;
+use crate::app::seen;
 use crate::app::senders::Senders;
 use crate::app::settings;
 use crate::app::sinks::SinkSet;
@@ -136,6 +137,8 @@ impl Running {
             node: Arc::new(handle),
             sinks: Arc::clone(&sinks) as Arc<dyn deps::Sinks>,
             ingest: shown_ingest(&ingest, &served),
+            senders: seen::senders(&ingest),
+            census: seen::census(&ingest),
             metrics: Arc::new(move || telemetry.render()),
             reload: {
                 let reload = Arc::clone(&reload);
@@ -263,6 +266,8 @@ fn waiting(
         node: Arc::new(Nothing),
         sinks: Arc::new(Nothing),
         ingest: Arc::new(deps::Ingest::default),
+        senders: Arc::new(|_| Vec::new()),
+        census: Arc::new(|_| Vec::new()),
         metrics: Arc::new(|| Telemetry::default().render()),
         reload: Arc::new(|| Box::pin(async { Err(vec!["the node is only starting".to_owned()]) })),
         file: file.cloned(),

@@ -14,6 +14,7 @@ mod failover;
 mod files;
 mod harness;
 mod letters;
+mod limits;
 mod loaded;
 mod manual;
 mod partitions;

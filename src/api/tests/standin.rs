@@ -214,6 +214,17 @@ pub fn deps(node: Arc<StandIn>) -> Deps {
             unidentified: vec![Counted { reason: "no_labels".into(), count: 7 }],
             ..Ingest::default()
         }),
+        senders: Arc::new(|now| {
+            let told = LastRefusal { at: now - 60_000, status: 503, text: "not taken now, send it again: the node is stopping".into() };
+            let (group, replica, address) = ("monitoring/k8s".into(), "k8s-0".into(), "10.0.0.7".into());
+            let (protocol, missing) = (Some("2.0".into()), None);
+            vec![RemoteSender { group, replica, address, protocol, missing, last_refusal: Some(told), ..RemoteSender::default() }]
+        }),
+        census: Arc::new(|group| {
+            let labels = [("__name__", "up"), ("job", "node")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let series = vec![SampledSeries { hash: 7, labels: labels.into(), first: NOW - 60_000, fresh: true }];
+            vec![Sampled { group: group.unwrap_or("monitoring/k8s").to_owned(), since: NOW - 7_200_000, below: u64::MAX, series }]
+        }),
         metrics: Arc::new(|| "# EOF\n".into()),
         reload: Arc::new(|| Box::pin(async { Err(vec!["sinks[0].kafka.topic: missing".to_owned()]) })),
         file: None,
