@@ -20,6 +20,7 @@ pub mod recover;
 mod reload;
 mod removal;
 mod replay;
+mod rewind;
 mod running;
 mod seats;
 mod seen;

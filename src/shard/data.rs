@@ -24,6 +24,7 @@ use crate::shard::command::Command;
 use crate::shard::command::DeadLetter;
 use crate::shard::command::ShardSettings;
 use crate::shard::command::SwitchTo;
+use crate::shard::data::sinks::Mark;
 use crate::shard::data::sinks::Sinks;
 use crate::shard::emission::Emission;
 use crate::shard::emission::MAX_PICKS;
@@ -137,7 +138,14 @@ impl Data {
             Entry::Command(command) => self.command(index, command, effects),
         }
         self.bound_waiting(index, effects);
+        let mark = Mark { emission: self.emissions, samples: self.samples, at: self.at };
+        self.sinks.note(mark, self.settings.keep_ms);
         Ok(())
+    }
+
+    /// The last emission that nobody wants any more; what comes after it is kept.
+    pub fn done(&self) -> u64 {
+        self.sinks.done().0
     }
 
     fn samples(&mut self, index: u64, bytes: u64, samples: &Samples<'_>, effects: &mut Effects) -> Result<(), Malformed> {

@@ -169,6 +169,10 @@ impl Sinks for StandInSinks {
         Box::pin(async move { Ok(Replayed { shards: vec![shard], more: false }) })
     }
 
+    fn rewind<'a>(&'a self, _sink: &'a str, to: i64) -> Later<'a, Result<Vec<Rewound>, Refusal>> {
+        Box::pin(async move { Ok(vec![Rewound { shard: 1, samples: 7, from: Some(to), short: false }]) })
+    }
+
     fn explain(&self, sample: &str) -> Result<Vec<Explained>, String> {
         match sample {
             "up" => Ok(vec![Explained { sink: "platform".into(), steps: vec![Relabelled::default()], ..Explained::default() }]),
