@@ -24,7 +24,6 @@ use crate::forward::remote_write::settings::Place;
 use crate::forward::route;
 use crate::forward::route::Key;
 use crate::forward::route::Template;
-use crate::forward::route::legal_topic;
 
 /// How hard a sink works against repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -381,8 +380,8 @@ impl KafkaSettings {
                 wrong("create_topic.replication", &topic.replication, "between 1 and 10", "3, or 1 where there is one broker");
             }
         }
-        let (topic, routes) = check_topics(draft, &mut problems);
-        let key = check_key(draft, &mut problems);
+        let (topic, routes) = more::topics(draft, &mut problems);
+        let key = more::key(draft, &mut problems);
         let more = more::check(draft, format.unwrap_or(Format::Rows), &mut problems);
         problems.extend(check_sizes(draft));
         problems.extend(check_properties(&draft.properties));
@@ -413,66 +412,6 @@ impl KafkaSettings {
                 properties: Properties(draft.properties.clone()),
             }),
             _ => Err(problems),
-        }
-    }
-}
-
-/// The topic of the position, and those of a template.
-fn check_topics(draft: &KafkaDraft, problems: &mut Vec<Problem>) -> (String, Option<Routes>) {
-    let mut wrong = |key: &str, value: &str, rule: &str, remedy: &str| {
-        problems.push(Problem { key: key.into(), value: value.into(), rule: rule.into(), remedy: remedy.into() });
-    };
-    const RULE: &str = "a topic has 1 to 249 letters, digits, dots, underscores and hyphens";
-    if !Template::is_one(&draft.topic) {
-        if !legal_topic(&draft.topic) {
-            wrong("topic", &draft.topic, RULE, "write for instance metrics");
-        }
-        if draft.topics.is_some() {
-            wrong(
-                "topics",
-                &draft.topic,
-                "says where a template may lead, and topic is none",
-                "leave topics out, or write topic: metrics.{{job}}",
-            );
-        }
-        return (draft.topic.clone(), None);
-    }
-    let template = Template::parse(&draft.topic).map_err(|rule| wrong("topic", &draft.topic, &rule, "for example metrics.{{datacenter}}"));
-    let Some(topics) = &draft.topics else {
-        let remedy = "write topics: { fallback: metrics.other, allow: [\"metrics.*\"] }";
-        wrong("topics", &draft.topic, "a template needs a topic for rows that have no other place", remedy);
-        return (String::new(), None);
-    };
-    if !legal_topic(&topics.fallback) {
-        wrong("topics.fallback", &topics.fallback, RULE, "write for instance metrics.other");
-    }
-    for pattern in &topics.allow {
-        if !legal_topic(&pattern.replace('*', "x")) {
-            wrong("topics.allow", pattern, "fits no topic", "a topic's name, in which * stands for anything");
-        }
-    }
-    let max = usize::try_from(topics.max).unwrap_or(usize::MAX);
-    (topics.fallback.clone(), template.ok().map(|template| Routes { template, allow: topics.allow.clone(), max }))
-}
-
-fn check_key(draft: &KafkaDraft, problems: &mut Vec<Problem>) -> Key {
-    match &draft.key {
-        None | Some(written::Key::Series) => Key::Series,
-        Some(written::Key::None) => Key::None,
-        Some(written::Key::Labels(names)) => {
-            let problem = |value: String, rule: &str| Problem {
-                key: "key.labels".to_owned(),
-                value,
-                rule: rule.to_owned(),
-                remedy: "for example: key: { labels: [instance] }".to_owned(),
-            };
-            if names.is_empty() || names.len() > 8 {
-                problems.push(problem(names.join(", "), "between 1 and 8 labels"));
-            }
-            if let Some((_, twice)) = names.iter().enumerate().find(|(place, name)| names[..*place].contains(name)) {
-                problems.push(problem(twice.clone(), "is named twice"));
-            }
-            Key::Labels(names.clone())
         }
     }
 }

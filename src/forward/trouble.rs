@@ -1,5 +1,6 @@
 //! What can be wrong with a sink, said so that somebody can act: a closed list, each with a text and a remedy. Here stands what is Kafka's and what
-//! any sink may meet; what is a store's stands in `remote_write::trouble`.
+//! any sink may meet; what is a store's stands in `remote_write::trouble`, what is a
+//! directory's in `file::trouble`.
 //!
 //! A trouble is state, not an event: it stands in `status` from its first moment to its last, and is logged when it comes, when it
 //! changes and when it goes, never per retry.
@@ -8,6 +9,7 @@ use std::fmt;
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 
+use crate::forward::file::trouble::FileTrouble;
 use crate::forward::remote_write::trouble::StoreTrouble;
 
 /// What is wrong, or worth knowing, about one sink in one shard.
@@ -68,6 +70,8 @@ pub enum Trouble {
     NewFiles { detail: String },
     /// Something with a remote-write store.
     Store(StoreTrouble),
+    /// Something with a directory of files.
+    File(FileTrouble),
 }
 
 impl Trouble {
@@ -101,6 +105,7 @@ impl Trouble {
             Trouble::TopicsOutside { .. } => "topics_outside",
             Trouble::NewFiles { .. } => "new_files",
             Trouble::Store(trouble) => trouble.code(),
+            Trouble::File(trouble) => trouble.code(),
         }
     }
 
@@ -124,7 +129,7 @@ impl Trouble {
             Trouble::PositionMissing { .. } => "nothing has to be done; the last rows before the stop may be in the topic twice. Keep offsets.retention.minutes above the longest outage (default 7 days)".into(),
             Trouble::PositionTooOld { .. } => "nothing can be done: what lay between was let go; raise the sink's budget. It was counted as dropped".into(),
             Trouble::PositionAhead { .. } => "was the data directory restored from a backup, or does another cluster use the same name? Rewind or recover the sink: it then takes a new epoch".into(),
-            Trouble::PositionForeign { .. } => "give this cluster, or the sink, a name of its own; no two clusters may share both".into(),
+            Trouble::PositionForeign { .. } => "give this cluster a name of its own (`name:` in its file, and a restart): what waits stays, and goes on under that name. No two clusters may share their name and a sink's".into(),
             Trouble::CommitUnclear { .. } => "nothing has to be done; if it recurs, look at the brokers' load and at the state of __transaction_state".into(),
             Trouble::Slow { .. } => "look at the brokers' load, disks and network; sluice keeps waiting and goes on by itself".into(),
             Trouble::Log { .. } => "look at the node's own log and disk; the sink tries again".into(),
@@ -134,6 +139,7 @@ impl Trouble {
             Trouble::TopicsOutside { topic, .. } => format!("if {topic} is to be written to: create it, grant WRITE on it, let topics.allow and topics.max have room for it; sluice looks again every minute"),
             Trouble::NewFiles { .. } => "mend the files of tls and sasl; until then the client made with the former ones goes on".into(),
             Trouble::Store(trouble) => trouble.remedy(),
+            Trouble::File(trouble) => trouble.remedy().to_owned(),
         }
     }
 
@@ -141,6 +147,9 @@ impl Trouble {
     pub fn stops_rows(&self) -> bool {
         if let Trouble::Store(trouble) = self {
             return trouble.stops_samples();
+        }
+        if let Trouble::File(trouble) = self {
+            return trouble.stops_rows();
         }
         !matches!(
             self,
@@ -195,6 +204,7 @@ impl fmt::Display for Trouble {
             Trouble::TopicsOutside { topic, fallback, why } => write!(out, "rows for topic {topic} went to {fallback}: {why}"),
             Trouble::NewFiles { detail } => write!(out, "the new files of TLS or SASL cannot be used: {detail}"),
             Trouble::Store(trouble) => trouble.fmt(out),
+            Trouble::File(trouble) => trouble.fmt(out),
         }
     }
 }

@@ -130,9 +130,16 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-        // "All brokers are down" follows the reason why and says less than it.
         let mut kept = lock(&self.signals.error);
-        if code != Code::AllBrokersDown || kept.is_none() {
+        // "All brokers are down" follows the reason why and says less than it; so does a connection that is closed on who was not let in.
+        let follows = match &kept.as_ref() {
+            None => false,
+            Some((Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL, _)) => {
+                matches!(code, Code::AllBrokersDown | Code::BrokerTransportFailure)
+            }
+            Some(_) => code == Code::AllBrokersDown,
+        };
+        if !follows {
             *kept = Some((code, reason.to_owned()));
         }
     }

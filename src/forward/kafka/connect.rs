@@ -121,7 +121,7 @@ impl Worker {
                 return Err(End::Stopped);
             }
             let outcome = link.producer.init_transactions(ASK);
-            link.producer.poll(Duration::ZERO);
+            (0..topics::EVENTS).for_each(|_| link.producer.poll(Duration::ZERO));
             match outcome {
                 Ok(()) => {
                     failpoint::reach(failpoint::Place::SinkFenced);

@@ -33,6 +33,8 @@ use crate::wire::remote_write::Label;
 pub const ASK: Duration = Duration::from_secs(4);
 /// Names that lead to the sink's own topic; beyond this they are forgotten and found out anew.
 const KNOWN_MAX: usize = 10_000;
+/// More than a client has to tell between two questions.
+pub const EVENTS: usize = 64;
 /// The sink's own topic.
 pub const OWN: usize = 0;
 
@@ -216,8 +218,7 @@ fn partitions(maker: &Maker, (asker, asked): (&BaseConsumer<Context>, &Signals),
     let mut made = false;
     loop {
         let metadata = asker.fetch_metadata(Some(name), ASK);
-        // Errors of the connection wait in the client's queue.
-        let _ = asker.poll(Duration::ZERO);
+        hear(asker);
         let metadata = metadata.map_err(|error| Unready::All(meaning(&error)))?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == name);
         let error = topic.and_then(|topic| topic.error()).map(Code::from);
@@ -225,7 +226,7 @@ fn partitions(maker: &Maker, (asker, asked): (&BaseConsumer<Context>, &Signals),
             (Some(count), None) if count > 0 => return Ok(count),
             (_, None | Some(Code::UnknownTopic | Code::UnknownTopicOrPartition)) => match maker.settings.create_topic {
                 Some(_) if !made => {
-                    create(maker, name).map_err(Unready::Topic)?;
+                    create(maker, name)?;
                     made = true;
                 }
                 // Just made: its leaders are being chosen.
@@ -238,18 +239,32 @@ fn partitions(maker: &Maker, (asker, asked): (&BaseConsumer<Context>, &Signals),
     }
 }
 
-fn create(maker: &Maker, name: &str) -> Result<(), Trouble> {
+/// Errors of the connection wait in the client's queue, behind its log.
+pub fn hear(asker: &BaseConsumer<Context>) {
+    for _ in 0..EVENTS {
+        let _ = asker.poll(Duration::ZERO);
+    }
+}
+
+/// A broker that refuses to make a topic says something about the topic, one that does not answer about itself.
+fn create(maker: &Maker, name: &str) -> Result<(), Unready> {
     let (Some(wanted), Some(runtime)) = (maker.settings.create_topic, &maker.runtime) else { return Ok(()) };
     let failed = |detail: String| Trouble::TopicNotMade { topic: name.to_owned(), detail };
-    let admin = maker.admin()?;
+    let admin = maker.admin().map_err(Unready::All)?;
     let topic = NewTopic::new(name, wanted.partitions, TopicReplication::Fixed(wanted.replication));
     let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
-    let results = runtime.block_on(admin.create_topics([&topic], &options)).map_err(|error| failed(error.to_string()))?;
+    let results = runtime.block_on(admin.create_topics([&topic], &options)).map_err(|error| {
+        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        let silent = matches!(code, Code::OperationTimedOut | Code::RequestTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown);
+        let trouble = failed(error.to_string());
+        if silent { Unready::All(trouble) } else { Unready::Topic(trouble) }
+    })?;
     for result in results {
         match result {
             // Another shard's worker was quicker.
             Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
-            Err((_, code)) => return Err(failed(code.to_string())),
+            Err((_, Code::RequestTimedOut | Code::OperationTimedOut | Code::NotController)) => return Err(Unready::Soon),
+            Err((_, code)) => return Err(Unready::Topic(failed(code.to_string()))),
         }
     }
     tracing::info!(sink = %maker.identity.sink, topic = %name, partitions = wanted.partitions, "created the topic");

@@ -1,13 +1,17 @@
-//! The rest of a Kafka sink's rules: how it gets in, its schema registry, and what goes with which format only.
+//! The rest of a Kafka sink's rules: its topics and keys, how it gets in, its schema registry, and what goes with which format only.
 
 use crate::config::kafka as written;
 use crate::config::remote_write::ClientTls;
 use crate::forward::format::Format;
 use crate::forward::remote_write::settings::Place;
+use crate::forward::route::Key;
+use crate::forward::route::Template;
+use crate::forward::route::legal_topic;
 use crate::forward::settings::Access;
 use crate::forward::settings::KafkaDraft;
 use crate::forward::settings::Problem;
 use crate::forward::settings::RegistrySettings;
+use crate::forward::settings::Routes;
 use crate::forward::settings::Sasl;
 
 /// What was found good.
@@ -113,6 +117,67 @@ fn twice(draft: &KafkaDraft, problems: &mut Vec<Problem>) {
     }
     if draft.tls.is_some() || draft.sasl.is_some() {
         said(&["security.protocol"], "tls and sasl");
+    }
+}
+
+/// The topic of the position, and those of a template.
+pub(super) fn topics(draft: &KafkaDraft, problems: &mut Vec<Problem>) -> (String, Option<Routes>) {
+    let mut wrong = |key: &str, value: &str, rule: &str, remedy: &str| {
+        problems.push(Problem { key: key.into(), value: value.into(), rule: rule.into(), remedy: remedy.into() });
+    };
+    const RULE: &str = "a topic has 1 to 249 letters, digits, dots, underscores and hyphens";
+    if !Template::is_one(&draft.topic) {
+        if !legal_topic(&draft.topic) {
+            wrong("topic", &draft.topic, RULE, "write for instance metrics");
+        }
+        if draft.topics.is_some() {
+            wrong(
+                "topics",
+                &draft.topic,
+                "says where a template may lead, and topic is none",
+                "leave topics out, or write topic: metrics.{{job}}",
+            );
+        }
+        return (draft.topic.clone(), None);
+    }
+    let template = Template::parse(&draft.topic).map_err(|rule| wrong("topic", &draft.topic, &rule, "for example metrics.{{datacenter}}"));
+    let Some(topics) = &draft.topics else {
+        let remedy = "write topics: { fallback: metrics.other, allow: [\"metrics.*\"] }";
+        wrong("topics", &draft.topic, "a template needs a topic for rows that have no other place", remedy);
+        return (String::new(), None);
+    };
+    if !legal_topic(&topics.fallback) {
+        wrong("topics.fallback", &topics.fallback, RULE, "write for instance metrics.other");
+    }
+    for pattern in &topics.allow {
+        if !legal_topic(&pattern.replace('*', "x")) {
+            wrong("topics.allow", pattern, "fits no topic", "a topic's name, in which * stands for anything");
+        }
+    }
+    let max = usize::try_from(topics.max).unwrap_or(usize::MAX);
+    (topics.fallback.clone(), template.ok().map(|template| Routes { template, allow: topics.allow.clone(), max }))
+}
+
+/// What decides the partition.
+pub(super) fn key(draft: &KafkaDraft, problems: &mut Vec<Problem>) -> Key {
+    match &draft.key {
+        None | Some(written::Key::Series) => Key::Series,
+        Some(written::Key::None) => Key::None,
+        Some(written::Key::Labels(names)) => {
+            let problem = |value: String, rule: &str| Problem {
+                key: "key.labels".to_owned(),
+                value,
+                rule: rule.to_owned(),
+                remedy: "for example: key: { labels: [instance] }".to_owned(),
+            };
+            if names.is_empty() || names.len() > 8 {
+                problems.push(problem(names.join(", "), "between 1 and 8 labels"));
+            }
+            if let Some((_, twice)) = names.iter().enumerate().find(|(place, name)| names[..*place].contains(name)) {
+                problems.push(problem(twice.clone(), "is named twice"));
+            }
+            Key::Labels(names.clone())
+        }
     }
 }
 
