@@ -3,7 +3,7 @@
 
 use crate::support::check::{Received, receive};
 use crate::support::gate::Samples;
-use crate::support::kafka::{Kafka, Reader, Record};
+use crate::support::kafka::{Kafka, Record};
 use crate::support::load::Sender;
 use crate::support::peers::{Peer, need};
 use crate::support::process::{Scratch, eventually, now_ms};
@@ -31,18 +31,6 @@ pub(super) fn wait_said(sluice: &Sluice, sink: &str, code: &str) {
     });
 }
 
-/// Waits until nothing waits for the sinks, and nothing is wrong.
-#[track_caller]
-pub(super) fn wait_delivered(sluice: &Sluice, sinks: &[&str]) {
-    for name in sinks {
-        eventually(LONG, &format!("{name} to have delivered"), || {
-            let sink = shown(sluice, name);
-            let done = sink["pending"] == 0 && sink["troubles"].as_array().is_some_and(Vec::is_empty);
-            if done { Ok(()) } else { Err(sink.to_string()) }
-        });
-    }
-}
-
 fn sink(name: &str, kafka: &Kafka, topic: &str, delivery: &str, more: &str) -> String {
     let address = kafka.address();
     format!("  - name: {name}\n    kafka: {{ brokers: [\"{address}\"], topic: \"{topic}\", format: rows, delivery: {delivery}{more} }}\n")
@@ -57,26 +45,51 @@ fn own(what: &str) -> String {
     format!("{what}-{}-{}", std::process::id(), fastrand::u32(..))
 }
 
-fn received(records: &[Record]) -> Received {
-    let mut received = Received::new();
-    receive(&mut received, records);
-    received
-}
-
-/// Each sample from this time on is there once, and none that nobody sent.
-#[track_caller]
-pub(super) fn each_once(received: &Received, acknowledged: &Samples, from: i64, what: &str) {
-    assert!(!acknowledged.is_empty());
+/// Each sample from this time on is there once.
+fn each_once(received: &Received, acknowledged: &Samples, from: i64, repeats: bool) -> Result<(), String> {
     for (series, samples) in acknowledged {
         let mut times: Vec<i64> = received.get(series).into_iter().flatten().map(|one| one.row.time).collect();
         times.sort_unstable();
         let all = times.len();
         times.dedup();
-        assert_eq!(all, times.len(), "{what}: {series} has a sample twice");
+        if !repeats && all != times.len() {
+            return Err(format!("{series} has a sample twice"));
+        }
         let sent: BTreeSet<i64> = samples.keys().copied().filter(|time| *time >= from).collect();
         let got: BTreeSet<i64> = times.into_iter().filter(|time| *time >= from).collect();
-        let missing: Vec<&i64> = sent.difference(&got).collect();
-        assert!(missing.is_empty(), "{what}: {series} lacks {} of {} samples, among them {:?}", missing.len(), sent.len(), missing[0]);
+        if let Some(first) = sent.difference(&got).next() {
+            return Err(format!("{series} lacks some of {} samples, the first at {first}", sent.len()));
+        }
+    }
+    if acknowledged.is_empty() { Err("nothing was acknowledged".to_owned()) } else { Ok(()) }
+}
+
+/// What is expected in a topic.
+pub(super) struct Expected<'a> {
+    pub acknowledged: &'a Samples,
+    /// From this time on.
+    pub from: i64,
+    /// Samples may be there twice.
+    pub repeats: bool,
+}
+
+impl<'a> Expected<'a> {
+    pub fn all(acknowledged: &'a Samples) -> Expected<'a> {
+        Expected { acknowledged, from: 0, repeats: false }
+    }
+
+    /// Reads the topic, of it what is wanted, until all is there.
+    #[track_caller]
+    pub fn arrives(&self, kafka: &Kafka, topic: &str, wanted: &dyn Fn(&Record) -> bool) -> (Received, BTreeSet<i32>) {
+        let reader = kafka.reader(topic);
+        let (mut received, mut partitions) = (Received::new(), BTreeSet::new());
+        eventually(LONG, &format!("{topic} to hold all"), || {
+            let records: Vec<Record> = reader.drain().into_iter().filter(|record| wanted(record)).collect();
+            partitions.extend(records.iter().map(|record| record.partition));
+            receive(&mut received, &records);
+            each_once(&received, self.acknowledged, self.from, self.repeats)
+        });
+        (received, partitions)
     }
 }
 
@@ -106,12 +119,9 @@ fn partitions_that_are_added_are_used_and_each_sample_is_there_once() {
     eventually(LONG, "samples after that", || if running.acknowledged() > before + 200 { Ok(()) } else { Err(String::new()) });
     let account = running.stop();
     assert_eq!(account.refused, Vec::<String>::new());
-    wait_delivered(&sluice, &["exact", "least"]);
     for topic in [&exact, &least] {
-        let records = kafka.reader(topic).drain();
-        let used: BTreeSet<i32> = records.iter().map(|record| record.partition).collect();
+        let (_, used) = Expected::all(&account.acknowledged).arrives(&kafka, topic, &|_| true);
         assert!(used.iter().any(|partition| *partition >= 2), "{topic}: {used:?}");
-        each_once(&received(&records), &account.acknowledged, 0, topic);
     }
     sluice.stop();
 }
@@ -143,10 +153,8 @@ fn a_topic_that_is_deleted_and_made_anew_gets_all_that_came_since_once() {
     eventually(LONG, "samples after that", || if running.acknowledged() > before + 200 { Ok(()) } else { Err(String::new()) });
     let account = running.stop();
     assert_eq!(account.refused, Vec::<String>::new());
-    wait_delivered(&sluice, &topics);
     for topic in topics {
-        let received = received(&kafka.reader(topic).drain());
-        each_once(&received, &account.acknowledged, missing, topic);
+        Expected { from: missing, ..Expected::all(&account.acknowledged) }.arrives(&kafka, topic, &|_| true);
     }
     sluice.stop();
 }
@@ -172,16 +180,13 @@ fn two_clusters_and_two_sinks_of_each_share_a_topic_and_each_writes_each_sample_
         nodes[0].up();
     }
     let accounts = running.map(crate::support::load::Running::stop);
-    nodes.iter().for_each(|node| wait_delivered(node, &["one", "two"]));
-    let records = kafka.reader(&topic).drain();
     for (cluster, account) in clusters.iter().zip(&accounts) {
         for name in ["one", "two"] {
             let header = |record: &Record, key: &str| record.headers.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
-            let of = |record: &&Record| {
+            let of = |record: &Record| {
                 header(record, "sluice-cluster").as_ref() == Some(cluster) && header(record, "sluice-sink").as_deref() == Some(name)
             };
-            let own: Vec<Record> = records.iter().filter(of).cloned().collect();
-            each_once(&received(&own), &account.acknowledged, 0, &format!("{cluster} {name}"));
+            Expected::all(&account.acknowledged).arrives(&kafka, &topic, &of);
         }
     }
     nodes.iter_mut().for_each(Sluice::stop);
@@ -202,7 +207,7 @@ fn a_wiped_node_does_not_take_up_another_clusters_position_and_goes_on_under_ano
     let running = sender("wiped").start(sluice.address());
     eventually(LONG, "samples", || if running.acknowledged() > 200 { Ok(()) } else { Err(running.acknowledged().to_string()) });
     let first = running.stop();
-    wait_delivered(&sluice, &["platform"]);
+    Expected::all(&first.acknowledged).arrives(&kafka, &topic, &|_| true);
     sluice.kill();
     std::fs::remove_dir_all(sluice.data()).expect("the data");
     sluice.up();
@@ -215,10 +220,8 @@ fn a_wiped_node_does_not_take_up_another_clusters_position_and_goes_on_under_ano
     std::fs::write(sluice.config(), config.replace(&name, &own("renamed"))).expect("the configuration");
     sluice.kill();
     sluice.up();
-    wait_delivered(&sluice, &["platform"]);
-    let received = received(&kafka.reader(&topic).drain());
-    each_once(&received, &first.acknowledged, 0, "before");
-    each_once(&received, &second.acknowledged, 0, "after");
+    Expected::all(&second.acknowledged).arrives(&kafka, &topic, &|_| true);
+    Expected::all(&first.acknowledged).arrives(&kafka, &topic, &|_| true);
     sluice.stop();
 }
 
@@ -246,18 +249,12 @@ fn labels_choose_topics_which_are_made_and_one_transaction_spans_them() {
         sluice.up();
     }
     let accounts = running.map(crate::support::load::Running::stop);
-    wait_delivered(&sluice, &["platform"]);
-    wait_said(&sluice, "platform", "topics_outside");
-    let read = |topic: &str| -> Received {
-        let reader: Reader = kafka.reader(topic);
-        received(&reader.drain())
-    };
     for (group, account) in groups.iter().zip(&accounts) {
         let topic = if *group == "stranger" { other.clone() } else { format!("{base}.{group}") };
-        let received = read(&topic);
-        assert_eq!(received.len(), 20, "{topic}: {} of {other}: {}", received.len(), shown(&sluice, "platform")["notes"]);
-        each_once(&received, &account.acknowledged, 0, &topic);
+        let (received, _) = Expected::all(&account.acknowledged).arrives(&kafka, &topic, &|_| true);
+        assert_eq!(received.len(), 20, "{topic}: {}", shown(&sluice, "platform")["notes"]);
     }
+    wait_said(&sluice, "platform", "topics_outside");
     let metrics = sluice.get("/metrics").text();
     assert!(metrics.contains("sluice_sink_fallback_rows_total{sink=\"platform\""), "{metrics}");
     sluice.stop();
