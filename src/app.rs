@@ -10,6 +10,7 @@ pub mod check;
 mod cluster;
 pub mod dev;
 pub mod explain;
+mod flow;
 mod guard;
 mod leadership;
 mod metrics;
