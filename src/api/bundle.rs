@@ -85,6 +85,11 @@ fn of_file(deps: &Deps) -> String {
     }
 }
 
+/// Why it takes no samples, if it does not: what it waits for, where it has not begun.
+fn ready(reasons: &[String]) -> String {
+    if reasons.is_empty() { "ready\n".to_owned() } else { reasons.iter().map(|reason| format!("not ready: {reason}\n")).collect() }
+}
+
 fn own(deps: &Deps, now: i64) -> Vec<File> {
     let view = deps.cluster.as_ref().map(|cluster| cluster.view());
     let this = cluster::this_node(deps);
@@ -100,6 +105,8 @@ fn own(deps: &Deps, now: i64) -> Vec<File> {
         ("settings.txt", in_force(deps)),
         ("file.txt", of_file(deps)),
         ("log.txt", logs::recent()),
+        ("ready.txt", ready(&(deps.not_ready)())),
+        ("disk.txt", (deps.disk)()),
         ("version.txt", format!("sluice {}\nbegun {} ms, asked {now} ms since 1970\n", deps.version, deps.started_ms)),
     ];
     if let (Some(view), Ok(upgrade)) = (&view, crate::api::upgrade::show(deps)) {

@@ -62,6 +62,8 @@ pub struct Deps {
     pub reload: Arc<dyn Fn() -> Later<'static, Result<String, Vec<String>>> + Send + Sync>,
     /// The node's file, to be shown without secrets.
     pub file: Option<PathBuf>,
+    /// What the node's directory takes and what is left on its disk, for people.
+    pub disk: Arc<dyn Fn() -> String + Send + Sync>,
     /// Why the node is not ready; empty: it is.
     pub not_ready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// What else is wrong and known to `app` (a file that differs from the settings in force, say).
@@ -140,10 +142,25 @@ pub trait Sinks: Send + Sync {
     fn tap(&self, sink: &str) -> Option<Box<dyn Rows>>;
     /// Delivers dead letters again: which were, and why others were not. What was delivered is no dead letter any more.
     fn replay<'a>(&'a self, sink: &'a str, letters: Letters) -> Later<'a, Result<Replayed, Refusal>>;
+    /// Goes back to a time, ms since 1970, as far as the log is kept: what was delivered since is delivered once more.
+    fn rewind<'a>(&'a self, sink: &'a str, to: i64) -> Later<'a, Result<Vec<Rewound>, Refusal>>;
     /// What becomes of a sample at each sink; nothing is sent. An error: the text is no sample.
     fn explain(&self, sample: &str) -> Result<Vec<Explained>, String>;
     /// Holds delivery, or lets it go on.
     fn pause<'a>(&'a self, sink: &'a str, paused: bool) -> Later<'a, Result<(), Refusal>>;
+}
+
+/// What a rewind came to in a shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Rewound {
+    /// The shard.
+    pub shard: u16,
+    /// Samples that will be delivered once more.
+    pub samples: u64,
+    /// From when on, ms since 1970; nothing where nothing is delivered once more.
+    pub from: Option<i64>,
+    /// What was asked for is older than what is kept.
+    pub short: bool,
 }
 
 /// What becomes of a sample at a sink.

@@ -237,6 +237,37 @@ pub async fn replay(sinks: &dyn deps::Sinks, name: &str, body: &[u8]) -> Result<
     Ok(Replayed { replayed: sum(|shard| shard.replayed), failed: sum(|shard| shard.failed), more: replayed.more, shards: replayed.shards })
 }
 
+/// `POST /api/v1/sinks/{name}/rewind`.
+#[derive(Debug, Serialize)]
+pub struct Rewinding {
+    samples: u64,
+    shards: Vec<deps::Rewound>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Back {
+    to: Option<i64>,
+    by_ms: Option<i64>,
+}
+
+/// Goes back in time; `now`: ms since 1970.
+pub async fn rewind(sinks: &dyn deps::Sinks, name: &str, body: &[u8], now: i64) -> Result<Rewinding, Failure> {
+    const EXPECTED: &str = r#"send {"by_ms": 600000} for the last ten minutes, or {"to": 1790000000000}, a time in ms since 1970"#;
+    let back: Back =
+        serde_json::from_slice(body).map_err(|error| Failure::wrong(format!("the body is not as expected: {error}"), EXPECTED))?;
+    let to = match (back.to, back.by_ms) {
+        (Some(to), None) => to,
+        (None, Some(by)) if by > 0 => now.saturating_sub(by),
+        _ => return Err(Failure::wrong("how far back is not said", EXPECTED)),
+    };
+    if to >= now {
+        return Err(Failure::wrong("the time is not in the past", EXPECTED));
+    }
+    let shards = sinks.rewind(name, to).await.map_err(|refusal| Failure::of_refusal(refusal, "sink", name, LIST))?;
+    Ok(Rewinding { samples: shards.iter().map(|shard| shard.samples).sum(), shards })
+}
+
 /// `GET /api/v1/explain`.
 #[derive(Debug, Serialize)]
 pub struct Explanation {

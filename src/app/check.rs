@@ -11,6 +11,7 @@ use crate::config::sinks;
 use crate::config::sinks::Target;
 use crate::config::tls::Tls;
 use crate::forward;
+use crate::forward::file::settings::FileSettings;
 use crate::forward::remote_write::settings::StoreSettings;
 use crate::forward::settings::CreateTopic;
 use crate::forward::settings::KafkaDraft;
@@ -55,8 +56,25 @@ pub fn text(text: &str, dir: &Path) -> Result<Config, Vec<Problem>> {
             problems.push(Problem { line, key, value: found.value, rule: found.rule, remedy: found.remedy });
         }
     }
+    problems.extend(of_directories(&config));
     problems.sort_by_key(|problem| problem.line);
     if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+/// Files of a sink have no place among the node's own: a backup and a replacement treat that directory as one thing.
+fn of_directories(config: &Config) -> Vec<Problem> {
+    let inside = |(index, sink): (usize, &sinks::Sink)| {
+        let Target::Files(files) = &sink.target else { return None };
+        let key = format!("sinks[{index}].file.directory");
+        files.directory.starts_with(&config.data_dir).then(|| Problem {
+            line: config.line_of(&key),
+            key,
+            value: files.directory.display().to_string(),
+            rule: "is inside data_dir".to_owned(),
+            remedy: "write a directory outside of it, best on another disk".to_owned(),
+        })
+    };
+    config.sinks.iter().enumerate().filter_map(inside).collect()
 }
 
 /// What is wrong with the files of `tls:`.
@@ -89,6 +107,7 @@ pub fn judged(sink: &sinks::Sink) -> Result<Judged, Vec<forward::settings::Probl
     let target = match &sink.target {
         Target::Kafka(kafka) => KafkaSettings::check(&draft(kafka)).map(|settings| forward::Target::Kafka(Arc::new(settings))),
         Target::RemoteWrite(store) => StoreSettings::check(store).map(|settings| forward::Target::Store(Arc::new(settings))),
+        Target::Files(files) => FileSettings::check(files).map(|settings| forward::Target::Files(Arc::new(settings))),
     };
     match target {
         Ok(target) if problems.is_empty() => Ok((target, Arc::new(shape))),
@@ -152,6 +171,7 @@ fn section(sink: &sinks::Sink) -> &'static str {
     match sink.target {
         Target::Kafka(_) => "kafka",
         Target::RemoteWrite(_) => "remote_write",
+        Target::Files(_) => "file",
     }
 }
 

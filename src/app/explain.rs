@@ -7,7 +7,6 @@ use crate::app::check;
 use crate::clock;
 use crate::config::sinks::Sink;
 use crate::config::sinks::Target;
-use crate::forward;
 use crate::forward::preview;
 use crate::forward::shape::Left;
 use crate::relabel::selector::Selector;
@@ -53,10 +52,6 @@ impl Sample {
 /// What becomes of the sample at a sink. An error: the sink's settings are wrong.
 pub fn at(sink: &Sink, sample: &Sample) -> Result<Explained, String> {
     let (target, shape) = check::judged_or_why(sink)?;
-    let (kind, place) = match &target {
-        forward::Target::Kafka(settings) => ("kafka", format!("{} at {}", settings.topic, settings.brokers)),
-        forward::Target::Store(settings) => ("remote_write", settings.url.clone()),
-    };
     let labels: Vec<(&str, &str)> = sample.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let mut before: Option<Vec<(String, String)>> = None;
     let mut steps = Vec::new();
@@ -77,8 +72,8 @@ pub fn at(sink: &Sink, sample: &Sample) -> Result<Explained, String> {
         }
         before = Some(behind);
     });
-    let mut explained =
-        Explained { sink: sink.name.clone(), kind: kind.to_owned(), target: place, steps, taken: outcome.is_ok(), ..Explained::default() };
+    let (kind, place) = (target.kind().to_owned(), target.place());
+    let mut explained = Explained { sink: sink.name.clone(), kind, target: place, steps, taken: outcome.is_ok(), ..Explained::default() };
     match outcome {
         Ok(labels) => {
             let labels = borrowed(&labels);
@@ -102,7 +97,7 @@ fn borrowed(labels: &[(String, String)]) -> Vec<(&str, &str)> {
 
 /// Whether a sink writes JSON, so that records can be compared as such.
 pub fn writes_json(sink: &Sink) -> bool {
-    matches!(sink.target, Target::Kafka(_))
+    !matches!(sink.target, Target::RemoteWrite(_))
 }
 
 #[cfg(test)]

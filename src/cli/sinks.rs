@@ -15,6 +15,7 @@ use crate::cli::client::segment;
 use crate::cli::table::Table;
 use crate::cli::table::cell;
 use crate::cli::table::span;
+use crate::config::values;
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -27,6 +28,12 @@ pub enum Verb {
     Explain(Explain),
     /// Send a sink's dead letters again; those that Kafka takes leave the list.
     Replay(One),
+    /// Go back in time: what a sink has delivered since is delivered once more, as far as the log is kept (`log.keep`).
+    Rewind(Back),
+    /// Hold a sink, on whichever node and across restarts, until `resume`. What comes stays in the log, within the sink's budget.
+    Pause(One),
+    /// Let a sink that is held go on where it was.
+    Resume(One),
 }
 
 /// A verb about one sink.
@@ -34,6 +41,21 @@ pub enum Verb {
 pub struct One {
     /// The sink, as `sink list` shows it.
     sink: String,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+/// `sluice sink rewind`.
+#[derive(Debug, Args)]
+pub struct Back {
+    /// The sink, as `sink list` shows it.
+    sink: String,
+    /// So far back from now, as 10m or 1h30m.
+    #[arg(long, value_name = "SPAN", required_unless_present = "to")]
+    by: Option<String>,
+    /// To this time, ms since 1970.
+    #[arg(long, value_name = "MS", conflicts_with = "by")]
+    to: Option<i64>,
     #[command(flatten)]
     asked: Asked,
 }
@@ -57,6 +79,9 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
             let answer = asked.client().get("/api/v1/sinks").await?;
             print_or_json(&asked, &answer, list)
         }
+        Verb::Rewind(back) => rewind(&back).await,
+        Verb::Pause(one) => hold(&one, "pause").await,
+        Verb::Resume(one) => hold(&one, "resume").await,
         Verb::Dead(one) => {
             let answer = one.asked.client().get(&format!("/api/v1/sinks/{}/dead", segment(&one.sink))).await?;
             print_or_json(&one.asked, &answer, dead)
@@ -79,6 +104,11 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
             }
         }
     }
+}
+
+async fn hold(one: &One, word: &str) -> Result<(), Failure> {
+    let answer = one.asked.client().post(&format!("/api/v1/sinks/{}/{word}", segment(&one.sink)), &json!({})).await?;
+    print_or_json(&one.asked, &answer, |answer| format!("{}\n", cell(&answer["done"])))
 }
 
 fn print_or_json(asked: &Asked, answer: &Value, text: fn(&Value) -> String) -> Result<(), Failure> {
@@ -124,6 +154,30 @@ fn dead(answer: &Value) -> String {
         table.row(vec![cell(&letter["shard"]), cell(&letter["number"]), cell(&letter["reason"]), cell(&letter["payload"])]);
     }
     table.text("no dead letters")
+}
+
+async fn rewind(back: &Back) -> Result<(), Failure> {
+    let body = match (&back.by, back.to) {
+        (Some(span), _) => {
+            let span = values::duration(span).map_err(|(rule, remedy)| Failure::Wrong(format!("--by {span}: {rule}; {remedy}")))?;
+            json!({ "by_ms": u64::try_from(span.as_millis()).unwrap_or(u64::MAX) })
+        }
+        (None, to) => json!({ "to": to }),
+    };
+    let answer = back.asked.client().post(&format!("/api/v1/sinks/{}/rewind", segment(&back.sink)), &body).await?;
+    print_or_json(&back.asked, &answer, rewound)
+}
+
+fn rewound(answer: &Value) -> String {
+    let mut text = format!("{} samples will be delivered once more\n", cell(&answer["samples"]));
+    for shard in items(answer, "shards").iter().filter(|shard| shard["short"] == true) {
+        text.push_str(&format!(
+            "! shard {}: begins at {} ms, since nothing older is kept; `log.keep` says for how long it is\n",
+            cell(&shard["shard"]),
+            cell(&shard["from"])
+        ));
+    }
+    text
 }
 
 /// The answer of a node with this file.

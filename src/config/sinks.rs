@@ -1,8 +1,10 @@
-//! `sinks:` where what passed goes: a Kafka topic, or a store (`remote_write`). What librdkafka alone can judge (its properties) is checked by `forward`,
+//! `sinks:` where what passed goes: a Kafka topic, a store (`remote_write`), or files of the node's own disk (`file`). What librdkafka alone can judge (its properties) is checked by `forward`,
 //! which owns these sections.
 
 use std::time::Duration;
 
+use crate::config::file;
+use crate::config::file::Files;
 use crate::config::read::Node;
 use crate::config::read::Section;
 use crate::config::remote_write;
@@ -33,6 +35,8 @@ pub enum Target {
     Kafka(Kafka),
     /// A store, by Remote Write.
     RemoteWrite(RemoteWrite),
+    /// Files of rows.
+    Files(Files),
 }
 
 /// A Kafka topic.
@@ -185,7 +189,7 @@ impl Kafka {
             topic: topic.into(),
             format: Format::Rows,
             delivery: Delivery::ExactlyOnce,
-            columns: ["job", "instance", "namespace", "cluster"].map(String::from).to_vec(),
+            columns: default_columns(),
             create_topic: None,
             compression: Compression::Lz4,
             rows_per_message: None,
@@ -195,6 +199,11 @@ impl Kafka {
             properties: Vec::new(),
         }
     }
+}
+
+/// Labels that stand at the top of a row where nobody says which.
+pub fn default_columns() -> Vec<String> {
+    ["job", "instance", "namespace", "cluster"].map(String::from).to_vec()
 }
 
 /// Reads `sinks:`.
@@ -231,20 +240,22 @@ fn read_sink(item: &Node<'_>) -> Option<Sink> {
 }
 
 fn read_target(section: &Section<'_>) -> Option<Target> {
-    match (section.get("kafka"), section.get("remote_write")) {
-        (Some(node), None) => read_kafka(&node.section()).map(Target::Kafka),
-        (None, Some(node)) => remote_write::read(&node.section()).map(Target::RemoteWrite),
-        (None, None) => {
-            let remedy =
-                "write: kafka: { brokers: [\"host:9092\"], topic: metrics }, or remote_write: { url: https://store.example/api/v1/write }";
-            section.missing("kafka", remedy);
-            None
-        }
-        (Some(_), Some(node)) => {
-            node.complain("is a second thing to write to, beside kafka", "make two sinks of it, each with a name of its own");
-            None
-        }
+    let named = [section.get("kafka"), section.get("remote_write"), section.get("file")];
+    let mut written = named.iter().flatten();
+    if written.next().is_none() {
+        let remedy = "write: kafka: { brokers: [\"host:9092\"], topic: metrics }, or remote_write: { url: https://store.example/api/v1/write }, or file: { directory: /var/lib/sluice-rows }";
+        section.missing("kafka", remedy);
+        return None;
     }
+    if let Some(second) = written.next() {
+        second.complain("is a second thing to write to", "make two sinks of it, each with a name of its own");
+        return None;
+    }
+    let [kafka, store, files] = named;
+    kafka
+        .and_then(|node| read_kafka(&node.section()).map(Target::Kafka))
+        .or_else(|| store.and_then(|node| remote_write::read(&node.section()).map(Target::RemoteWrite)))
+        .or_else(|| files.and_then(|node| file::read(&node.section()).map(Target::Files)))
 }
 
 fn read_kafka(section: &Section<'_>) -> Option<Kafka> {
@@ -291,7 +302,8 @@ fn read_kafka(section: &Section<'_>) -> Option<Kafka> {
     topic.map(|_| kafka)
 }
 
-fn read_columns(node: &Node<'_>) -> Vec<String> {
+/// Names of columns, none of which is a field already.
+pub fn read_columns(node: &Node<'_>) -> Vec<String> {
     let mut columns: Vec<String> = Vec::new();
     for item in node.list() {
         let Some(column) = item.value(values::label) else { continue };

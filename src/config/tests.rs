@@ -108,7 +108,7 @@ sinks:
 fn a_store_needs_a_url_and_can_be_told_more() {
     let store = |text: &str| match Config::parse(text).unwrap().sinks.remove(0).target {
         Target::RemoteWrite(store) => store,
-        Target::Kafka(kafka) => panic!("{kafka:?}"),
+        other => panic!("{other:?}"),
     };
     assert_eq!(store(STORE), RemoteWrite::new("https://store.example/api/v1/write"));
     let more = "      protocol: v2
@@ -189,9 +189,7 @@ fn what_is_wrong_with_a_store_is_told_at_once() {
     let both = STORE.replace("remote_write:", "kafka: { brokers: [\"b:1\"], topic: t }\n    remote_write:");
     check(
         &both,
-        &[
-            "6 sinks[0].remote_write: {1 keys} | is a second thing to write to, beside kafka | make two sinks of it, each with a name of its own",
-        ],
+        &["6 sinks[0].remote_write: {1 keys} | is a second thing to write to | make two sinks of it, each with a name of its own"],
     );
     let none = "listen: 127.0.0.1:9201\ndata_dir: /x\nsinks: [{ name: a }]\n";
     assert!(problems(none)[0].contains("remote_write: { url:"), "{:?}", problems(none));

@@ -38,6 +38,7 @@ pub fn record(target: &Target, labels: &[(&str, &str)], value: f64, time: i64) -
             Format::Adapter => drop(adapter::encode(&row, &mut out)),
             Format::Rows | Format::Row => drop(RowEncoder::new(settings.columns.clone()).encode(&row, &mut out)),
         },
+        Target::Files(settings) => drop(RowEncoder::new(settings.columns.clone()).encode(&row, &mut out)),
         Target::Store(_) => out = format!("{} {value} {time}", series(labels)).into_bytes(),
     }
     String::from_utf8_lossy(&out).into_owned()

@@ -133,6 +133,7 @@ impl Source for ShardLog {
             pending_ms: cursor.pending_ms,
             budget_bytes: cursor.budget_bytes,
             seconds_left: cursor.seconds_left,
+            paused: cursor.paused,
         }))
     }
 

@@ -18,7 +18,7 @@ pub struct Standing {
     pub oldest_emission: u64,
     /// Samples emitted since the shard began.
     pub samples: u64,
-    /// Changes when a sink was added, rewound, cut or removed.
+    /// Changes when a sink was added, rewound, cut, held, let go on or removed.
     pub sinks_version: u64,
     /// Whether this node leads the shard: only then its sinks run here.
     pub leads: bool,
@@ -51,6 +51,8 @@ pub struct Cursor {
     pub budget_bytes: u64,
     /// At the present rate the budget is used up in so many seconds.
     pub seconds_left: Option<u64>,
+    /// An operator holds the sink, wherever its shard is led.
+    pub paused: bool,
 }
 
 /// A step of the cursor: what became of the samples since the last step.

@@ -96,6 +96,14 @@ impl Shard {
         self.state.lock().unwrap().cursor
     }
 
+    /// An operator holds the sink, or lets it go on.
+    pub fn pause(&self, paused: bool) {
+        let mut state = self.state.lock().unwrap();
+        state.cursor.paused = paused;
+        state.standing.sinks_version += 1;
+        self.news.notify_all();
+    }
+
     pub fn steps(&self) -> Vec<Step> {
         self.state.lock().unwrap().steps.clone()
     }

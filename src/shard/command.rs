@@ -39,6 +39,13 @@ pub enum Command {
     Resent(Resent),
     /// A budget lets go of what a sink has not taken.
     Drop(DropUpTo),
+    /// An operator holds a sink in this shard, or lets it go on: whoever leads.
+    Pause {
+        /// The sink.
+        sink: String,
+        /// Hold it.
+        paused: bool,
+    },
     /// Control shard: give the group a data shard.
     Assign {
         /// The group.
@@ -109,6 +116,8 @@ pub struct ShardSettings {
     pub forget_series_ms: i64,
     /// A hole is forgotten when it ended so much before the group's newest sample, ms.
     pub forget_holes_ms: i64,
+    /// What all sinks are done with stays so long, so that one can be rewound, ms.
+    pub keep_ms: i64,
 }
 
 /// What a shard knows of a sink.
@@ -222,7 +231,14 @@ const TEXT: usize = 1 << 10;
 impl Default for ShardSettings {
     /// 64 MiB hold 2.8 M waiting samples: a minute of 46,000 a second. A series is forgotten after two hours, as long as senders keep data.
     fn default() -> ShardSettings {
-        ShardSettings { version: 0, sinks: Vec::new(), waiting_bytes: 64 << 20, forget_series_ms: 7_200_000, forget_holes_ms: 10_800_000 }
+        ShardSettings {
+            version: 0,
+            sinks: Vec::new(),
+            waiting_bytes: 64 << 20,
+            forget_series_ms: 7_200_000,
+            forget_holes_ms: 10_800_000,
+            keep_ms: 0,
+        }
     }
 }
 
@@ -247,6 +263,7 @@ impl Command {
                 Command::CreateToken(_) => 20,
                 Command::RevokeToken { .. } => 21,
                 Command::Finalize { .. } => 24,
+                Command::Pause { .. } => 30,
             }
     }
 
@@ -292,6 +309,10 @@ impl Command {
                 out.number(drop.epoch);
                 out.number(drop.up_to);
                 out.number(drop.samples);
+            }
+            Command::Pause { sink, paused } => {
+                out.text(sink);
+                out.byte(u8::from(*paused));
             }
             Command::Assign { group } => out.text(group),
             Command::Nodes(nodes) => nodes.write(out),
@@ -366,6 +387,7 @@ impl Command {
             20 => Command::CreateToken(NewToken::read(from)?),
             21 => Command::RevokeToken { name: text(from)?, by: text(from)? },
             24 => Command::Finalize { level: from.number()?, by: text(from)? },
+            30 => Command::Pause { sink: text(from)?, paused: from.byte()? != 0 },
             _ => return Err(Malformed::Impossible("an entry of this kind")),
         })
     }
@@ -377,6 +399,7 @@ impl ShardSettings {
         out.number(self.waiting_bytes);
         out.signed(self.forget_series_ms);
         out.signed(self.forget_holes_ms);
+        out.signed(self.keep_ms);
         out.number(self.sinks.len() as u64);
         for sink in &self.sinks {
             out.text(&sink.name);
@@ -389,7 +412,7 @@ impl ShardSettings {
 
     pub(super) fn read(from: &mut Reader<'_>) -> Result<ShardSettings, Malformed> {
         let (version, waiting_bytes) = (from.number()?, from.number()?);
-        let (forget_series_ms, forget_holes_ms) = (from.signed()?, from.signed()?);
+        let (forget_series_ms, forget_holes_ms, keep_ms) = (from.signed()?, from.signed()?, from.signed()?);
         let mut sinks = Vec::new();
         for _ in 0..from.count(5)? {
             sinks.push(SinkSettings {
@@ -400,7 +423,7 @@ impl ShardSettings {
                 policy: if from.byte()? == 0 { Policy::DropOldest } else { Policy::Refuse },
             });
         }
-        Ok(ShardSettings { version, sinks, waiting_bytes, forget_series_ms, forget_holes_ms })
+        Ok(ShardSettings { version, sinks, waiting_bytes, forget_series_ms, forget_holes_ms, keep_ms })
     }
 }
 

@@ -26,6 +26,7 @@ use crate::shard::command::Command;
 use crate::shard::command::DeadLetter;
 use crate::shard::command::ShardSettings;
 use crate::shard::command::SwitchTo;
+use crate::shard::data::sinks::Mark;
 use crate::shard::data::sinks::Sinks;
 use crate::shard::emission::Emission;
 use crate::shard::emission::MAX_PICKS;
@@ -141,7 +142,14 @@ impl Data {
             Entry::Command(command) => self.command(index, command, effects),
         }
         self.bound_waiting(index, effects);
+        let mark = Mark { emission: self.emissions, samples: self.samples, at: self.at };
+        self.sinks.note(mark, self.settings.keep_ms);
         Ok(())
+    }
+
+    /// The last emission that nobody wants any more; what comes after it is kept.
+    pub fn done(&self) -> u64 {
+        self.sinks.done().0
     }
 
     fn samples(&mut self, index: u64, bytes: u64, samples: &Samples<'_>, effects: &mut Effects) -> Result<(), Malformed> {
@@ -291,6 +299,7 @@ impl Data {
             Command::Cursor(moved) => effects.void = self.sinks.moved(&moved, self.emissions),
             Command::Epoch(epoch) => effects.void = self.sinks.epoch(&epoch, self.emissions),
             Command::Drop(drop) => effects.void = self.sinks.dropped(&drop, self.emissions),
+            Command::Pause { sink, paused } => effects.void = self.sinks.pause(&sink, paused),
             Command::Dead(letter) => {
                 let (gone, last) = self.dead;
                 self.dead = ((last + 1).saturating_sub(DEAD_LETTERS).max(gone), last + 1);

@@ -369,7 +369,7 @@ impl<D: Disk> Member<D> {
         let below = replay.min(truncated.index + 1);
         let mut free = Free { truncated, standby_below: below, leader_below: below, emissions_below: 0 };
         if let State::Data(data) = &self.state {
-            let done = data.sinks.slowest().unwrap_or(data.emissions);
+            let done = data.done();
             free.emissions_below = done + 1;
             if done < data.emissions {
                 // Unknown: better nothing goes.

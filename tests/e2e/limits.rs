@@ -6,6 +6,7 @@ use crate::support::process::{Scratch, eventually, free_port, now_ms};
 use crate::support::sluice::{BINARY, Sluice, write_request};
 use crate::support::trio::{NAMES, NOWHERE, Shape, Trio};
 use serde_json::Value as Json;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use std::time::Duration;
 fn node(scratch: &Scratch, more: &str) -> Sluice {
     let (dir, port) = (scratch.sub("sluice"), free_port());
     let text = format!("listen: 127.0.0.1:{port}\ndata_dir: {}\n{more}{NOWHERE}", dir.join("data").display());
-    let mut sluice = Sluice::prepare_as("sluice", dir, port, &text, None);
+    let mut sluice = Sluice::prepare_as("sluice", dir, SocketAddr::from(([127, 0, 0, 1], port)), &text, None);
     sluice.up();
     sluice
 }

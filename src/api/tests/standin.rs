@@ -169,6 +169,10 @@ impl Sinks for StandInSinks {
         Box::pin(async move { Ok(Replayed { shards: vec![shard], more: false }) })
     }
 
+    fn rewind<'a>(&'a self, _sink: &'a str, to: i64) -> Later<'a, Result<Vec<Rewound>, Refusal>> {
+        Box::pin(async move { Ok(vec![Rewound { shard: 1, samples: 7, from: Some(to), short: false }]) })
+    }
+
     fn explain(&self, sample: &str) -> Result<Vec<Explained>, String> {
         match sample {
             "up" => Ok(vec![Explained { sink: "platform".into(), steps: vec![Relabelled::default()], ..Explained::default() }]),
@@ -237,6 +241,7 @@ pub fn deps(node: Arc<StandIn>) -> Deps {
         metrics: Arc::new(|| "# EOF\n".into()),
         reload: Arc::new(|| Box::pin(async { Err(vec!["sinks[0].kafka.topic: missing".to_owned()]) })),
         file: None,
+        disk: Arc::new(|| "1 GiB free\n".into()),
         not_ready: Arc::new(|| vec!["shard 3 has no leader".into()]),
         problems: Arc::new(Vec::new),
         public_certificate_expires: Arc::new(|| Some(NOW + 86_400_000 * 60)),

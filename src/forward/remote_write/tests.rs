@@ -197,7 +197,7 @@ fn bench(store: &Store) -> Bench {
 
 impl Bench {
     fn start(&self) -> Sink {
-        let identity = SinkIdentity { cluster: "c".into(), seal: "one-of-a-kind".into(), sink: "store".into() };
+        let identity = SinkIdentity { cluster: "c".into(), seal: "one-of-a-kind".into(), sink: "store".into(), node: 7 };
         let target = Target::Store(Arc::new(StoreSettings::check(&self.wanted).unwrap()));
         let source: Arc<dyn Source> = Arc::clone(&self.shard) as Arc<dyn Source>;
         Sink::start(target, &Shaping { shape: Arc::clone(&self.shape), seed: 0 }, &identity, vec![(1, source)], self.runtime.handle())
@@ -443,11 +443,11 @@ fn a_pause_and_another_leader_hold_delivery() {
     let sink = bench.start();
     bench.shard.emit(7, 70);
     bench.delivered(&sink);
-    sink.pause(true);
+    bench.shard.pause(true);
     eventually("the pause", || (view(&sink).phase == Phase::Paused).then_some(()));
     bench.shard.emit(7, 70);
     bench.shard.lead(false);
-    sink.pause(false);
+    bench.shard.pause(false);
     eventually("another leader", || (view(&sink).phase == Phase::Elsewhere).then_some(()));
     assert_eq!(store.counted().values().map(Vec::len).sum::<usize>(), 70);
     bench.shard.lead(true);

@@ -1,6 +1,7 @@
 //! Where the sinks of a shard are, and what each has become of what was emitted: emitted = delivered + filtered + dead + dropped + pending.
 
 use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use crate::shard::codec::Malformed;
 use crate::shard::codec::Reader;
@@ -31,6 +32,8 @@ pub struct Cursor {
     pub dropped: u64,
     /// Samples that the shard had emitted up to `emission`: what it has emitted since is pending.
     pub samples: u64,
+    /// An operator holds the sink.
+    pub paused: bool,
 }
 
 impl Cursor {
@@ -45,20 +48,68 @@ impl Cursor {
 pub struct Sinks {
     /// By name.
     pub cursors: BTreeMap<String, Cursor>,
-    /// Changes when sinks come, go or begin anew.
+    /// Changes when sinks come, go, begin anew, are held or let go on.
     pub version: u64,
     pub(super) removed: BTreeMap<String, u64>,
+    /// The last emission that is old enough to go, whatever sinks are done with.
+    pub(super) aged: Mark,
+    /// What comes after it, oldest first; some sixteen over the time for which it is kept.
+    pub(super) marks: VecDeque<Mark>,
+}
+
+/// How far the shard was at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    /// The last emission.
+    pub emission: u64,
+    /// Samples emitted.
+    pub samples: u64,
+    /// The shard's time, ms.
+    pub at: i64,
+}
+
+/// Marks over the time for which emissions are kept; so what goes is older by up to a sixteenth.
+const MARKS: i64 = 16;
+
+impl Mark {
+    fn write(self, out: &mut Writer<'_>) {
+        out.number(self.emission);
+        out.number(self.samples);
+        out.signed(self.at);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Mark, Malformed> {
+        Ok(Mark { emission: from.number()?, samples: from.number()?, at: from.signed()? })
+    }
 }
 
 impl Sinks {
-    /// The last emission that every sink is done with; `None`: there is no sink.
-    pub fn slowest(&self) -> Option<u64> {
-        self.cursors.values().map(|cursor| cursor.emission).min()
+    /// The last emission that nobody wants any more: every sink is done with it, and it is old enough to go. With it, samples emitted up to it.
+    pub(super) fn done(&self) -> (u64, u64) {
+        let aged = (self.aged.emission, self.aged.samples);
+        self.cursors.values().map(|cursor| (cursor.emission, cursor.samples)).fold(aged, |one, other| one.min(other))
+    }
+
+    /// The shard has come so far; `keep_ms`: so long emissions stay.
+    pub(super) fn note(&mut self, now: Mark, keep_ms: i64) {
+        if keep_ms <= 0 {
+            self.marks.clear();
+            self.aged = now;
+            return;
+        }
+        let last = self.marks.back().unwrap_or(&self.aged);
+        if now.emission > last.emission && now.at - last.at >= keep_ms / MARKS {
+            self.marks.push_back(now);
+        }
+        while let Some(mark) = self.marks.front().filter(|mark| mark.at <= now.at - keep_ms) {
+            self.aged = *mark;
+            self.marks.pop_front();
+        }
     }
 
     /// `last`: the shard's last emission, and how many samples it has emitted.
     pub(super) fn configure(&mut self, sinks: &[SinkSettings], last: (u64, u64)) {
-        let oldest = self.cursors.values().map(|cursor| (cursor.emission, cursor.samples)).min().unwrap_or(last);
+        let oldest = self.done();
         let gone: Vec<String> = self.cursors.keys().filter(|name| sinks.iter().all(|sink| sink.name != **name)).cloned().collect();
         for name in gone {
             if let Some(cursor) = self.cursors.remove(&name) {
@@ -108,7 +159,7 @@ impl Sinks {
     }
 
     pub(super) fn epoch(&mut self, epoch: &NewEpoch, last: u64) -> Option<String> {
-        let oldest = self.slowest().unwrap_or(last);
+        let (oldest, _) = self.done();
         let cursor = match self.with_epoch(&epoch.sink, epoch.epoch) {
             Ok(cursor) => cursor,
             Err(reason) => return Some(reason),
@@ -140,24 +191,36 @@ impl Sinks {
         None
     }
 
+    /// Saying what is so already is no harm.
+    pub(super) fn pause(&mut self, sink: &str, paused: bool) -> Option<String> {
+        let Some(cursor) = self.cursors.get_mut(sink) else { return Some(format!("there is no sink `{sink}`")) };
+        self.version += u64::from(cursor.paused != paused);
+        cursor.paused = paused;
+        None
+    }
+
     pub(super) fn write(&self, out: &mut Writer<'_>) {
         out.number(self.version);
         out.number(self.cursors.len() as u64);
         for (name, cursor) in &self.cursors {
             out.text(name);
-            let Cursor { epoch, emission, delivered, filtered, dead, dropped, samples } = *cursor;
+            let Cursor { epoch, emission, delivered, filtered, dead, dropped, samples, paused } = *cursor;
             [epoch, emission, delivered, filtered, dead, dropped, samples].into_iter().for_each(|n| out.number(n));
+            out.byte(u8::from(paused));
         }
         out.number(self.removed.len() as u64);
         for (name, epoch) in &self.removed {
             out.text(name);
             out.number(*epoch);
         }
+        self.aged.write(out);
+        out.number(self.marks.len() as u64);
+        self.marks.iter().for_each(|mark| mark.write(out));
     }
 
     pub(super) fn read(from: &mut Reader<'_>) -> Result<Sinks, Malformed> {
         let mut sinks = Sinks { version: from.number()?, ..Sinks::default() };
-        for _ in 0..from.count(8)? {
+        for _ in 0..from.count(9)? {
             let name = from.text()?.to_owned();
             let cursor = Cursor {
                 epoch: from.number()?,
@@ -167,11 +230,16 @@ impl Sinks {
                 dead: from.number()?,
                 dropped: from.number()?,
                 samples: from.number()?,
+                paused: from.byte()? != 0,
             };
             sinks.cursors.insert(name, cursor);
         }
         for _ in 0..from.count(2)? {
             sinks.removed.insert(from.text()?.to_owned(), from.number()?);
+        }
+        sinks.aged = Mark::read(from)?;
+        for _ in 0..from.count(3)? {
+            sinks.marks.push_back(Mark::read(from)?);
         }
         Ok(sinks)
     }
