@@ -11,6 +11,7 @@ mod cluster;
 pub mod dev;
 mod disk;
 pub mod explain;
+mod flow;
 mod guard;
 mod leadership;
 mod metrics;

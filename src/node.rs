@@ -10,6 +10,7 @@
 
 mod bodies;
 mod detection;
+pub mod fates;
 pub mod group_limits;
 mod keeper;
 mod lane;

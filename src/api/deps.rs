@@ -24,6 +24,7 @@ use crate::serve::Response;
 use crate::shard::command::Command;
 use crate::shard::command::DeadLetter;
 use crate::shard::tokens::Tokens;
+use crate::wire::body::Body;
 
 /// Something that will be known later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -36,6 +37,9 @@ pub type Who = dyn Fn(i64) -> Vec<RemoteSender> + Send + Sync;
 
 /// The series of one group that has written to a node, or of all of them, by sample.
 pub type Census = dyn Fn(Option<&str>) -> Vec<Sampled> + Send + Sync;
+
+/// Samples from now on, at a point of their way.
+pub type Flows = dyn Fn(Tapped) -> Box<dyn Flow> + Send + Sync;
 
 /// Everything that [`crate::api::Api`] is made of.
 #[derive(Clone)]
@@ -50,6 +54,8 @@ pub struct Deps {
     pub senders: Arc<Who>,
     /// The series of one group that has written to this node, or of all of them, by sample.
     pub census: Arc<Census>,
+    /// Samples from now on, at a point of their way.
+    pub flow: Arc<Flows>,
     /// The exposition: `Telemetry::render`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Prepares everything, then swaps: what changed, or all problems.
@@ -256,6 +262,65 @@ pub enum Refusal {
 pub trait Rows: Send {
     /// The next one, without a line feed; `None`: the sink is gone. Dropping the future loses no row.
     fn next(&mut self) -> Later<'_, Option<Bytes>>;
+}
+
+/// A point of the samples' way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// At the door: all that came, and what the sender was told.
+    In,
+    /// What went on to the sinks.
+    Passed,
+    /// What waits for another replica's copy.
+    Waiting,
+    /// What did not go on.
+    Covered,
+}
+
+/// What is read along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tapped {
+    /// Where.
+    pub point: Point,
+    /// Of this group alone.
+    pub group: Option<String>,
+}
+
+/// Samples at a point of their way.
+pub trait Flow: Send {
+    /// The next ones; `None`: the node is gone. Dropping the future may lose some.
+    fn next(&mut self) -> Later<'_, Option<Passing>>;
+}
+
+/// Samples that passed a point together.
+#[derive(Debug, Default)]
+pub struct Passing {
+    /// By request.
+    pub parts: Vec<Part>,
+    /// What could not be shown since the last one: batches, requests or samples.
+    pub missed: u64,
+}
+
+/// Samples of one request.
+#[derive(Debug)]
+pub struct Part {
+    /// The group.
+    pub group: String,
+    /// The replica.
+    pub replica: String,
+    /// The request.
+    pub body: Arc<Body>,
+    /// Which of its points, ascending, and what was decided.
+    pub items: Vec<(u32, Mark)>,
+}
+
+/// What was decided of a sample, and why, in fixed words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// `taken`, `put_off`, `refused`, `passed`, `waiting`, `covered`.
+    pub verdict: &'static str,
+    /// Why.
+    pub reason: &'static str,
 }
 
 /// The synthetic senders of `sluice dev`.

@@ -26,6 +26,8 @@ use crate::api::deps::Rows;
 use crate::api::deps::SinkShard;
 use crate::api::deps::Trouble;
 use crate::api::groups::Done;
+use crate::api::tap;
+use crate::api::tap::Fitting;
 use crate::serve;
 use crate::serve::Response;
 use crate::shard::command::DeadLetter;
@@ -288,12 +290,23 @@ pub async fn pause(sinks: &dyn deps::Sinks, name: &str, paused: bool) -> Result<
 }
 
 /// `GET /api/v1/sinks/{name}/tap`: rows as they are delivered, one a line, until the reader, the sink or the node goes.
-pub fn tap(sinks: &dyn deps::Sinks, name: &str, stopping: watch::Receiver<bool>) -> Result<Response, Failure> {
-    let rows = sinks.tap(name).ok_or_else(|| Failure::unknown("sink", name, LIST))?;
+pub fn tap(sinks: &dyn deps::Sinks, name: &str, query: &str, stopping: watch::Receiver<bool>) -> Result<Response, Failure> {
+    let mut rows = sinks.tap(name).ok_or_else(|| Failure::unknown("sink", name, LIST))?;
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*key {
+            "match" => rows = Box::new(Fitting { rows, selector: tap::parsed(&value)? }),
+            _ => return Err(Failure::wrong(format!("{key}={value} is not understood"), "the query takes match=SELECTOR")),
+        }
+    }
+    Ok(stream(rows, stopping))
+}
+
+/// Rows as they come, one a line.
+pub fn stream(rows: Box<dyn Rows>, stopping: watch::Receiver<bool>) -> Response {
     let mut response = serve::answer(StatusCode::OK, "application/x-ndjson", Bytes::new());
     answer::unstored(&mut response, &[(X_CONTENT_TYPE_OPTIONS, "nosniff")]);
     *response.body_mut() = Stream(Mutex::new(Some(next(rows, stopping)))).boxed();
-    Ok(response)
+    response
 }
 
 type Next = Later<'static, Option<(Bytes, Box<dyn Rows>, watch::Receiver<bool>)>>;

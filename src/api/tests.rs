@@ -115,6 +115,7 @@ async fn every_route_is_in_the_manual() {
         ["/-/healthy", "/-/ready", "/-/reload", "/metrics", "/api/v1/status", "/api/v1/groups", "/api/v1/sinks", "/api/v1/dev/senders"];
     let plain = plain.into_iter().chain([
         "/api/v1/senders",
+        "/api/v1/tap",
         "/api/v1/cardinality",
         "/api/v1/tokens",
         "/api/v1/tokens/{token}/revoke",

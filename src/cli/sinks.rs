@@ -1,19 +1,16 @@
-//! `sluice sink` and `sluice tap`: where samples go, how far they are, and what they look like.
+//! `sluice sink`: where samples go, how far they are, and what was refused.
 
-use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 
 use clap::Args;
 use clap::Subcommand;
-use http_body_util::BodyExt;
 use serde_json::Value;
 use serde_json::json;
 
 use crate::app;
 use crate::cli::Asked;
 use crate::cli::Failure;
-use crate::cli::Node;
 use crate::cli::client::segment;
 use crate::cli::table::Table;
 use crate::cli::table::cell;
@@ -75,19 +72,6 @@ pub struct Explain {
     asked: Asked,
 }
 
-/// `sluice tap`.
-#[derive(Debug, Args)]
-pub struct Tap {
-    /// The sink whose rows are shown.
-    #[arg(long = "at", value_name = "SINK")]
-    sink: String,
-    /// Stop after so many rows.
-    #[arg(long, short = 'n', value_name = "ROWS")]
-    count: Option<u64>,
-    #[command(flatten)]
-    node: Node,
-}
-
 /// Does it.
 pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
     match verb {
@@ -125,32 +109,6 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
 async fn hold(one: &One, word: &str) -> Result<(), Failure> {
     let answer = one.asked.client().post(&format!("/api/v1/sinks/{}/{word}", segment(&one.sink)), &json!({})).await?;
     print_or_json(&one.asked, &answer, |answer| format!("{}\n", cell(&answer["done"])))
-}
-
-/// Copies rows to standard output until there are enough of them, or nobody reads on.
-pub async fn tap(tap: Tap) -> Result<(), Failure> {
-    let mut body = tap.node.client().open(&format!("/api/v1/sinks/{}/tap", segment(&tap.sink))).await?;
-    let mut out = std::io::stdout().lock();
-    let mut left = tap.count.unwrap_or(u64::MAX);
-    let mut begun: Vec<u8> = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Failure::NoAnswer(format!("the node broke off: {error}")))?;
-        let Ok(data) = frame.into_data() else { continue };
-        begun.extend_from_slice(&data);
-        while let Some(end) = begun.iter().position(|byte| *byte == b'\n') {
-            let row: Vec<u8> = begun.drain(..=end).collect();
-            // A closed pipe (`| head`) is the reader's way to say that it has enough.
-            if out.write_all(&row).is_err() {
-                return Ok(());
-            }
-            left -= 1;
-            if left == 0 {
-                return Ok(());
-            }
-        }
-        let _ = out.flush();
-    }
-    Ok(())
 }
 
 fn print_or_json(asked: &Asked, answer: &Value, text: fn(&Value) -> String) -> Result<(), Failure> {

@@ -186,6 +186,14 @@ impl Sinks for StandInSinks {
     }
 }
 
+struct NoFlow;
+
+impl Flow for NoFlow {
+    fn next(&mut self) -> Later<'_, Option<Passing>> {
+        Box::pin(std::future::ready(None))
+    }
+}
+
 pub struct StandInDev;
 
 impl DevControls for StandInDev {
@@ -229,6 +237,7 @@ pub fn deps(node: Arc<StandIn>) -> Deps {
             let series = vec![SampledSeries { hash: 7, labels: labels.into(), first: NOW - 60_000, fresh: true }];
             vec![Sampled { group: group.unwrap_or("monitoring/k8s").to_owned(), since: NOW - 7_200_000, below: u64::MAX, series }]
         }),
+        flow: Arc::new(|_| Box::new(NoFlow)),
         metrics: Arc::new(|| "# EOF\n".into()),
         reload: Arc::new(|| Box::pin(async { Err(vec!["sinks[0].kafka.topic: missing".to_owned()]) })),
         file: None,
