@@ -16,6 +16,7 @@ mod guard;
 mod leadership;
 mod metrics;
 mod nothing;
+mod own_metrics;
 mod pins;
 pub mod recover;
 mod reload;

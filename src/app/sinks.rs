@@ -120,6 +120,11 @@ impl SinkSet {
         undone.chain(unreplayed).collect()
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.running().is_empty()
+    }
+
     /// What is to be seen of them, by name.
     pub fn views(&self) -> Vec<SinkView> {
         self.running().values().map(|(_, sink)| sink.view()).collect()

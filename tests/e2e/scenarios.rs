@@ -17,6 +17,7 @@ mod letters;
 mod limits;
 mod loaded;
 mod manual;
+mod own;
 mod partitions;
 mod pauses;
 mod relabel;
