@@ -11,12 +11,15 @@
 mod bodies;
 mod detection;
 mod evidence;
+pub mod fates;
+pub mod group_limits;
 mod keeper;
 mod lane;
 mod leadership;
 mod mailbox;
 pub mod measure;
 pub mod offer;
+mod packed;
 pub mod peers;
 mod room;
 mod seats;
@@ -40,6 +43,7 @@ use crate::clock;
 use crate::dedup::detect::SwitchLimits;
 use crate::model::ShardId;
 use crate::node::evidence::Evidence;
+use crate::node::group_limits::GroupLimits;
 use crate::node::lane::Lane;
 use crate::node::lane::lock;
 use crate::node::mailbox::Ask;
@@ -179,6 +183,11 @@ impl Handle {
         *lock(&self.shared.switch_limits) = Arc::new(limits);
     }
 
+    /// From now on the groups of shards that are led here may do so much. Local and volatile, too.
+    pub fn limit_groups(&self, limits: GroupLimits) {
+        *lock(&self.shared.group_limits) = Arc::new(limits);
+    }
+
     /// Says a command without waiting for what comes of it. Best effort: for cursors, which say more the next time.
     pub fn tell(&self, shard: ShardId, command: Command) {
         if let Some(lane) = self.shared.lane(shard) {
@@ -213,9 +222,9 @@ impl Handle {
         self.shards().iter().map(of_shard).sum()
     }
 
-    /// Tells every data shard its sinks.
-    pub async fn set_sinks(&self, sinks: &[SinkSettings]) -> Result<(), ProposeError> {
-        self.configure(|settings| settings.sinks = sinks.to_vec()).await
+    /// Tells every data shard its sinks, and how long to keep what all of them are done with, ms.
+    pub async fn set_sinks(&self, sinks: &[SinkSettings], keep_ms: i64) -> Result<(), ProposeError> {
+        self.configure(|settings| (settings.sinks, settings.keep_ms) = (sinks.to_vec(), keep_ms)).await
     }
 
     /// Resolves when every shard is led, by this node where it has no peers, and the cluster has been founded: from then on it can take offers.

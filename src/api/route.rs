@@ -20,10 +20,18 @@ pub enum Route {
     Groups,
     /// `/api/v1/groups/{name}`, with a last word or without one.
     Group(String, OfGroup),
+    /// `/api/v1/cardinality`
+    Cardinality,
+    /// `/api/v1/tap`
+    Tap,
+    /// `/api/v1/senders`
+    RemoteSenders,
     /// `/api/v1/sinks`
     Sinks,
     /// `/api/v1/sinks/{name}`, with a last word or without one.
     Sink(String, OfSink),
+    /// `/api/v1/explain`
+    Explain,
     /// `/api/v1/config`
     Config,
     /// `/api/v1/config/diff`
@@ -65,6 +73,8 @@ pub enum OfGroup {
     Itself,
     /// `history`
     History,
+    /// `cardinality`
+    Cardinality,
     /// `pin`
     Pin,
     /// `unpin`
@@ -86,14 +96,27 @@ pub enum OfSink {
     Pause,
     /// `resume`
     Resume,
+    /// `rewind`
+    Rewind,
     /// `tap`
     Tap,
 }
 
-const OF_GROUP: [(&str, OfGroup); 4] =
-    [("history", OfGroup::History), ("pin", OfGroup::Pin), ("unpin", OfGroup::Unpin), ("step-down", OfGroup::StepDown)];
-const OF_SINK: [(&str, OfSink); 5] =
-    [("dead", OfSink::Dead), ("replay", OfSink::Replay), ("pause", OfSink::Pause), ("resume", OfSink::Resume), ("tap", OfSink::Tap)];
+const OF_GROUP: [(&str, OfGroup); 5] = [
+    ("history", OfGroup::History),
+    ("cardinality", OfGroup::Cardinality),
+    ("pin", OfGroup::Pin),
+    ("unpin", OfGroup::Unpin),
+    ("step-down", OfGroup::StepDown),
+];
+const OF_SINK: [(&str, OfSink); 6] = [
+    ("rewind", OfSink::Rewind),
+    ("dead", OfSink::Dead),
+    ("replay", OfSink::Replay),
+    ("pause", OfSink::Pause),
+    ("resume", OfSink::Resume),
+    ("tap", OfSink::Tap),
+];
 
 /// Shown where a path is unknown.
 pub const PATHS: &str =
@@ -110,7 +133,11 @@ impl Route {
             "/metrics" => return Some(Route::Metrics),
             "/api/v1/status" => return Some(Route::Status),
             "/api/v1/groups" => return Some(Route::Groups),
+            "/api/v1/cardinality" => return Some(Route::Cardinality),
+            "/api/v1/tap" => return Some(Route::Tap),
+            "/api/v1/senders" => return Some(Route::RemoteSenders),
             "/api/v1/sinks" => return Some(Route::Sinks),
+            "/api/v1/explain" => return Some(Route::Explain),
             "/api/v1/config" => return Some(Route::Config),
             "/api/v1/config/diff" => return Some(Route::ConfigDiff),
             "/api/v1/config/apply" => return Some(Route::ConfigApply),
@@ -161,7 +188,7 @@ impl Route {
             | Route::Reseat(..)
             | Route::RevokeToken(_) => "POST",
             Route::Group(_, OfGroup::Pin | OfGroup::Unpin | OfGroup::StepDown) => "POST",
-            Route::Sink(_, OfSink::Replay | OfSink::Pause | OfSink::Resume) => "POST",
+            Route::Sink(_, OfSink::Replay | OfSink::Rewind | OfSink::Pause | OfSink::Resume) => "POST",
             Route::Senders | Route::Tokens | Route::ConfigDiff => "GET, HEAD, POST",
             _ => "GET, HEAD",
         }

@@ -20,19 +20,21 @@ use crate::app::Fault;
 use crate::app::backup;
 use crate::app::certificates::Certificates;
 use crate::app::cluster::Membership;
-use crate::app::cluster::Nothing;
 use crate::app::cluster::Seen;
 use crate::app::disk;
+use crate::app::flow;
 use crate::app::guard;
 use crate::app::guard::Guard;
 use crate::app::guard::Known;
 use crate::app::make_data_dir;
 use crate::app::metrics;
+use crate::app::nothing::Nothing;
 use crate::app::pins;
 use crate::app::reload::Parts;
 use crate::app::reload::Reload;
 use crate::app::removal;
 use crate::app::seats;
+use crate::app::seen;
 use crate::app::senders::Senders;
 use crate::app::settings;
 use crate::app::sinks::SinkSet;
@@ -136,6 +138,9 @@ impl Running {
             node: Arc::new(handle),
             sinks: Arc::clone(&sinks) as Arc<dyn deps::Sinks>,
             ingest: shown_ingest(&ingest, &served),
+            senders: seen::senders(&ingest),
+            flow: flow::flows(&node.handle, &ingest),
+            census: seen::census(&ingest),
             metrics: Arc::new(move || telemetry.render()),
             reload: {
                 let reload = Arc::clone(&reload);
@@ -263,6 +268,9 @@ fn waiting(
         node: Arc::new(Nothing),
         sinks: Arc::new(Nothing),
         ingest: Arc::new(deps::Ingest::default),
+        senders: Arc::new(|_| Vec::new()),
+        flow: Arc::new(|_| Box::new(flow::Silent)),
+        census: Arc::new(|_| Vec::new()),
         metrics: Arc::new(|| Telemetry::default().render()),
         reload: Arc::new(|| Box::pin(async { Err(vec!["the node is only starting".to_owned()]) })),
         file: file.cloned(),

@@ -96,7 +96,7 @@ pub fn read(own: &Config, version: &Version) -> Result<Config, String> {
 /// This node's own part with these settings, judged by whoever owns a section.
 pub fn judge(own: &Config, text: &str) -> Result<Config, Vec<String>> {
     let config = own.with_settings(text).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    let judged: Vec<String> = config.sinks.iter().filter_map(|sink| check::target_or_why(sink).err()).collect();
+    let judged: Vec<String> = config.sinks.iter().filter_map(|sink| check::judged_or_why(sink).err()).collect();
     if judged.is_empty() { Ok(config) } else { Err(judged) }
 }
 
@@ -110,7 +110,8 @@ pub async fn propose(node: &Handle, before: u64, text: &str, by: String) -> Resu
 /// Tells the data shards their sinks. All nodes do so and want the same; whoever comes second finds it done.
 pub async fn spread(node: &Handle, config: &Config) {
     let sinks = translate::sinks(config, node.shards().len());
-    while let Err(error) = node.set_sinks(&sinks).await {
+    let keep_ms = i64::try_from(config.log.keep.as_millis()).unwrap_or(i64::MAX);
+    while let Err(error) = node.set_sinks(&sinks, keep_ms).await {
         if node.fatal().is_some() || matches!(error, ProposeError::Stopping) {
             return;
         }

@@ -16,6 +16,7 @@ use rdkafka::types::RDKafkaApiKey as Api;
 use rdkafka::types::RDKafkaRespErr as Wrong;
 
 use crate::clock;
+use crate::forward::Shaping;
 use crate::forward::Sink;
 use crate::forward::SinkIdentity;
 use crate::forward::Target;
@@ -70,10 +71,10 @@ impl Bench {
     }
 
     fn start(&self) -> Sink {
-        let identity = SinkIdentity { cluster: "c".into(), seal: "one-of-a-kind".into(), sink: "platform".into() };
+        let identity = SinkIdentity { cluster: "c".into(), seal: "one-of-a-kind".into(), sink: "platform".into(), node: 7 };
         let target = Target::Kafka(Arc::new(KafkaSettings::check(&self.draft).unwrap()));
         let source: Arc<dyn Source> = Arc::clone(&self.shard) as Arc<dyn Source>;
-        Sink::start(target, &identity, vec![(1, source)], self.runtime.handle()).unwrap()
+        Sink::start(target, &Shaping::default(), &identity, vec![(1, source)], self.runtime.handle()).unwrap()
     }
 
     /// All messages, until there are so many rows (or no more come).

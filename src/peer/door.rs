@@ -89,9 +89,9 @@ fn refuse(status: StatusCode, text: impl Into<String>) -> Answer {
     (status, text.into().into_bytes())
 }
 
-fn itself(common: &Common) -> Answer {
+fn itself(common: &Common, what: &[u8]) -> Answer {
     match common.itself() {
-        Some(itself) => (StatusCode::OK, itself()),
+        Some(itself) => (StatusCode::OK, itself(&String::from_utf8_lossy(what))),
         None => refuse(StatusCode::SERVICE_UNAVAILABLE, "this node is only starting"),
     }
 }
@@ -116,7 +116,7 @@ async fn answer(common: &Arc<Common>, id: u64, request: Request<Incoming>) -> An
     }
     // Before the founding whoever has a certificate of the bundle is as good as a member.
     if path == "/itself" && theirs.is_empty() && common.cluster().is_none() {
-        return itself(common);
+        return itself(common, &body);
     }
     let Some(own) = common.cluster() else { return refuse(StatusCode::CONFLICT, "this node belongs to no cluster yet") };
     if own != theirs {
@@ -126,7 +126,7 @@ async fn answer(common: &Arc<Common>, id: u64, request: Request<Incoming>) -> An
         return refuse(StatusCode::FORBIDDEN, format!("node {id:016x} is no member of this cluster"));
     }
     if path == "/itself" {
-        return itself(common);
+        return itself(common, &body);
     }
     let Some(node) = common.node.get() else { return refuse(StatusCode::SERVICE_UNAVAILABLE, "this node is only starting") };
     let (kind, shard) = path.rsplit_once('/').unwrap_or((&path, ""));

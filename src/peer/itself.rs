@@ -11,7 +11,8 @@ use crate::peer::Common;
 use crate::peer::OFFER;
 use crate::peer::link::Sight;
 
-type Itself = Arc<dyn Fn() -> Vec<u8> + Send + Sync>;
+/// What is asked for, to JSON.
+type Itself = Arc<dyn Fn(&str) -> Vec<u8> + Send + Sync>;
 
 /// Who speaks for this node at present: as long as it waits, somebody who knows less.
 pub(super) type Slot = Mutex<Option<Itself>>;
@@ -27,10 +28,10 @@ impl Common {
     }
 
     /// What each of the others says of itself: its name, and its answer or why there is none.
-    pub async fn of_others(&self) -> Vec<(String, Result<Vec<u8>, String>)> {
+    pub async fn of_others(&self, what: &str) -> Vec<(String, Result<Vec<u8>, String>)> {
         let mut all = Vec::new();
         for link in &self.links {
-            let said = match link.ask(self, "/itself", Bytes::new(), OFFER).await {
+            let said = match link.ask(self, "/itself", Bytes::copy_from_slice(what.as_bytes()), OFFER).await {
                 Ok(Some((StatusCode::OK, said))) => Ok(said.into()),
                 Ok(Some((status, why))) => Err(format!("{status}: {}", String::from_utf8_lossy(&why))),
                 Ok(None) => Err(format!("no answer within {} s", OFFER.as_secs())),

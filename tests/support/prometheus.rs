@@ -28,7 +28,9 @@ pub struct Replica {
 }
 
 pub struct Prometheus {
-    replica: Replica,
+    name: String,
+    /// External labels.
+    labels: Vec<(String, String)>,
     dir: PathBuf,
     port: u16,
     before: Vec<String>,
@@ -38,24 +40,23 @@ pub struct Prometheus {
 impl Prometheus {
     /// Starts it and waits until it is ready.
     pub fn start(scratch: &Scratch, replica: Replica, exporter: &Exporter, node: Option<&NodeExporter>) -> Prometheus {
-        Prometheus::start_with(scratch, replica, exporter, (node, None))
+        Prometheus::begin(scratch, (&replica.name, &replica.labels), &configuration(&replica, exporter, node), Vec::new())
     }
 
     /// The same where names mean what these say.
     pub fn start_among(scratch: &Scratch, replica: Replica, exporter: &Exporter, names: &Names) -> Prometheus {
-        Prometheus::start_with(scratch, replica, exporter, (None, Some(names)))
+        Prometheus::begin(scratch, (&replica.name, &replica.labels), &configuration(&replica, exporter, None), names.enter())
     }
 
-    fn start_with(
-        scratch: &Scratch,
-        replica: Replica,
-        exporter: &Exporter,
-        (node, names): (Option<&NodeExporter>, Option<&Names>),
-    ) -> Prometheus {
-        let dir = scratch.sub(&format!("prometheus-{}", replica.name));
-        std::fs::write(dir.join("prometheus.yml"), configuration(&replica, exporter, node)).expect("configuration");
-        let before = names.map(Names::enter).unwrap_or_default();
-        let mut prometheus = Prometheus { replica, dir, port: free_port(), before, process: None };
+    /// Starts one with this configuration and waits until it is ready.
+    pub fn start_as(scratch: &Scratch, name: &str, configuration: &str) -> Prometheus {
+        Prometheus::begin(scratch, (name, &[]), configuration, Vec::new())
+    }
+
+    fn begin(scratch: &Scratch, (name, labels): (&str, &[(String, String)]), configuration: &str, before: Vec<String>) -> Prometheus {
+        let dir = scratch.sub(&format!("prometheus-{name}"));
+        std::fs::write(dir.join("prometheus.yml"), configuration).expect("configuration");
+        let mut prometheus = Prometheus { name: name.to_owned(), labels: labels.to_vec(), dir, port: free_port(), before, process: None };
         prometheus.up();
         prometheus
     }
@@ -68,7 +69,7 @@ impl Prometheus {
             "--storage.remote.flush-deadline=10s".to_owned(),
             format!("--web.listen-address=127.0.0.1:{}", self.port),
         ];
-        let name = format!("prometheus {}", self.replica.name);
+        let name = format!("prometheus {}", self.name);
         let mut line: Vec<String> = self.before.iter().cloned().chain(["prometheus".to_owned()]).chain(args).collect();
         let program = line.remove(0);
         let address = self.address();
@@ -98,7 +99,7 @@ impl Prometheus {
         let answer = Client::new(self.address()).call("GET", path).expect("its samples").json();
         let mut all = Samples::new();
         for one in answer["data"]["result"].as_array().expect("a matrix") {
-            let mut labels: BTreeMap<String, String> = self.replica.labels.iter().cloned().collect();
+            let mut labels: BTreeMap<String, String> = self.labels.iter().cloned().collect();
             labels.retain(|name, _| !super::series::REPLICA_LABELS.contains(&name.as_str()));
             let own = one["metric"].as_object().expect("labels");
             labels.extend(own.iter().map(|(name, value)| (name.clone(), value.as_str().expect("text").to_owned())));

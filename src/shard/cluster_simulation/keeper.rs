@@ -208,7 +208,7 @@ impl Worker {
     fn free(&mut self, host: &Host, stage: &mut Stage, jobs: &mut Vec<Job>) {
         let floor = match &self.member.state {
             State::Data(data) => {
-                let mut done = data.sinks.slowest().unwrap_or(data.emissions);
+                let mut done = data.done();
                 if stage.has(Bug::CutUnsaid) {
                     let over = data.settings.sinks.iter().filter_map(|sink| self.over_budget(sink, done, host));
                     done = over.max().unwrap_or(done);

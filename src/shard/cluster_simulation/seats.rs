@@ -155,8 +155,11 @@ impl World {
     /// Whoever is on its way in loses its disk: another one takes its place, with an id of its own.
     pub(super) fn lose_comer(&mut self) {
         let Some(Wanted { joining: Some(id), .. }) = self.wanted else { return };
-        let coming = self.list().nodes.iter().any(|node| node.id == id && node.role == Role::Joining);
-        if self.stage.ids[node_of(id)] != id || !coming {
+        let list = self.list();
+        let coming = list.nodes.iter().any(|node| node.id == id && node.role == Role::Joining);
+        // It may have its vote already: without it the others must be a majority.
+        let others = list.nodes.iter().filter(|node| node.role == Role::Member).count();
+        if self.stage.ids[node_of(id)] != id || !coming || others < 2 {
             return;
         }
         self.take_away(node_of(id));
