@@ -29,6 +29,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::StatusCode;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use xxhash_rust::xxh3::xxh3_64;
@@ -66,6 +67,8 @@ const HELD_BYTES: u64 = 256 << 20;
 const OFFER: Duration = Duration::from_secs(10);
 /// For a piece of a snapshot.
 const FETCH: Duration = Duration::from_secs(10);
+/// What is told and may be lost: so many at a time, of 100 bytes or, of a shard's groups, some hundred KiB.
+const TELLING: usize = 128;
 /// Clocks that differ by more must be set before a cluster is founded, ms.
 const CLOCKS_MS: i64 = 1_000;
 
@@ -103,6 +106,8 @@ pub struct Common {
     charter: watch::Sender<Option<Charter>>,
     budget: Budget,
     initiating: tokio::sync::Mutex<()>,
+    /// What is told and not answered yet.
+    telling: Arc<Semaphore>,
     /// What this node says of itself to another one that collects it for a person.
     itself: itself::Slot,
 }
@@ -143,6 +148,7 @@ impl Peering {
             charter: watch::Sender::new(charter),
             budget: Budget::new(HELD_BYTES),
             initiating: tokio::sync::Mutex::default(),
+            telling: Arc::new(Semaphore::new(TELLING)),
             itself: itself::Slot::default(),
         });
         let (stop, stopped) = watch::channel(false);
@@ -514,6 +520,15 @@ impl Peers for Way {
                 Ok(Some((StatusCode::OK, piece))) => Some(piece.into()),
                 _ => None,
             });
+        });
+    }
+
+    fn tell(&self, to: u64, shard: ShardId, told: Vec<u8>) {
+        let (common, link) = (Arc::clone(&self.common), self.common.link_to(to).cloned());
+        let (Some(link), Ok(turn)) = (link, Arc::clone(&common.telling).try_acquire_owned()) else { return };
+        self.runtime.spawn(async move {
+            let _turn = turn;
+            let _ = link.ask(&common, &format!("/told/{}", shard.0), told.into(), OFFER).await; // it may be lost
         });
     }
 

@@ -110,7 +110,11 @@ const SITES: &[(&str, &str, &str)] = &[
     ("src/node/start.rs", "thread::Builder::new(", "a thread a shard, the writer and the watch of free space; joined by Node::stop"),
     ("src/peer.rs", "watch::channel(", "the end of all connections: one value"),
     ("src/peer.rs", "JoinSet::new(", "the door, and a task a peer; awaited by Peering::stop"),
-    ("src/peer.rs", "runtime.spawn(", "fetches a piece of a snapshot; one a shard, since a shard asks for the next when it has the last"),
+    (
+        "src/peer.rs",
+        "runtime.spawn(",
+        "fetches a piece of a snapshot, one a shard, since a shard asks for the next when it has the last; tells a peer what may be lost, 128 at most",
+    ),
     ("src/peer/door.rs", "spawn_blocking(", "a piece of a snapshot is read from the disk; one a shard and member"),
     ("src/peer/door.rs", "JoinSet::new(", "a task a connection, 64 at most; ended with the door"),
     ("src/serve.rs", "JoinSet::new(", "a task a connection, bounded by their number; ended with the server"),

@@ -144,6 +144,10 @@ async fn answer(common: &Arc<Common>, id: u64, request: Request<Incoming>) -> An
             let answer = node.take_offer(shard, body.into(), Box::new(claim)).await;
             (StatusCode::OK, frame::write_offered(&answer))
         }
+        ("/told", Ok(shard)) => {
+            node.take_told(shard, &body);
+            (StatusCode::NO_CONTENT, Vec::new())
+        }
         ("/ask", Ok(shard)) => (StatusCode::OK, frame::write_asked(&node.take_ask(shard, &body).await)),
         ("/snapshot", Ok(shard)) => {
             let node = node.clone();
