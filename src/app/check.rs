@@ -180,6 +180,17 @@ sinks:
         assert!(!problems[0].to_string().contains("canary"));
     }
 
+    #[test]
+    fn files_of_a_sink_have_no_place_among_the_nodes_own() {
+        let files = |directory: &str| {
+            let text = format!("listen: 127.0.0.1:9201\ndata_dir: /x\nsinks:\n  - name: a\n    file:\n      directory: {directory}\n");
+            judged(&text)
+        };
+        assert!(files("/xy").is_ok());
+        let problems = files("/x/rows").unwrap_err();
+        assert!(problems[0].to_string().starts_with("line 6: sinks[0].file.directory: /x/rows\n    is inside data_dir"), "{}", problems[0]);
+    }
+
     /// The pages' examples are judged as they stand.
     #[test]
     fn the_examples_of_the_pages_are_good() {

@@ -32,6 +32,8 @@ pub struct RemoteWrite {
     pub timeout: Duration,
     /// What becomes of samples that are older than what was sent of their series.
     pub late: Late,
+    /// In which order a backlog goes out.
+    pub catch_up: CatchUp,
 }
 
 /// A version of Remote Write.
@@ -86,6 +88,15 @@ pub enum Late {
     Drop,
 }
 
+/// In which order a backlog goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CatchUp {
+    /// The oldest first.
+    InOrder,
+    /// What is new goes ahead, the backlog follows between.
+    FreshFirst,
+}
+
 impl RemoteWrite {
     /// A store with everything else at its default.
     pub fn new(url: &str) -> RemoteWrite {
@@ -100,6 +111,7 @@ impl RemoteWrite {
             samples_per_request: 5000,
             timeout: Duration::from_secs(30),
             late: Late::Forward,
+            catch_up: CatchUp::InOrder,
         }
     }
 }
@@ -124,6 +136,8 @@ pub fn read(section: &Section<'_>) -> Option<RemoteWrite> {
     store.samples_per_request = section.or("samples_per_request", store.samples_per_request, values::number(1..=100_000));
     store.timeout = section.or("timeout", store.timeout, values::duration_in(Duration::from_secs(1)..=Duration::from_secs(300)));
     store.late = section.or("late", store.late, values::one_of(&[("forward", Late::Forward), ("drop", Late::Drop)]));
+    let orders = values::one_of(&[("in_order", CatchUp::InOrder), ("fresh_first", CatchUp::FreshFirst)]);
+    store.catch_up = section.or("catch_up", store.catch_up, orders);
     section.finish();
     url.map(|_| store)
 }

@@ -288,6 +288,11 @@ impl Duty {
         self.source.emissions(after, SAMPLES_A_READ).map_err(log_end)
     }
 
+    /// The emission after this one, if there is one.
+    pub fn read_one(&self, after: u64) -> Result<Option<Arc<Emission>>, End> {
+        self.source.emissions(after, 1).map(|batch| batch.into_iter().next()).map_err(log_end)
+    }
+
     /// Whether the session goes on; once a second the cursor and the figures.
     pub fn look_after(&mut self, book: &mut Book, client: impl FnOnce() -> Option<ClientStats>) -> Result<(), End> {
         if self.control.stopping() {

@@ -19,6 +19,7 @@ use super::remote_write::Protocol;
 use crate::model::Kind;
 
 /// Collects points, then gives the request.
+#[derive(Debug)]
 pub struct Outgoing {
     protocol: Protocol,
     series: Vec<u8>,

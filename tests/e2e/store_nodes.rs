@@ -7,6 +7,7 @@ use crate::support::peers::{Peer, need};
 use crate::support::process::{Scratch, eventually, let_pass, now_ms};
 use crate::support::prompb::{Label, Sample, TimeSeries, encode_v1};
 use crate::support::series::samples_of;
+use crate::support::sluice::Sluice;
 use crate::support::stores::{Kind, Store};
 use crate::support::trio::Trio;
 use std::os::unix::process::ExitStatusExt;
@@ -98,4 +99,41 @@ fn leaders_that_die_lose_nothing_in_the_stores() {
         assert_eq!(dead, 0, "{name}");
     }
     trio.nodes.iter_mut().for_each(|node| node.sluice.stop());
+}
+
+/// `catch_up: fresh_first`, with a kill while fresh samples are ahead.
+#[test]
+fn after_an_outage_what_is_new_is_there_long_before_the_backlog() {
+    if !need(&[Peer::VictoriaMetrics]) {
+        return;
+    }
+    let scratch = Scratch::new("stores-fresh");
+    let mut victoria = Store::start(&scratch, Kind::VictoriaMetrics);
+    // Requests so small that the backlog takes a while.
+    let sinks = sink("victoria", &victoria.url(), ", catch_up: fresh_first, connections: 1, samples_per_request: 5");
+    let mut sluice = sluice(&scratch, "fresh", &sinks);
+    let senders = load(&sluice, 3);
+    goes_on_at_all(&sluice, &["victoria"]);
+    victoria.down();
+    let_pass(Duration::from_secs(45));
+    let back = now_ms();
+    victoria.up();
+    let newest = |store: &Store| store.samples().values().filter_map(|times| times.keys().max().copied()).max().unwrap_or(0);
+    let pending = |sluice: &Sluice| listed(sluice, "victoria")["pending"].as_u64().expect("a number");
+    let left = eventually(Duration::from_secs(60), "what is new", || {
+        let (left, newest) = (pending(&sluice), newest(&victoria));
+        if newest >= back { Ok(left) } else { Err(format!("{} ms too old, {left} pending", back - newest)) }
+    });
+    assert!(left > 10_000, "the backlog was to be there still: {left}");
+    sluice.kill();
+    sluice.up();
+    eventually(Duration::from_secs(120), "the backlog to be done", || {
+        let left = pending(&sluice);
+        if left < 1500 { Ok(()) } else { Err(format!("{left} pending")) }
+    });
+    let (acknowledged, offered) = end(senders);
+    holds(&victoria, Kind::VictoriaMetrics, &acknowledged, &offered);
+    let shown = listed(&sluice, "victoria");
+    assert_eq!(shown["dead"], 0, "{shown}");
+    sluice.stop();
 }

@@ -113,6 +113,7 @@ pub fn packed(packing: Packing, request: &Request) -> (Packing, Bytes) {
 }
 
 /// A request that is being filled.
+#[derive(Debug)]
 struct Open {
     outgoing: Outgoing,
     marks: Vec<Mark>,
@@ -120,6 +121,7 @@ struct Open {
 }
 
 /// What goes over one connection.
+#[derive(Debug)]
 struct Filling {
     /// In order, and late.
     open: [Open; 2],
@@ -127,6 +129,7 @@ struct Filling {
 }
 
 /// Some emissions.
+#[derive(Debug)]
 pub struct Round {
     /// The last emission in it.
     pub upto: u64,
@@ -140,6 +143,8 @@ pub struct Round {
     pub tapped: Vec<Arc<[u8]>>,
     /// Rows that they do not get to see.
     pub untapped: u64,
+    /// Newer samples of its series may be in the store already: they went ahead.
+    pub behind: bool,
     filling: Vec<Filling>,
     samples_a_request: usize,
     forwards_late: bool,
@@ -157,6 +162,7 @@ impl Round {
             queues: Vec::new(),
             tapped: Vec::new(),
             untapped: 0,
+            behind: false,
             filling: (0..settings.connections).map(|_| filling()).collect(),
             samples_a_request: settings.samples_per_request,
             forwards_late: settings.forwards_late,

@@ -10,6 +10,7 @@ use hyper::Uri;
 use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 
+use crate::config::remote_write::CatchUp;
 use crate::config::remote_write::Compression;
 use crate::config::remote_write::Late;
 use crate::config::remote_write::Login;
@@ -42,6 +43,8 @@ pub struct StoreSettings {
     pub timeout: Duration,
     /// Late samples go out as well.
     pub forwards_late: bool,
+    /// After an outage new samples go ahead of the backlog.
+    pub fresh_first: bool,
 }
 
 /// Where a URL leads.
@@ -105,6 +108,7 @@ impl StoreSettings {
                 samples_per_request: usize::try_from(store.samples_per_request).unwrap_or(usize::MAX).max(1),
                 timeout: store.timeout,
                 forwards_late: store.late == Late::Forward,
+                fresh_first: store.catch_up == CatchUp::FreshFirst,
             }),
             _ => Err(problems),
         }
