@@ -16,6 +16,7 @@ use crate::forward::remote_write::settings::StoreSettings;
 use crate::model::Kind;
 use crate::wire::body::Picked;
 use crate::wire::outgoing::Outgoing;
+use crate::wire::outgoing::Pushed;
 use crate::wire::outgoing::Request;
 use crate::wire::pack::Packing;
 use crate::wire::pack::pack_snappy;
@@ -185,9 +186,17 @@ impl Round {
         let late = usize::from(picked.late);
         let open = &mut open[late];
         let before = open.outgoing.bytes();
-        if !open.outgoing.push(picked) {
-            self.tally.filtered += 1;
-            return false;
+        match open.outgoing.push(picked) {
+            Pushed::Own => {}
+            // Whatever becomes of its sample becomes of it.
+            Pushed::Along => {
+                self.tally.delivered += 1;
+                return true;
+            }
+            Pushed::No => {
+                self.tally.filtered += 1;
+                return false;
+            }
         }
         self.tally.delivered += 1;
         self.bytes += (open.outgoing.bytes() - before) as u64;
