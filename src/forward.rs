@@ -13,10 +13,13 @@ pub mod label_text;
 pub mod measure;
 pub mod mock;
 pub mod pack;
+pub mod preview;
 pub mod remote_write;
 pub mod resend;
 pub mod rows;
 pub mod settings;
+pub mod shape;
+mod shaped;
 pub mod shard_log;
 pub mod source;
 pub mod tap;
@@ -47,6 +50,8 @@ use crate::forward::remote_write::settings::StoreSettings;
 use crate::forward::resend::Resender;
 use crate::forward::settings::Delivery;
 use crate::forward::settings::KafkaSettings;
+use crate::forward::shape::Shape;
+use crate::forward::shaped::Shaped;
 use crate::forward::source::Source;
 use crate::forward::tap::Listener;
 use crate::forward::tap::Tap;
@@ -65,6 +70,43 @@ pub enum Target {
     Store(Arc<StoreSettings>),
     /// Files of rows on this node's disk.
     Files(Arc<FileSettings>),
+}
+
+impl Target {
+    /// As the configuration calls it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Target::Kafka(_) => "kafka",
+            Target::Store(_) => "remote_write",
+            Target::Files(_) => "file",
+        }
+    }
+
+    /// Where it is, for people.
+    pub fn place(&self) -> String {
+        match self {
+            Target::Kafka(settings) => format!("{} at {}", settings.topic, settings.brokers),
+            Target::Store(settings) => settings.url.clone(),
+            Target::Files(settings) => settings.directory.display().to_string(),
+        }
+    }
+
+    /// In which form samples go there.
+    pub fn format(&self) -> &'static str {
+        match self {
+            Target::Kafka(settings) => settings.format.word(),
+            Target::Store(settings) => settings.version(),
+            Target::Files(_) => Format::Rows.word(),
+        }
+    }
+
+    /// With what promise.
+    pub fn delivery(&self) -> Delivery {
+        match self {
+            Target::Kafka(settings) => settings.delivery,
+            Target::Store(_) | Target::Files(_) => Delivery::AtLeastOnce,
+        }
+    }
 }
 
 /// One running sink: a worker for each shard.
@@ -99,10 +141,20 @@ pub struct SinkIdentity {
     pub node: u64,
 }
 
+/// What a sink takes, and as what.
+#[derive(Clone, Debug, Default)]
+pub struct Shaping {
+    /// Checked.
+    pub shape: Arc<Shape>,
+    /// The seed of series' hashes.
+    pub seed: u64,
+}
+
 impl Sink {
     /// Starts the workers. Nothing is reached here: what is wrong shows in [`Sink::view`].
     pub fn start(
         target: Target,
+        shaping: &Shaping,
         identity: &SinkIdentity,
         shards: Vec<(u16, Arc<dyn Source>)>,
         runtime: &tokio::runtime::Handle,
@@ -112,6 +164,7 @@ impl Sink {
         let SinkIdentity { cluster, seal, sink, node } = identity.clone();
         let identity = Identity { cluster, sink: sink.clone(), shard: 0, seal };
         for (shard, source) in shards {
+            let source = Shaped::over(source, &shaping.shape, shaping.seed);
             let control = Arc::new(Control::default());
             let report = Arc::new(Report::new(&identity.sink, shard));
             let (held, reported) = (Arc::clone(&control), Arc::clone(&report));
@@ -139,21 +192,12 @@ impl Sink {
 
     /// What is to be seen of it.
     pub fn view(&self) -> SinkView {
-        let (kind, target, format, delivery) = match &self.target {
-            Target::Kafka(settings) => {
-                ("kafka", format!("{} at {}", settings.topic, settings.brokers), settings.format.word(), settings.delivery.word())
-            }
-            Target::Store(settings) => ("remote_write", settings.url.clone(), settings.version(), Delivery::AtLeastOnce.word()),
-            Target::Files(settings) => {
-                ("file", settings.directory.display().to_string(), Format::Rows.word(), Delivery::AtLeastOnce.word())
-            }
-        };
         SinkView {
             name: self.name.clone(),
-            kind,
-            target,
-            format,
-            delivery,
+            kind: self.target.kind(),
+            target: self.target.place(),
+            format: self.target.format(),
+            delivery: self.target.delivery().word(),
             shards: self.workers.iter().map(|worker| worker.report.view()).collect(),
             tap_missed: self.tap.missed(),
         }
@@ -162,11 +206,6 @@ impl Sink {
     /// Rows as they are delivered from now on.
     pub fn listen(&self) -> Listener {
         self.tap.listen()
-    }
-
-    /// Holds delivery, or lets it go on. What is open is delivered first.
-    pub fn pause(&self, paused: bool) {
-        self.workers.iter().for_each(|worker| worker.control.pause(paused));
     }
 
     /// What sends dead letters again. It has nothing to do with the workers, and outlives the sink if need be.

@@ -30,8 +30,6 @@ pub struct RemoteWrite {
     pub samples_per_request: u64,
     /// How long an answer is waited for.
     pub timeout: Duration,
-    /// What becomes of samples that are older than what was sent of their series.
-    pub late: Late,
     /// In which order a backlog goes out.
     pub catch_up: CatchUp,
 }
@@ -79,15 +77,6 @@ pub struct ClientTls {
     pub server_name: Option<String>,
 }
 
-/// What becomes of late samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Late {
-    /// They go out, in requests of their own.
-    Forward,
-    /// They do not, and count as filtered.
-    Drop,
-}
-
 /// In which order a backlog goes out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CatchUp {
@@ -110,7 +99,6 @@ impl RemoteWrite {
             connections: 2,
             samples_per_request: 5000,
             timeout: Duration::from_secs(30),
-            late: Late::Forward,
             catch_up: CatchUp::InOrder,
         }
     }
@@ -135,7 +123,6 @@ pub fn read(section: &Section<'_>) -> Option<RemoteWrite> {
     store.connections = section.or("connections", store.connections, values::number(1..=32));
     store.samples_per_request = section.or("samples_per_request", store.samples_per_request, values::number(1..=100_000));
     store.timeout = section.or("timeout", store.timeout, values::duration_in(Duration::from_secs(1)..=Duration::from_secs(300)));
-    store.late = section.or("late", store.late, values::one_of(&[("forward", Late::Forward), ("drop", Late::Drop)]));
     let orders = values::one_of(&[("in_order", CatchUp::InOrder), ("fresh_first", CatchUp::FreshFirst)]);
     store.catch_up = section.or("catch_up", store.catch_up, orders);
     section.finish();

@@ -9,6 +9,8 @@ use crate::config::read::Node;
 use crate::config::read::Section;
 use crate::config::remote_write;
 use crate::config::remote_write::RemoteWrite;
+use crate::config::shape;
+use crate::config::shape::Shape;
 use crate::config::values;
 
 /// One way out.
@@ -18,6 +20,8 @@ pub struct Sink {
     pub name: String,
     /// What it writes to.
     pub target: Target,
+    /// What it takes, and as what.
+    pub shape: Shape,
     /// How much may wait for it.
     pub budget: Budget,
     /// Where it begins when it is new.
@@ -211,9 +215,11 @@ pub fn read(top: &Section<'_>) -> Vec<Sink> {
         );
         return Vec::new();
     };
+    let external = shape::external(top);
     let mut sinks: Vec<Sink> = Vec::new();
     for item in node.list() {
-        let Some(sink) = read_sink(&item) else { continue };
+        let Some(mut sink) = read_sink(&item) else { continue };
+        sink.shape.external.clone_from(&external);
         if sinks.iter().any(|known| known.name == sink.name) {
             item.complain(format!("the name `{}` is taken by a sink above", sink.name), "give each sink a name of its own");
         }
@@ -226,10 +232,11 @@ fn read_sink(item: &Node<'_>) -> Option<Sink> {
     let section = item.section();
     let name = section.must("name", "give the sink a name: it is how metrics and `sluice sink list` call it", values::name);
     let target = read_target(&section);
+    let shape = shape::read(&section);
     let budget = section.below("budget").map(|section| read_budget(&section)).unwrap_or_default();
     let from = section.or("from", From::Oldest, values::one_of(&[("now", From::Now), ("oldest", From::Oldest)]));
     section.finish();
-    Some(Sink { name: name?, target: target?, budget, from })
+    Some(Sink { name: name?, target: target?, shape, budget, from })
 }
 
 fn read_target(section: &Section<'_>) -> Option<Target> {

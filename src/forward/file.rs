@@ -204,9 +204,7 @@ impl Worker {
             }
             frame.raw.push(b'\n');
         });
-        if !there.map_err(log_end)? {
-            return Err(body_gone(emission));
-        }
+        frame.tally.filtered += there.map_err(log_end)?.ok_or_else(|| body_gone(emission))?;
         frame.upto = emission.number;
         frame.since.get_or_insert_with(clock::now);
         Ok(())

@@ -225,7 +225,8 @@ impl Worker {
                 }
             })
             .map_err(log_end)?;
-        if there { Ok(()) } else { Err(body_gone(emission)) }
+        round.tally.filtered += there.ok_or_else(|| body_gone(emission))?;
+        Ok(())
     }
 
     /// Sends a round until all of it is taken.

@@ -89,6 +89,13 @@ fn refuse(status: StatusCode, text: impl Into<String>) -> Answer {
     (status, text.into().into_bytes())
 }
 
+fn itself(common: &Common, what: &[u8]) -> Answer {
+    match common.itself() {
+        Some(itself) => (StatusCode::OK, itself(&String::from_utf8_lossy(what))),
+        None => refuse(StatusCode::SERVICE_UNAVAILABLE, "this node is only starting"),
+    }
+}
+
 async fn answer(common: &Arc<Common>, id: u64, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let theirs = request.headers().get(CLUSTER_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
@@ -107,6 +114,10 @@ async fn answer(common: &Arc<Common>, id: u64, request: Request<Incoming>) -> An
         "/init" => return init(common).await,
         _ => {}
     }
+    // Before the founding whoever has a certificate of the bundle is as good as a member.
+    if path == "/itself" && theirs.is_empty() && common.cluster().is_none() {
+        return itself(common, &body);
+    }
     let Some(own) = common.cluster() else { return refuse(StatusCode::CONFLICT, "this node belongs to no cluster yet") };
     if own != theirs {
         return refuse(StatusCode::CONFLICT, format!("this node belongs to cluster {own}, not to {theirs}"));
@@ -115,9 +126,7 @@ async fn answer(common: &Arc<Common>, id: u64, request: Request<Incoming>) -> An
         return refuse(StatusCode::FORBIDDEN, format!("node {id:016x} is no member of this cluster"));
     }
     if path == "/itself" {
-        let itself = common.itself.get().map(|itself| itself());
-        return itself
-            .map_or_else(|| refuse(StatusCode::SERVICE_UNAVAILABLE, "this node is only starting"), |itself| (StatusCode::OK, itself));
+        return itself(common, &body);
     }
     let Some(node) = common.node.get() else { return refuse(StatusCode::SERVICE_UNAVAILABLE, "this node is only starting") };
     let (kind, shard) = path.rsplit_once('/').unwrap_or((&path, ""));

@@ -15,6 +15,7 @@ use crate::support::sluice::{BINARY, Sluice};
 use crate::support::stores::{Kind, Store};
 use crate::support::tls::Authority;
 use serde_json::Value as Json;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
@@ -271,7 +272,7 @@ fn a_store_behind_tls_that_wants_a_token_is_told_apart_and_then_written_to() {
         authority.configuration(),
         sink("last", &last.url(), "")
     );
-    let mut second = Sluice::prepare_as("second", dir, port, &text, None);
+    let mut second = Sluice::prepare_as("second", dir, SocketAddr::from(([127, 0, 0, 1], port)), &text, None);
     second.launch();
     let mut client = Client::new(second.address()).secure(authority.client());
     eventually(Duration::from_secs(60), "the second to be ready", || {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::settings::FileSettings;
 use crate::config::file::Compression;
 use crate::config::file::Files;
+use crate::forward::Shaping;
 use crate::forward::Sink;
 use crate::forward::SinkIdentity;
 use crate::forward::Target;
@@ -43,7 +44,7 @@ impl Bench {
         let identity = SinkIdentity { cluster: "c".into(), seal: "one-of-a-kind".into(), sink: "a-b".into(), node: self.node };
         let target = Target::Files(Arc::new(FileSettings::check(&self.wanted).unwrap()));
         let source: Arc<dyn Source> = Arc::clone(&self.shard) as Arc<dyn Source>;
-        Sink::start(target, &identity, vec![(1, source)], self.runtime.handle()).unwrap()
+        Sink::start(target, &Shaping::default(), &identity, vec![(1, source)], self.runtime.handle()).unwrap()
     }
 
     fn finish(&self, sink: Sink) {
@@ -250,11 +251,11 @@ fn a_pause_and_another_leader_finish_the_file() {
     let sink = bench.start();
     bench.shard.emit(5, 500);
     eventually("rows", || (view(&sink).position == 1).then_some(()));
-    sink.pause(true);
+    bench.shard.pause(true);
     eventually("a pause", || (view(&sink).phase == Phase::Paused).then_some(()));
     assert_eq!(bench.names().iter().filter(|name| name.ends_with(".part")).count(), 0);
     bench.shard.emit(5, 500);
-    sink.pause(false);
+    bench.shard.pause(false);
     eventually("rows", || (view(&sink).position == 2).then_some(()));
     bench.shard.lead(false);
     eventually("another leader", || (view(&sink).phase == Phase::Elsewhere).then_some(()));

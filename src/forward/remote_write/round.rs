@@ -148,7 +148,6 @@ pub struct Round {
     pub behind: bool,
     filling: Vec<Filling>,
     samples_a_request: usize,
-    forwards_late: bool,
 }
 
 impl Round {
@@ -166,7 +165,6 @@ impl Round {
             behind: false,
             filling: (0..settings.connections).map(|_| filling()).collect(),
             samples_a_request: settings.samples_per_request,
-            forwards_late: settings.forwards_late,
         }
     }
 
@@ -175,10 +173,6 @@ impl Round {
         let mark = (emission, picked.item);
         if !dead.is_empty() && dead.contains(&mark) {
             self.tally.dead += 1;
-            return false;
-        }
-        if picked.late && !self.forwards_late {
-            self.tally.filtered += 1;
             return false;
         }
         let lane = (picked.series % self.filling.len() as u64) as usize;

@@ -34,12 +34,12 @@ fn fresh_samples_go_ahead_of_a_backlog_and_both_meet() {
     bench.shard.emit(7, 70);
     bench.delivered(&sink);
     assert_eq!(view(&sink).ahead, 0);
-    sink.pause(true);
+    bench.shard.pause(true);
     eventually("the pause", || (view(&sink).phase == Phase::Paused).then_some(()));
     for _ in 0..40 {
         bench.shard.emit_at(7, 350, -600_000);
     }
-    sink.pause(false);
+    bench.shard.pause(false);
     let (backlog, before) = (70 + 40 * 350, store.got().len());
     eventually("the backlog to go", || (store.got().len() > before + 4).then_some(()));
     bench.shard.emit(7, 7);
