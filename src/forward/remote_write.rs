@@ -68,6 +68,10 @@ use crate::wire::pack::Packing;
 const LOOK: Duration = Duration::from_millis(100);
 /// A request without samples is answered soon or not at all; nothing is looked at meanwhile.
 const ASK: Duration = Duration::from_secs(4);
+/// So many offenders one after the other, and nothing taken between: whatever it is, it is in nearly all of them, and to find each by itself costs two requests a sample.
+const OFFENDERS_IN_A_ROW: usize = 32;
+/// From then on so many that are refused together become dead letters together.
+const TOGETHER: usize = 50;
 /// A store that took something so shortly ago is one that takes samples: what it refuses is refused for what it is.
 const GOOD_FOR: Duration = Duration::from_secs(10);
 
@@ -96,6 +100,8 @@ struct Way {
     took: Option<Instant>,
     /// What was emitted up to there may be in the store already, by a session before this one.
     doubtful: u64,
+    /// Of each connection: samples that were found to be offenders since it last had something taken.
+    offenders: Vec<usize>,
     /// Attempts that failed since something was taken.
     failures: u32,
     /// Fresh samples go ahead of a backlog.
@@ -129,6 +135,7 @@ impl Deliver for Worker {
             next: None,
             took: None,
             doubtful: self.duty.source.standing().last_emission,
+            offenders: vec![0; self.settings.connections],
             failures: 0,
             ahead: None,
         };
@@ -248,6 +255,9 @@ impl Worker {
                 way.failures = 0;
             }
             for (lane, one) in drained.into_iter().enumerate() {
+                if one.taken > 0 {
+                    way.offenders[lane] = 0;
+                }
                 rest = self.follow(way, round, (lane, one))?.or(rest);
             }
         }
@@ -340,7 +350,8 @@ impl Worker {
             return Ok(None);
         }
         batch.zstd = Zstd::NoMatter;
-        if batch.marks.len() > 1 {
+        let many = way.offenders[lane] >= OFFENDERS_IN_A_ROW;
+        if batch.marks.len() > if many { TOGETHER } else { 1 } {
             let (first, second) = batch.halves();
             round.queues[lane].push_front(second);
             round.queues[lane].push_front(first);
@@ -366,7 +377,8 @@ impl Worker {
             round.queues[lane].push_front(batch);
             return Ok(Some(rest));
         }
-        self.bury(batch, round, answer)?;
+        way.offenders[lane] += batch.marks.len();
+        self.bury(batch, round, &answer)?;
         Ok(None)
     }
 
@@ -398,16 +410,27 @@ impl Worker {
         }
     }
 
-    fn bury(&mut self, batch: Batch, round: &mut Round, answer: Answer) -> Result<(), End> {
-        let Some(&(emission, item)) = batch.marks.first() else { return Ok(()) };
-        let reason = format!("the store answered {} {}", answer.status, answer.text).trim_end().to_owned();
-        self.duty.bury(Dead { emission, item, reason, payload: letter::write(&batch.request, batch.late) })?;
+    /// What is in this request is refused for good: mostly one sample.
+    fn bury(&mut self, batch: Batch, round: &mut Round, answer: &Answer) -> Result<(), End> {
+        let mut reason = format!("the store answered {} {}", answer.status, answer.text).trim_end().to_owned();
+        let count = batch.marks.len();
+        if count > 1 {
+            reason.push_str(&format!(" (to {count} samples together, after many that it had refused one by one)"));
+        }
+        let (mut letters, mut left) = (Vec::new(), batch.request);
+        for (emission, item) in &batch.marks {
+            let (one, rest) = left.cut(1);
+            left = rest;
+            let payload = letter::write(&one, batch.late);
+            letters.push(Dead { emission: *emission, item: *item, reason: reason.clone(), payload });
+        }
+        self.duty.bury_all(letters)?;
         failpoint::reach(Place::StoreBuried);
-        self.dead.insert((emission, item));
-        round.tally.delivered -= 1;
-        round.tally.dead += 1;
-        self.refused += 1;
-        self.note(StoreTrouble::SamplesRefused { url: self.settings.url.clone(), samples: self.refused, text: answer.text });
+        self.dead.extend(batch.marks);
+        round.tally.delivered -= count as u64;
+        round.tally.dead += count as u64;
+        self.refused += count as u64;
+        self.note(StoreTrouble::SamplesRefused { url: self.settings.url.clone(), samples: self.refused, text: answer.text.clone() });
         Ok(())
     }
 

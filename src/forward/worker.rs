@@ -350,6 +350,14 @@ impl Duty {
         }
     }
 
+    /// The same of several, which wait for the log together.
+    pub fn bury_all(&self, letters: Vec<Dead>) -> Result<(), End> {
+        match self.source.bury_all(letters) {
+            Ok(()) | Err(SourceError::Void(_)) => Ok(()),
+            Err(error) => Err(log_end(error)),
+        }
+    }
+
     /// The session is over: what is owed to the cursor.
     pub fn settle_last(&self, book: &mut Book, sink: &str) {
         if let Err(error) = book.settle(self.source.as_ref(), clock::now(), true) {

@@ -1,6 +1,7 @@
 //! The remote-write sink against a store of our own, which answers as it is told. What real stores make of the requests is shown in the end-to-end tests.
 
 mod catch_up;
+mod refusals;
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
