@@ -17,6 +17,7 @@ pub mod senders;
 pub mod settings;
 pub mod sinks;
 pub mod status;
+pub mod tap;
 pub mod tokens;
 pub mod upgrade;
 
@@ -176,6 +177,7 @@ impl Api {
             Route::Group(name, OfGroup::Cardinality) => json(ok, &cardinality::one(deps, &name, &call.query, now).await?),
             Route::Group(name, OfGroup::History) => json(ok, &groups::history(&groups::find(node, &name)?)),
             Route::Group(name, what) => json(ok, &groups::change(node, &name, what, &call, now).await?),
+            Route::Tap => return tap::tap(deps, &call.query),
             Route::Cardinality => json(ok, &cardinality::all(deps, now)),
             Route::RemoteSenders => json(ok, &senders::all(deps, &call.query, now).await?),
             Route::Sinks => json(ok, &sinks::Sinks { sinks: deps.sinks.list().into_iter().map(sinks::one).collect() }),
@@ -213,8 +215,9 @@ impl Api {
             OfSink::Dead => json(StatusCode::OK, &sinks::dead(&self.deps.node, name, &call.query).await?),
             OfSink::Replay => json(StatusCode::OK, &sinks::replay(sinks, name, &call.body).await?),
             OfSink::Pause => json(StatusCode::OK, &sinks::pause(sinks, name, true).await?),
+            OfSink::Rewind => json(StatusCode::OK, &sinks::rewind(sinks, name, &call.body, clock::wall_ms()).await?),
             OfSink::Resume => json(StatusCode::OK, &sinks::pause(sinks, name, false).await?),
-            OfSink::Tap => sinks::tap(sinks, name, self.deps.stopping.clone())?,
+            OfSink::Tap => sinks::tap(sinks, name, &call.query, self.deps.stopping.clone())?,
         })
     }
 

@@ -16,7 +16,9 @@ mod senders;
 mod sinks;
 mod status;
 mod table;
+mod tap;
 mod tokens;
+mod top;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -92,8 +94,10 @@ enum Verb {
     /// Tokens: who may ask a node, and write to it (docs/security.md).
     #[command(subcommand)]
     Token(tokens::Verb),
-    /// Show what a sink delivers, as it is delivered: one row a line.
-    Tap(sinks::Tap),
+    /// Groups and sinks live: rates, leaders, ages, lag, trouble.
+    Top(top::Top),
+    /// Samples as they go by, one a line: at the door, where it is decided which pass, or as a sink delivers them.
+    Tap(tap::Tap),
     /// Measure this machine or a running node.
     #[command(subcommand)]
     Bench(bench::Verb),
@@ -237,7 +241,8 @@ fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Sender(verb) => wait_for(senders::carry_out(verb)),
         Verb::Sink(verb) => wait_for(sinks::carry_out(verb)),
         Verb::Token(verb) => wait_for(tokens::carry_out(verb)),
-        Verb::Tap(tap) => wait_for(sinks::tap(tap)),
+        Verb::Top(top) => wait_for(top::carry_out(top)),
+        Verb::Tap(tap) => wait_for(tap::carry_out(tap)),
         Verb::Bench(verb) => bench::carry_out(verb),
     }
 }

@@ -136,7 +136,7 @@ impl Config {
     /// What all nodes of a cluster must say alike, as text to be compared: everything but addresses of this node, paths, memory and logging.
     pub fn agreed(&self) -> String {
         let nodes = self.cluster.as_ref().map(|cluster| &cluster.nodes);
-        format!("{:?}", (&self.name, self.shards, nodes, &self.groups, &self.sinks))
+        format!("{:?}", (&self.name, self.shards, nodes, &self.groups, &self.sinks, self.log.keep))
     }
 
     /// Reads a configuration, or says everything that is wrong with it.
@@ -156,18 +156,20 @@ impl Config {
 
     /// This node's own part, with other settings.
     pub fn with_settings(&self, text: &str) -> Result<Config, Vec<Problem>> {
-        let settings::Settings { groups, sinks } = settings::parse(text)?;
-        Ok(Config { groups, sinks, settings: text.to_owned(), ..self.clone() })
+        let settings::Settings { groups, sinks, keep } = settings::parse(text)?;
+        let log = Log { keep, ..self.log };
+        Ok(Config { groups, sinks, log, settings: text.to_owned(), ..self.clone() })
     }
 
     /// This node's own part, with the settings of another.
     pub fn with_settings_of(&self, other: &Config) -> Config {
-        Config { groups: other.groups.clone(), sinks: other.sinks.clone(), settings: other.settings.clone(), ..self.clone() }
+        let log = Log { keep: other.log.keep, ..self.log };
+        Config { groups: other.groups.clone(), sinks: other.sinks.clone(), log, settings: other.settings.clone(), ..self.clone() }
     }
 
     /// Whether both say the same of what nodes agree on, however it is written.
     pub fn agrees_with(&self, other: &Config) -> bool {
-        (&self.groups, &self.sinks) == (&other.groups, &other.sinks)
+        (&self.groups, &self.sinks, self.log.keep) == (&other.groups, &other.sinks, other.log.keep)
     }
 
     /// The line of a key such as `sinks[0].kafka.topic`; where it is not written, of the nearest section around it.
@@ -310,10 +312,14 @@ fn path(text: &str) -> Result<PathBuf, read::Refusal> {
 
 fn read_log(section: &Section<'_>) -> Log {
     let default = Log::default();
-    let keep = section.or("keep", default.keep, values::duration_in(Duration::ZERO..=Duration::from_secs(7 * 86_400)));
+    let keep = read_keep(section);
     let reserve_percent = section.or("reserve", default.reserve_percent, values::percent);
     section.finish();
     Log { keep, reserve_percent }
+}
+
+fn read_keep(section: &Section<'_>) -> Duration {
+    section.or("keep", Log::default().keep, values::duration_in(Duration::ZERO..=Duration::from_secs(7 * 86_400)))
 }
 
 fn read_logging(section: &Section<'_>) -> Logging {

@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod offenders;
 mod rooms;
 pub mod senders;
+pub mod tap;
 pub mod target;
 
 use std::future::Future;
@@ -54,11 +55,14 @@ use crate::ingest::rooms::Rooms;
 use crate::ingest::senders::Refused;
 use crate::ingest::senders::Seen;
 use crate::ingest::senders::Senders;
+use crate::ingest::tap::Came;
+use crate::ingest::tap::Tap;
 use crate::ingest::target::Target;
 use crate::model::ShardId;
 use crate::node::group_limits;
 use crate::node::offer::Offer;
 use crate::node::offer::OfferError;
+use crate::node::offer::Struck;
 use crate::serve;
 use crate::serve::body::Pace;
 use crate::serve::body::ReadError;
@@ -82,6 +86,7 @@ pub struct Ingest<T> {
     desks: Arc<Desks>,
     metrics: Metrics,
     senders: Senders,
+    tap: Tap,
     seldom: Seldom,
     /// Whether requests of this time show their series for comparison with other groups'.
     shows: fn(i64) -> bool,
@@ -128,6 +133,7 @@ impl<T: Target> Ingest<T> {
             desks: Arc::new(Desks::new(desks, seed)),
             metrics: Metrics::default(),
             senders: Senders::default(),
+            tap: Tap::default(),
             seldom: Seldom::every(REPEAT),
             shows: identity::now_and_then,
         }
@@ -158,6 +164,11 @@ impl<T: Target> Ingest<T> {
     /// Which series groups have, by sample.
     pub fn census(&self) -> &Census {
         self.desks.census()
+    }
+
+    /// Who reads along.
+    pub fn tap(&self) -> &Tap {
+        &self.tap
     }
 
     /// Who sends.
@@ -264,13 +275,15 @@ impl<T: Target> Ingest<T> {
     async fn offer(&self, head: &Head, decoded: Decoded, claim: &mut Claim, rules: &Rules) -> Outcome {
         let Decoded { parcels, groups, mut refused, .. } = decoded;
         let whole = parcels.len() == 1;
-        let mut lanes = Vec::with_capacity(parcels.len());
+        let (mut lanes, mut shown) = (Vec::with_capacity(parcels.len()), Vec::new());
         let mut offers: Vec<Soon<'_, Result<(), OfferError>>> = Vec::with_capacity(parcels.len());
         let mut unable = None;
         for parcel in parcels {
+            let came = if self.tap.wanted() { Came::of(&parcel, head.protocol) } else { None };
             let shard = match self.shard_of(&parcel, rules).await {
                 Ok(shard) => shard,
                 Err(NewGroup::Full) => {
+                    self.tap.show(came, Refusal::TooManyGroups.word());
                     let at = groups.iter().position(|group| *group == parcel.lane.group).unwrap_or(0);
                     refused.count(Refusal::TooManyGroups, at, parcel.lane.good.total());
                     refused.show(&[], || {
@@ -279,6 +292,7 @@ impl<T: Target> Ingest<T> {
                     continue;
                 }
                 Err(NewGroup::Unable(reason)) => {
+                    self.tap.show(came, reason.word());
                     unable = Some(reason);
                     continue;
                 }
@@ -286,6 +300,7 @@ impl<T: Target> Ingest<T> {
             let bytes = (parcel.body.len() + parcel.digest.len()) as u64;
             let Some(room) = self.rooms.claim(&parcel.lane.group, bytes, rules.room_of(&parcel.lane.group)) else {
                 self.metrics.limited(Unable::GroupInFlight, &parcel.lane.group);
+                self.tap.show(came, Unable::GroupInFlight.word());
                 unable = Some(Unable::GroupInFlight);
                 continue;
             };
@@ -295,15 +310,21 @@ impl<T: Target> Ingest<T> {
             let held = if whole { claim.bytes() } else { bytes };
             let claim: Option<Box<dyn Send + Sync>> = Some(Box::new((claim.split(held), room)));
             lanes.push(parcel.lane.clone());
+            shown.push(came);
             let strip = rules.door.identifier.strip().to_vec();
             offers.push(Box::pin(self.target.offer(offer_of(parcel, head.protocol, strip, settings, claim))));
         }
         let answers = all(offers).await;
         let (mut written, mut too_large) = (Written::default(), None);
-        for (lane, answer) in lanes.iter_mut().zip(answers) {
+        for ((lane, came), answer) in lanes.iter_mut().zip(shown).zip(answers) {
+            let told = match answer.as_ref().err().map(unable_of) {
+                Some(_) if matches!(answer, Err(OfferError::NewSeries { .. })) => "taken",
+                Some(reason) => reason.word(),
+                None => "taken",
+            };
+            self.tap.show(came, told);
             match answer {
                 Ok(()) => {
-                    written = written.plus(lane.good);
                     self.metrics.accepted(lane.good);
                     if let Some(missing) = lane.missing {
                         self.metrics.unidentified(missing, lane.good.total());
@@ -313,15 +334,7 @@ impl<T: Target> Ingest<T> {
                     too_large = Some(format!("{bytes} bytes of one replica; at most {limit} are written at once"));
                     lane.good = Written::default();
                 }
-                Err(OfferError::NewSeries { struck, series, limit }) => {
-                    let good = lane.good.without(struck);
-                    written = written.plus(good);
-                    self.metrics.accepted(good);
-                    let at = groups.iter().position(|group| *group == lane.group).unwrap_or(0);
-                    refused.count(Refusal::TooManySeries, at, lane.good.total() - good.total());
-                    refused.show(&[], || full(&lane.group, series, limit));
-                    (lane.refused, lane.good) = (lane.refused + lane.good.total() - good.total(), good);
-                }
+                Err(OfferError::NewSeries { struck, series, limit }) => self.strike(lane, struck, (series, limit), (&groups, &mut refused)),
                 Err(error) => {
                     let reason = unable_of(&error);
                     if matches!(reason, Unable::GroupSamples | Unable::GroupNewSeries) {
@@ -331,12 +344,29 @@ impl<T: Target> Ingest<T> {
                     lane.good = Written::default();
                 }
             }
+            written = written.plus(lane.good);
         }
         self.note(head, &lanes, &groups, &refused);
         match too_large {
             Some(why) if unable.is_none() => Outcome::TooLarge(why),
             _ => Outcome::Read { written, refused, unable },
         }
+    }
+
+    /// The shard's leader has struck samples of new series.
+    fn strike(
+        &self,
+        lane: &mut lanes::Lane,
+        struck: Struck,
+        (series, limit): (u64, u64),
+        (groups, refused): (&[String], &mut offenders::Offenders),
+    ) {
+        let (before, good) = (lane.good.total(), lane.good.without(struck));
+        self.metrics.accepted(good);
+        let at = groups.iter().position(|group| *group == lane.group).unwrap_or(0);
+        refused.count(Refusal::TooManySeries, at, before - good.total());
+        refused.show(&[], || full(&lane.group, series, limit));
+        (lane.refused, lane.good) = (lane.refused + before - good.total(), good);
     }
 
     /// The group's shard; a new group is given one, as long as there may be more groups.

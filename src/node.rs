@@ -10,6 +10,7 @@
 
 mod bodies;
 mod detection;
+pub mod fates;
 pub mod group_limits;
 mod keeper;
 mod lane;
@@ -220,9 +221,9 @@ impl Handle {
         self.shards().iter().map(of_shard).sum()
     }
 
-    /// Tells every data shard its sinks.
-    pub async fn set_sinks(&self, sinks: &[SinkSettings]) -> Result<(), ProposeError> {
-        self.configure(|settings| settings.sinks = sinks.to_vec()).await
+    /// Tells every data shard its sinks, and how long to keep what all of them are done with, ms.
+    pub async fn set_sinks(&self, sinks: &[SinkSettings], keep_ms: i64) -> Result<(), ProposeError> {
+        self.configure(|settings| (settings.sinks, settings.keep_ms) = (sinks.to_vec(), keep_ms)).await
     }
 
     /// Resolves when every shard is led, by this node where it has no peers, and the cluster has been founded: from then on it can take offers.

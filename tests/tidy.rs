@@ -71,6 +71,14 @@ const OWNERS: &[(&str, &[&str])] = &[
 
 /// Where a thread, a task or a channel may begin: `(file, words, why)`. A queue stands in src/ARCHITECTURE.md too.
 const SITES: &[(&str, &str, &str)] = &[
+    ("src/api/tap.rs", "spawn_blocking(", "walks a batch for a listener of `tap`; one a listener"),
+    ("src/app/flow.rs", "spawn_blocking(", "unpacks a batch for a listener of `tap`; one a listener"),
+    ("src/ingest/tap.rs", "broadcast::channel(", "requests for listeners of `tap`: bounded, slow listeners miss some and are told"),
+    (
+        "src/node/fates.rs",
+        "broadcast::channel(",
+        "what apply decided for listeners of `tap`: bounded, slow listeners miss some and are told",
+    ),
     ("src/api/sinks.rs", "spawn_blocking(", "reading dead letters reads the disk; one call an HTTP request"),
     ("src/app/reload.rs", "spawn_blocking(", "stopping a sink waits for Kafka; one reload at a time"),
     ("src/app.rs", "watch::channel(", "a signal during the start: one value"),

@@ -24,6 +24,7 @@ use crate::serve::Response;
 use crate::shard::command::Command;
 use crate::shard::command::DeadLetter;
 use crate::shard::tokens::Tokens;
+use crate::wire::body::Body;
 
 /// Something that will be known later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -36,6 +37,9 @@ pub type Who = dyn Fn(i64) -> Vec<RemoteSender> + Send + Sync;
 
 /// The series of one group that has written to a node, or of all of them, by sample.
 pub type Census = dyn Fn(Option<&str>) -> Vec<Sampled> + Send + Sync;
+
+/// Samples from now on, at a point of their way.
+pub type Flows = dyn Fn(Tapped) -> Box<dyn Flow> + Send + Sync;
 
 /// Everything that [`crate::api::Api`] is made of.
 #[derive(Clone)]
@@ -50,6 +54,8 @@ pub struct Deps {
     pub senders: Arc<Who>,
     /// The series of one group that has written to this node, or of all of them, by sample.
     pub census: Arc<Census>,
+    /// Samples from now on, at a point of their way.
+    pub flow: Arc<Flows>,
     /// The exposition: `Telemetry::render`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Prepares everything, then swaps: what changed, or all problems.
@@ -136,10 +142,25 @@ pub trait Sinks: Send + Sync {
     fn tap(&self, sink: &str) -> Option<Box<dyn Rows>>;
     /// Delivers dead letters again: which were, and why others were not. What was delivered is no dead letter any more.
     fn replay<'a>(&'a self, sink: &'a str, letters: Letters) -> Later<'a, Result<Replayed, Refusal>>;
+    /// Goes back to a time, ms since 1970, as far as the log is kept: what was delivered since is delivered once more.
+    fn rewind<'a>(&'a self, sink: &'a str, to: i64) -> Later<'a, Result<Vec<Rewound>, Refusal>>;
     /// What becomes of a sample at each sink; nothing is sent. An error: the text is no sample.
     fn explain(&self, sample: &str) -> Result<Vec<Explained>, String>;
     /// Holds delivery, or lets it go on.
     fn pause<'a>(&'a self, sink: &'a str, paused: bool) -> Later<'a, Result<(), Refusal>>;
+}
+
+/// What a rewind came to in a shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Rewound {
+    /// The shard.
+    pub shard: u16,
+    /// Samples that will be delivered once more.
+    pub samples: u64,
+    /// From when on, ms since 1970; nothing where nothing is delivered once more.
+    pub from: Option<i64>,
+    /// What was asked for is older than what is kept.
+    pub short: bool,
 }
 
 /// What becomes of a sample at a sink.
@@ -241,6 +262,65 @@ pub enum Refusal {
 pub trait Rows: Send {
     /// The next one, without a line feed; `None`: the sink is gone. Dropping the future loses no row.
     fn next(&mut self) -> Later<'_, Option<Bytes>>;
+}
+
+/// A point of the samples' way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// At the door: all that came, and what the sender was told.
+    In,
+    /// What went on to the sinks.
+    Passed,
+    /// What waits for another replica's copy.
+    Waiting,
+    /// What did not go on.
+    Covered,
+}
+
+/// What is read along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tapped {
+    /// Where.
+    pub point: Point,
+    /// Of this group alone.
+    pub group: Option<String>,
+}
+
+/// Samples at a point of their way.
+pub trait Flow: Send {
+    /// The next ones; `None`: the node is gone. Dropping the future may lose some.
+    fn next(&mut self) -> Later<'_, Option<Passing>>;
+}
+
+/// Samples that passed a point together.
+#[derive(Debug, Default)]
+pub struct Passing {
+    /// By request.
+    pub parts: Vec<Part>,
+    /// What could not be shown since the last one: batches, requests or samples.
+    pub missed: u64,
+}
+
+/// Samples of one request.
+#[derive(Debug)]
+pub struct Part {
+    /// The group.
+    pub group: String,
+    /// The replica.
+    pub replica: String,
+    /// The request.
+    pub body: Arc<Body>,
+    /// Which of its points, ascending, and what was decided.
+    pub items: Vec<(u32, Mark)>,
+}
+
+/// What was decided of a sample, and why, in fixed words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// `taken`, `put_off`, `refused`, `passed`, `waiting`, `covered`.
+    pub verdict: &'static str,
+    /// Why.
+    pub reason: &'static str,
 }
 
 /// The synthetic senders of `sluice dev`.

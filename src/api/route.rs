@@ -22,6 +22,8 @@ pub enum Route {
     Group(String, OfGroup),
     /// `/api/v1/cardinality`
     Cardinality,
+    /// `/api/v1/tap`
+    Tap,
     /// `/api/v1/senders`
     RemoteSenders,
     /// `/api/v1/sinks`
@@ -94,6 +96,8 @@ pub enum OfSink {
     Pause,
     /// `resume`
     Resume,
+    /// `rewind`
+    Rewind,
     /// `tap`
     Tap,
 }
@@ -105,8 +109,14 @@ const OF_GROUP: [(&str, OfGroup); 5] = [
     ("unpin", OfGroup::Unpin),
     ("step-down", OfGroup::StepDown),
 ];
-const OF_SINK: [(&str, OfSink); 5] =
-    [("dead", OfSink::Dead), ("replay", OfSink::Replay), ("pause", OfSink::Pause), ("resume", OfSink::Resume), ("tap", OfSink::Tap)];
+const OF_SINK: [(&str, OfSink); 6] = [
+    ("rewind", OfSink::Rewind),
+    ("dead", OfSink::Dead),
+    ("replay", OfSink::Replay),
+    ("pause", OfSink::Pause),
+    ("resume", OfSink::Resume),
+    ("tap", OfSink::Tap),
+];
 
 /// Shown where a path is unknown.
 pub const PATHS: &str =
@@ -124,6 +134,7 @@ impl Route {
             "/api/v1/status" => return Some(Route::Status),
             "/api/v1/groups" => return Some(Route::Groups),
             "/api/v1/cardinality" => return Some(Route::Cardinality),
+            "/api/v1/tap" => return Some(Route::Tap),
             "/api/v1/senders" => return Some(Route::RemoteSenders),
             "/api/v1/sinks" => return Some(Route::Sinks),
             "/api/v1/explain" => return Some(Route::Explain),
@@ -177,7 +188,7 @@ impl Route {
             | Route::Reseat(..)
             | Route::RevokeToken(_) => "POST",
             Route::Group(_, OfGroup::Pin | OfGroup::Unpin | OfGroup::StepDown) => "POST",
-            Route::Sink(_, OfSink::Replay | OfSink::Pause | OfSink::Resume) => "POST",
+            Route::Sink(_, OfSink::Replay | OfSink::Rewind | OfSink::Pause | OfSink::Resume) => "POST",
             Route::Senders | Route::Tokens | Route::ConfigDiff => "GET, HEAD, POST",
             _ => "GET, HEAD",
         }

@@ -26,6 +26,8 @@ use crate::api::deps::Rows;
 use crate::api::deps::SinkShard;
 use crate::api::deps::Trouble;
 use crate::api::groups::Done;
+use crate::api::tap;
+use crate::api::tap::Fitting;
 use crate::serve;
 use crate::serve::Response;
 use crate::shard::command::DeadLetter;
@@ -235,6 +237,37 @@ pub async fn replay(sinks: &dyn deps::Sinks, name: &str, body: &[u8]) -> Result<
     Ok(Replayed { replayed: sum(|shard| shard.replayed), failed: sum(|shard| shard.failed), more: replayed.more, shards: replayed.shards })
 }
 
+/// `POST /api/v1/sinks/{name}/rewind`.
+#[derive(Debug, Serialize)]
+pub struct Rewinding {
+    samples: u64,
+    shards: Vec<deps::Rewound>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Back {
+    to: Option<i64>,
+    by_ms: Option<i64>,
+}
+
+/// Goes back in time; `now`: ms since 1970.
+pub async fn rewind(sinks: &dyn deps::Sinks, name: &str, body: &[u8], now: i64) -> Result<Rewinding, Failure> {
+    const EXPECTED: &str = r#"send {"by_ms": 600000} for the last ten minutes, or {"to": 1790000000000}, a time in ms since 1970"#;
+    let back: Back =
+        serde_json::from_slice(body).map_err(|error| Failure::wrong(format!("the body is not as expected: {error}"), EXPECTED))?;
+    let to = match (back.to, back.by_ms) {
+        (Some(to), None) => to,
+        (None, Some(by)) if by > 0 => now.saturating_sub(by),
+        _ => return Err(Failure::wrong("how far back is not said", EXPECTED)),
+    };
+    if to >= now {
+        return Err(Failure::wrong("the time is not in the past", EXPECTED));
+    }
+    let shards = sinks.rewind(name, to).await.map_err(|refusal| Failure::of_refusal(refusal, "sink", name, LIST))?;
+    Ok(Rewinding { samples: shards.iter().map(|shard| shard.samples).sum(), shards })
+}
+
 /// `GET /api/v1/explain`.
 #[derive(Debug, Serialize)]
 pub struct Explanation {
@@ -257,12 +290,23 @@ pub async fn pause(sinks: &dyn deps::Sinks, name: &str, paused: bool) -> Result<
 }
 
 /// `GET /api/v1/sinks/{name}/tap`: rows as they are delivered, one a line, until the reader, the sink or the node goes.
-pub fn tap(sinks: &dyn deps::Sinks, name: &str, stopping: watch::Receiver<bool>) -> Result<Response, Failure> {
-    let rows = sinks.tap(name).ok_or_else(|| Failure::unknown("sink", name, LIST))?;
+pub fn tap(sinks: &dyn deps::Sinks, name: &str, query: &str, stopping: watch::Receiver<bool>) -> Result<Response, Failure> {
+    let mut rows = sinks.tap(name).ok_or_else(|| Failure::unknown("sink", name, LIST))?;
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*key {
+            "match" => rows = Box::new(Fitting { rows, selector: tap::parsed(&value)? }),
+            _ => return Err(Failure::wrong(format!("{key}={value} is not understood"), "the query takes match=SELECTOR")),
+        }
+    }
+    Ok(stream(rows, stopping))
+}
+
+/// Rows as they come, one a line.
+pub fn stream(rows: Box<dyn Rows>, stopping: watch::Receiver<bool>) -> Response {
     let mut response = serve::answer(StatusCode::OK, "application/x-ndjson", Bytes::new());
     answer::unstored(&mut response, &[(X_CONTENT_TYPE_OPTIONS, "nosniff")]);
     *response.body_mut() = Stream(Mutex::new(Some(next(rows, stopping)))).boxed();
-    Ok(response)
+    response
 }
 
 type Next = Later<'static, Option<(Bytes, Box<dyn Rows>, watch::Receiver<bool>)>>;

@@ -110,11 +110,12 @@ async fn the_manual_shows_every_key_that_is_answered_and_no_other() {
 async fn every_route_is_in_the_manual() {
     let manual = include_str!("../../docs/api.md");
     let words = ["", "/history", "/cardinality", "/pin", "/unpin", "/step-down"].map(|word| format!("/api/v1/groups/{{group}}{word}`"));
-    let more = ["", "/dead", "/replay", "/pause", "/resume", "/tap"].map(|word| format!("/api/v1/sinks/{{sink}}{word}`"));
+    let more = ["", "/dead", "/replay", "/rewind", "/pause", "/resume", "/tap"].map(|word| format!("/api/v1/sinks/{{sink}}{word}`"));
     let plain =
         ["/-/healthy", "/-/ready", "/-/reload", "/metrics", "/api/v1/status", "/api/v1/groups", "/api/v1/sinks", "/api/v1/dev/senders"];
     let plain = plain.into_iter().chain([
         "/api/v1/senders",
+        "/api/v1/tap",
         "/api/v1/cardinality",
         "/api/v1/tokens",
         "/api/v1/tokens/{token}/revoke",
@@ -367,6 +368,7 @@ async fn damaged_calls_are_answered_in_json_and_never_by_a_panic() {
         ("GET", "/api/v1/sinks/platform/dead?shard=1&after=2&limit=3", ""),
         ("POST", "/api/v1/sinks/platform/replay", r#"{"shard": 1, "number": 7}"#),
         ("GET", "/api/v1/explain?sample=up", ""),
+        ("POST", "/api/v1/sinks/platform/rewind", r#"{"by_ms": 1000}"#),
         ("POST", "/api/v1/dev/senders", r#"{"name": "a", "running": false}"#),
         ("POST", "/api/v1/tokens", r#"{"name": "a", "expires_seconds": 60}"#),
         ("POST", "/api/v1/tokens/k8s-0/revoke", ""),

@@ -60,6 +60,10 @@ impl deps::Sinks for Nothing {
         Ok(Vec::new())
     }
 
+    fn rewind<'a>(&'a self, _: &'a str, _: i64) -> Later<'a, Result<Vec<deps::Rewound>, deps::Refusal>> {
+        Box::pin(std::future::ready(Err(deps::Refusal::Unknown)))
+    }
+
     fn pause<'a>(&'a self, _: &'a str, _: bool) -> Later<'a, Result<(), deps::Refusal>> {
         Box::pin(std::future::ready(Err(deps::Refusal::Unknown)))
     }

@@ -22,6 +22,7 @@ use crate::app::certificates::Certificates;
 use crate::app::cluster::Membership;
 use crate::app::cluster::Seen;
 use crate::app::disk;
+use crate::app::flow;
 use crate::app::guard;
 use crate::app::guard::Guard;
 use crate::app::guard::Known;
@@ -138,6 +139,7 @@ impl Running {
             sinks: Arc::clone(&sinks) as Arc<dyn deps::Sinks>,
             ingest: shown_ingest(&ingest, &served),
             senders: seen::senders(&ingest),
+            flow: flow::flows(&node.handle, &ingest),
             census: seen::census(&ingest),
             metrics: Arc::new(move || telemetry.render()),
             reload: {
@@ -267,6 +269,7 @@ fn waiting(
         sinks: Arc::new(Nothing),
         ingest: Arc::new(deps::Ingest::default),
         senders: Arc::new(|_| Vec::new()),
+        flow: Arc::new(|_| Box::new(flow::Silent)),
         census: Arc::new(|_| Vec::new()),
         metrics: Arc::new(|| Telemetry::default().render()),
         reload: Arc::new(|| Box::pin(async { Err(vec!["the node is only starting".to_owned()]) })),

@@ -110,7 +110,8 @@ pub async fn propose(node: &Handle, before: u64, text: &str, by: String) -> Resu
 /// Tells the data shards their sinks. All nodes do so and want the same; whoever comes second finds it done.
 pub async fn spread(node: &Handle, config: &Config) {
     let sinks = translate::sinks(config, node.shards().len());
-    while let Err(error) = node.set_sinks(&sinks).await {
+    let keep_ms = i64::try_from(config.log.keep.as_millis()).unwrap_or(i64::MAX);
+    while let Err(error) = node.set_sinks(&sinks, keep_ms).await {
         if node.fatal().is_some() || matches!(error, ProposeError::Stopping) {
             return;
         }

@@ -21,6 +21,7 @@ use crate::app::check;
 use crate::app::explain;
 use crate::app::explain::Sample;
 use crate::app::replay::Replay;
+use crate::app::rewind;
 use crate::clock;
 use crate::config::Config;
 use crate::config::sinks::Sink as Wanted;
@@ -150,6 +151,20 @@ impl deps::Sinks for SinkSet {
                 replay.run(letters, &|| clock::now() < until && !stopping.load(Ordering::Relaxed))
             };
             self.runtime.spawn_blocking(work).await.unwrap_or_else(|_| Err(Refusal::Later("sending was given up".into())))
+        })
+    }
+
+    fn rewind<'a>(&'a self, sink: &'a str, to: i64) -> Later<'a, Result<Vec<deps::Rewound>, Refusal>> {
+        let known = self.running().contains_key(sink);
+        Box::pin(async move {
+            if !known {
+                return Err(Refusal::Unknown);
+            }
+            let mut all = Vec::new();
+            for shard in self.node.shards() {
+                all.push(rewind::shard(&self.node, *shard, sink, to).await?);
+            }
+            Ok(all)
         })
     }
 

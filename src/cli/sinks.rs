@@ -1,23 +1,21 @@
-//! `sluice sink` and `sluice tap`: where samples go, how far they are, and what they look like.
+//! `sluice sink`: where samples go, how far they are, and what was refused.
 
-use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 
 use clap::Args;
 use clap::Subcommand;
-use http_body_util::BodyExt;
 use serde_json::Value;
 use serde_json::json;
 
 use crate::app;
 use crate::cli::Asked;
 use crate::cli::Failure;
-use crate::cli::Node;
 use crate::cli::client::segment;
 use crate::cli::table::Table;
 use crate::cli::table::cell;
 use crate::cli::table::span;
+use crate::config::values;
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -30,6 +28,8 @@ pub enum Verb {
     Explain(Explain),
     /// Send a sink's dead letters again; those that Kafka takes leave the list.
     Replay(One),
+    /// Go back in time: what a sink has delivered since is delivered once more, as far as the log is kept (`log.keep`).
+    Rewind(Back),
     /// Hold a sink, on whichever node and across restarts, until `resume`. What comes stays in the log, within the sink's budget.
     Pause(One),
     /// Let a sink that is held go on where it was.
@@ -41,6 +41,21 @@ pub enum Verb {
 pub struct One {
     /// The sink, as `sink list` shows it.
     sink: String,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+/// `sluice sink rewind`.
+#[derive(Debug, Args)]
+pub struct Back {
+    /// The sink, as `sink list` shows it.
+    sink: String,
+    /// So far back from now, as 10m or 1h30m.
+    #[arg(long, value_name = "SPAN", required_unless_present = "to")]
+    by: Option<String>,
+    /// To this time, ms since 1970.
+    #[arg(long, value_name = "MS", conflicts_with = "by")]
+    to: Option<i64>,
     #[command(flatten)]
     asked: Asked,
 }
@@ -57,19 +72,6 @@ pub struct Explain {
     asked: Asked,
 }
 
-/// `sluice tap`.
-#[derive(Debug, Args)]
-pub struct Tap {
-    /// The sink whose rows are shown.
-    #[arg(long = "at", value_name = "SINK")]
-    sink: String,
-    /// Stop after so many rows.
-    #[arg(long, short = 'n', value_name = "ROWS")]
-    count: Option<u64>,
-    #[command(flatten)]
-    node: Node,
-}
-
 /// Does it.
 pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
     match verb {
@@ -77,6 +79,7 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
             let answer = asked.client().get("/api/v1/sinks").await?;
             print_or_json(&asked, &answer, list)
         }
+        Verb::Rewind(back) => rewind(&back).await,
         Verb::Pause(one) => hold(&one, "pause").await,
         Verb::Resume(one) => hold(&one, "resume").await,
         Verb::Dead(one) => {
@@ -106,32 +109,6 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
 async fn hold(one: &One, word: &str) -> Result<(), Failure> {
     let answer = one.asked.client().post(&format!("/api/v1/sinks/{}/{word}", segment(&one.sink)), &json!({})).await?;
     print_or_json(&one.asked, &answer, |answer| format!("{}\n", cell(&answer["done"])))
-}
-
-/// Copies rows to standard output until there are enough of them, or nobody reads on.
-pub async fn tap(tap: Tap) -> Result<(), Failure> {
-    let mut body = tap.node.client().open(&format!("/api/v1/sinks/{}/tap", segment(&tap.sink))).await?;
-    let mut out = std::io::stdout().lock();
-    let mut left = tap.count.unwrap_or(u64::MAX);
-    let mut begun: Vec<u8> = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Failure::NoAnswer(format!("the node broke off: {error}")))?;
-        let Ok(data) = frame.into_data() else { continue };
-        begun.extend_from_slice(&data);
-        while let Some(end) = begun.iter().position(|byte| *byte == b'\n') {
-            let row: Vec<u8> = begun.drain(..=end).collect();
-            // A closed pipe (`| head`) is the reader's way to say that it has enough.
-            if out.write_all(&row).is_err() {
-                return Ok(());
-            }
-            left -= 1;
-            if left == 0 {
-                return Ok(());
-            }
-        }
-        let _ = out.flush();
-    }
-    Ok(())
 }
 
 fn print_or_json(asked: &Asked, answer: &Value, text: fn(&Value) -> String) -> Result<(), Failure> {
@@ -177,6 +154,30 @@ fn dead(answer: &Value) -> String {
         table.row(vec![cell(&letter["shard"]), cell(&letter["number"]), cell(&letter["reason"]), cell(&letter["payload"])]);
     }
     table.text("no dead letters")
+}
+
+async fn rewind(back: &Back) -> Result<(), Failure> {
+    let body = match (&back.by, back.to) {
+        (Some(span), _) => {
+            let span = values::duration(span).map_err(|(rule, remedy)| Failure::Wrong(format!("--by {span}: {rule}; {remedy}")))?;
+            json!({ "by_ms": u64::try_from(span.as_millis()).unwrap_or(u64::MAX) })
+        }
+        (None, to) => json!({ "to": to }),
+    };
+    let answer = back.asked.client().post(&format!("/api/v1/sinks/{}/rewind", segment(&back.sink)), &body).await?;
+    print_or_json(&back.asked, &answer, rewound)
+}
+
+fn rewound(answer: &Value) -> String {
+    let mut text = format!("{} samples will be delivered once more\n", cell(&answer["samples"]));
+    for shard in items(answer, "shards").iter().filter(|shard| shard["short"] == true) {
+        text.push_str(&format!(
+            "! shard {}: begins at {} ms, since nothing older is kept; `log.keep` says for how long it is\n",
+            cell(&shard["shard"]),
+            cell(&shard["from"])
+        ));
+    }
+    text
 }
 
 /// The answer of a node with this file.

@@ -1,9 +1,12 @@
-//! The part of a configuration that all nodes of a cluster must agree on, as a text of its own: `external_labels:`, `groups:` and `sinks:`, every key on a line, so that two
+//! The part of a configuration that all nodes of a cluster must agree on, as a text of its own: `external_labels:`, `groups:`, `sinks:` and `log.keep`, every key on a line, so that two
 //! of them can be compared by lines whatever their files looked like.
 //!
 //! Everything else is of one node: where it listens, where its data is, its certificates, and `limits:`, which bound one node's memory and judge a
 //! request where it comes in. Left out on purpose: keeping the text (`shard::settings`), carrying it out (`app`).
 
+use std::time::Duration;
+
+use crate::config::Log;
 use crate::config::groups;
 use crate::config::groups::Groups;
 use crate::config::read::Node;
@@ -16,7 +19,9 @@ use crate::config::tree::Tree;
 use crate::config::tree::Value;
 
 /// The sections that nodes agree on.
-pub const SECTIONS: [&str; 3] = ["external_labels", "groups", "sinks"];
+pub const SECTIONS: [&str; 4] = ["external_labels", "groups", "log", "sinks"];
+/// Of a section that is not the cluster's as a whole: the keys that are.
+const KEYS: [(&str, &str); 1] = [("log", "keep")];
 /// What stands in the place of a value that is not for everybody's eyes.
 const HIDDEN: &str = "(hidden)";
 /// A key that holds one of these has such a value, unless it names a file. librdkafka's own names: `sasl.password`, `ssl.key.pem`, `sasl.oauthbearer.client.secret`,
@@ -25,12 +30,20 @@ const SECRET: [&str; 10] =
     ["password", "secret", "token", "key.pem", "jaas", "oauthbearer.config", "authorization", "api-key", "apikey", "cookie"];
 
 /// What nodes agree on.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How series find their group and replica.
     pub groups: Groups,
     /// Where rows go.
     pub sinks: Vec<Sink>,
+    /// What all sinks are done with stays so long.
+    pub keep: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { groups: Groups::default(), sinks: Vec::new(), keep: Log::default().keep }
+    }
 }
 
 /// Reads a text that holds nothing else. Nothing at all is what a node without a file has: everything at its default, no sink.
@@ -43,17 +56,23 @@ pub fn parse(text: &str) -> Result<Settings, Vec<Problem>> {
     let top = Node::root(&tree, &problems).section();
     let groups = top.below("groups").map(|section| groups::read(&section)).unwrap_or_default();
     let sinks = sinks::read(&top);
+    let keep = top.below("log").map_or(Log::default().keep, |section| {
+        let keep = super::read_keep(&section);
+        section.finish();
+        keep
+    });
     top.finish();
     let problems = problems.take();
-    if problems.is_empty() { Ok(Settings { groups, sinks }) } else { Err(problems) }
+    if problems.is_empty() { Ok(Settings { groups, sinks, keep }) } else { Err(problems) }
 }
 
 /// Whether a text holds nothing but settings, so that it can be read without the rest of a configuration.
 pub fn alone(text: &str) -> bool {
     match tree::parse(text).map(|tree| tree.value) {
-        Ok(Value::Pairs(pairs)) => {
-            pairs.iter().all(|(key, _)| matches!(&key.value, Value::Scalar(name) if SECTIONS.contains(&name.as_str())))
-        }
+        Ok(Value::Pairs(pairs)) => pairs.iter().all(|(key, value)| {
+            let Value::Scalar(name) = &key.value else { return false };
+            SECTIONS.contains(&name.as_str()) && parts(name, value).is_none_or(|(_, rest)| rest == 0)
+        }),
         Ok(Value::Empty) => true,
         _ => false,
     }
@@ -71,7 +90,10 @@ pub(super) fn of_file(file: &Tree) -> String {
     if let Value::Pairs(pairs) = &file.value {
         for section in SECTIONS {
             let named = |(key, _): &&(Tree, Tree)| matches!(&key.value, Value::Scalar(name) if name == section);
-            if let Some((_, value)) = pairs.iter().find(named).filter(|(_, value)| !is_empty(value)) {
+            let Some((_, value)) = pairs.iter().find(named) else { continue };
+            let part = parts(section, value).map(|(part, _)| part);
+            let value = part.as_ref().unwrap_or(value);
+            if !is_empty(value) {
                 out.push_str(section);
                 out.push(':');
                 write(value, 1, &mut out);
@@ -79,6 +101,16 @@ pub(super) fn of_file(file: &Tree) -> String {
         }
     }
     out
+}
+
+/// Of a section of which only some keys are the cluster's: those, and how many others there are.
+fn parts(section: &str, tree: &Tree) -> Option<(Tree, usize)> {
+    KEYS.iter().find(|(known, _)| *known == section)?;
+    let Value::Pairs(pairs) = &tree.value else { return Some((tree.clone(), 0)) };
+    let ours = |key: &Tree| matches!(&key.value, Value::Scalar(name) if KEYS.contains(&(section, name.as_str())));
+    let kept: Vec<(Tree, Tree)> = pairs.iter().filter(|(key, _)| ours(key)).cloned().collect();
+    let others = pairs.len() - kept.len();
+    Some((Tree { value: Value::Pairs(kept), ..tree.clone() }, others))
 }
 
 fn is_empty(tree: &Tree) -> bool {
@@ -206,7 +238,10 @@ sinks:
         assert_eq!(of(&text), text, "writing what was written changes nothing");
         let without = FILE.replace(", client.id: null", "");
         let config = super::super::Config::parse(&without).unwrap();
-        assert_eq!(parse(&config.settings).unwrap(), Settings { groups: config.groups.clone(), sinks: config.sinks.clone() });
+        assert_eq!(
+            parse(&config.settings).unwrap(),
+            Settings { groups: config.groups.clone(), sinks: config.sinks.clone(), keep: config.log.keep }
+        );
         assert_eq!(parse("").unwrap(), Settings::default());
     }
 

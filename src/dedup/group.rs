@@ -8,6 +8,7 @@ use super::history::History;
 use super::history::Splice;
 use super::history::SwitchRecord;
 use super::judged::Counts;
+use super::judged::Fate;
 use super::judged::Judged;
 use super::queues::Queues;
 use super::queues::Ripe;
@@ -121,6 +122,7 @@ impl Group {
             None => {
                 counts.refused += batch.len() as u64;
                 counts.ninth += batch.len() as u64;
+                (0..batch.len()).for_each(|item| out.note(entry, item as u32, Fate::Ninth));
             }
             Some(NOBODY) => self.of_nobody(entry, &batch, &mut counts, out),
             Some(from) => self.of_replica(entry, from, &batch, &mut counts, out),
@@ -400,6 +402,7 @@ impl Group {
         for (number, item) in items.iter().enumerate() {
             if Self::refused(number, item) {
                 counts.refused += 1;
+                out.note(entry, number as u32, Fate::AtDoor);
                 continue;
             }
             let slot = self.rows.find(item.series, guess).unwrap_or_else(|| self.rows.add(item.series));

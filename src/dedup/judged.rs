@@ -24,6 +24,8 @@ pub struct Judged {
     pub passed: Vec<Passed>,
     /// Of the calls since `clear`; `waiting` is the gauge of the group that was called last.
     pub counts: Counts,
+    /// What became of each item, while somebody listens.
+    pub fates: Option<Fates>,
     /// The items of the entry in hand; kept here only so that its memory is used again.
     pub(super) items: Vec<Item>,
 }
@@ -38,6 +40,81 @@ impl Judged {
     pub fn clear(&mut self) {
         self.passed.clear();
         self.counts = Counts::default();
+        if let Some(fates) = &mut self.fates {
+            fates.clear();
+        }
+    }
+
+    #[inline]
+    pub(super) fn note(&mut self, entry: u64, item: u32, fate: Fate) {
+        if let Some(fates) = &mut self.fates {
+            fates.push(entry, item, fate);
+        }
+    }
+}
+
+/// What became of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It went out.
+    Passed {
+        /// Older than what had been forwarded of its series.
+        late: bool,
+        /// From another replica than the group's leader.
+        filled: bool,
+    },
+    /// It waits for another replica's copy.
+    Waiting,
+    /// Another replica's copy went out.
+    Covered,
+    /// It, or its equal, had gone out before.
+    Repeated,
+    /// Refused: too far ahead, and not from the replica its series is taken from.
+    Disbelieved,
+    /// Refused: of a forgotten series, and older than what was forgotten.
+    TooOld,
+    /// Refused: from a replica beyond the eighth.
+    Ninth,
+    /// Refused before it came here.
+    AtDoor,
+}
+
+/// Items that are told of one batch; those beyond are counted. Nobody can read more, and a switch may judge a minute's worth at once.
+const FATES_MOST: usize = 16_384;
+
+/// What became of items: entry, place in its body, fate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fates {
+    /// In the order of judging.
+    pub list: Vec<(u64, u32, Fate)>,
+    /// So many more.
+    pub beyond: u64,
+}
+
+impl Fates {
+    /// Adds one, or counts it.
+    pub fn push(&mut self, entry: u64, item: u32, fate: Fate) {
+        if self.list.len() < FATES_MOST {
+            self.list.push((entry, item, fate));
+        } else {
+            self.beyond += 1;
+        }
+    }
+
+    /// Takes all of the other's.
+    pub fn take(&mut self, other: &mut Fates) {
+        other.list.drain(..).for_each(|(entry, item, fate)| self.push(entry, item, fate));
+        self.beyond += std::mem::take(&mut other.beyond);
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty() && self.beyond == 0
+    }
+
+    fn clear(&mut self) {
+        self.list.clear();
+        self.beyond = 0;
     }
 }
 

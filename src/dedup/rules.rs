@@ -2,6 +2,7 @@
 
 use super::group::Group;
 use super::judged::Counts;
+use super::judged::Fate;
 use super::judged::Judged;
 use super::judged::Passed;
 use super::queues::Ripe;
@@ -52,20 +53,29 @@ enum Verdict {
 }
 
 impl Verdict {
-    fn count(self, counts: &mut Counts) {
-        match self {
-            Verdict::Pass => {}
-            Verdict::Repeated => counts.repeated += 1,
-            Verdict::Covered => counts.covered += 1,
+    fn count(self, place: Place, counts: &mut Counts, out: &mut Judged) {
+        let fate = match self {
+            Verdict::Pass => return,
+            Verdict::Repeated => {
+                counts.repeated += 1;
+                Fate::Repeated
+            }
+            Verdict::Covered => {
+                counts.covered += 1;
+                Fate::Covered
+            }
             Verdict::Disbelieved => {
                 counts.refused += 1;
                 counts.disbelieved += 1;
+                Fate::Disbelieved
             }
             Verdict::TooOld => {
                 counts.refused += 1;
                 counts.too_old += 1;
+                Fate::TooOld
             }
-        }
+        };
+        out.note(place.entry, place.item, fate);
     }
 }
 
@@ -87,13 +97,14 @@ impl Group {
             }
             if Self::refused(number, item) {
                 counts.refused += 1;
+                out.note(entry, number as u32, Fate::AtDoor);
                 continue;
             }
             let slot = match Some(slots[number % AT_ONCE]).filter(|&slot| slot != NO_SLOT).or_else(|| self.rows.find(item.series, NO_SLOT))
             {
                 Some(slot) => slot,
                 None if item.time <= self.floor => {
-                    Verdict::TooOld.count(counts);
+                    Verdict::TooOld.count(Place { entry, item: number as u32, slot: NO_SLOT, replica, time: item.time }, counts, out);
                     continue;
                 }
                 None => self.rows.add(item.series),
@@ -109,6 +120,7 @@ impl Group {
             }
             let own = row.source == replica || row.source == NOBODY && self.leader == replica;
             if !own || item.kind == Kind::Stale {
+                out.note(entry, place.item, Fate::Waiting);
                 self.wait(place, item.kind == Kind::Stale, &mut queue);
                 continue;
             }
@@ -185,7 +197,7 @@ impl Group {
                 }
                 // Older than the last and in no hole: this replica's own, sent again, or another's covered it; who can tell.
                 let older = verdict == Verdict::Covered && place.time < self.rows.slab.get(place.slot).last;
-                if older { Verdict::Repeated.count(counts) } else { verdict.count(counts) }
+                if older { Verdict::Repeated.count(place, counts, out) } else { verdict.count(place, counts, out) }
             }
         }
     }
@@ -254,7 +266,11 @@ impl Group {
                 record.overlap += 1;
             }
             let same = self.rows.slab.get(place.slot).replica == place.replica;
-            return if verdict == Verdict::Repeated && !same { Verdict::Covered.count(counts) } else { verdict.count(counts) };
+            return if verdict == Verdict::Repeated && !same {
+                Verdict::Covered.count(place, counts, out)
+            } else {
+                verdict.count(place, counts, out)
+            };
         }
         let newest = place.time > self.rows.slab.get(place.slot).last;
         self.emit(place, believed, counts, out);
@@ -274,7 +290,7 @@ impl Group {
     fn settle_marker(&mut self, place: Place, believed: i64, counts: &mut Counts, out: &mut Judged) {
         let row = self.rows.slab.get(place.slot);
         if row.last == NEVER || place.time <= row.last || row.marker() {
-            return Verdict::Covered.count(counts);
+            return Verdict::Covered.count(place, counts, out);
         }
         self.emit(place, believed, counts, out);
         self.rows.slab.get_mut(place.slot).set_marker(true);
@@ -373,7 +389,7 @@ impl Group {
         };
         if !passes {
             let repeated = known.is_some_and(|(_, whose)| whose == place.replica);
-            return if repeated { Verdict::Repeated.count(counts) } else { Verdict::Covered.count(counts) };
+            return if repeated { Verdict::Repeated.count(place, counts, out) } else { Verdict::Covered.count(place, counts, out) };
         }
         self.rows.set_exemplar(place.slot, place.time, place.replica);
         let filled = place.replica != self.leader && place.replica != NOBODY;
@@ -389,7 +405,7 @@ impl Group {
         let row = self.rows.slab.get_mut(place.slot);
         let last = row.last;
         if last != NEVER && place.time == last || row.has_ahead() && place.time == ahead {
-            return Verdict::Repeated.count(counts);
+            return Verdict::Repeated.count(place, counts, out);
         }
         let late = last != NEVER && place.time < last;
         out.passed.push(Passed { entry: place.entry, item: place.item, late, filled: false });

@@ -84,7 +84,7 @@ fn start(node: &Node, kafka: &MockKafka, runtime: &tokio::runtime::Runtime) -> (
         SinkSettings { name: "k".into(), start: Start::Oldest, budget_bytes: 1 << 40, budget_ms: i64::MAX / 2, policy: Policy::DropOldest };
     let shard = runtime.block_on(async {
         handle.ready().await.unwrap();
-        handle.set_sinks(&[sink]).await.unwrap();
+        handle.set_sinks(&[sink], 0).await.unwrap();
         handle.assign("g").await.unwrap()
     });
     let draft = KafkaDraft { brokers: vec![kafka.address()], topic: "metrics".into(), transaction_ms: Some(50), ..KafkaDraft::default() };

@@ -194,7 +194,7 @@ impl Worker {
         let mut failed = None;
         let after = match &self.member.state {
             State::Data(data) => {
-                let done = data.sinks.slowest().unwrap_or(data.emissions);
+                let done = data.done();
                 if done < data.emissions {
                     match self.emission(done + 1) {
                         Ok(found) => found.map(|emission| emission.floor),
@@ -297,7 +297,7 @@ impl Worker {
             State::Data(data) => {
                 progress.applied = data.applied;
                 progress.last_emission = data.emissions;
-                progress.oldest_emission = data.sinks.slowest().unwrap_or(data.emissions) + 1;
+                progress.oldest_emission = data.done() + 1;
                 progress.samples = data.samples;
                 progress.sinks_version = data.sinks.version;
                 progress.at = data.at;

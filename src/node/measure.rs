@@ -169,7 +169,7 @@ pub fn log(directory: &Path, load: &Load) -> Result<Cost, String> {
     runtime
         .block_on(async {
             handle.ready().await?;
-            handle.set_sinks(&[sink]).await?;
+            handle.set_sinks(&[sink], 0).await?;
             for group in 0..load.groups {
                 handle.assign(&format!("group-{group}")).await?;
             }

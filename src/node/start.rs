@@ -9,6 +9,7 @@ use crate::clock;
 use crate::model::ShardId;
 use crate::node::Handle;
 use crate::node::bodies::Bodies;
+use crate::node::fates::FateTap;
 use crate::node::lane::Lane;
 use crate::node::leadership::Slow;
 use crate::node::mailbox::Mailbox;
@@ -192,6 +193,7 @@ impl Node {
             balanced: std::sync::Mutex::default(),
             switch_limits: std::sync::Mutex::default(),
             group_limits: std::sync::Mutex::default(),
+            fates: FateTap::default(),
             together,
             compared: std::sync::Mutex::default(),
             store,

@@ -123,7 +123,7 @@ fn what_is_offered_comes_out_once_and_stays_across_a_stop() {
     let node = start(settings(directory.path()));
     let handle = node.handle.clone();
     wait(handle.ready()).unwrap();
-    wait(handle.set_sinks(&[sink("k")])).unwrap();
+    wait(handle.set_sinks(&[sink("k")], 0)).unwrap();
     let (seed, now) = (handle.hash_seed(), clock::wall_ms());
     for step in 0..20 {
         let time = now - 20_000 + step * 1_000;
@@ -178,7 +178,7 @@ fn a_fill_keeps_its_body_and_cursors_are_seen() {
     let node = start(settings(directory.path()));
     let handle = node.handle.clone();
     wait(handle.ready()).unwrap();
-    wait(handle.set_sinks(&[sink("k")])).unwrap();
+    wait(handle.set_sinks(&[sink("k")], 0)).unwrap();
     let (seed, now) = (handle.hash_seed(), clock::wall_ms());
     send(&handle, offer(seed, "g", "a", (5, now - 5_000, 0))).unwrap();
     send(&handle, offer(seed, "g", "b", (5, now, 0))).unwrap();
@@ -267,7 +267,7 @@ fn without_room_samples_are_refused_and_commands_are_not() {
     wait(handle.ready()).unwrap();
     assert_eq!(send(&handle, offer(1, "g", "a", (1, clock::wall_ms(), 0))), Err(OfferError::DiskFull));
     assert!(handle.stats().store.disk_full);
-    wait(handle.set_sinks(&[sink("k")])).unwrap();
+    wait(handle.set_sinks(&[sink("k")], 0)).unwrap();
     assert!(node.stop().is_empty());
 }
 

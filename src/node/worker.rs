@@ -182,6 +182,7 @@ impl Worker {
             self.take_snapshot(now)?;
             self.keep(now)?;
             let mut turn = Turn::default();
+            self.mind_listeners();
             self.member.turn(&mut turn)?;
             self.carry_out(turn)?;
             if self.stop_by.is_some_and(|by| self.has_stopped(by, now)) {
@@ -386,7 +387,8 @@ impl Worker {
     }
 
     pub(super) fn carry_out(&mut self, turn: Turn) -> Result<(), String> {
-        let Turn { mut messages, mut ops, done, counts: _, changed } = turn;
+        let Turn { mut messages, mut ops, done, counts: _, changed, fates } = turn;
+        self.tell_fates(fates);
         self.unstage_before(&mut ops);
         self.give(&mut messages)?;
         // Promises among them rest on what is durable already: the replica holds them back until then.

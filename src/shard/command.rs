@@ -116,6 +116,8 @@ pub struct ShardSettings {
     pub forget_series_ms: i64,
     /// A hole is forgotten when it ended so much before the group's newest sample, ms.
     pub forget_holes_ms: i64,
+    /// What all sinks are done with stays so long, so that one can be rewound, ms.
+    pub keep_ms: i64,
 }
 
 /// What a shard knows of a sink.
@@ -229,7 +231,14 @@ const TEXT: usize = 1 << 10;
 impl Default for ShardSettings {
     /// 64 MiB hold 2.8 M waiting samples: a minute of 46,000 a second. A series is forgotten after two hours, as long as senders keep data.
     fn default() -> ShardSettings {
-        ShardSettings { version: 0, sinks: Vec::new(), waiting_bytes: 64 << 20, forget_series_ms: 7_200_000, forget_holes_ms: 10_800_000 }
+        ShardSettings {
+            version: 0,
+            sinks: Vec::new(),
+            waiting_bytes: 64 << 20,
+            forget_series_ms: 7_200_000,
+            forget_holes_ms: 10_800_000,
+            keep_ms: 0,
+        }
     }
 }
 
@@ -390,6 +399,7 @@ impl ShardSettings {
         out.number(self.waiting_bytes);
         out.signed(self.forget_series_ms);
         out.signed(self.forget_holes_ms);
+        out.signed(self.keep_ms);
         out.number(self.sinks.len() as u64);
         for sink in &self.sinks {
             out.text(&sink.name);
@@ -402,7 +412,7 @@ impl ShardSettings {
 
     pub(super) fn read(from: &mut Reader<'_>) -> Result<ShardSettings, Malformed> {
         let (version, waiting_bytes) = (from.number()?, from.number()?);
-        let (forget_series_ms, forget_holes_ms) = (from.signed()?, from.signed()?);
+        let (forget_series_ms, forget_holes_ms, keep_ms) = (from.signed()?, from.signed()?, from.signed()?);
         let mut sinks = Vec::new();
         for _ in 0..from.count(5)? {
             sinks.push(SinkSettings {
@@ -413,7 +423,7 @@ impl ShardSettings {
                 policy: if from.byte()? == 0 { Policy::DropOldest } else { Policy::Refuse },
             });
         }
-        Ok(ShardSettings { version, sinks, waiting_bytes, forget_series_ms, forget_holes_ms })
+        Ok(ShardSettings { version, sinks, waiting_bytes, forget_series_ms, forget_holes_ms, keep_ms })
     }
 }
 

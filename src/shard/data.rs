@@ -17,6 +17,8 @@ use crate::dedup::group::Group;
 use crate::dedup::group::Switch;
 use crate::dedup::group::SwitchOutcome;
 use crate::dedup::judged::Counts;
+use crate::dedup::judged::Fate;
+use crate::dedup::judged::Fates;
 use crate::dedup::judged::Judged;
 use crate::model::Pick;
 use crate::shard::codec::Malformed;
@@ -24,6 +26,7 @@ use crate::shard::command::Command;
 use crate::shard::command::DeadLetter;
 use crate::shard::command::ShardSettings;
 use crate::shard::command::SwitchTo;
+use crate::shard::data::sinks::Mark;
 use crate::shard::data::sinks::Sinks;
 use crate::shard::emission::Emission;
 use crate::shard::emission::MAX_PICKS;
@@ -54,6 +57,8 @@ pub struct Effects {
     pub void: Option<String>,
     /// Whether anything of the state changed that an image holds.
     pub changed: bool,
+    /// What became of each item, while somebody listens.
+    pub fates: Fates,
 }
 
 /// An entry of which something may still wait.
@@ -137,7 +142,14 @@ impl Data {
             Entry::Command(command) => self.command(index, command, effects),
         }
         self.bound_waiting(index, effects);
+        let mark = Mark { emission: self.emissions, samples: self.samples, at: self.at };
+        self.sinks.note(mark, self.settings.keep_ms);
         Ok(())
+    }
+
+    /// The last emission that nobody wants any more; what comes after it is kept.
+    pub fn done(&self) -> u64 {
+        self.sinks.done().0
     }
 
     fn samples(&mut self, index: u64, bytes: u64, samples: &Samples<'_>, effects: &mut Effects) -> Result<(), Malformed> {
@@ -193,6 +205,8 @@ impl Data {
     /// What passed becomes emissions: consecutive samples of one entry with ascending items stand in one.
     fn close(&mut self, name: &str, hand: Option<&Hand<'_>>, index: u64, judged: Judged, effects: &mut Effects) {
         let Some(place) = self.groups.get_mut(name) else { return };
+        let mut judged = judged;
+        tell(&mut judged, effects);
         let first = effects.emissions.len();
         let mut hand_kept = false;
         if let Some(hand) = hand.filter(|hand| hand.from_leader) {
@@ -346,6 +360,13 @@ impl Data {
         };
     }
 
+    /// From now on it is told what becomes of each item, or not any more.
+    pub fn listen(&mut self, listens: bool) {
+        if self.judged.fates.is_some() != listens {
+            self.judged.fates = listens.then(Fates::default);
+        }
+    }
+
     /// The smallest entry of which a sample waits.
     pub fn oldest_waiting(&self) -> Option<u64> {
         self.groups.values().filter_map(|place| place.group.oldest_waiting()).min()
@@ -370,6 +391,16 @@ impl Data {
     /// Whether this replica leads its group (the first one seen does).
     pub fn leads(&self, group: &str, replica: &str) -> bool {
         self.groups.get(group).is_none_or(|place| place.group.leader().is_none_or(|leader| leader == replica)) || replica.is_empty()
+    }
+}
+
+/// What is told to whoever listens; no part of the state.
+fn tell(judged: &mut Judged, effects: &mut Effects) {
+    if let Some(fates) = &mut judged.fates {
+        effects.fates.take(fates);
+        for passed in &judged.passed {
+            effects.fates.push(passed.entry, passed.item, Fate::Passed { late: passed.late, filled: passed.filled });
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::dedup::judged::Counts;
+use crate::dedup::judged::Fates;
 use crate::model::ShardId;
 use crate::shard::codec::Reader;
 use crate::shard::codec::Writer;
@@ -206,6 +207,8 @@ pub struct Turn {
     pub counts: Counts,
     /// The state changed in a way that an image should hold.
     pub changed: bool,
+    /// What became of each item, while somebody listens (`Data::listen`).
+    pub fates: Fates,
 }
 
 /// One member of a shard.
@@ -331,6 +334,7 @@ impl<D: Disk> Member<D> {
                 done.void = effects.void.take();
                 turn.changed |= effects.changed;
                 turn.counts.add(effects.counts);
+                turn.fates.take(&mut effects.fates);
                 turn.counts.waiting = effects.counts.waiting;
                 // Copies first: an emission must never be readable before the body that it names is there to stay.
                 turn.ops.extend(effects.copies.drain(..).map(Op::Copy));
@@ -365,7 +369,7 @@ impl<D: Disk> Member<D> {
         let below = replay.min(truncated.index + 1);
         let mut free = Free { truncated, standby_below: below, leader_below: below, emissions_below: 0 };
         if let State::Data(data) = &self.state {
-            let done = data.sinks.slowest().unwrap_or(data.emissions);
+            let done = data.done();
             free.emissions_below = done + 1;
             if done < data.emissions {
                 // Unknown: better nothing goes.

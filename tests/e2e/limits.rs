@@ -3,7 +3,7 @@
 use crate::support::http::Client;
 use crate::support::load::Sender;
 use crate::support::process::{Scratch, eventually, free_port, now_ms};
-use crate::support::sluice::{Sluice, write_request};
+use crate::support::sluice::{BINARY, Sluice, write_request};
 use crate::support::trio::{NAMES, NOWHERE, Shape, Trio};
 use serde_json::Value as Json;
 use std::net::SocketAddr;
@@ -130,4 +130,66 @@ fn who_sends_and_what_is_seen_on_every_node() {
     );
     assert_eq!((&counted["labels"][0]["name"], &counted["labels"][0]["values"]), (&"number".into(), &80.into()), "{counted:#}");
     assert!(trio.nodes[0].sluice.ask(&["group", "cardinality"]).contains("load"));
+}
+
+#[test]
+fn tap_shows_each_sample_with_its_verdict() {
+    let scratch = Scratch::new("tap");
+    let sluice = node(&scratch, "");
+    let write = |who: &str, time| {
+        let answer = sluice.write(replica("g", who, 3, 1000).body(time)).unwrap();
+        assert_eq!(answer.status(), 204);
+    };
+    let now = now_ms();
+    write("a", now - 10_000);
+    eventually(Duration::from_secs(30), "the group to be shown", || {
+        let groups = sluice.ask(&["group", "list"]);
+        if groups.contains("\ng ") { Ok(()) } else { Err(groups) }
+    });
+    let tap = |args: &[&str]| {
+        let mut command = std::process::Command::new(BINARY);
+        command.arg("tap").args(args).env("SLUICE_SERVER", format!("http://{}", sluice.address())).env("SLUICE_DATA_DIR", sluice.data());
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().expect("the binary")
+    };
+    let taps = [
+        tap(&["--at", "in", "-n", "6", "--json"]),
+        tap(&["-n", "3", "--group", "g", "--match", r#"load{number=~"1"}"#, "--json"]),
+        tap(&["--at", "waiting", "-n", "3"]),
+        tap(&["--at", "covered", "-n", "3"]),
+    ];
+    // Until all of them listen; each sends new samples.
+    let (stop, mut time) = (Arc::new(AtomicBool::new(false)), now);
+    let done = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            let out: Vec<_> = taps.into_iter().map(|tap| tap.wait_with_output().expect("it ends")).collect();
+            stop.store(true, Ordering::Relaxed);
+            out
+        })
+    };
+    eventually(Duration::from_secs(90), "the taps to have seen enough", || {
+        time += 1000;
+        write("a", time);
+        write("b", time);
+        std::thread::sleep(Duration::from_millis(300));
+        if stop.load(Ordering::Relaxed) { Ok(()) } else { Err("some still listen".to_owned()) }
+    });
+    let texts: Vec<String> = done.join().unwrap().into_iter().map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).collect();
+    let json = |text: &str| -> Vec<Json> {
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).filter(|line: &Json| line["left_out"].is_null()).collect()
+    };
+    let came = json(&texts[0]);
+    assert!(
+        came.len() == 6 && came.iter().all(|one| one["verdict"] == "taken" && one["labels"]["__replica__"] == one["replica"]),
+        "{came:?}"
+    );
+    let passed = json(&texts[1]);
+    assert!(passed.len() == 3 && passed.iter().all(|one| one["reason"] == "leader" && one["labels"]["number"] == "1"), "{passed:?}");
+    assert!(passed[0]["labels"]["__replica__"].is_null() && passed[0]["value"].is_number(), "{passed:?}");
+    assert!(
+        texts[2].lines().count() == 3 && texts[2].lines().all(|line| line.contains("waiting/standby") && line.contains(" g b load{")),
+        "{}",
+        texts[2]
+    );
+    assert!(texts[3].lines().count() == 3 && texts[3].lines().all(|line| line.contains(" covered ")), "{}", texts[3]);
 }

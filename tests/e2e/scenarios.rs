@@ -21,6 +21,7 @@ mod partitions;
 mod pauses;
 mod relabel;
 mod restarts;
+mod rewind;
 mod rights;
 mod senders;
 mod settings;

@@ -169,6 +169,10 @@ impl Sinks for StandInSinks {
         Box::pin(async move { Ok(Replayed { shards: vec![shard], more: false }) })
     }
 
+    fn rewind<'a>(&'a self, _sink: &'a str, to: i64) -> Later<'a, Result<Vec<Rewound>, Refusal>> {
+        Box::pin(async move { Ok(vec![Rewound { shard: 1, samples: 7, from: Some(to), short: false }]) })
+    }
+
     fn explain(&self, sample: &str) -> Result<Vec<Explained>, String> {
         match sample {
             "up" => Ok(vec![Explained { sink: "platform".into(), steps: vec![Relabelled::default()], ..Explained::default() }]),
@@ -179,6 +183,14 @@ impl Sinks for StandInSinks {
     fn pause<'a>(&'a self, _sink: &'a str, paused: bool) -> Later<'a, Result<(), Refusal>> {
         let refused = Refusal::Conflict { text: "it is stopped".into(), remedy: "start it".into() };
         Box::pin(async move { if paused { Ok(()) } else { Err(refused) } })
+    }
+}
+
+struct NoFlow;
+
+impl Flow for NoFlow {
+    fn next(&mut self) -> Later<'_, Option<Passing>> {
+        Box::pin(std::future::ready(None))
     }
 }
 
@@ -225,6 +237,7 @@ pub fn deps(node: Arc<StandIn>) -> Deps {
             let series = vec![SampledSeries { hash: 7, labels: labels.into(), first: NOW - 60_000, fresh: true }];
             vec![Sampled { group: group.unwrap_or("monitoring/k8s").to_owned(), since: NOW - 7_200_000, below: u64::MAX, series }]
         }),
+        flow: Arc::new(|_| Box::new(NoFlow)),
         metrics: Arc::new(|| "# EOF\n".into()),
         reload: Arc::new(|| Box::pin(async { Err(vec!["sinks[0].kafka.topic: missing".to_owned()]) })),
         file: None,

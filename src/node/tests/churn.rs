@@ -68,7 +68,7 @@ fn day() {
     let node = start(settings);
     let handle = node.handle.clone();
     wait(handle.ready()).unwrap();
-    wait(handle.set_sinks(&[sink("k")])).unwrap();
+    wait(handle.set_sinks(&[sink("k")], 0)).unwrap();
     wait(handle.configure(|settings| settings.waiting_bytes = 1 << 20)).unwrap();
     let seed = handle.hash_seed();
     let quarter = hours() / 4 * HOUR;

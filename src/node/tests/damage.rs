@@ -21,7 +21,7 @@ fn killed(directory: &Path, requests: i64, mark: bool) -> (tempfile::TempDir, Ve
     let node = start(settings(directory));
     let handle = node.handle.clone();
     wait(handle.ready()).unwrap();
-    wait(handle.set_sinks(&[sink("k")])).unwrap();
+    wait(handle.set_sinks(&[sink("k")], 0)).unwrap();
     let (seed, now) = (handle.hash_seed(), clock::wall_ms());
     for step in 0..requests {
         send(&handle, offer(seed, "g", "a", (20, now - 100_000 + step * 1_000, 40))).unwrap();

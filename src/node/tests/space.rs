@@ -45,7 +45,7 @@ fn room_comes_back_when_sinks_have_come_along_shard_by_shard() {
     let node = start(settings);
     let handle = node.handle.clone();
     wait(handle.ready()).unwrap();
-    wait(handle.set_sinks(&[sink("quick"), sink("slow")])).unwrap();
+    wait(handle.set_sinks(&[sink("quick"), sink("slow")], 0)).unwrap();
     fill(&handle, "g", 12);
     fill(&handle, "h", 12);
     let (g, h) = (handle.group("g").unwrap(), handle.group("h").unwrap());
@@ -82,7 +82,7 @@ fn a_budget_drops_the_oldest_by_an_entry() {
     let handle = node.handle.clone();
     wait(handle.ready()).unwrap();
     let small = SinkSettings { budget_bytes: 1 << 20, ..sink("small") };
-    wait(handle.set_sinks(&[small, sink("large")])).unwrap();
+    wait(handle.set_sinks(&[small, sink("large")], 0)).unwrap();
     fill(&handle, "g", 4);
     let shard = handle.group("g").unwrap();
     let of = |name: &str| handle.cursors(shard).iter().find(|cursor| cursor.sink == name).unwrap().clone();
@@ -101,7 +101,7 @@ fn a_budget_may_refuse_instead() {
     let node = start(settings(directory.path()));
     let handle = node.handle.clone();
     wait(handle.ready()).unwrap();
-    wait(handle.set_sinks(&[SinkSettings { budget_bytes: 300 << 10, policy: Policy::Refuse, ..sink("strict") }])).unwrap();
+    wait(handle.set_sinks(&[SinkSettings { budget_bytes: 300 << 10, policy: Policy::Refuse, ..sink("strict") }], 0)).unwrap();
     let (seed, now) = (handle.hash_seed(), clock::wall_ms());
     let mut step = 0;
     eventually(|| {
@@ -131,7 +131,7 @@ fn a_full_disk_refuses_and_recovers_by_itself() {
     let node = start(settings());
     let handle = node.handle.clone();
     wait(handle.ready()).unwrap();
-    wait(handle.set_sinks(&[sink("k")])).unwrap();
+    wait(handle.set_sinks(&[sink("k")], 0)).unwrap();
     let (seed, now) = (handle.hash_seed(), clock::wall_ms());
     let (mut sent, mut refused) = (0, 0);
     while refused < 20 {

@@ -116,7 +116,7 @@ impl Three {
             wait(three.handle(id).ready()).unwrap();
             // A sink that takes nothing keeps every emission.
             // Void where another node's came first, until this node knows of it.
-            eventually(|| wait(three.handle(id).set_sinks(&[sink("k")])).is_ok());
+            eventually(|| wait(three.handle(id).set_sinks(&[sink("k")], 0)).is_ok());
         }
         three
     }

@@ -139,7 +139,7 @@ impl Worker {
     fn free(&mut self, host: &Host, stage: &mut Stage, jobs: &mut Vec<Job>) {
         let floor = match &self.member.state {
             State::Data(data) => {
-                let done = data.sinks.slowest().unwrap_or(data.emissions);
+                let done = data.done();
                 self.emission(done + 1, host).map(|emission| emission.floor)
             }
             State::Control(_) => None,

@@ -25,7 +25,8 @@ pub fn first(shape: &Shape) -> ShardSettings {
 
 /// The next version. The first sink stays: it is what everything is held against.
 pub fn next(before: &ShardSettings, shape: &Shape, random: &mut Rng) -> ShardSettings {
-    let mut next = ShardSettings { version: before.version + 1, ..before.clone() };
+    let keep_ms = [0, 0, 2_000, 20_000][random.usize(..4)];
+    let mut next = ShardSettings { version: before.version + 1, keep_ms, ..before.clone() };
     if random.u8(..4) == 0 {
         next.waiting_bytes = [240, 4_000, 64 << 20][random.usize(..3)];
     }

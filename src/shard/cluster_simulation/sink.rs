@@ -177,7 +177,7 @@ impl Sink {
     /// Where to go on, by Kafka's position; the cursor's if Kafka has none.
     fn begin(&mut self, view: &View<'_>, found: u64, since: i64, stage: &mut Stage) {
         let Some(cursor) = view.data.sinks.cursors.get(&self.name) else { return self.end(stage) };
-        let oldest = view.data.sinks.slowest().unwrap_or(view.data.emissions) + 1;
+        let oldest = view.data.done() + 1;
         if found > view.data.emissions {
             self.phase = Phase::Behind(found, since);
             if stage.now - since >= CATCH_UP {

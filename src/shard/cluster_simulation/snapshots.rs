@@ -62,7 +62,7 @@ impl Host {
         let disk = self.disk.borrow();
         let here = disk.shard(shard);
         let has = |number: &u64| here.emissions.get(number).is_some_and(|emission| here.entry(emission.entry).is_some());
-        let wanted = now.sinks.slowest().unwrap_or(now.emissions) + 1..=image.emissions;
+        let wanted = now.done() + 1..=image.emissions;
         if let Some(number) = wanted.into_iter().find(|number| !has(number)) {
             stage.broken(format!("shard {}: n{} has taken a snapshot, and lacks emission {number} or its body", shard.0, self.node));
         }

@@ -1,6 +1,7 @@
 //! Where the sinks of a shard are, and what each has become of what was emitted: emitted = delivered + filtered + dead + dropped + pending.
 
 use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use crate::shard::codec::Malformed;
 use crate::shard::codec::Reader;
@@ -50,17 +51,65 @@ pub struct Sinks {
     /// Changes when sinks come, go, begin anew, are held or let go on.
     pub version: u64,
     pub(super) removed: BTreeMap<String, u64>,
+    /// The last emission that is old enough to go, whatever sinks are done with.
+    pub(super) aged: Mark,
+    /// What comes after it, oldest first; some sixteen over the time for which it is kept.
+    pub(super) marks: VecDeque<Mark>,
+}
+
+/// How far the shard was at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    /// The last emission.
+    pub emission: u64,
+    /// Samples emitted.
+    pub samples: u64,
+    /// The shard's time, ms.
+    pub at: i64,
+}
+
+/// Marks over the time for which emissions are kept; so what goes is older by up to a sixteenth.
+const MARKS: i64 = 16;
+
+impl Mark {
+    fn write(self, out: &mut Writer<'_>) {
+        out.number(self.emission);
+        out.number(self.samples);
+        out.signed(self.at);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Mark, Malformed> {
+        Ok(Mark { emission: from.number()?, samples: from.number()?, at: from.signed()? })
+    }
 }
 
 impl Sinks {
-    /// The last emission that every sink is done with; `None`: there is no sink.
-    pub fn slowest(&self) -> Option<u64> {
-        self.cursors.values().map(|cursor| cursor.emission).min()
+    /// The last emission that nobody wants any more: every sink is done with it, and it is old enough to go. With it, samples emitted up to it.
+    pub(super) fn done(&self) -> (u64, u64) {
+        let aged = (self.aged.emission, self.aged.samples);
+        self.cursors.values().map(|cursor| (cursor.emission, cursor.samples)).fold(aged, |one, other| one.min(other))
+    }
+
+    /// The shard has come so far; `keep_ms`: so long emissions stay.
+    pub(super) fn note(&mut self, now: Mark, keep_ms: i64) {
+        if keep_ms <= 0 {
+            self.marks.clear();
+            self.aged = now;
+            return;
+        }
+        let last = self.marks.back().unwrap_or(&self.aged);
+        if now.emission > last.emission && now.at - last.at >= keep_ms / MARKS {
+            self.marks.push_back(now);
+        }
+        while let Some(mark) = self.marks.front().filter(|mark| mark.at <= now.at - keep_ms) {
+            self.aged = *mark;
+            self.marks.pop_front();
+        }
     }
 
     /// `last`: the shard's last emission, and how many samples it has emitted.
     pub(super) fn configure(&mut self, sinks: &[SinkSettings], last: (u64, u64)) {
-        let oldest = self.cursors.values().map(|cursor| (cursor.emission, cursor.samples)).min().unwrap_or(last);
+        let oldest = self.done();
         let gone: Vec<String> = self.cursors.keys().filter(|name| sinks.iter().all(|sink| sink.name != **name)).cloned().collect();
         for name in gone {
             if let Some(cursor) = self.cursors.remove(&name) {
@@ -110,7 +159,7 @@ impl Sinks {
     }
 
     pub(super) fn epoch(&mut self, epoch: &NewEpoch, last: u64) -> Option<String> {
-        let oldest = self.slowest().unwrap_or(last);
+        let (oldest, _) = self.done();
         let cursor = match self.with_epoch(&epoch.sink, epoch.epoch) {
             Ok(cursor) => cursor,
             Err(reason) => return Some(reason),
@@ -164,6 +213,9 @@ impl Sinks {
             out.text(name);
             out.number(*epoch);
         }
+        self.aged.write(out);
+        out.number(self.marks.len() as u64);
+        self.marks.iter().for_each(|mark| mark.write(out));
     }
 
     pub(super) fn read(from: &mut Reader<'_>) -> Result<Sinks, Malformed> {
@@ -184,6 +236,10 @@ impl Sinks {
         }
         for _ in 0..from.count(2)? {
             sinks.removed.insert(from.text()?.to_owned(), from.number()?);
+        }
+        sinks.aged = Mark::read(from)?;
+        for _ in 0..from.count(3)? {
+            sinks.marks.push_back(Mark::read(from)?);
         }
         Ok(sinks)
     }

@@ -4,6 +4,7 @@ use super::*;
 use crate::model::Item;
 use crate::model::Kind;
 use crate::shard::command::CursorMove;
+use crate::shard::command::NewEpoch;
 use crate::shard::command::Policy;
 use crate::shard::command::Resent;
 use crate::shard::command::SinkSettings;
@@ -142,6 +143,40 @@ fn a_pause_is_of_the_shard_and_ends_with_the_sink() {
     apply(&mut data, &pause("k", true));
     apply(&mut data, &pause("k", false));
     assert!(!data.sinks.cursors["k"].paused);
+}
+
+#[test]
+fn what_is_done_stays_for_a_time_and_a_sink_can_go_back_so_far() {
+    let mut data = Data::default();
+    let settings = ShardSettings { version: 1, sinks: vec![sink("k", Start::Oldest)], keep_ms: 10_000, ..ShardSettings::default() };
+    apply(&mut data, &command(T0, Command::Settings(settings)));
+    let moved = |emission| CursorMove { sink: "k".into(), epoch: 1, emission, samples: emission, ..CursorMove::default() };
+    for second in 1..=30 {
+        apply(&mut data, &samples(T0 + second * 1000, "a", true, &[(1, T0 + second * 1000)]));
+        let emission = data.emissions;
+        apply(&mut data, &command(T0 + second * 1000, Command::Cursor(moved(emission))));
+    }
+    assert_eq!(data.emissions, 30);
+    // Of 30 seconds ten are kept, and up to a sixteenth more.
+    assert!((19..=20).contains(&data.done()), "{}", data.done());
+    let back = |emission| NewEpoch { sink: "k".into(), epoch: 1, emission, samples: emission };
+    assert!(apply(&mut data, &command(T0 + 30_000, Command::Epoch(back(15)))).void.is_some(), "it is gone");
+    assert_eq!(apply(&mut data, &command(T0 + 30_000, Command::Epoch(back(22)))).void, None);
+    assert_eq!((data.sinks.cursors["k"].epoch, data.sinks.cursors["k"].emission, data.sinks.cursors["k"].dropped), (2, 22, 0));
+    // A new sink that wants the oldest begins with what is kept.
+    let two = vec![sink("k", Start::Oldest), sink("new", Start::Oldest)];
+    let settings = ShardSettings { version: 2, sinks: two, keep_ms: 10_000, ..ShardSettings::default() };
+    apply(&mut data, &command(T0 + 30_000, Command::Settings(settings)));
+    assert_eq!(data.sinks.cursors["new"].emission, data.done());
+    // Nothing is kept any more: what all sinks are done with goes at once.
+    apply(
+        &mut data,
+        &command(
+            T0 + 31_000,
+            Command::Settings(ShardSettings { version: 3, sinks: vec![sink("k", Start::Now)], ..ShardSettings::default() }),
+        ),
+    );
+    assert_eq!(data.done(), 22);
 }
 
 /// A log of everything, made by chance.

@@ -445,7 +445,7 @@ impl World {
     /// Every emission that a sink still wants has its body.
     fn check_bodies(&mut self) {
         let done = match &self.member().state {
-            State::Data(data) => data.sinks.slowest().unwrap_or(data.emissions),
+            State::Data(data) => data.done(),
             State::Control(_) => 0,
         };
         let disk = self.disk.0.borrow();
