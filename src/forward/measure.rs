@@ -115,7 +115,7 @@ pub fn encode_requests(rounds: u64) -> Result<RequestCost, DecodeError> {
             body.pick(&mut walker, &picks, &mut |picked| way(&picked, &mut outgoing))?;
             std::hint::black_box(outgoing.finish());
         }
-        Ok(micros(cpu(ClockId::ThreadCPUTime) - began, rounds.max(1) * picks.len() as u64))
+        Ok::<f64, DecodeError>(micros(cpu(ClockId::ThreadCPUTime) - began, rounds.max(1) * picks.len() as u64))
     };
     let walk = time(&mut |picked, _| {
         std::hint::black_box(picked.series);
