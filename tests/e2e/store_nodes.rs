@@ -211,20 +211,9 @@ fn any_value_is_read_back_from_a_prometheus_bit_for_bit() {
     let mut second = sluice(&beyond, "bits-beyond", &sink("far", &far.url(), ""));
     let second_url = format!("http://{}/api/v1/write", second.address());
     let mut first = sluice(&scratch, "bits", &(sink("near", &near.url(), "") + &sink("second", &second_url, ", protocol: v2")));
-    let special = [
-        0.0,
-        -0.0,
-        1.0,
-        -1.5,
-        0.1,
-        5e-324,
-        f64::MIN_POSITIVE,
-        f64::MAX,
-        f64::MIN,
-        f64::INFINITY,
-        f64::NEG_INFINITY,
-        9_007_199_254_740_993.0,
-    ];
+    // Not -0.0: Go's encoder leaves it out as it does 0.0, so a Prometheus neither sends nor shows it.
+    let special =
+        [0.0, 1.0, -1.5, 0.1, 5e-324, f64::MIN_POSITIVE, f64::MAX, f64::MIN, f64::INFINITY, f64::NEG_INFINITY, 9_007_199_254_740_993.0];
     // Prometheus' own NaN, its stale marker, and NaN that nobody means anything by.
     let payloads = [0x7ff8_0000_0000_0001, 0x7ff0_0000_0000_0002, 0x7ff8_0000_dead_beef, 0xfff8_0000_0000_0007, 0x7ff0_0000_0000_0003];
     let random = std::iter::repeat_with(|| fastrand::u64(..)).take(200);

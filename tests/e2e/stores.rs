@@ -284,7 +284,8 @@ fn a_store_behind_tls_that_wants_a_token_is_told_apart_and_then_written_to() {
     let with_token = format!(", bearer_token_file: {}", token_file.display());
     let with_authority = format!(", tls: {{ ca_file: {} }}", authority.trusted().display());
     let sinks = sink("trustless", &url, &with_token)
-        + &sink("store", &url, &format!("{with_token}{with_authority}, compression: zstd, late: drop"));
+        + &sink("store", &url, &format!("{with_token}{with_authority}, compression: zstd"))
+        + "    late: drop\n";
     let mut first = sluice(&scratch, "tls", &sinks);
     let senders = load(&first, 1);
     let told = |sink: &str, code: &str, words: &str| {
