@@ -537,3 +537,6 @@ fn standings(node: &Handle) -> Vec<Standing> {
     };
     all.map(standing).collect()
 }
+
+#[cfg(test)]
+mod tests;
