@@ -6,12 +6,14 @@
 pub mod answer;
 pub mod backup;
 pub mod bundle;
+pub mod cardinality;
 pub mod checkup;
 pub mod cluster;
 pub mod deps;
 pub mod doctor;
 pub mod groups;
 pub mod route;
+pub mod senders;
 pub mod settings;
 pub mod sinks;
 pub mod status;
@@ -171,10 +173,14 @@ impl Api {
             Route::Status => json(ok, &status::status(deps, now)),
             Route::Groups => json(ok, &groups::all(&node.groups())),
             Route::Group(name, OfGroup::Itself) => json(ok, &groups::one(&groups::find(node, &name)?)),
+            Route::Group(name, OfGroup::Cardinality) => json(ok, &cardinality::one(deps, &name, &call.query, now).await?),
             Route::Group(name, OfGroup::History) => json(ok, &groups::history(&groups::find(node, &name)?)),
             Route::Group(name, what) => json(ok, &groups::change(node, &name, what, &call, now).await?),
+            Route::Cardinality => json(ok, &cardinality::all(deps, now)),
+            Route::RemoteSenders => json(ok, &senders::all(deps, &call.query, now).await?),
             Route::Sinks => json(ok, &sinks::Sinks { sinks: deps.sinks.list().into_iter().map(sinks::one).collect() }),
             Route::Sink(name, what) => return self.sink(&name, what, &call).await,
+            Route::Explain => json(ok, &sinks::explain(deps.sinks.as_ref(), &call.query)?),
             Route::Config => json(ok, &settings::show(deps, &call.query)?),
             Route::ConfigDiff if call.method == Method::POST => json(ok, &settings::diff(deps, &call.body)?),
             Route::ConfigDiff => json(ok, &settings::diff_of_file(deps)?),

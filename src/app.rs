@@ -4,13 +4,17 @@
 //! Deliberately absent: any rule about samples, sinks or requests.
 
 pub mod backup;
+pub mod cases;
 mod certificates;
 pub mod check;
 mod cluster;
 pub mod dev;
+mod disk;
+pub mod explain;
 mod guard;
 mod leadership;
 mod metrics;
+mod nothing;
 mod pins;
 pub mod recover;
 mod reload;
@@ -18,6 +22,7 @@ mod removal;
 mod replay;
 mod running;
 mod seats;
+mod seen;
 mod senders;
 mod settings;
 mod sinks;

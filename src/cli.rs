@@ -12,6 +12,7 @@ mod client;
 mod cluster;
 mod config;
 mod groups;
+mod senders;
 mod sinks;
 mod status;
 mod table;
@@ -64,6 +65,11 @@ enum Verb {
         /// The configuration.
         file: PathBuf,
     },
+    /// Try a configuration: samples in, and what each sink is to make of them (docs/sinks.md).
+    Test {
+        /// A file of cases.
+        file: PathBuf,
+    },
     /// Run a node to look at, with a Kafka and senders of its own.
     Dev(Dev),
     /// What the node does now: groups, sinks, problems.
@@ -77,6 +83,9 @@ enum Verb {
     /// Groups: pairs of Prometheus and who of them leads.
     #[command(subcommand)]
     Group(groups::Verb),
+    /// Senders: who writes, how fast, and what they were told.
+    #[command(subcommand)]
+    Sender(senders::Verb),
     /// Sinks: where samples go, how far they are, what they refused.
     #[command(subcommand)]
     Sink(sinks::Verb),
@@ -215,6 +224,7 @@ fn carry_out(verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Run { config } => app::run(&config).map_err(Failure::from),
         Verb::Check { file } => check(&file),
+        Verb::Test { file } => test(&file),
         Verb::Dev(dev) => app::dev::run(dev.into()).map_err(Failure::from),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "sluice", &mut std::io::stdout());
@@ -224,6 +234,7 @@ fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Cluster(verb) => wait_for(cluster::carry_out(verb)),
         Verb::Config(verb) => wait_for(config::carry_out(verb)),
         Verb::Group(verb) => wait_for(groups::carry_out(verb)),
+        Verb::Sender(verb) => wait_for(senders::carry_out(verb)),
         Verb::Sink(verb) => wait_for(sinks::carry_out(verb)),
         Verb::Token(verb) => wait_for(tokens::carry_out(verb)),
         Verb::Tap(tap) => wait_for(sinks::tap(tap)),
@@ -261,6 +272,24 @@ fn check(file: &std::path::Path) -> Result<(), Failure> {
             Ok(())
         }
         Err(fault) => Err(Failure::from(fault)),
+    }
+}
+
+fn test(file: &std::path::Path) -> Result<(), Failure> {
+    let outcomes = app::cases::run(file)?;
+    for outcome in &outcomes {
+        println!("{}  {}:{}: {}", if outcome.wrong.is_empty() { "ok    " } else { "FAILED" }, file.display(), outcome.line, outcome.name);
+        for wrong in &outcome.wrong {
+            println!("        {}", wrong.replace('\n', "\n        "));
+        }
+    }
+    let failed = outcomes.iter().filter(|outcome| !outcome.wrong.is_empty()).count();
+    match failed {
+        0 => {
+            println!("{} cases hold", outcomes.len());
+            Ok(())
+        }
+        failed => Err(Failure::Failed(format!("{failed} of {} cases do not hold", outcomes.len()))),
     }
 }
 

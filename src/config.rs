@@ -4,13 +4,16 @@
 //! that librdkafka does not know) that part checks, and `app` shows it beside what is found here. Holding a [`Config`] means that
 //! every rule written here held.
 
+pub mod cases;
 pub mod cluster;
+pub mod file;
 pub mod groups;
 pub mod limits;
 pub mod read;
 pub mod redact;
 pub mod remote_write;
 pub mod settings;
+pub mod shape;
 pub mod sinks;
 pub mod tls;
 pub mod tree;

@@ -95,6 +95,18 @@ places! {
     SinkPositioned = "sink.positioned",
     /// Kafka has committed, and the log does not know.
     SinkCommitted = "sink.committed",
+    /// A store has taken a round, and the log does not know.
+    StoreTaken = "store.taken",
+    /// What it refused for good is a dead letter, and the rest of the round is not done.
+    StoreBuried = "store.buried",
+    /// A file of rows was begun, and is empty.
+    FileBegun = "file.begun",
+    /// Rows are in it for good, and nothing says so.
+    FileWritten = "file.written",
+    /// The place beside it says so, and the log does not know.
+    FilePlaced = "file.placed",
+    /// It is finished and has its name.
+    FileFinished = "file.finished",
     /// Dead letters were sent again, and the log does not know.
     LettersResent = "letters.resent",
     /// New settings were agreed on, and this node's parts are as before.

@@ -6,16 +6,20 @@
 
 pub mod adapter;
 mod book;
+pub mod file;
 pub mod format;
 pub mod kafka;
 pub mod label_text;
 pub mod measure;
 pub mod mock;
 pub mod pack;
+pub mod preview;
 pub mod remote_write;
 pub mod resend;
 pub mod rows;
 pub mod settings;
+pub mod shape;
+mod shaped;
 pub mod shard_log;
 pub mod source;
 pub mod tap;
@@ -38,11 +42,16 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::clock;
+use crate::forward::file::Author;
+use crate::forward::file::settings::FileSettings;
+use crate::forward::format::Format;
 use crate::forward::kafka::Identity;
 use crate::forward::remote_write::settings::StoreSettings;
 use crate::forward::resend::Resender;
 use crate::forward::settings::Delivery;
 use crate::forward::settings::KafkaSettings;
+use crate::forward::shape::Shape;
+use crate::forward::shaped::Shaped;
 use crate::forward::source::Source;
 use crate::forward::tap::Listener;
 use crate::forward::tap::Tap;
@@ -59,6 +68,45 @@ pub enum Target {
     Kafka(Arc<KafkaSettings>),
     /// A store, by remote write.
     Store(Arc<StoreSettings>),
+    /// Files of rows on this node's disk.
+    Files(Arc<FileSettings>),
+}
+
+impl Target {
+    /// As the configuration calls it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Target::Kafka(_) => "kafka",
+            Target::Store(_) => "remote_write",
+            Target::Files(_) => "file",
+        }
+    }
+
+    /// Where it is, for people.
+    pub fn place(&self) -> String {
+        match self {
+            Target::Kafka(settings) => format!("{} at {}", settings.topic, settings.brokers),
+            Target::Store(settings) => settings.url.clone(),
+            Target::Files(settings) => settings.directory.display().to_string(),
+        }
+    }
+
+    /// In which form samples go there.
+    pub fn format(&self) -> &'static str {
+        match self {
+            Target::Kafka(settings) => settings.format.word(),
+            Target::Store(settings) => settings.version(),
+            Target::Files(_) => Format::Rows.word(),
+        }
+    }
+
+    /// With what promise.
+    pub fn delivery(&self) -> Delivery {
+        match self {
+            Target::Kafka(settings) => settings.delivery,
+            Target::Store(_) | Target::Files(_) => Delivery::AtLeastOnce,
+        }
+    }
 }
 
 /// One running sink: a worker for each shard.
@@ -89,21 +137,34 @@ pub struct SinkIdentity {
     pub seal: String,
     /// The sink's name.
     pub sink: String,
+    /// This node's number among all that ever were.
+    pub node: u64,
+}
+
+/// What a sink takes, and as what.
+#[derive(Clone, Debug, Default)]
+pub struct Shaping {
+    /// Checked.
+    pub shape: Arc<Shape>,
+    /// The seed of series' hashes.
+    pub seed: u64,
 }
 
 impl Sink {
     /// Starts the workers. Nothing is reached here: what is wrong shows in [`Sink::view`].
     pub fn start(
         target: Target,
+        shaping: &Shaping,
         identity: &SinkIdentity,
         shards: Vec<(u16, Arc<dyn Source>)>,
         runtime: &tokio::runtime::Handle,
     ) -> std::io::Result<Sink> {
         let tap = Tap::default();
         let mut workers = Vec::new();
-        let SinkIdentity { cluster, seal, sink } = identity.clone();
+        let SinkIdentity { cluster, seal, sink, node } = identity.clone();
         let identity = Identity { cluster, sink: sink.clone(), shard: 0, seal };
         for (shard, source) in shards {
+            let source = Shaped::over(source, &shaping.shape, shaping.seed);
             let control = Arc::new(Control::default());
             let report = Arc::new(Report::new(&identity.sink, shard));
             let (held, reported) = (Arc::clone(&control), Arc::clone(&report));
@@ -112,6 +173,10 @@ impl Sink {
             let work = move || match target {
                 Target::Kafka(settings) => worker::work(&mut kafka::Worker::new(settings, identity, duty)),
                 Target::Store(settings) => worker::work(&mut remote_write::Worker::new(settings, &identity.sink, duty)),
+                Target::Files(settings) => {
+                    let author = Author { cluster: identity.seal, node, sink: identity.sink, shard };
+                    worker::work(&mut file::Worker::new(settings, author, duty));
+                }
             };
             let name = format!("sink-{sink}-{shard}");
             let thread = std::thread::Builder::new().name(name).spawn(work)?;
@@ -127,18 +192,12 @@ impl Sink {
 
     /// What is to be seen of it.
     pub fn view(&self) -> SinkView {
-        let (kind, target, format, delivery) = match &self.target {
-            Target::Kafka(settings) => {
-                ("kafka", format!("{} at {}", settings.topic, settings.brokers), settings.format.word(), settings.delivery.word())
-            }
-            Target::Store(settings) => ("remote_write", settings.url.clone(), settings.version(), Delivery::AtLeastOnce.word()),
-        };
         SinkView {
             name: self.name.clone(),
-            kind,
-            target,
-            format,
-            delivery,
+            kind: self.target.kind(),
+            target: self.target.place(),
+            format: self.target.format(),
+            delivery: self.target.delivery().word(),
             shards: self.workers.iter().map(|worker| worker.report.view()).collect(),
             tap_missed: self.tap.missed(),
         }
@@ -149,16 +208,12 @@ impl Sink {
         self.tap.listen()
     }
 
-    /// Holds delivery, or lets it go on. What is open is delivered first.
-    pub fn pause(&self, paused: bool) {
-        self.workers.iter().for_each(|worker| worker.control.pause(paused));
-    }
-
     /// What sends dead letters again. It has nothing to do with the workers, and outlives the sink if need be.
     pub fn resender(&self) -> Resender {
         match &self.target {
             Target::Kafka(settings) => Resender::Kafka(self.identity.clone(), Arc::clone(settings)),
             Target::Store(settings) => Resender::Store(Arc::clone(settings), self.runtime.clone()),
+            Target::Files(_) => Resender::Files,
         }
     }
 

@@ -5,12 +5,14 @@
 //! is told is decided in one place ([`answer`]). Ingest decides nothing about leaders and standbys: both are offered alike.
 
 pub mod answer;
+pub mod census;
 pub mod desk;
 pub mod head;
 pub mod identity;
 pub mod lanes;
 pub mod metrics;
 pub mod offenders;
+mod rooms;
 pub mod senders;
 pub mod target;
 
@@ -25,6 +27,7 @@ use std::time::Duration;
 use hyper::Method;
 use hyper::StatusCode;
 use hyper::body::Body as _;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::admission::Budget;
 use crate::admission::Claim;
@@ -36,6 +39,7 @@ use crate::ingest::answer::Answer;
 use crate::ingest::answer::Context;
 use crate::ingest::answer::Outcome;
 use crate::ingest::answer::Unable;
+use crate::ingest::census::Census;
 use crate::ingest::desk::Decoded;
 use crate::ingest::desk::Desks;
 use crate::ingest::desk::Job;
@@ -46,10 +50,13 @@ use crate::ingest::lanes::Door;
 use crate::ingest::lanes::Refusal;
 use crate::ingest::lanes::Written;
 use crate::ingest::metrics::Metrics;
+use crate::ingest::rooms::Rooms;
+use crate::ingest::senders::Refused;
 use crate::ingest::senders::Seen;
 use crate::ingest::senders::Senders;
 use crate::ingest::target::Target;
 use crate::model::ShardId;
+use crate::node::group_limits;
 use crate::node::offer::Offer;
 use crate::node::offer::OfferError;
 use crate::serve;
@@ -70,6 +77,8 @@ pub struct Ingest<T> {
     /// Replaced as a whole on reload; held only to take a copy of the pointer.
     rules: RwLock<Arc<Rules>>,
     budget: Budget,
+    /// Bytes under way of each group.
+    rooms: Rooms,
     desks: Arc<Desks>,
     metrics: Metrics,
     senders: Senders,
@@ -87,6 +96,12 @@ impl Rules {
     fn new(groups: &Groups, limits: &Limits) -> Arc<Rules> {
         Arc::new(Rules { limits: limits.clone(), door: Arc::new(Door::new(groups, limits)) })
     }
+
+    /// Bytes that the group may have under way.
+    fn room_of(&self, group: &str) -> u64 {
+        let usual = self.limits.per_group;
+        self.door.groups.of(group).map_or(usual, |special| usual.with(&special.limits)).in_flight_bytes
+    }
 }
 
 /// What is known of a request apart from its body.
@@ -96,6 +111,9 @@ struct Head {
     hint: Hint,
     agent: String,
     peer: serve::Peer,
+    retries: u32,
+    /// A hash of the body as it came.
+    body: u64,
 }
 
 impl<T: Target> Ingest<T> {
@@ -106,6 +124,7 @@ impl<T: Target> Ingest<T> {
             target,
             rules: RwLock::new(Rules::new(groups, limits)),
             budget: Budget::new(limits.in_flight_bytes),
+            rooms: Rooms::default(),
             desks: Arc::new(Desks::new(desks, seed)),
             metrics: Metrics::default(),
             senders: Senders::default(),
@@ -136,6 +155,11 @@ impl<T: Target> Ingest<T> {
         &self.budget
     }
 
+    /// Which series groups have, by sample.
+    pub fn census(&self) -> &Census {
+        self.desks.census()
+    }
+
     /// Who sends.
     pub fn senders(&self) -> &Senders {
         &self.senders
@@ -155,16 +179,22 @@ impl<T: Target> Ingest<T> {
         let retries = head::retries(request.headers());
         // A type that cannot be read is told so without the counts of 2.0: it is not known to be 2.0.
         let protocol = head::protocol(request.headers()).ok();
-        let outcome = self.outcome(request, peer, hint).await;
+        let agent = request.headers().get(hyper::header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default().to_string();
+        let (address, connection) = (peer.address.ip(), peer.connection);
+        let outcome = self.outcome(request, (peer, &agent, retries), hint).await;
         let answer = answer::answer(&outcome, Context { protocol, retries, entropy: fastrand::u64(..) });
         if let Outcome::Busy(unable) | Outcome::Read { unable: Some(unable), .. } = &outcome {
             self.metrics.unable(*unable);
+        }
+        if answer.status >= 400 {
+            let text = answer.text.lines().next().unwrap_or_default();
+            self.senders.told(Refused { address, connection, agent: &agent, now_ms: clock::wall_ms(), status: answer.status, text });
         }
         self.metrics.answered(protocol, answer.status, retries, clock::now().duration_since(started));
         response(answer)
     }
 
-    async fn outcome(&self, request: serve::Request, peer: serve::Peer, hint: Hint) -> Outcome {
+    async fn outcome(&self, request: serve::Request, (peer, agent, retries): (serve::Peer, &str, u32), hint: Hint) -> Outcome {
         let rules = Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner));
         if head::is_handshake(request.method(), request.body().is_end_stream(), request.uri().query()) {
             return Outcome::Handshake;
@@ -175,7 +205,6 @@ impl<T: Target> Ingest<T> {
             (&Method::POST, _, Err(unknown)) => Err(Outcome::Encoding(unknown.0)),
             _ => Err(Outcome::Method),
         };
-        let agent = request.headers().get(hyper::header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default().to_string();
         let mut body = request.into_body();
         let pace = Pace { bytes_per_second: rules.limits.body_bytes_per_second, grace: GRACE };
         let known = known.and_then(|known| if peer.beyond_bound { Err(Outcome::Busy(Unable::Connections)) } else { Ok(known) });
@@ -186,7 +215,7 @@ impl<T: Target> Ingest<T> {
                 return outcome;
             }
         };
-        let head = Head { protocol, packing, hint, agent, peer };
+        let mut head = Head { protocol, packing, hint, agent: agent.to_owned(), peer, retries, body: 0 };
         let Some(mut claim) = self.budget.claim(0) else { return Outcome::Busy(Unable::InFlight) };
         let packed = match serve::body::read(&mut body, rules.limits.packed_bytes, pace, &mut |more| claim.grow(more as u64)).await {
             Ok(packed) => packed,
@@ -198,6 +227,7 @@ impl<T: Target> Ingest<T> {
                 return Outcome::Busy(Unable::InFlight);
             }
         };
+        head.body = xxh3_64(&packed);
         self.decode_and_offer(&head, packed, claim, &rules).await
     }
 
@@ -253,18 +283,24 @@ impl<T: Target> Ingest<T> {
                     continue;
                 }
             };
+            let bytes = (parcel.body.len() + parcel.digest.len()) as u64;
+            let Some(room) = self.rooms.claim(&parcel.lane.group, bytes, rules.room_of(&parcel.lane.group)) else {
+                self.metrics.limited(Unable::GroupInFlight, &parcel.lane.group);
+                unable = Some(Unable::GroupInFlight);
+                continue;
+            };
             let settings = self.target.settings_version(shard);
             // The digest lives as long as the body, and is not small beside it.
             claim.grow(parcel.digest.len() as u64);
-            let held = if whole { claim.bytes() } else { (parcel.body.len() + parcel.digest.len()) as u64 };
-            let claim: Option<Box<dyn Send + Sync>> = Some(Box::new(claim.split(held)));
+            let held = if whole { claim.bytes() } else { bytes };
+            let claim: Option<Box<dyn Send + Sync>> = Some(Box::new((claim.split(held), room)));
             lanes.push(parcel.lane.clone());
             let strip = rules.door.identifier.strip().to_vec();
             offers.push(Box::pin(self.target.offer(offer_of(parcel, head.protocol, strip, settings, claim))));
         }
         let answers = all(offers).await;
         let (mut written, mut too_large) = (Written::default(), None);
-        for (lane, answer) in lanes.iter().zip(answers) {
+        for (lane, answer) in lanes.iter_mut().zip(answers) {
             match answer {
                 Ok(()) => {
                     written = written.plus(lane.good);
@@ -274,12 +310,29 @@ impl<T: Target> Ingest<T> {
                     }
                 }
                 Err(OfferError::TooLarge { bytes, limit }) => {
-                    too_large = Some(format!("{bytes} bytes of one replica; at most {limit} are written at once"))
+                    too_large = Some(format!("{bytes} bytes of one replica; at most {limit} are written at once"));
+                    lane.good = Written::default();
                 }
-                Err(error) => unable = Some(unable_of(&error)),
+                Err(OfferError::NewSeries { struck, series, limit }) => {
+                    let good = lane.good.without(struck);
+                    written = written.plus(good);
+                    self.metrics.accepted(good);
+                    let at = groups.iter().position(|group| *group == lane.group).unwrap_or(0);
+                    refused.count(Refusal::TooManySeries, at, lane.good.total() - good.total());
+                    refused.show(&[], || full(&lane.group, series, limit));
+                    (lane.refused, lane.good) = (lane.refused + lane.good.total() - good.total(), good);
+                }
+                Err(error) => {
+                    let reason = unable_of(&error);
+                    if matches!(reason, Unable::GroupSamples | Unable::GroupNewSeries) {
+                        self.metrics.limited(reason, &lane.group);
+                    }
+                    unable = Some(reason);
+                    lane.good = Written::default();
+                }
             }
         }
-        self.note(head, &lanes, &groups, &refused, unable);
+        self.note(head, &lanes, &groups, &refused);
         match too_large {
             Some(why) if unable.is_none() => Outcome::TooLarge(why),
             _ => Outcome::Read { written, refused, unable },
@@ -303,7 +356,7 @@ impl<T: Target> Ingest<T> {
     }
 
     /// Counts, remembers and says what must not pass silently.
-    fn note(&self, head: &Head, lanes: &[lanes::Lane], groups: &[String], refused: &offenders::Offenders, unable: Option<Unable>) {
+    fn note(&self, head: &Head, lanes: &[lanes::Lane], groups: &[String], refused: &offenders::Offenders) {
         let (now, now_ms) = (clock::now(), clock::wall_ms());
         for (refusal, lane, points) in &refused.counts {
             let group = groups.get(*lane).map_or(crate::model::NO_GROUP, String::as_str);
@@ -314,7 +367,6 @@ impl<T: Target> Ingest<T> {
                 tracing::warn!(reason = refusal.word(), group, points, first, held_back, "points were refused; the sender was told");
             }
         }
-        let trouble = unable.map(Unable::word).or(if refused.is_empty() { None } else { refused.shown.lines().next() });
         for lane in lanes {
             let others = self.senders.saw(Seen {
                 group: &lane.group,
@@ -323,11 +375,13 @@ impl<T: Target> Ingest<T> {
                 connection: head.peer.connection,
                 protocol: head.protocol,
                 agent: &head.agent,
+                body: head.body,
+                retry: head.retries > 0,
                 now_ms,
                 taken: lane.good.total(),
+                newest: (lane.good.total() > 0).then_some(lane.newest),
                 refused: lane.refused,
                 missing: lane.missing.map(identity::Unidentified::word),
-                trouble,
             });
             if let Some(others) = others {
                 self.metrics.new_name();
@@ -343,6 +397,13 @@ impl<T: Target> Ingest<T> {
             }
         }
     }
+}
+
+fn full(group: &str, series: u64, limit: u64) -> String {
+    format!(
+        "group {group:?} has {series} series and {limit} are taken at most (limits.per_group.series, or of this group alone in \
+         groups.overrides): samples of new series are refused, those of known ones are taken"
+    )
 }
 
 /// Something on its way.
@@ -372,7 +433,9 @@ fn offer_of(parcel: Parcel, protocol: Protocol, strip: Vec<String>, settings: u6
 fn unable_of(error: &OfferError) -> Unable {
     match error {
         OfferError::Overloaded { reason: "sink_budget" } => Unable::SinkBudget,
-        OfferError::Overloaded { .. } | OfferError::TooLarge { .. } => Unable::Overloaded,
+        OfferError::Overloaded { reason: group_limits::SAMPLES } => Unable::GroupSamples,
+        OfferError::Overloaded { reason: group_limits::NEW_SERIES } => Unable::GroupNewSeries,
+        OfferError::Overloaded { .. } | OfferError::TooLarge { .. } | OfferError::NewSeries { .. } => Unable::Overloaded,
         OfferError::DiskFull => Unable::DiskFull,
         OfferError::Stopping => Unable::Stopping,
         OfferError::NotLeader { .. } | OfferError::Unknown | OfferError::Unassigned => Unable::NoLeader,

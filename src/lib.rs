@@ -21,6 +21,7 @@ pub mod model;
 
 // Pure: bytes <-> model, and what passes.
 pub mod dedup;
+pub mod relabel;
 pub mod wire;
 
 // One Raft group as a value, and the disk below it.

@@ -10,12 +10,14 @@
 
 mod bodies;
 mod detection;
+pub mod group_limits;
 mod keeper;
 mod lane;
 mod leadership;
 mod mailbox;
 pub mod measure;
 pub mod offer;
+mod packed;
 pub mod peers;
 mod room;
 mod seats;
@@ -39,6 +41,7 @@ use crate::clock;
 use crate::dedup::detect::Hint;
 use crate::dedup::detect::SwitchLimits;
 use crate::model::ShardId;
+use crate::node::group_limits::GroupLimits;
 use crate::node::lane::Lane;
 use crate::node::lane::lock;
 use crate::node::mailbox::Ask;
@@ -176,6 +179,11 @@ impl Handle {
     /// From now on detection may propose so many switches an hour. Local and volatile, like detection itself.
     pub fn limit_switches(&self, limits: SwitchLimits) {
         *lock(&self.shared.switch_limits) = Arc::new(limits);
+    }
+
+    /// From now on the groups of shards that are led here may do so much. Local and volatile, too.
+    pub fn limit_groups(&self, limits: GroupLimits) {
+        *lock(&self.shared.group_limits) = Arc::new(limits);
     }
 
     /// Says a command without waiting for what comes of it. Best effort: for cursors, which say more the next time.

@@ -17,6 +17,7 @@ pub mod charter;
 mod door;
 pub mod frame;
 pub mod hello;
+mod itself;
 pub mod link;
 mod stream;
 mod tls;
@@ -102,11 +103,8 @@ pub struct Common {
     budget: Budget,
     initiating: tokio::sync::Mutex<()>,
     /// What this node says of itself to another one that collects it for a person.
-    itself: OnceLock<Itself>,
+    itself: itself::Slot,
 }
-
-/// Files as JSON; whoever asks reads them.
-type Itself = Arc<dyn Fn() -> Vec<u8> + Send + Sync>;
 
 /// The running connections of a node.
 pub struct Peering {
@@ -144,7 +142,7 @@ impl Peering {
             charter: watch::Sender::new(charter),
             budget: Budget::new(HELD_BYTES),
             initiating: tokio::sync::Mutex::default(),
-            itself: OnceLock::new(),
+            itself: itself::Slot::default(),
         });
         let (stop, stopped) = watch::channel(false);
         let failed = |error| format!("the thread for peers cannot be started: {error}");
@@ -275,29 +273,6 @@ impl Common {
             Ok(Some((_, why))) => Err(String::from_utf8_lossy(&why).into_owned()),
             Ok(None) | Err(()) => Err("no answer".to_owned()),
         }
-    }
-
-    /// What other nodes are told that ask for it.
-    pub fn tell_of_itself(&self, itself: Itself) {
-        let _ = self.itself.set(itself);
-    }
-
-    /// What each of the others says of itself: its name, and its answer or why there is none.
-    pub async fn of_others(&self) -> Vec<(String, Result<Vec<u8>, String>)> {
-        let mut all = Vec::new();
-        for link in &self.links {
-            let said = match link.ask(self, "/itself", Bytes::new(), OFFER).await {
-                Ok(Some((StatusCode::OK, said))) => Ok(said.into()),
-                Ok(Some((status, why))) => Err(format!("{status}: {}", String::from_utf8_lossy(&why))),
-                Ok(None) => Err(format!("no answer within {} s", OFFER.as_secs())),
-                Err(()) => Err(match link.sight() {
-                    Sight::Unreachable(why) => why,
-                    Sight::Greeted { .. } => "no connection".to_owned(),
-                }),
-            };
-            all.push((link.member.name.clone(), said));
-        }
-        all
     }
 
     /// The cluster's id, 32 hexadecimal digits.

@@ -7,10 +7,12 @@ use std::sync::Weak;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::api::cardinality;
 use crate::api::checkup;
 use crate::api::cluster;
 use crate::api::deps::Deps;
 use crate::api::groups;
+use crate::api::senders;
 use crate::api::sinks;
 use crate::api::status;
 use crate::clock;
@@ -33,14 +35,21 @@ pub struct File {
     pub text: String,
 }
 
-/// What a node says when another one asks it for its own part: its files, as JSON.
-pub type Itself = Arc<dyn Fn() -> Vec<u8> + Send + Sync>;
+/// What a node says when another one asks it for its own part, as JSON: of a bundle (nothing is named), of the senders, of a group's series.
+pub type Itself = Arc<dyn Fn(&str) -> Vec<u8> + Send + Sync>;
 
 /// A node's own part, for as long as there is one to tell of.
 pub(super) fn itself(deps: Weak<Deps>) -> Itself {
-    Arc::new(move || {
-        let files = deps.upgrade().map(|deps| own(&deps, clock::wall_ms())).unwrap_or_default();
-        serde_json::to_vec(&files).unwrap_or_default()
+    Arc::new(move |what| {
+        let Some(deps) = deps.upgrade() else { return Vec::new() };
+        let now = clock::wall_ms();
+        match what {
+            senders::ASKED => senders::itself(&deps, now),
+            _ => match what.strip_prefix(cardinality::ASKED) {
+                Some(group) => cardinality::itself(&deps, group),
+                None => serde_json::to_vec(&own(&deps, now)).unwrap_or_default(),
+            },
+        }
     })
 }
 
@@ -48,7 +57,7 @@ pub(super) fn itself(deps: Weak<Deps>) -> Itself {
 pub async fn bundle(deps: &Deps, now: i64) -> Bundle {
     let mut files = own(deps, now);
     if let Some(cluster) = &deps.cluster {
-        for (node, said) in cluster.of_others().await {
+        for (node, said) in cluster.of_others("").await {
             match said.and_then(|said| serde_json::from_slice::<Vec<File>>(&said).map_err(|error| error.to_string())) {
                 Ok(theirs) => files.extend(theirs),
                 Err(why) => files.push(File { name: format!("{node}/not-reached.txt"), text: format!("{why}\n") }),
@@ -76,10 +85,14 @@ fn of_file(deps: &Deps) -> String {
     }
 }
 
+/// Why it takes no samples, if it does not: what it waits for, where it has not begun.
+fn ready(reasons: &[String]) -> String {
+    if reasons.is_empty() { "ready\n".to_owned() } else { reasons.iter().map(|reason| format!("not ready: {reason}\n")).collect() }
+}
+
 fn own(deps: &Deps, now: i64) -> Vec<File> {
     let view = deps.cluster.as_ref().map(|cluster| cluster.view());
-    let this = view.as_ref().and_then(|view| view.nodes.iter().find(|node| node.state == "this")).map(|node| node.name.clone());
-    let this = this.unwrap_or_else(|| "node".to_owned());
+    let this = cluster::this_node(deps);
     let json = |value: Result<String, serde_json::Error>| value.unwrap_or_else(|error| error.to_string()) + "\n";
     let all_sinks = sinks::Sinks { sinks: deps.sinks.list().into_iter().map(sinks::one).collect() };
     let mut texts = vec![
@@ -87,10 +100,13 @@ fn own(deps: &Deps, now: i64) -> Vec<File> {
         ("doctor.json", json(serde_json::to_string_pretty(&checkup::checkup(deps, now)))),
         ("groups.json", json(serde_json::to_string_pretty(&groups::all(&deps.node.groups())))),
         ("sinks.json", json(serde_json::to_string_pretty(&all_sinks))),
+        ("senders.json", json(serde_json::to_string_pretty(&(deps.senders)(now)))),
         ("metrics.txt", (deps.metrics)()),
         ("settings.txt", in_force(deps)),
         ("file.txt", of_file(deps)),
         ("log.txt", logs::recent()),
+        ("ready.txt", ready(&(deps.not_ready)())),
+        ("disk.txt", (deps.disk)()),
         ("version.txt", format!("sluice {}\nbegun {} ms, asked {now} ms since 1970\n", deps.version, deps.started_ms)),
     ];
     if let (Some(view), Ok(upgrade)) = (&view, crate::api::upgrade::show(deps)) {

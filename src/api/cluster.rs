@@ -20,6 +20,13 @@ pub const SETTINGS: &str = "settings";
 /// A node's name, and what it says of itself or why it says nothing.
 pub type Said = (String, Result<Vec<u8>, String>);
 
+/// The name of the node that is asked.
+pub(super) fn this_node(deps: &Deps) -> String {
+    let view = deps.cluster.as_ref().map(|cluster| cluster.view());
+    let this = view.as_ref().and_then(|view| view.nodes.iter().find(|node| node.state == "this"));
+    this.map_or_else(|| "node".to_owned(), |node| node.name.clone())
+}
+
 /// What is asked of the cluster.
 pub trait Cluster: Send + Sync {
     /// Everything at a glance.
@@ -34,8 +41,8 @@ pub trait Cluster: Send + Sync {
     fn upgrade(&self) -> Upgrade;
     /// The cluster goes to the newest level that this node's program knows, and not back: what is so now, or everything that is in the way.
     fn finalize<'a>(&'a self, who: &'a str) -> Later<'a, Result<String, Vec<String>>>;
-    /// What each of the other nodes says of itself (`bundle`): its name, and its answer or why there is none.
-    fn of_others(&self) -> Later<'_, Vec<Said>>;
+    /// What each of the other nodes says of itself when it is asked for this (`bundle::Itself`): its name, and its answer or why there is none.
+    fn of_others(&self, what: &str) -> Later<'_, Vec<Said>>;
     /// Begins a change of who takes part: what was begun, or everything that is in the way. It goes on by itself; `view` shows how far.
     fn reseat<'a>(&'a self, change: Reseat, node: &'a str) -> Later<'a, Result<String, Vec<String>>>;
 }

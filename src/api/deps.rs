@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::Deserialize;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -30,6 +31,12 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// From a path and the request's headers to a file, if there is one.
 pub type Pages = dyn Fn(&str, &hyper::HeaderMap) -> Option<Response> + Send + Sync;
 
+/// Who has written to a node, as of a time.
+pub type Who = dyn Fn(i64) -> Vec<RemoteSender> + Send + Sync;
+
+/// The series of one group that has written to a node, or of all of them, by sample.
+pub type Census = dyn Fn(Option<&str>) -> Vec<Sampled> + Send + Sync;
+
 /// Everything that [`crate::api::Api`] is made of.
 #[derive(Clone)]
 pub struct Deps {
@@ -39,12 +46,18 @@ pub struct Deps {
     pub sinks: Arc<dyn Sinks>,
     /// What came in.
     pub ingest: Arc<dyn Fn() -> Ingest + Send + Sync>,
+    /// Who has written to this node, as of this time.
+    pub senders: Arc<Who>,
+    /// The series of one group that has written to this node, or of all of them, by sample.
+    pub census: Arc<Census>,
     /// The exposition: `Telemetry::render`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Prepares everything, then swaps: what changed, or all problems.
     pub reload: Arc<dyn Fn() -> Later<'static, Result<String, Vec<String>>> + Send + Sync>,
     /// The node's file, to be shown without secrets.
     pub file: Option<PathBuf>,
+    /// What the node's directory takes and what is left on its disk, for people.
+    pub disk: Arc<dyn Fn() -> String + Send + Sync>,
     /// Why the node is not ready; empty: it is.
     pub not_ready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// What else is wrong and known to `app` (a file that differs from the settings in force, say).
@@ -123,8 +136,42 @@ pub trait Sinks: Send + Sync {
     fn tap(&self, sink: &str) -> Option<Box<dyn Rows>>;
     /// Delivers dead letters again: which were, and why others were not. What was delivered is no dead letter any more.
     fn replay<'a>(&'a self, sink: &'a str, letters: Letters) -> Later<'a, Result<Replayed, Refusal>>;
+    /// What becomes of a sample at each sink; nothing is sent. An error: the text is no sample.
+    fn explain(&self, sample: &str) -> Result<Vec<Explained>, String>;
     /// Holds delivery, or lets it go on.
     fn pause<'a>(&'a self, sink: &'a str, paused: bool) -> Later<'a, Result<(), Refusal>>;
+}
+
+/// What becomes of a sample at a sink.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Explained {
+    /// The sink.
+    pub sink: String,
+    /// `kafka`, `remote_write`.
+    pub kind: String,
+    /// Where it writes to.
+    pub target: String,
+    /// Whether the sample goes out.
+    pub taken: bool,
+    /// Why not.
+    pub why: Option<String>,
+    /// Rules that changed something, in order.
+    pub steps: Vec<Relabelled>,
+    /// As which series it goes out.
+    pub series: Option<String>,
+    /// What is written; a sample and its series in words where that is no text.
+    pub record: Option<String>,
+}
+
+/// What a rule did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Relabelled {
+    /// Which one, as `relabel_configs[2]`.
+    pub rule: String,
+    /// Its action.
+    pub action: String,
+    /// The series behind it.
+    pub series: String,
 }
 
 /// Which dead letters.
@@ -217,6 +264,80 @@ pub struct Sender {
     pub running: bool,
     /// Samples a second that it sends when it runs.
     pub samples_per_second: u64,
+}
+
+/// Who writes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RemoteSender {
+    /// The group as which it writes; empty: it was refused before that was known.
+    pub group: String,
+    /// The replica.
+    pub replica: String,
+    /// Where its last request came from.
+    pub address: String,
+    /// Its `User-Agent`.
+    pub agent: String,
+    /// `1.0` or `2.0`.
+    pub protocol: Option<String>,
+    /// Samples taken of it, over some half a minute.
+    pub samples_per_second: f64,
+    /// How old its newest sample was when it came, ms.
+    pub lag_ms: Option<i64>,
+    /// When its last request came.
+    pub last_seen: i64,
+    /// Open connections.
+    pub connections: u64,
+    /// Requests.
+    pub requests: u64,
+    /// Samples taken.
+    pub samples: u64,
+    /// Samples refused for good.
+    pub refused: u64,
+    /// Requests that it had sent before.
+    pub repeated: u64,
+    /// Requests answered 503.
+    pub put_off: u64,
+    /// What its series lack to say whose they are.
+    pub missing: Option<String>,
+    /// The last answer that was not 2xx.
+    pub last_refusal: Option<LastRefusal>,
+}
+
+/// An answer that was not 2xx.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRefusal {
+    /// When.
+    pub at: i64,
+    /// The status.
+    pub status: u16,
+    /// Why.
+    pub text: String,
+}
+
+/// A sample of a group's series: all with hashes below a bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sampled {
+    /// The group.
+    pub group: String,
+    /// Since when it is watched.
+    pub since: i64,
+    /// The bound; `u64::MAX`: there are no others.
+    pub below: u64,
+    /// The series.
+    pub series: Vec<SampledSeries>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampledSeries {
+    /// Its hash, by the cluster's seed.
+    pub hash: u64,
+    /// Its labels, without the replica's.
+    pub labels: Vec<(String, String)>,
+    /// When it was first seen.
+    pub first: i64,
+    /// It was not there before.
+    pub fresh: bool,
 }
 
 /// Something that is wrong.

@@ -20,10 +20,16 @@ pub enum Route {
     Groups,
     /// `/api/v1/groups/{name}`, with a last word or without one.
     Group(String, OfGroup),
+    /// `/api/v1/cardinality`
+    Cardinality,
+    /// `/api/v1/senders`
+    RemoteSenders,
     /// `/api/v1/sinks`
     Sinks,
     /// `/api/v1/sinks/{name}`, with a last word or without one.
     Sink(String, OfSink),
+    /// `/api/v1/explain`
+    Explain,
     /// `/api/v1/config`
     Config,
     /// `/api/v1/config/diff`
@@ -65,6 +71,8 @@ pub enum OfGroup {
     Itself,
     /// `history`
     History,
+    /// `cardinality`
+    Cardinality,
     /// `pin`
     Pin,
     /// `unpin`
@@ -90,8 +98,13 @@ pub enum OfSink {
     Tap,
 }
 
-const OF_GROUP: [(&str, OfGroup); 4] =
-    [("history", OfGroup::History), ("pin", OfGroup::Pin), ("unpin", OfGroup::Unpin), ("step-down", OfGroup::StepDown)];
+const OF_GROUP: [(&str, OfGroup); 5] = [
+    ("history", OfGroup::History),
+    ("cardinality", OfGroup::Cardinality),
+    ("pin", OfGroup::Pin),
+    ("unpin", OfGroup::Unpin),
+    ("step-down", OfGroup::StepDown),
+];
 const OF_SINK: [(&str, OfSink); 5] =
     [("dead", OfSink::Dead), ("replay", OfSink::Replay), ("pause", OfSink::Pause), ("resume", OfSink::Resume), ("tap", OfSink::Tap)];
 
@@ -110,7 +123,10 @@ impl Route {
             "/metrics" => return Some(Route::Metrics),
             "/api/v1/status" => return Some(Route::Status),
             "/api/v1/groups" => return Some(Route::Groups),
+            "/api/v1/cardinality" => return Some(Route::Cardinality),
+            "/api/v1/senders" => return Some(Route::RemoteSenders),
             "/api/v1/sinks" => return Some(Route::Sinks),
+            "/api/v1/explain" => return Some(Route::Explain),
             "/api/v1/config" => return Some(Route::Config),
             "/api/v1/config/diff" => return Some(Route::ConfigDiff),
             "/api/v1/config/apply" => return Some(Route::ConfigApply),

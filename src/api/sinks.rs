@@ -235,6 +235,20 @@ pub async fn replay(sinks: &dyn deps::Sinks, name: &str, body: &[u8]) -> Result<
     Ok(Replayed { replayed: sum(|shard| shard.replayed), failed: sum(|shard| shard.failed), more: replayed.more, shards: replayed.shards })
 }
 
+/// `GET /api/v1/explain`.
+#[derive(Debug, Serialize)]
+pub struct Explanation {
+    sinks: Vec<deps::Explained>,
+}
+
+/// What becomes of the sample that the query names as `sample`, at every sink.
+pub fn explain(sinks: &dyn deps::Sinks, query: &str) -> Result<Explanation, Failure> {
+    const EXPECTED: &str = r#"ask for sample=up{job="node"} 1, encoded as a URL is; value and time may be left out"#;
+    let sample = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "sample");
+    let (_, sample) = sample.ok_or_else(|| Failure::wrong("the query names no sample", EXPECTED))?;
+    Ok(Explanation { sinks: sinks.explain(&sample).map_err(|text| Failure::wrong(text, EXPECTED))? })
+}
+
 /// Holds delivery, or lets it go on.
 pub async fn pause(sinks: &dyn deps::Sinks, name: &str, paused: bool) -> Result<Done, Failure> {
     sinks.pause(name, paused).await.map_err(|refusal| Failure::of_refusal(refusal, "sink", name, LIST))?;

@@ -109,13 +109,16 @@ async fn the_manual_shows_every_key_that_is_answered_and_no_other() {
 #[tokio::test]
 async fn every_route_is_in_the_manual() {
     let manual = include_str!("../../docs/api.md");
-    let words = ["", "/history", "/pin", "/unpin", "/step-down"].map(|word| format!("/api/v1/groups/{{group}}{word}`"));
+    let words = ["", "/history", "/cardinality", "/pin", "/unpin", "/step-down"].map(|word| format!("/api/v1/groups/{{group}}{word}`"));
     let more = ["", "/dead", "/replay", "/pause", "/resume", "/tap"].map(|word| format!("/api/v1/sinks/{{sink}}{word}`"));
     let plain =
         ["/-/healthy", "/-/ready", "/-/reload", "/metrics", "/api/v1/status", "/api/v1/groups", "/api/v1/sinks", "/api/v1/dev/senders"];
     let plain = plain.into_iter().chain([
+        "/api/v1/senders",
+        "/api/v1/cardinality",
         "/api/v1/tokens",
         "/api/v1/tokens/{token}/revoke",
+        "/api/v1/explain?sample=up",
         "/api/v1/config",
         "/api/v1/config/diff",
         "/api/v1/config/apply",
@@ -130,8 +133,20 @@ async fn every_route_is_in_the_manual() {
 async fn a_bundle_has_what_somebody_who_helps_would_ask_for() {
     let asked = ask("GET", "/api/v1/cluster/debug", "").await.json();
     let names: Vec<&str> = asked["files"].as_array().unwrap().iter().filter_map(|file| file["name"].as_str()).collect();
-    let expected =
-        ["status.json", "doctor.json", "groups.json", "sinks.json", "metrics.txt", "settings.txt", "file.txt", "log.txt", "version.txt"];
+    let expected = [
+        "status.json",
+        "doctor.json",
+        "groups.json",
+        "sinks.json",
+        "senders.json",
+        "metrics.txt",
+        "settings.txt",
+        "file.txt",
+        "log.txt",
+        "ready.txt",
+        "disk.txt",
+        "version.txt",
+    ];
     assert_eq!(names, expected.map(|name| format!("node/{name}")));
     assert!(!asked.to_string().contains("wxyz"), "not even a token's last letters");
 }
@@ -351,6 +366,7 @@ async fn damaged_calls_are_answered_in_json_and_never_by_a_panic() {
         ("GET", "/api/v1/groups/monitoring%2Fk8s/history", ""),
         ("GET", "/api/v1/sinks/platform/dead?shard=1&after=2&limit=3", ""),
         ("POST", "/api/v1/sinks/platform/replay", r#"{"shard": 1, "number": 7}"#),
+        ("GET", "/api/v1/explain?sample=up", ""),
         ("POST", "/api/v1/dev/senders", r#"{"name": "a", "running": false}"#),
         ("POST", "/api/v1/tokens", r#"{"name": "a", "expires_seconds": 60}"#),
         ("POST", "/api/v1/tokens/k8s-0/revoke", ""),

@@ -4,16 +4,23 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::app::Fault;
+use crate::config;
 use crate::config::Config;
 use crate::config::read::Problem;
 use crate::config::sinks;
 use crate::config::sinks::Target;
 use crate::config::tls::Tls;
 use crate::forward;
+use crate::forward::file::settings::FileSettings;
 use crate::forward::remote_write::settings::StoreSettings;
 use crate::forward::settings::CreateTopic;
 use crate::forward::settings::KafkaDraft;
 use crate::forward::settings::KafkaSettings;
+use crate::forward::shape::Shape;
+use crate::relabel::rules::Draft;
+use crate::relabel::rules::Rule;
+use crate::relabel::rules::Rules;
+use crate::relabel::selector::Selector;
 use crate::serve::tls::Certificate;
 use crate::serve::tls::Files;
 use crate::serve::tls::Wrong;
@@ -43,14 +50,31 @@ pub fn text(text: &str, dir: &Path) -> Result<Config, Vec<Problem>> {
     }
     let mut problems = of_certificate(&config);
     for (index, sink) in config.sinks.iter().enumerate() {
-        for found in target(sink).err().unwrap_or_default() {
-            let key = format!("sinks[{index}].{}.{}", section(sink), found.key);
+        for found in judged(sink).err().unwrap_or_default() {
+            let key = format!("sinks[{index}].{}", found.key);
             let line = config.line_of(&key);
             problems.push(Problem { line, key, value: found.value, rule: found.rule, remedy: found.remedy });
         }
     }
+    problems.extend(of_directories(&config));
     problems.sort_by_key(|problem| problem.line);
     if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+/// Files of a sink have no place among the node's own: a backup and a replacement treat that directory as one thing.
+fn of_directories(config: &Config) -> Vec<Problem> {
+    let inside = |(index, sink): (usize, &sinks::Sink)| {
+        let Target::Files(files) = &sink.target else { return None };
+        let key = format!("sinks[{index}].file.directory");
+        files.directory.starts_with(&config.data_dir).then(|| Problem {
+            line: config.line_of(&key),
+            key,
+            value: files.directory.display().to_string(),
+            rule: "is inside data_dir".to_owned(),
+            remedy: "write a directory outside of it, best on another disk".to_owned(),
+        })
+    };
+    config.sinks.iter().enumerate().filter_map(inside).collect()
 }
 
 /// What is wrong with the files of `tls:`.
@@ -73,17 +97,70 @@ pub fn lines(path: &Path, problems: &[Problem]) -> Vec<String> {
     problems.iter().map(|problem| format!("{}: {problem}", path.display())).collect()
 }
 
-/// What a sink writes to, judged by the part that does.
-pub fn target(sink: &sinks::Sink) -> Result<forward::Target, Vec<forward::settings::Problem>> {
-    match &sink.target {
-        Target::Kafka(kafka) => Ok(forward::Target::Kafka(Arc::new(KafkaSettings::check(&draft(kafka))?))),
-        Target::RemoteWrite(store) => Ok(forward::Target::Store(Arc::new(StoreSettings::check(store)?))),
+/// What a sink writes to, and what it takes and as what.
+pub type Judged = (forward::Target, Arc<Shape>);
+
+/// A sink, judged by the parts that carry it out; keys are those below the sink.
+pub fn judged(sink: &sinks::Sink) -> Result<Judged, Vec<forward::settings::Problem>> {
+    let mut problems = Vec::new();
+    let shape = shape(&sink.shape, &mut problems);
+    let target = match &sink.target {
+        Target::Kafka(kafka) => KafkaSettings::check(&draft(kafka)).map(|settings| forward::Target::Kafka(Arc::new(settings))),
+        Target::RemoteWrite(store) => StoreSettings::check(store).map(|settings| forward::Target::Store(Arc::new(settings))),
+        Target::Files(files) => FileSettings::check(files).map(|settings| forward::Target::Files(Arc::new(settings))),
+    };
+    match target {
+        Ok(target) if problems.is_empty() => Ok((target, Arc::new(shape))),
+        target => {
+            let below =
+                |found: forward::settings::Problem| forward::settings::Problem { key: format!("{}.{}", section(sink), found.key), ..found };
+            problems.extend(target.err().unwrap_or_default().into_iter().map(below));
+            Err(problems)
+        }
     }
 }
 
+/// Selectors and rules, judged by `relabel`.
+fn shape(wanted: &config::shape::Shape, problems: &mut Vec<forward::settings::Problem>) -> Shape {
+    let mut complain = |key: String, value: &str, rule: String, remedy: &str| {
+        problems.push(forward::settings::Problem { key, value: value.to_owned(), rule, remedy: remedy.to_owned() });
+    };
+    let mut selectors = Vec::new();
+    for (number, text) in wanted.selectors.iter().enumerate() {
+        match Selector::parse(text) {
+            Ok(selector) => selectors.push(selector),
+            Err(wrong) => {
+                complain(
+                    format!("match[{number}]"),
+                    text,
+                    format!("is no selector of series: {wrong}"),
+                    "for example '{job=\"node\", mode!~\"idle|iowait\"}'",
+                );
+            }
+        }
+    }
+    let mut rules = Vec::new();
+    for (number, relabel) in wanted.rules.iter().enumerate() {
+        match Rule::check(&rule(relabel)) {
+            Ok(rule) => rules.push(rule),
+            Err(wrong) => {
+                for wrong in wrong {
+                    complain(format!("relabel_configs[{number}].{}", wrong.key), &wrong.value, wrong.rule, &wrong.remedy);
+                }
+            }
+        }
+    }
+    Shape { external: wanted.external.clone(), selectors, rules: Rules::new(rules), drops_late: wanted.drops_late }
+}
+
+fn rule(written: &config::shape::Relabel) -> Draft {
+    let config::shape::Relabel { source_labels, separator, target_label, regex, modulus, replacement, action } = written.clone();
+    Draft { source_labels, separator, target_label, regex, modulus, replacement, action }
+}
+
 /// The same, with what is wrong as one sentence.
-pub fn target_or_why(sink: &sinks::Sink) -> Result<forward::Target, String> {
-    target(sink).map_err(|problems| {
+pub fn judged_or_why(sink: &sinks::Sink) -> Result<Judged, String> {
+    judged(sink).map_err(|problems| {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         format!("sink {}: {}", sink.name, problems.join("; "))
     })
@@ -94,6 +171,7 @@ fn section(sink: &sinks::Sink) -> &'static str {
     match sink.target {
         Target::Kafka(_) => "kafka",
         Target::RemoteWrite(_) => "remote_write",
+        Target::Files(_) => "file",
     }
 }
 
@@ -158,6 +236,18 @@ sinks:
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].to_string().starts_with("line 7: sinks[0].remote_write.headers.X Y"), "{}", problems[0]);
         assert!(!problems[0].to_string().contains("canary"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_selectors_and_rules_is_told_with_its_line() {
+        let wrong = format!(
+            "{SIX_LINES}    match: ['{{job=~\"(\"}}']\n    relabel_configs:\n      - action: keep\n        regex: \"[\"\n      - action: hashmod\n        target_label: x\n"
+        );
+        let problems: Vec<String> = judged(&wrong).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(problems.len(), 3, "{problems:#?}");
+        assert!(problems[0].starts_with("line 6: sinks[0].match[0]: {job=~") && problems[0].contains("at letter 7"), "{problems:#?}");
+        assert!(problems[1].starts_with("line 9: sinks[0].relabel_configs[0].regex: ["), "{problems:#?}");
+        assert!(problems[2].starts_with("line 10: sinks[0].relabel_configs[1].modulus\n"), "{problems:#?}");
     }
 
     /// The pages' examples are judged as they stand.

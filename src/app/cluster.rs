@@ -20,7 +20,6 @@ use crate::api::cluster::Reseat;
 use crate::api::cluster::Said;
 use crate::api::cluster::Shard;
 use crate::api::cluster::View;
-use crate::api::deps;
 use crate::api::deps::Later;
 use crate::api::deps::Problem;
 use crate::api::deps::Severity;
@@ -494,69 +493,13 @@ impl Cluster for Seen {
         Box::pin(self.go_up(who))
     }
 
-    fn of_others(&self) -> Later<'_, Vec<Said>> {
-        Box::pin(self.common.of_others())
+    fn of_others(&self, what: &str) -> Later<'_, Vec<Said>> {
+        let what = what.to_owned();
+        Box::pin(async move { self.common.of_others(&what).await })
     }
 
     fn reseat<'a>(&'a self, change: Reseat, node: &'a str) -> Later<'a, Result<String, Vec<String>>> {
         Box::pin(self.change_seats(change, node))
-    }
-}
-
-/// Shards and sinks of a node that has none yet.
-pub struct Nothing;
-
-impl deps::Node for Nothing {
-    fn shards(&self) -> Vec<crate::model::ShardId> {
-        Vec::new()
-    }
-
-    fn groups(&self) -> Vec<crate::node::view::GroupView> {
-        Vec::new()
-    }
-
-    fn stats(&self) -> crate::node::view::NodeStats {
-        crate::node::view::NodeStats::default()
-    }
-
-    fn propose(
-        &self,
-        shard: crate::model::ShardId,
-        _: crate::shard::command::Command,
-    ) -> Later<'_, Result<crate::node::offer::Applied, crate::node::offer::ProposeError>> {
-        Box::pin(std::future::ready(Err(crate::node::offer::ProposeError::NotLeader(shard.0))))
-    }
-
-    fn tokens(&self) -> Arc<crate::shard::tokens::Tokens> {
-        Arc::default()
-    }
-
-    fn dead(
-        &self,
-        _: crate::model::ShardId,
-        _: &str,
-        _: u64,
-        _: usize,
-    ) -> Result<Vec<(u64, crate::shard::command::DeadLetter)>, crate::node::ReadError> {
-        Ok(Vec::new())
-    }
-}
-
-impl deps::Sinks for Nothing {
-    fn list(&self) -> Vec<deps::Sink> {
-        Vec::new()
-    }
-
-    fn tap(&self, _: &str) -> Option<Box<dyn deps::Rows>> {
-        None
-    }
-
-    fn replay<'a>(&'a self, _: &'a str, _: deps::Letters) -> Later<'a, Result<deps::Replayed, deps::Refusal>> {
-        Box::pin(std::future::ready(Err(deps::Refusal::Unknown)))
-    }
-
-    fn pause<'a>(&'a self, _: &'a str, _: bool) -> Later<'a, Result<(), deps::Refusal>> {
-        Box::pin(std::future::ready(Err(deps::Refusal::Unknown)))
     }
 }
 

@@ -23,6 +23,7 @@ use crate::app::check;
 use crate::app::guard::Guard;
 use crate::app::settings as agreed;
 use crate::app::sinks::SinkSet;
+use crate::app::translate;
 use crate::config::Config;
 use crate::config::groups::Groups;
 use crate::failpoint;
@@ -74,6 +75,7 @@ impl Reload {
     /// Of the running parts. `file` as it was read, `in_force` as it runs.
     pub fn new((file, path): (Config, Option<PathBuf>), in_force: Config, name: String, alone: bool, parts: Parts) -> Reload {
         let groups = watch::Sender::new(in_force.groups.clone());
+        parts.node.limit_groups(translate::group_limits(&in_force.groups, in_force.limits.per_group));
         // Which version that was is found out by the first look, which changes nothing then.
         let state = State { file, in_force, version: 0 };
         Reload { state: Mutex::new(state), path, name, alone, parts, groups, trouble: SyncMutex::default() }
@@ -189,6 +191,7 @@ impl Reload {
     /// Groups and limits, for those who look at each request.
     fn take_over(&self, state: &State) {
         self.parts.ingest.reload(&state.in_force.groups, &state.in_force.limits);
+        self.parts.node.limit_groups(translate::group_limits(&state.in_force.groups, state.in_force.limits.per_group));
         self.groups.send_replace(state.in_force.groups.clone());
         self.tell(state, None);
     }

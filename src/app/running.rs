@@ -20,18 +20,20 @@ use crate::app::Fault;
 use crate::app::backup;
 use crate::app::certificates::Certificates;
 use crate::app::cluster::Membership;
-use crate::app::cluster::Nothing;
 use crate::app::cluster::Seen;
+use crate::app::disk;
 use crate::app::guard;
 use crate::app::guard::Guard;
 use crate::app::guard::Known;
 use crate::app::make_data_dir;
 use crate::app::metrics;
+use crate::app::nothing::Nothing;
 use crate::app::pins;
 use crate::app::reload::Parts;
 use crate::app::reload::Reload;
 use crate::app::removal;
 use crate::app::seats;
+use crate::app::seen;
 use crate::app::senders::Senders;
 use crate::app::settings;
 use crate::app::sinks::SinkSet;
@@ -104,8 +106,9 @@ impl Running {
         if let Some(membership) = &membership {
             guard::leave(&own_token, &config.data_dir).map_err(Fault::Start)?; // `sluice cluster init` comes before the data
             tasks.spawn(removal::watch(Arc::clone(&membership.seen), stop.clone()));
-            let answerer = waiting(&config, address, &membership.seen, &certificates, &stop);
-            entrance = entrance.open_for_now(guard.before(answerer));
+            let api = waiting((&config, file.as_ref()), address, &membership.seen, &certificates, &stop);
+            membership.seen.common().tell_of_itself(api.itself());
+            entrance = entrance.open_for_now(guard.before(until_ready(api, &membership.seen)));
         }
         let (node, sinks, in_force) = match &membership {
             None => start_node(&config, &own_token, tell).await?,
@@ -128,12 +131,14 @@ impl Running {
         let peers = seen.clone().map(|seen| Arc::new(move || seen.peers()) as metrics::Peers);
         let telemetry = measured(&parts, &served, peers);
         let own_name = seen.as_ref().map_or_else(|| config.name.clone(), |seen| seen.common().name().to_owned());
-        let file_of_node = file.clone();
+        let (file_of_node, disk) = (file.clone(), disk_report(&config.data_dir));
         let reload = Arc::new(Reload::new((config, file), in_force, own_name, seen.is_none(), parts));
         let deps = Deps {
             node: Arc::new(handle),
             sinks: Arc::clone(&sinks) as Arc<dyn deps::Sinks>,
             ingest: shown_ingest(&ingest, &served),
+            senders: seen::senders(&ingest),
+            census: seen::census(&ingest),
             metrics: Arc::new(move || telemetry.render()),
             reload: {
                 let reload = Arc::clone(&reload);
@@ -143,6 +148,7 @@ impl Running {
                 })
             },
             file: file_of_node,
+            disk,
             not_ready: not_ready(&node.handle, seen.clone(), stop.clone()),
             problems: problems(&certificates, &guard, &reload),
             backup: backup(&node.handle, backups_of),
@@ -244,14 +250,14 @@ impl Entrance {
     }
 }
 
-/// Answers for a node whose shards do not run yet, or have no leader yet.
+/// For a node whose shards do not run yet, or have no leader yet.
 fn waiting(
-    config: &Config,
+    (config, file): (&Config, Option<&PathBuf>),
     address: SocketAddr,
     seen: &Arc<Seen>,
     certificates: &Arc<Certificates>,
     stop: &watch::Receiver<bool>,
-) -> serve::Answerer {
+) -> Api {
     let waits = {
         let seen = Arc::clone(seen);
         Arc::new(move || seen.waits_for())
@@ -260,10 +266,13 @@ fn waiting(
         node: Arc::new(Nothing),
         sinks: Arc::new(Nothing),
         ingest: Arc::new(deps::Ingest::default),
+        senders: Arc::new(|_| Vec::new()),
+        census: Arc::new(|_| Vec::new()),
         metrics: Arc::new(|| Telemetry::default().render()),
         reload: Arc::new(|| Box::pin(async { Err(vec!["the node is only starting".to_owned()]) })),
-        file: None,
-        not_ready: waits.clone(),
+        file: file.cloned(),
+        disk: disk_report(&config.data_dir),
+        not_ready: waits,
         problems: Arc::new(Vec::new),
         backup: Arc::new(|_| Box::pin(async { Err(deps::Refusal::Later("the node is only starting".to_owned())) })),
         settings: None,
@@ -277,10 +286,15 @@ fn waiting(
         listen: address,
         started_ms: clock::wall_ms(),
     };
-    let api = Api::new(deps);
+    Api::new(deps)
+}
+
+/// Answers of such a node.
+fn until_ready(api: Api, seen: &Arc<Seen>) -> serve::Answerer {
+    let seen = Arc::clone(seen);
     Arc::new(move |request, peer| match ingest::head::route(request.uri().path(), request.uri().query()) {
         Some(_) => {
-            let text = format!("not taken now, send it again: {}\n", waits().join("; "));
+            let text = format!("not taken now, send it again: {}\n", seen.waits_for().join("; "));
             let mut response = serve::answer(hyper::StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", text);
             let wait = hyper::header::HeaderValue::from(fastrand::u64(2..8));
             response.headers_mut().insert(hyper::header::RETRY_AFTER, wait);
@@ -377,6 +391,11 @@ fn problems(
         problems.extend(certificates.problems(clock::wall_ms()));
         problems
     })
+}
+
+fn disk_report(data_dir: &std::path::Path) -> Arc<dyn Fn() -> String + Send + Sync> {
+    let data_dir = data_dir.to_owned();
+    Arc::new(move || disk::report(&data_dir))
 }
 
 /// Writes backups, one blocking thread each.

@@ -96,7 +96,7 @@ pub fn read(own: &Config, version: &Version) -> Result<Config, String> {
 /// This node's own part with these settings, judged by whoever owns a section.
 pub fn judge(own: &Config, text: &str) -> Result<Config, Vec<String>> {
     let config = own.with_settings(text).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    let judged: Vec<String> = config.sinks.iter().filter_map(|sink| check::target_or_why(sink).err()).collect();
+    let judged: Vec<String> = config.sinks.iter().filter_map(|sink| check::judged_or_why(sink).err()).collect();
     if judged.is_empty() { Ok(config) } else { Err(judged) }
 }
 

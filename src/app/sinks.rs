@@ -1,6 +1,7 @@
 //! The running sinks: started, changed and stopped here, and shown to `api` in its own words.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -17,19 +18,25 @@ use crate::api::deps::Letters;
 use crate::api::deps::Refusal;
 use crate::api::deps::Rows;
 use crate::app::check;
+use crate::app::explain;
+use crate::app::explain::Sample;
 use crate::app::replay::Replay;
 use crate::clock;
 use crate::config::Config;
 use crate::config::sinks::Sink as Wanted;
+use crate::forward::Shaping;
 use crate::forward::Sink;
 use crate::forward::SinkIdentity;
 use crate::forward::shard_log::ShardLog;
 use crate::forward::source::Source;
 use crate::forward::tap::Listener;
+use crate::forward::view::Phase;
 use crate::forward::view::ShardView;
 use crate::forward::view::SinkView;
 use crate::forward::view::TroubleView;
 use crate::node::Handle;
+use crate::shard::command::Command;
+use crate::store::identity::Identity;
 
 /// How long a sink may take to commit what is open when it is stopped.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -42,6 +49,8 @@ pub struct SinkSet {
     runtime: tokio::runtime::Handle,
     cluster: String,
     seal: String,
+    /// With the node's number.
+    data: PathBuf,
     /// By name; changed only on start, reload and stop.
     running: Mutex<BTreeMap<String, (Wanted, Sink)>>,
     /// Held by the replay that is under way: two would send the same letters.
@@ -52,9 +61,9 @@ pub struct SinkSet {
 impl SinkSet {
     /// No sink yet.
     pub fn new(node: Handle, runtime: tokio::runtime::Handle, config: &Config) -> SinkSet {
-        let seal = node.cluster_id();
+        let (seal, data) = (node.cluster_id(), config.data_dir.clone());
         let (replaying, stopping) = (Arc::default(), Arc::default());
-        SinkSet { node, runtime, cluster: config.name.clone(), seal, running: Mutex::default(), replaying, stopping }
+        SinkSet { node, runtime, cluster: config.name.clone(), seal, data, running: Mutex::default(), replaying, stopping }
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<String, (Wanted, Sink)>> {
@@ -82,14 +91,17 @@ impl SinkSet {
     }
 
     fn start(&self, wanted: &Wanted) -> Result<Sink, String> {
-        let target = check::target_or_why(wanted)?;
-        let identity = SinkIdentity { cluster: self.cluster.clone(), seal: self.seal.clone(), sink: wanted.name.clone() };
+        let (target, shape) = check::judged_or_why(wanted)?;
+        let own = Identity::read(&self.data).map_err(|error| error.to_string())?;
+        let node = own.map_or(0, |own| own.node);
+        let identity = SinkIdentity { cluster: self.cluster.clone(), seal: self.seal.clone(), sink: wanted.name.clone(), node };
         let source = |shard: &crate::model::ShardId| {
             let log = ShardLog::new(self.node.clone(), *shard, &wanted.name, self.runtime.clone());
             (shard.0, Arc::new(log) as Arc<dyn Source>)
         };
         let shards = self.node.shards().iter().map(source).collect();
-        Sink::start(target, &identity, shards, &self.runtime)
+        let shape = Shaping { shape, seed: self.node.hash_seed() };
+        Sink::start(target, &shape, &identity, shards, &self.runtime)
             .map_err(|error| format!("sink {}: a thread cannot be started: {error}", wanted.name))
     }
 
@@ -141,15 +153,25 @@ impl deps::Sinks for SinkSet {
         })
     }
 
+    fn explain(&self, sample: &str) -> Result<Vec<deps::Explained>, String> {
+        let sample = Sample::parse(sample)?;
+        self.running().values().map(|(wanted, _)| explain::at(wanted, &sample)).collect()
+    }
+
     fn pause<'a>(&'a self, sink: &'a str, paused: bool) -> Later<'a, Result<(), Refusal>> {
-        let outcome = match self.running().get(sink) {
-            Some((_, sink)) => {
-                sink.pause(paused);
-                Ok(())
+        let known = self.running().contains_key(sink);
+        Box::pin(async move {
+            if !known {
+                return Err(Refusal::Unknown);
             }
-            None => Err(Refusal::Unknown),
-        };
-        Box::pin(std::future::ready(outcome))
+            for shard in self.node.shards() {
+                let pause = Command::Pause { sink: sink.to_owned(), paused };
+                // Said of some shards only is no harm: it is said again.
+                let failed = |error| Refusal::Later(format!("shard {}: {error}", shard.0));
+                self.node.propose(*shard, pause).await.map_err(failed)?;
+            }
+            Ok(())
+        })
     }
 }
 
@@ -176,7 +198,7 @@ fn shown(view: SinkView) -> deps::Sink {
 fn shard(view: ShardView) -> deps::SinkShard {
     deps::SinkShard {
         shard: view.shard,
-        phase: view.phase.word().to_owned(),
+        phase: phase(&view).word().to_owned(),
         epoch: view.epoch,
         position: view.position,
         delivered: view.cursor.delivered,
@@ -191,6 +213,11 @@ fn shard(view: ShardView) -> deps::SinkShard {
         trouble: view.trouble.map(trouble),
         notes: view.notes.into_iter().map(trouble).collect(),
     }
+}
+
+/// A sink that is held is so for whoever leads: any node that is asked says it.
+fn phase(view: &ShardView) -> Phase {
+    if view.phase == Phase::Elsewhere && view.cursor.paused { Phase::Paused } else { view.phase }
 }
 
 fn trouble(view: TroubleView) -> deps::Trouble {

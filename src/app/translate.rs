@@ -1,7 +1,11 @@
 //! From the configuration's words to what the parts take: shard settings, the node's bounds. Pure.
 
 use crate::config::Config;
+use crate::config::groups::Groups;
+use crate::config::limits::PerGroup;
+use crate::config::limits::Special;
 use crate::config::sinks;
+use crate::node::group_limits::GroupLimits;
 use crate::node::settings::Reserve;
 use crate::node::settings::Settings;
 use crate::shard::command::Policy;
@@ -19,6 +23,12 @@ pub fn node(config: &Config) -> Settings {
     }
     settings.reserve = Reserve::Percent(config.log.reserve_percent);
     settings
+}
+
+/// What groups may do: what the file of this node says of all, and the settings of single ones.
+pub fn group_limits(groups: &Groups, usual: PerGroup) -> GroupLimits {
+    let special = groups.overrides.iter().filter(|special| special.limits != Special::default());
+    GroupLimits { usual, special: special.map(|special| (special.name.clone(), usual.with(&special.limits))).collect() }
 }
 
 /// What every data shard has to know of the sinks. A budget is divided evenly among the shards.

@@ -34,6 +34,28 @@ pub enum Verb {
     StepDown(One),
     /// The last switches: reason, evidence, and what they cost.
     History(One),
+    /// What its series are: metrics and labels with most of them, and with most new ones within the hour.
+    Cardinality {
+        /// The group; without it all groups in a line each.
+        group: Option<String>,
+        /// Metrics, labels and pairs to name.
+        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        top: u16,
+        /// What comes first.
+        #[arg(long, value_enum, default_value_t = By::Series)]
+        by: By,
+        #[command(flatten)]
+        asked: Asked,
+    },
+}
+
+/// An order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum By {
+    /// Most series.
+    Series,
+    /// Most new ones.
+    Churn,
 }
 
 /// A verb about one group.
@@ -52,6 +74,11 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Show(one) => show(&one.asked, &path(&one.group, ""), one_group).await,
         Verb::History(one) => show(&one.asked, &path(&one.group, "/history"), history).await,
         Verb::Pin { group, replica, asked } => change(&asked, &group, "pin", json!({ "replica": replica })).await,
+        Verb::Cardinality { group: None, asked, .. } => show(&asked, "/api/v1/cardinality", cardinalities).await,
+        Verb::Cardinality { group: Some(group), top, by, asked } => {
+            let by = if by == By::Churn { "churn" } else { "series" };
+            show(&asked, &path(&group, &format!("/cardinality?top={top}&by={by}")), cardinality).await
+        }
         Verb::Unpin(one) => change(&one.asked, &one.group, "unpin", json!({})).await,
         Verb::StepDown(one) => change(&one.asked, &one.group, "step-down", json!({})).await,
     }
@@ -157,6 +184,52 @@ fn history(answer: &Value) -> String {
     if out.is_empty() { "this group's leader has never changed\n".into() } else { out }
 }
 
+fn cardinalities(answer: &Value) -> String {
+    let mut table = Table::new(&["GROUP", "SERIES", "NEW/H", "TOP METRIC", "TOP LABEL"]);
+    for group in items(answer, "groups") {
+        let about = |count: &Value| if group["exact"] == true { cell(count) } else { format!("~{}", cell(count)) };
+        table.row(vec![
+            cell(&group["group"]),
+            cell(&group["series"]),
+            about(&group["new_series"]),
+            cell(&group["top_metric"]),
+            cell(&group["top_label"]),
+        ]);
+    }
+    table.text("no group has written yet")
+}
+
+fn cardinality(answer: &Value) -> String {
+    let exact = answer["exact"] == true;
+    let mut out = format!(
+        "group    {}\nseries   {}\nnew      {} within the hour\nby       {}\n",
+        cell(&answer["group"]),
+        cell(&answer["series"]),
+        cell(&answer["new_series"]),
+        if exact { "counting".to_owned() } else { format!("a sample of {} series: figures below are estimates", cell(&answer["sampled"])) }
+    );
+    let mut metrics = Table::new(&["METRIC", "SERIES", "NEW/H"]);
+    for metric in items(answer, "metrics") {
+        metrics.row(vec![cell(&metric["name"]), cell(&metric["series"]), cell(&metric["new_series"])]);
+    }
+    let mut labels = Table::new(&["LABEL", if exact { "VALUES" } else { "VALUES (AT LEAST)" }, "NEW/H"]);
+    for label in items(answer, "labels") {
+        labels.row(vec![cell(&label["name"]), cell(&label["values"]), cell(&label["new_values"])]);
+    }
+    let mut pairs = Table::new(&["PAIR", "SERIES", "NEW/H"]);
+    for pair in items(answer, "pairs") {
+        let text = format!("{}={}", cell(&pair["label"]), pair["value"]);
+        pairs.row(vec![text, cell(&pair["series"]), cell(&pair["new_series"])]);
+    }
+    for table in [metrics, labels, pairs] {
+        out.push_str(&format!("\n{}", table.text("nothing was seen yet: of old groups one minute in nine is looked at")));
+    }
+    for node in items(answer, "unreachable") {
+        out.push_str(&format!("! {} does not answer, what it saw is missing: {}\n", cell(&node["node"]), cell(&node["reason"])));
+    }
+    out
+}
+
 fn at(value: &Value) -> String {
     value.as_i64().map_or_else(|| cell(value), crate::clock::rfc3339)
 }
@@ -175,5 +248,15 @@ mod tests {
         assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["monitoring/k8s", "k8s-0", "k8s-1", "1200", "2", "3", "0", "7", "-"]);
         assert!(text.ends_with("! monitoring/k8s: one replica only\n"));
         assert!(list(&json!({"groups": []})).contains("docs/senders.md"));
+    }
+
+    #[test]
+    fn cardinality_says_when_it_estimates() {
+        let answer = json!({"group": "g", "series": 90_000, "new_series": 880, "sampled": 2048, "exact": false,
+            "metrics": [{"name": "up", "series": 44_000, "new_series": 880}], "labels": [{"name": "pod", "values": 900, "new_values": 20}],
+            "pairs": [{"label": "job", "value": "a b", "series": 90_000, "new_series": 880}], "unreachable": []});
+        let text = cardinality(&answer);
+        assert!(text.contains("a sample of 2048 series") && text.contains("VALUES (AT LEAST)"), "{text}");
+        assert!(text.contains("job=\"a b\"   90000    880\n"), "{text}");
     }
 }

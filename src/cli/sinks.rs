@@ -1,6 +1,8 @@
 //! `sluice sink` and `sluice tap`: where samples go, how far they are, and what they look like.
 
 use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
 
 use clap::Args;
 use clap::Subcommand;
@@ -8,6 +10,7 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::app;
 use crate::cli::Asked;
 use crate::cli::Failure;
 use crate::cli::Node;
@@ -23,8 +26,14 @@ pub enum Verb {
     List(Asked),
     /// What a sink's receiver refused for good, oldest first.
     Dead(One),
+    /// What becomes of a sample at each sink: which rule does what, and what goes out. Nothing is sent.
+    Explain(Explain),
     /// Send a sink's dead letters again; those that Kafka takes leave the list.
     Replay(One),
+    /// Hold a sink, on whichever node and across restarts, until `resume`. What comes stays in the log, within the sink's budget.
+    Pause(One),
+    /// Let a sink that is held go on where it was.
+    Resume(One),
 }
 
 /// A verb about one sink.
@@ -32,6 +41,18 @@ pub enum Verb {
 pub struct One {
     /// The sink, as `sink list` shows it.
     sink: String,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+/// `sluice sink explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// A series as PromQL writes it, and a value and a time in ms if they matter: 'up{job="node"} 1'.
+    sample: String,
+    /// Judge by this configuration instead of the running node's.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     asked: Asked,
 }
@@ -56,9 +77,18 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
             let answer = asked.client().get("/api/v1/sinks").await?;
             print_or_json(&asked, &answer, list)
         }
+        Verb::Pause(one) => hold(&one, "pause").await,
+        Verb::Resume(one) => hold(&one, "resume").await,
         Verb::Dead(one) => {
             let answer = one.asked.client().get(&format!("/api/v1/sinks/{}/dead", segment(&one.sink))).await?;
             print_or_json(&one.asked, &answer, dead)
+        }
+        Verb::Explain(explain) => {
+            let answer = match &explain.config {
+                Some(file) => explained_by(file, &explain.sample)?,
+                None => explain.asked.client().get(&format!("/api/v1/explain?sample={}", segment(&explain.sample))).await?,
+            };
+            print_or_json(&explain.asked, &answer, explained)
         }
         Verb::Replay(one) => {
             // A call sends for some seconds; a long list takes several.
@@ -71,6 +101,11 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
             }
         }
     }
+}
+
+async fn hold(one: &One, word: &str) -> Result<(), Failure> {
+    let answer = one.asked.client().post(&format!("/api/v1/sinks/{}/{word}", segment(&one.sink)), &json!({})).await?;
+    print_or_json(&one.asked, &answer, |answer| format!("{}\n", cell(&answer["done"])))
 }
 
 /// Copies rows to standard output until there are enough of them, or nobody reads on.
@@ -142,6 +177,30 @@ fn dead(answer: &Value) -> String {
         table.row(vec![cell(&letter["shard"]), cell(&letter["number"]), cell(&letter["reason"]), cell(&letter["payload"])]);
     }
     table.text("no dead letters")
+}
+
+/// The answer of a node with this file.
+fn explained_by(file: &Path, sample: &str) -> Result<Value, Failure> {
+    let config = app::check::file(file)?;
+    let sample = app::explain::Sample::parse(sample).map_err(Failure::Wrong)?;
+    let sinks = config.sinks.iter().map(|sink| app::explain::at(sink, &sample)).collect::<Result<Vec<_>, String>>();
+    Ok(json!({ "sinks": sinks.map_err(Failure::Wrong)? }))
+}
+
+fn explained(answer: &Value) -> String {
+    let mut text = String::new();
+    for sink in items(answer, "sinks") {
+        let verdict = if sink["taken"] == true { "taken".to_owned() } else { format!("left: {}", cell(&sink["why"])) };
+        text.push_str(&format!("{} ({}, {}): {verdict}\n", cell(&sink["sink"]), cell(&sink["kind"]), cell(&sink["target"])));
+        for step in items(sink, "steps") {
+            let rule = format!("{} ({})", cell(&step["rule"]), cell(&step["action"]));
+            text.push_str(&format!("  {rule:<30}  {}\n", cell(&step["series"])));
+        }
+        if sink["taken"] == true {
+            text.push_str(&format!("  {:<30}  {}\n", "goes out as", cell(&sink["record"])));
+        }
+    }
+    if text.is_empty() { "no sinks; `sinks:` in the configuration names them\n".to_owned() } else { text }
 }
 
 fn replayed(answer: &Value) -> String {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::limits;
+use crate::config::limits::Special;
 use crate::config::read::Node;
 use crate::config::read::Section;
 use crate::config::values;
@@ -52,6 +54,8 @@ pub struct Override {
     pub future: Option<Duration>,
     /// See [`crate::config::limits::Limits::labels_per_series`].
     pub labels_per_series: Option<usize>,
+    /// What it may do, where that differs from [`crate::config::limits::Limits::per_group`].
+    pub limits: Special,
 }
 
 impl Default for Groups {
@@ -124,12 +128,13 @@ fn read_overrides(node: &Node<'_>) -> Vec<Override> {
         let future = section.opt("future", values::duration_in(Duration::from_secs(1)..=Duration::from_secs(365 * 86_400)));
         let labels_per_series =
             section.opt("labels_per_series", values::number(1..=65_536)).and_then(|number| usize::try_from(number).ok());
+        let limits = section.below("limits").map(|section| limits::read_special(&section)).unwrap_or_default();
         section.finish();
         let Some(name) = name else { continue };
         if overrides.iter().any(|known| known.name == name) {
             item.complain(format!("the group `{name}` stands here a second time"), "keep one of the two");
         }
-        overrides.push(Override { name, switches_per_hour, pinned, future, labels_per_series });
+        overrides.push(Override { name, switches_per_hour, pinned, future, labels_per_series, limits });
     }
     overrides
 }

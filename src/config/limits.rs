@@ -36,6 +36,57 @@ pub struct Limits {
     pub future: Duration,
     /// A body that comes slower than so many bytes a second is answered 408.
     pub body_bytes_per_second: u64,
+    /// What each group may do, unless something else is said of it (`groups.overrides`).
+    pub per_group: PerGroup,
+}
+
+/// Bounds on what one group may do, so that it cannot hurt the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PerGroup {
+    /// Series that the shard knows of it; samples of one more are refused for good, those of known ones are taken.
+    pub series: u64,
+    /// Series that it may begin a second; a minute's worth at once.
+    pub new_series_per_second: u64,
+    /// Samples that its replicas together may send a second; ten seconds' worth at once.
+    pub samples_per_second: u64,
+    /// Of its requests under way in this node.
+    pub in_flight_bytes: u64,
+}
+
+/// The same for one group, as far as it is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Special {
+    /// See [`PerGroup::series`].
+    pub series: Option<u64>,
+    /// See [`PerGroup::new_series_per_second`].
+    pub new_series_per_second: Option<u64>,
+    /// See [`PerGroup::samples_per_second`].
+    pub samples_per_second: Option<u64>,
+    /// See [`PerGroup::in_flight_bytes`].
+    pub in_flight_bytes: Option<u64>,
+}
+
+impl Default for PerGroup {
+    fn default() -> PerGroup {
+        PerGroup {
+            series: 10_000_000,             // 600 MB of every node's memory
+            new_series_per_second: 100_000, // a group of six million at its first scrape
+            samples_per_second: 5_000_000,
+            in_flight_bytes: 256 << 20, // a quarter of what all may have
+        }
+    }
+}
+
+impl PerGroup {
+    /// With what is said of one group.
+    pub fn with(self, special: &Special) -> PerGroup {
+        PerGroup {
+            series: special.series.unwrap_or(self.series),
+            new_series_per_second: special.new_series_per_second.unwrap_or(self.new_series_per_second),
+            samples_per_second: special.samples_per_second.unwrap_or(self.samples_per_second),
+            in_flight_bytes: special.in_flight_bytes.unwrap_or(self.in_flight_bytes),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -55,6 +106,7 @@ impl Default for Limits {
             groups: 1000,
             future: Duration::from_secs(600),
             body_bytes_per_second: 1 << 10,
+            per_group: PerGroup::default(),
         }
     }
 }
@@ -83,6 +135,7 @@ pub fn read(section: &Section<'_>) -> Limits {
         groups: count("groups", default.groups, 100_000),
         future: section.or("future", default.future, values::duration_in(Duration::from_secs(1)..=Duration::from_secs(365 * 86_400))),
         body_bytes_per_second: section.or("body_bytes_per_second", default.body_bytes_per_second, values::size_in(1..=1 << 30)),
+        per_group: section.below("per_group").map(|section| default.per_group.with(&read_special(&section))).unwrap_or(default.per_group),
     };
     section.finish();
     let needed = (limits.packed_bytes + limits.unpacked_bytes) as u64;
@@ -93,6 +146,19 @@ pub fn read(section: &Section<'_>) -> Limits {
         );
     }
     limits
+}
+
+/// Reads what one group may do, or each of them.
+pub fn read_special(section: &Section<'_>) -> Special {
+    let count = |key| section.opt(key, values::number(1..=1 << 40));
+    let special = Special {
+        series: count("series"),
+        new_series_per_second: count("new_series_per_second"),
+        samples_per_second: count("samples_per_second"),
+        in_flight_bytes: section.opt("in_flight_bytes", values::size_in(1 << 16..=1 << 40)),
+    };
+    section.finish();
+    special
 }
 
 fn narrow(number: u64) -> usize {

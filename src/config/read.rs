@@ -82,6 +82,11 @@ impl<'a> Node<'a> {
         &self.key
     }
 
+    /// The line on which it stands, from 1.
+    pub fn line(&self) -> usize {
+        self.line
+    }
+
     /// As [`Node::complain`], of a value that may be a secret.
     pub fn complain_unshown(&self, rule: impl Into<String>, remedy: impl Into<String>) {
         self.problems.add(Problem {
@@ -102,6 +107,16 @@ impl<'a> Node<'a> {
             rule: rule.into(),
             remedy: remedy.into(),
         });
+    }
+
+    /// Whether a single value stands here.
+    pub fn is_single(&self) -> bool {
+        scalar(self.yaml).is_some()
+    }
+
+    /// Whether nothing stands here.
+    pub fn is_empty(&self) -> bool {
+        matches!(self.yaml.value, Value::Empty)
     }
 
     /// The scalar's text; a complaint and nothing where it is a list, a section or empty.

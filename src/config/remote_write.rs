@@ -30,8 +30,6 @@ pub struct RemoteWrite {
     pub samples_per_request: u64,
     /// How long an answer is waited for.
     pub timeout: Duration,
-    /// What becomes of samples that are older than what was sent of their series.
-    pub late: Late,
 }
 
 /// A version of Remote Write.
@@ -77,15 +75,6 @@ pub struct ClientTls {
     pub server_name: Option<String>,
 }
 
-/// What becomes of late samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Late {
-    /// They go out, in requests of their own.
-    Forward,
-    /// They do not, and count as filtered.
-    Drop,
-}
-
 impl RemoteWrite {
     /// A store with everything else at its default.
     pub fn new(url: &str) -> RemoteWrite {
@@ -99,7 +88,6 @@ impl RemoteWrite {
             connections: 2,
             samples_per_request: 5000,
             timeout: Duration::from_secs(30),
-            late: Late::Forward,
         }
     }
 }
@@ -123,7 +111,6 @@ pub fn read(section: &Section<'_>) -> Option<RemoteWrite> {
     store.connections = section.or("connections", store.connections, values::number(1..=32));
     store.samples_per_request = section.or("samples_per_request", store.samples_per_request, values::number(1..=100_000));
     store.timeout = section.or("timeout", store.timeout, values::duration_in(Duration::from_secs(1)..=Duration::from_secs(300)));
-    store.late = section.or("late", store.late, values::one_of(&[("forward", Late::Forward), ("drop", Late::Drop)]));
     section.finish();
     url.map(|_| store)
 }

@@ -1,4 +1,4 @@
-//! The part of a configuration that all nodes of a cluster must agree on, as a text of its own: `groups:` and `sinks:`, every key on a line, so that two
+//! The part of a configuration that all nodes of a cluster must agree on, as a text of its own: `external_labels:`, `groups:` and `sinks:`, every key on a line, so that two
 //! of them can be compared by lines whatever their files looked like.
 //!
 //! Everything else is of one node: where it listens, where its data is, its certificates, and `limits:`, which bound one node's memory and judge a
@@ -16,7 +16,7 @@ use crate::config::tree::Tree;
 use crate::config::tree::Value;
 
 /// The sections that nodes agree on.
-pub const SECTIONS: [&str; 2] = ["groups", "sinks"];
+pub const SECTIONS: [&str; 3] = ["external_labels", "groups", "sinks"];
 /// What stands in the place of a value that is not for everybody's eyes.
 const HIDDEN: &str = "(hidden)";
 /// A key that holds one of these has such a value, unless it names a file. librdkafka's own names: `sasl.password`, `ssl.key.pem`, `sasl.oauthbearer.client.secret`,

@@ -1,12 +1,16 @@
-//! `sinks:` where what passed goes: a Kafka topic, or a store (`remote_write`). What librdkafka alone can judge (its properties) is checked by `forward`,
+//! `sinks:` where what passed goes: a Kafka topic, a store (`remote_write`), or files of the node's own disk (`file`). What librdkafka alone can judge (its properties) is checked by `forward`,
 //! which owns these sections.
 
 use std::time::Duration;
 
+use crate::config::file;
+use crate::config::file::Files;
 use crate::config::read::Node;
 use crate::config::read::Section;
 use crate::config::remote_write;
 use crate::config::remote_write::RemoteWrite;
+use crate::config::shape;
+use crate::config::shape::Shape;
 use crate::config::values;
 
 /// One way out.
@@ -16,6 +20,8 @@ pub struct Sink {
     pub name: String,
     /// What it writes to.
     pub target: Target,
+    /// What it takes, and as what.
+    pub shape: Shape,
     /// How much may wait for it.
     pub budget: Budget,
     /// Where it begins when it is new.
@@ -29,6 +35,8 @@ pub enum Target {
     Kafka(Kafka),
     /// A store, by Remote Write.
     RemoteWrite(RemoteWrite),
+    /// Files of rows.
+    Files(Files),
 }
 
 /// A Kafka topic.
@@ -181,7 +189,7 @@ impl Kafka {
             topic: topic.into(),
             format: Format::Rows,
             delivery: Delivery::ExactlyOnce,
-            columns: ["job", "instance", "namespace", "cluster"].map(String::from).to_vec(),
+            columns: default_columns(),
             create_topic: None,
             compression: Compression::Lz4,
             rows_per_message: None,
@@ -193,6 +201,11 @@ impl Kafka {
     }
 }
 
+/// Labels that stand at the top of a row where nobody says which.
+pub fn default_columns() -> Vec<String> {
+    ["job", "instance", "namespace", "cluster"].map(String::from).to_vec()
+}
+
 /// Reads `sinks:`.
 pub fn read(top: &Section<'_>) -> Vec<Sink> {
     let Some(node) = top.get("sinks") else {
@@ -202,9 +215,11 @@ pub fn read(top: &Section<'_>) -> Vec<Sink> {
         );
         return Vec::new();
     };
+    let external = shape::external(top);
     let mut sinks: Vec<Sink> = Vec::new();
     for item in node.list() {
-        let Some(sink) = read_sink(&item) else { continue };
+        let Some(mut sink) = read_sink(&item) else { continue };
+        sink.shape.external.clone_from(&external);
         if sinks.iter().any(|known| known.name == sink.name) {
             item.complain(format!("the name `{}` is taken by a sink above", sink.name), "give each sink a name of its own");
         }
@@ -217,27 +232,30 @@ fn read_sink(item: &Node<'_>) -> Option<Sink> {
     let section = item.section();
     let name = section.must("name", "give the sink a name: it is how metrics and `sluice sink list` call it", values::name);
     let target = read_target(&section);
+    let shape = shape::read(&section);
     let budget = section.below("budget").map(|section| read_budget(&section)).unwrap_or_default();
     let from = section.or("from", From::Oldest, values::one_of(&[("now", From::Now), ("oldest", From::Oldest)]));
     section.finish();
-    Some(Sink { name: name?, target: target?, budget, from })
+    Some(Sink { name: name?, target: target?, shape, budget, from })
 }
 
 fn read_target(section: &Section<'_>) -> Option<Target> {
-    match (section.get("kafka"), section.get("remote_write")) {
-        (Some(node), None) => read_kafka(&node.section()).map(Target::Kafka),
-        (None, Some(node)) => remote_write::read(&node.section()).map(Target::RemoteWrite),
-        (None, None) => {
-            let remedy =
-                "write: kafka: { brokers: [\"host:9092\"], topic: metrics }, or remote_write: { url: https://store.example/api/v1/write }";
-            section.missing("kafka", remedy);
-            None
-        }
-        (Some(_), Some(node)) => {
-            node.complain("is a second thing to write to, beside kafka", "make two sinks of it, each with a name of its own");
-            None
-        }
+    let named = [section.get("kafka"), section.get("remote_write"), section.get("file")];
+    let mut written = named.iter().flatten();
+    if written.next().is_none() {
+        let remedy = "write: kafka: { brokers: [\"host:9092\"], topic: metrics }, or remote_write: { url: https://store.example/api/v1/write }, or file: { directory: /var/lib/sluice-rows }";
+        section.missing("kafka", remedy);
+        return None;
     }
+    if let Some(second) = written.next() {
+        second.complain("is a second thing to write to", "make two sinks of it, each with a name of its own");
+        return None;
+    }
+    let [kafka, store, files] = named;
+    kafka
+        .and_then(|node| read_kafka(&node.section()).map(Target::Kafka))
+        .or_else(|| store.and_then(|node| remote_write::read(&node.section()).map(Target::RemoteWrite)))
+        .or_else(|| files.and_then(|node| file::read(&node.section()).map(Target::Files)))
 }
 
 fn read_kafka(section: &Section<'_>) -> Option<Kafka> {
@@ -284,7 +302,8 @@ fn read_kafka(section: &Section<'_>) -> Option<Kafka> {
     topic.map(|_| kafka)
 }
 
-fn read_columns(node: &Node<'_>) -> Vec<String> {
+/// Names of columns, none of which is a field already.
+pub fn read_columns(node: &Node<'_>) -> Vec<String> {
     let mut columns: Vec<String> = Vec::new();
     for item in node.list() {
         let Some(column) = item.value(values::label) else { continue };

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::config::remote_write::ClientTls;
-use crate::config::remote_write::Late;
 use crate::config::remote_write::Login;
 use crate::config::remote_write::Protocol;
 use crate::config::remote_write::RemoteWrite;
@@ -109,7 +108,7 @@ sinks:
 fn a_store_needs_a_url_and_can_be_told_more() {
     let store = |text: &str| match Config::parse(text).unwrap().sinks.remove(0).target {
         Target::RemoteWrite(store) => store,
-        Target::Kafka(kafka) => panic!("{kafka:?}"),
+        other => panic!("{other:?}"),
     };
     assert_eq!(store(STORE), RemoteWrite::new("https://store.example/api/v1/write"));
     let more = "      protocol: v2
@@ -119,7 +118,6 @@ fn a_store_needs_a_url_and_can_be_told_more() {
       connections: 4
       samples_per_request: 2000
       timeout: 10s
-      late: drop
 ";
     let told = store(&format!("{STORE}{more}"));
     let expected = RemoteWrite {
@@ -134,11 +132,36 @@ fn a_store_needs_a_url_and_can_be_told_more() {
         connections: 4,
         samples_per_request: 2000,
         timeout: std::time::Duration::from_secs(10),
-        late: Late::Drop,
         ..RemoteWrite::new("https://store.example/api/v1/write")
     };
     assert_eq!(told, expected);
     assert_eq!(store(&format!("{STORE}      bearer_token_file: /t\n")).login, Some(Login::Bearer("/t".into())));
+}
+
+#[test]
+fn a_sink_says_what_it_takes_and_as_what() {
+    let text = format!(
+        "{}    match: up\n    late: drop\n    relabel_configs:\n      - {{ source_labels: [a, b], target_label: c, replacement: \"\" }}\n      - {{ action: labeldrop, regex: x.* }}\nexternal_labels: {{ zone: z, datacenter: nj1 }}\n",
+        SMALLEST
+    );
+    let config = Config::parse(&text).unwrap();
+    let shape = &config.sinks[0].shape;
+    assert_eq!((shape.selectors.as_slice(), shape.drops_late), (["up".to_owned()].as_slice(), true));
+    assert_eq!(shape.external, [("datacenter", "nj1"), ("zone", "z")].map(|(name, value)| (name.to_owned(), value.to_owned())));
+    assert_eq!(shape.rules[0].source_labels, Some(vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(
+        (shape.rules[0].replacement.as_deref(), shape.rules[0].regex.as_deref()),
+        (Some(""), None),
+        "empty is a value, absent is none"
+    );
+    assert_eq!(shape.rules[1].regex.as_deref(), Some("x.*"));
+    assert_eq!(settings::parse(&config.settings).unwrap().sinks, config.sinks, "external labels are settings of the cluster");
+    let several = text.replace("match: up", "match: ['up', '{job=\"a\"}']");
+    assert_eq!(Config::parse(&several).unwrap().sinks[0].shape.selectors.len(), 2);
+    check(
+        &format!("{SMALLEST}external_labels: {{ __name__: x }}\n"),
+        &["6 external_labels.__name__: x | is the metric's name, which every series has | name another label, for example datacenter"],
+    );
 }
 
 #[test]
@@ -166,9 +189,7 @@ fn what_is_wrong_with_a_store_is_told_at_once() {
     let both = STORE.replace("remote_write:", "kafka: { brokers: [\"b:1\"], topic: t }\n    remote_write:");
     check(
         &both,
-        &[
-            "6 sinks[0].remote_write: {1 keys} | is a second thing to write to, beside kafka | make two sinks of it, each with a name of its own",
-        ],
+        &["6 sinks[0].remote_write: {1 keys} | is a second thing to write to | make two sinks of it, each with a name of its own"],
     );
     let none = "listen: 127.0.0.1:9201\ndata_dir: /x\nsinks: [{ name: a }]\n";
     assert!(problems(none)[0].contains("remote_write: { url:"), "{:?}", problems(none));

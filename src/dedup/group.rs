@@ -303,6 +303,11 @@ impl Group {
         self.history.records.iter()
     }
 
+    /// The place of a series, if it is known; `guess`, the one after the last one found, is tried first.
+    pub fn slot_of(&self, series: u64, guess: u32) -> Option<u32> {
+        self.rows.find(series, guess)
+    }
+
     /// Series known.
     pub fn series(&self) -> usize {
         self.rows.len()

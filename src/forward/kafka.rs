@@ -140,8 +140,10 @@ impl Worker {
             .map_err(log_end)?;
         match unsent {
             Some(unsent) => Err(self.unsent(link, outlet, unsent)),
-            None if there => Ok(()),
-            None => Err(body_gone(emission)),
+            None => {
+                outlet.tally.filtered += there.ok_or_else(|| body_gone(emission))?;
+                Ok(())
+            }
         }
     }
 

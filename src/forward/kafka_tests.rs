@@ -16,6 +16,7 @@ use rdkafka::types::RDKafkaApiKey as Api;
 use rdkafka::types::RDKafkaRespErr as Wrong;
 
 use crate::clock;
+use crate::forward::Shaping;
 use crate::forward::Sink;
 use crate::forward::SinkIdentity;
 use crate::forward::Target;
@@ -70,10 +71,10 @@ impl Bench {
     }
 
     fn start(&self) -> Sink {
-        let identity = SinkIdentity { cluster: "c".into(), seal: "one-of-a-kind".into(), sink: "platform".into() };
+        let identity = SinkIdentity { cluster: "c".into(), seal: "one-of-a-kind".into(), sink: "platform".into(), node: 7 };
         let target = Target::Kafka(Arc::new(KafkaSettings::check(&self.draft).unwrap()));
         let source: Arc<dyn Source> = Arc::clone(&self.shard) as Arc<dyn Source>;
-        Sink::start(target, &identity, vec![(1, source)], self.runtime.handle()).unwrap()
+        Sink::start(target, &Shaping::default(), &identity, vec![(1, source)], self.runtime.handle()).unwrap()
     }
 
     /// All messages, until there are so many rows (or no more come).
@@ -444,7 +445,7 @@ fn a_sink_works_only_where_its_shard_is_led_and_not_while_paused() {
     eventually("elsewhere", || (view(&sink).phase == Phase::Elsewhere).then_some(()));
     bench.shard.lead(true);
     delivered(&bench, &sink);
-    sink.pause(true);
+    bench.shard.pause(true);
     eventually("paused", || (view(&sink).phase == Phase::Paused).then_some(()));
     bench.shard.emit(7, 100);
     eventually("what waits to be told", || (view(&sink).lag_samples == 100).then_some(()));
@@ -453,7 +454,7 @@ fn a_sink_works_only_where_its_shard_is_led_and_not_while_paused() {
     bench.shard.lead(false);
     eventually("elsewhere again", || (view(&sink).lag_samples == 0).then_some(()));
     bench.shard.lead(true);
-    sink.pause(false);
+    bench.shard.pause(false);
     delivered(&bench, &sink);
     stop(sink);
 }

@@ -24,6 +24,8 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::clock;
+use crate::failpoint;
+use crate::failpoint::Place;
 use crate::forward::book::Book;
 use crate::forward::format::Columns;
 use crate::forward::remote_write::flight::Drained;
@@ -205,7 +207,8 @@ impl Worker {
                 }
             })
             .map_err(log_end)?;
-        if there { Ok(()) } else { Err(body_gone(emission)) }
+        round.tally.filtered += there.ok_or_else(|| body_gone(emission))?;
+        Ok(())
     }
 
     /// Sends a round until all of it is taken.
@@ -363,6 +366,7 @@ impl Worker {
         let Some(&(emission, item)) = batch.marks.first() else { return Ok(()) };
         let reason = format!("the store answered {} {}", answer.status, answer.text).trim_end().to_owned();
         self.duty.bury(Dead { emission, item, reason, payload: letter::write(&batch.request, batch.late) })?;
+        failpoint::reach(Place::StoreBuried);
         self.dead.insert((emission, item));
         round.tally.delivered -= 1;
         round.tally.dead += 1;
@@ -387,6 +391,7 @@ impl Worker {
 
     /// All of a round is in the store.
     fn done(&mut self, round: Round, book: &mut Book) {
+        failpoint::reach(Place::StoreTaken);
         let Round { upto, tally, bytes, tapped, untapped, .. } = round;
         book.advance(upto, &tally);
         self.duty.seen = Some((book.epoch(), upto));

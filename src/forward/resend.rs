@@ -30,6 +30,8 @@ pub enum Resender {
     Kafka(Identity, Arc<KafkaSettings>),
     /// To a store.
     Store(Arc<StoreSettings>, tokio::runtime::Handle),
+    /// Files refuse nothing: such letters are of a sink of that name before.
+    Files,
 }
 
 impl Resender {
@@ -47,6 +49,11 @@ impl Resender {
                 let identity = Identity { shard, ..identity.clone() };
                 let replayed = kafka::replay::replay(settings, &identity, seed, &letters, go_on);
                 replayed.map_err(|error| format!("Kafka was not reached: {error}"))
+            }
+            Resender::Files => {
+                let text =
+                    "files take no letters; they are of a Kafka topic or a store that was called so before: make a sink for it again";
+                Ok(letters.iter().map(|_| Err(ReplayError::Refused(text.to_owned()))).collect())
             }
             Resender::Store(settings, runtime) => remote_write::replay::replay(settings, runtime, &letters, go_on),
         }

@@ -76,7 +76,7 @@ impl ShardLog {
 }
 
 /// Whether all that was picked was there.
-fn whole(emission: &Emission, visited: Result<usize, DecodeError>, torn: Option<String>) -> Result<bool, SourceError> {
+fn whole(emission: &Emission, visited: Result<usize, DecodeError>, torn: Option<String>) -> Result<Option<u64>, SourceError> {
     let entry = emission.entry;
     let visited = visited.map_err(|error| SourceError::Unreadable(format!("entry {entry}: {error}")))?;
     if let Some(torn) = torn {
@@ -87,7 +87,7 @@ fn whole(emission: &Emission, visited: Result<usize, DecodeError>, torn: Option<
         let number = emission.number;
         return Err(SourceError::Unreadable(format!("entry {entry} holds {visited} of the {picks} samples of emission {number}")));
     }
-    Ok(true)
+    Ok(Some(0))
 }
 
 fn standing(progress: &Progress) -> Standing {
@@ -133,6 +133,7 @@ impl Source for ShardLog {
             pending_ms: cursor.pending_ms,
             budget_bytes: cursor.budget_bytes,
             seconds_left: cursor.seconds_left,
+            paused: cursor.paused,
         }))
     }
 
@@ -140,8 +141,8 @@ impl Source for ShardLog {
         self.node.emissions(self.shard, after, samples).map_err(|error| SourceError::Unreadable(error.to_string()))
     }
 
-    fn rows(&self, emission: &Emission, visit: &mut dyn FnMut(&Row<'_>)) -> Result<bool, SourceError> {
-        let Some(body) = self.body(emission)? else { return Ok(false) };
+    fn rows(&self, emission: &Emission, visit: &mut dyn FnMut(&Row<'_>)) -> Result<Option<u64>, SourceError> {
+        let Some(body) = self.body(emission)? else { return Ok(None) };
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let Scratch { walker, histogram } = &mut *scratch;
         let mut torn = None;
@@ -152,8 +153,8 @@ impl Source for ShardLog {
         whole(emission, visited, torn)
     }
 
-    fn points(&self, emission: &Emission, visit: &mut dyn FnMut(&Picked<'_, '_>)) -> Result<bool, SourceError> {
-        let Some(body) = self.body(emission)? else { return Ok(false) };
+    fn points(&self, emission: &Emission, visit: &mut dyn FnMut(&Picked<'_, '_>)) -> Result<Option<u64>, SourceError> {
+        let Some(body) = self.body(emission)? else { return Ok(None) };
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let visited = body.pick(&mut scratch.walker, &emission.picks, &mut |picked| visit(&picked));
         whole(emission, visited, None)

@@ -11,6 +11,7 @@ use rdkafka::topic_partition_list::Offset;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::clock;
+use crate::forward::Shaping;
 use crate::forward::Sink;
 use crate::forward::SinkIdentity;
 use crate::forward::Target;
@@ -87,10 +88,10 @@ fn start(node: &Node, kafka: &MockKafka, runtime: &tokio::runtime::Runtime) -> (
         handle.assign("g").await.unwrap()
     });
     let draft = KafkaDraft { brokers: vec![kafka.address()], topic: "metrics".into(), transaction_ms: Some(50), ..KafkaDraft::default() };
-    let identity = SinkIdentity { cluster: "c".into(), seal: handle.cluster_id(), sink: "k".into() };
+    let identity = SinkIdentity { cluster: "c".into(), seal: handle.cluster_id(), sink: "k".into(), node: 7 };
     let source: Arc<dyn Source> = Arc::new(ShardLog::new(handle.clone(), shard, "k", runtime.handle().clone()));
     let target = Target::Kafka(Arc::new(KafkaSettings::check(&draft).unwrap()));
-    (Sink::start(target, &identity, vec![(shard.0, source)], runtime.handle()).unwrap(), shard)
+    (Sink::start(target, &Shaping::default(), &identity, vec![(shard.0, source)], runtime.handle()).unwrap(), shard)
 }
 
 #[test]

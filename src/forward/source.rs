@@ -18,7 +18,7 @@ pub struct Standing {
     pub oldest_emission: u64,
     /// Samples emitted since the shard began.
     pub samples: u64,
-    /// Changes when a sink was added, rewound, cut or removed.
+    /// Changes when a sink was added, rewound, cut, held, let go on or removed.
     pub sinks_version: u64,
     /// Whether this node leads the shard: only then its sinks run here.
     pub leads: bool,
@@ -51,6 +51,8 @@ pub struct Cursor {
     pub budget_bytes: u64,
     /// At the present rate the budget is used up in so many seconds.
     pub seconds_left: Option<u64>,
+    /// An operator holds the sink, wherever its shard is led.
+    pub paused: bool,
 }
 
 /// A step of the cursor: what became of the samples since the last step.
@@ -111,10 +113,10 @@ pub trait Source: Send + Sync + 'static {
     fn cursor(&self) -> Result<Option<Cursor>, SourceError>;
     /// Emissions after this number, in order: at least one if there is one, and about as many samples.
     fn emissions(&self, after: u64, samples: usize) -> Result<Vec<Arc<Emission>>, SourceError>;
-    /// Shows every row of an emission, in order. False: its body is gone.
-    fn rows(&self, emission: &Emission, visit: &mut dyn FnMut(&Row<'_>)) -> Result<bool, SourceError>;
-    /// Shows every point of an emission, in order, as it stands in the body. False: the body is gone.
-    fn points(&self, emission: &Emission, visit: &mut dyn FnMut(&Picked<'_, '_>)) -> Result<bool, SourceError>;
+    /// Shows every row of an emission that the sink wants, in order; says how many it does not want. `None`: the emission's body is gone.
+    fn rows(&self, emission: &Emission, visit: &mut dyn FnMut(&Row<'_>)) -> Result<Option<u64>, SourceError>;
+    /// The same of its points, which are shown as they stand in the body but for their labels.
+    fn points(&self, emission: &Emission, visit: &mut dyn FnMut(&Picked<'_, '_>)) -> Result<Option<u64>, SourceError>;
     /// Returns when the step is committed.
     fn step(&self, step: Step) -> Result<(), SourceError>;
     /// Returns when the dead letter is committed.

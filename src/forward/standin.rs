@@ -96,6 +96,14 @@ impl Shard {
         self.state.lock().unwrap().cursor
     }
 
+    /// An operator holds the sink, or lets it go on.
+    pub fn pause(&self, paused: bool) {
+        let mut state = self.state.lock().unwrap();
+        state.cursor.paused = paused;
+        state.standing.sinks_version += 1;
+        self.news.notify_all();
+    }
+
     pub fn steps(&self) -> Vec<Step> {
         self.state.lock().unwrap().steps.clone()
     }
@@ -208,8 +216,8 @@ impl Source for Shard {
         Ok(some)
     }
 
-    fn rows(&self, emission: &Emission, visit: &mut dyn FnMut(&Row<'_>)) -> Result<bool, SourceError> {
-        let Some(samples) = self.samples(emission)? else { return Ok(false) };
+    fn rows(&self, emission: &Emission, visit: &mut dyn FnMut(&Row<'_>)) -> Result<Option<u64>, SourceError> {
+        let Some(samples) = self.samples(emission)? else { return Ok(None) };
         for (item, sample) in samples.iter().enumerate() {
             let series = sample.series.to_string();
             let filling = "x".repeat(sample.filling);
@@ -218,14 +226,14 @@ impl Source for Shard {
             let time = 1_790_000_000_000 + sample.number as i64;
             visit(&Row { labels: &labels, time, value, late: false, series: sample.series, item: item as u32 });
         }
-        Ok(true)
+        Ok(Some(0))
     }
 
-    fn points(&self, emission: &Emission, visit: &mut dyn FnMut(&Picked<'_, '_>)) -> Result<bool, SourceError> {
-        let Some(body) = self.body(emission)? else { return Ok(false) };
+    fn points(&self, emission: &Emission, visit: &mut dyn FnMut(&Picked<'_, '_>)) -> Result<Option<u64>, SourceError> {
+        let Some(body) = self.body(emission)? else { return Ok(None) };
         let visited = body.pick(&mut Walker::new(0), &emission.picks, &mut |picked| visit(&picked)).unwrap();
         assert_eq!(visited, emission.picks.len());
-        Ok(true)
+        Ok(Some(0))
     }
 
     fn step(&self, step: Step) -> Result<(), SourceError> {

@@ -1,5 +1,6 @@
 //! What can be wrong with a sink, said so that somebody can act: a closed list, each with a text and a remedy. Here stands what is Kafka's and what
-//! any sink may meet; what is a store's stands in `remote_write::trouble`.
+//! any sink may meet; what is a store's stands in `remote_write::trouble`, what is a
+//! directory's in `file::trouble`.
 //!
 //! A trouble is state, not an event: it stands in `status` from its first moment to its last, and is logged when it comes, when it
 //! changes and when it goes, never per retry.
@@ -8,6 +9,7 @@ use std::fmt;
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 
+use crate::forward::file::trouble::FileTrouble;
 use crate::forward::remote_write::trouble::StoreTrouble;
 
 /// What is wrong, or worth knowing, about one sink in one shard.
@@ -62,6 +64,8 @@ pub enum Trouble {
     Broken { code: String, detail: String },
     /// Something with a remote-write store.
     Store(StoreTrouble),
+    /// Something with a directory of files.
+    File(FileTrouble),
 }
 
 impl Trouble {
@@ -92,6 +96,7 @@ impl Trouble {
             Trouble::Settings { .. } => "settings",
             Trouble::Broken { .. } => "broken",
             Trouble::Store(trouble) => trouble.code(),
+            Trouble::File(trouble) => trouble.code(),
         }
     }
 
@@ -122,6 +127,7 @@ impl Trouble {
             Trouble::Settings { .. } => "mend the sink's `properties`; `sluice check FILE` says more".into(),
             Trouble::Broken { .. } => "nothing has to be done: a new producer takes over; if it recurs, report it with this text".into(),
             Trouble::Store(trouble) => trouble.remedy(),
+            Trouble::File(trouble) => trouble.remedy().to_owned(),
         }
     }
 
@@ -129,6 +135,9 @@ impl Trouble {
     pub fn stops_rows(&self) -> bool {
         if let Trouble::Store(trouble) = self {
             return trouble.stops_samples();
+        }
+        if let Trouble::File(trouble) = self {
+            return trouble.stops_rows();
         }
         !matches!(
             self,
@@ -178,6 +187,7 @@ impl fmt::Display for Trouble {
             Trouble::Settings { detail } => write!(out, "librdkafka refuses the settings: {detail}"),
             Trouble::Broken { code, detail } => write!(out, "the producer broke: {code}: {detail}"),
             Trouble::Store(trouble) => trouble.fmt(out),
+            Trouble::File(trouble) => trouble.fmt(out),
         }
     }
 }

@@ -53,6 +53,7 @@ pub(crate) enum End {
 #[derive(Debug, Default)]
 pub struct Control {
     stop: AtomicBool,
+    /// As the shard's log has it (`Duty::heed`).
     paused: AtomicBool,
     /// When what is open must be left undone.
     until: Mutex<Option<Instant>>,
@@ -65,8 +66,7 @@ impl Control {
         self.stop.store(true, Ordering::Release);
     }
 
-    /// Pause, or go on.
-    pub fn pause(&self, paused: bool) {
+    fn pause(&self, paused: bool) {
         self.paused.store(paused, Ordering::Release);
     }
 
@@ -114,6 +114,8 @@ pub(crate) struct Duty {
     /// The cursor with which the last session began, and the standing of that moment.
     begun: Option<Cursor>,
     sinks_version: u64,
+    /// The standing's version for which `control` knows whether the sink is held.
+    heeded: Option<u64>,
 }
 
 /// What delivers: everything that does depend on it.
@@ -162,6 +164,7 @@ impl Duty {
             looked: None,
             begun: None,
             sinks_version: 0,
+            heeded: None,
         }
     }
 
@@ -171,6 +174,7 @@ impl Duty {
             return Err(End::Stopped);
         }
         let standing = self.source.standing();
+        self.heed();
         if !standing.leads || self.control.pausing() {
             self.aside(standing.leads);
             self.source.wait(&standing, Duration::from_millis(500));
@@ -199,9 +203,22 @@ impl Duty {
             self.report.change(|view| {
                 (view.lag_emissions, view.lag_samples, view.lag_ms) = (0, 0, 0);
                 (view.cursor.pending, view.cursor.pending_bytes) = (0, 0);
+                view.cursor.paused = self.control.pausing();
             });
         } else if let Ok(Some(cursor)) = self.source.cursor() {
             self.look(cursor.epoch, self.seen_of(cursor.epoch).unwrap_or(0).max(cursor.emission), || None);
+        }
+    }
+
+    /// An operator's pause is an entry of the shard, so that it holds whoever leads.
+    fn heed(&mut self) {
+        let version = self.source.standing().sinks_version;
+        if self.heeded == Some(version) {
+            return;
+        }
+        if let Ok(cursor) = self.source.cursor() {
+            self.control.pause(cursor.is_some_and(|cursor| cursor.paused));
+            self.heeded = Some(version);
         }
     }
 
@@ -267,6 +284,7 @@ impl Duty {
         loop {
             let left = until.saturating_duration_since(clock::now());
             let standing = self.source.standing();
+            self.heed();
             if left.is_zero() || self.control.stopping() || self.control.pausing() || !standing.leads {
                 return;
             }
@@ -293,6 +311,7 @@ impl Duty {
         if self.control.stopping() {
             return Err(End::Stopped);
         }
+        self.heed();
         if self.control.pausing() {
             return Err(End::Paused);
         }

@@ -19,6 +19,12 @@ label_words! {
         InFlight = "in_flight_bytes",
         /// The shard has too much to do.
         Overloaded = "overloaded",
+        /// The group's `limits.per_group.samples_per_second`.
+        GroupSamples = "group_samples",
+        /// The group's `limits.per_group.new_series_per_second`.
+        GroupNewSeries = "group_new_series",
+        /// The group's `limits.per_group.in_flight_bytes`.
+        GroupInFlight = "group_in_flight_bytes",
         /// The disk is full.
         DiskFull = "disk_full",
         /// A sink whose budget says `refuse` has used it up.
@@ -38,6 +44,9 @@ impl Unable {
             Unable::Connections => "more connections are open than limits.connections allows; raise it, or send to another node",
             Unable::InFlight => "more bytes are under way than limits.in_flight_bytes allows; raise it, or send to another node",
             Unable::Overloaded => "the shard has more to write than it can; `sluice status` shows which queue is full",
+            Unable::GroupSamples => "its group sends more samples a second than limits.per_group.samples_per_second allows",
+            Unable::GroupNewSeries => "its group begins more series a second than limits.per_group.new_series_per_second allows",
+            Unable::GroupInFlight => "its group has more bytes under way than limits.per_group.in_flight_bytes allows",
             Unable::DiskFull => "the disk is full to its reserve (log.reserve); free space, it goes on by itself",
             Unable::SinkBudget => "a sink has used up its budget and its policy is `refuse`; `sluice sink list` shows which",
             Unable::NoLeader => "no node leads the group's shard at the moment, or the outcome is not known; it goes on by itself",

@@ -11,10 +11,12 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::clock;
+use crate::ingest::census::Census;
 use crate::ingest::head::Hint;
 use crate::ingest::lanes::Door;
 use crate::ingest::lanes::Lane;
 use crate::ingest::lanes::Lanes;
+use crate::ingest::lanes::Look;
 use crate::ingest::offenders::Offenders;
 use crate::model::Item;
 use crate::wire::body;
@@ -102,6 +104,7 @@ struct Desk {
 /// All desks.
 pub struct Desks {
     seed: u64,
+    census: Census,
     slots: Semaphore,
     /// Those not in use. Held only to take or return one.
     free: Mutex<Vec<Desk>>,
@@ -110,7 +113,12 @@ pub struct Desks {
 impl Desks {
     /// So many, whose series hashes use this seed.
     pub fn new(count: usize, seed: u64) -> Desks {
-        Desks { seed, slots: Semaphore::new(count.max(1)), free: Mutex::new(Vec::new()) }
+        Desks { seed, census: Census::default(), slots: Semaphore::new(count.max(1)), free: Mutex::new(Vec::new()) }
+    }
+
+    /// Which series groups have, by sample.
+    pub fn census(&self) -> &Census {
+        &self.census
     }
 
     /// Reads a body at the next free desk.
@@ -120,7 +128,7 @@ impl Desks {
         let desks = std::sync::Arc::clone(self);
         let work = tokio::task::spawn_blocking(move || {
             let mut desk = desks.take();
-            let outcome = desk.decode(&job, &door);
+            let outcome = desk.decode(&job, &door, &desks.census);
             desks.put_back(desk);
             outcome
         });
@@ -156,7 +164,7 @@ impl Desks {
 }
 
 impl Desk {
-    fn decode(&mut self, job: &Job, door: &Door) -> Result<Decoded, Unreadable> {
+    fn decode(&mut self, job: &Job, door: &Door, census: &Census) -> Result<Decoded, Unreadable> {
         let started = clock::now();
         let bounds = Bounds { unpacked_bytes: job.unpacked_bytes };
         pack::unpack(job.packing, &job.packed, bounds, &mut self.raw).map_err(|error| match error.is_size() {
@@ -167,8 +175,8 @@ impl Desk {
             true => Unreadable::TooLarge(error.to_string()),
             false => Unreadable::Undecodable(error.to_string()),
         };
-        let totals =
-            self.lanes.walk(&mut self.walker, (job.protocol, &self.raw), door, &job.hint, (job.now_ms, job.bare)).map_err(undecodable)?;
+        let look = Look { now_ms: job.now_ms, bare: job.bare, most: census.most(), census };
+        let totals = self.lanes.walk(&mut self.walker, (job.protocol, &self.raw), door, &job.hint, look).map_err(undecodable)?;
         let groups = self.lanes.lanes.iter().map(|lane| lane.group.clone()).collect();
         let mut parcels = Vec::with_capacity(self.lanes.lanes.len());
         match self.lanes.lanes.as_slice() {

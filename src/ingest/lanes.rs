@@ -5,10 +5,14 @@
 //!
 //! Nothing is allocated per sample: the lists live in [`Lanes`], which is reused from request to request.
 
+use std::sync::Arc;
+
 use crate::config::groups::Groups;
 use crate::config::groups::Unidentified as Policy;
 use crate::config::limits::Limits;
 use crate::dedup::detect::doctor::Bare;
+use crate::ingest::census::Census;
+use crate::ingest::census::Sample;
 use crate::ingest::head::Hint;
 use crate::ingest::identity::Identifier;
 use crate::ingest::identity::Identity;
@@ -17,6 +21,7 @@ use crate::ingest::offenders::Offenders;
 use crate::label_words;
 use crate::model::Item;
 use crate::model::Kind;
+use crate::node::offer::Struck;
 use crate::wire::remote_write::DecodeError;
 use crate::wire::remote_write::Limits as WireLimits;
 use crate::wire::remote_write::Point;
@@ -56,6 +61,8 @@ label_words! {
         Unidentified = "unidentified",
         /// The group is new and there are as many as are taken.
         TooManyGroups = "too_many_groups",
+        /// The group has as many series as it may have, and this one is new.
+        TooManySeries = "too_many_series",
         /// More groups and replicas in one request than are taken.
         TooManyLanes = "too_many_replicas",
     }
@@ -104,6 +111,15 @@ impl Written {
             samples: self.samples + other.samples,
             histograms: self.histograms + other.histograms,
             exemplars: self.exemplars + other.exemplars,
+        }
+    }
+
+    /// Without what was struck by the shard's leader.
+    pub fn without(self, struck: Struck) -> Written {
+        Written {
+            samples: self.samples.saturating_sub(struck.samples),
+            histograms: self.histograms.saturating_sub(struck.histograms),
+            exemplars: self.exemplars.saturating_sub(struck.exemplars),
         }
     }
 
@@ -185,6 +201,19 @@ fn millis(span: std::time::Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// When a walk is, and what it looks at beside.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// The node's wall clock.
+    pub now_ms: i64,
+    /// Also hashes without the groups' own labels are gathered, and series are sampled.
+    pub bare: bool,
+    /// The samples of groups.
+    pub census: &'a Census,
+    /// Series that one of them holds at most.
+    pub most: usize,
+}
+
 /// What one walk found. Reused.
 #[derive(Debug, Default)]
 pub struct Lanes {
@@ -197,20 +226,22 @@ pub struct Lanes {
     runs: Vec<Run>,
     /// Bounds of each lane's group, where they differ from the door's: (future, labels per series).
     special: Vec<(i64, usize)>,
+    /// Each lane's group's sample, where its series are to be looked at.
+    samples: Vec<Option<Arc<Sample>>>,
 }
 
 impl Lanes {
-    /// Walks a request; `bare`: also gathers hashes without the groups' own labels. On an error nothing of it counts.
+    /// Walks a request. On an error nothing of it counts.
     pub fn walk(
         &mut self,
         walker: &mut Walker,
         (protocol, raw): (Protocol, &[u8]),
         door: &Door,
         hint: &Hint,
-        (now_ms, bare): (i64, bool),
+        look: Look<'_>,
     ) -> Result<Totals, DecodeError> {
         self.clear();
-        let outcome = walker.walk(protocol, raw, &door.wire, &mut |series| self.series(&series, door, hint, (now_ms, bare)));
+        let outcome = walker.walk(protocol, raw, &door.wire, &mut |series| self.series(&series, door, hint, look));
         if outcome.is_err() {
             self.clear();
         }
@@ -222,16 +253,17 @@ impl Lanes {
         self.items.clear();
         self.runs.clear();
         self.special.clear();
+        self.samples.clear();
         self.offenders = Offenders::default();
     }
 
-    fn series(&mut self, series: &Series<'_, '_>, door: &Door, hint: &Hint, (now_ms, bare): (i64, bool)) {
+    fn series(&mut self, series: &Series<'_, '_>, door: &Door, hint: &Hint, look: Look<'_>) {
         if let Some(fault) = series.fault {
             let lane = self.runs.last().map_or(NOT_YET, |run| run.lane);
             return self.refuse(series, lane, fault.into(), || fault.to_string());
         }
         let identity = door.identifier.identify(series.labels, hint);
-        let Some(number) = self.lane_of(&identity, door) else {
+        let Some(number) = self.lane_of(&identity, door, look) else {
             let lane = self.runs.last().map_or(NOT_YET, |run| run.lane);
             return self.refuse(series, lane, Refusal::TooManyLanes, || "the request holds series of more than 64 replicas".into());
         };
@@ -245,16 +277,19 @@ impl Lanes {
             return self.refuse(series, number, Refusal::TooManyLabels, detail);
         }
         let hash = without(series.hash(&[]), identity.replicas);
-        let latest = now_ms.saturating_add(future);
+        let latest = look.now_ms.saturating_add(future);
+        if let Some(sample) = &self.samples[number] {
+            sample.saw(hash, series.labels, (door.identifier.strip(), look.most), look.now_ms);
+        }
         let lane = &mut self.lanes[number];
-        if bare {
+        if look.bare {
             lane.bare.insert(without(hash, identity.own));
         }
         for point in series.points {
             let refused = point.time > latest;
             if refused {
                 lane.refused += 1;
-                let ahead = || format!("it lies {} s ahead of this node's clock", point.time.saturating_sub(now_ms) / 1000);
+                let ahead = || format!("it lies {} s ahead of this node's clock", point.time.saturating_sub(look.now_ms) / 1000);
                 self.offenders.count(Refusal::Future, number, 1);
                 self.offenders.show(series.labels, ahead);
             } else {
@@ -290,7 +325,7 @@ impl Lanes {
     }
 
     /// The lane of an identity: nearly always the last one.
-    fn lane_of(&mut self, identity: &Identity<'_>, door: &Door) -> Option<usize> {
+    fn lane_of(&mut self, identity: &Identity<'_>, door: &Door, look: Look<'_>) -> Option<usize> {
         let same = |lane: &Lane| lane.identity.0 == identity.group && lane.replica == identity.replica && lane.identity.1 == identity.shard;
         if let Some(last) = self.runs.last().map(|run| run.lane)
             && self.lanes.get(last).is_some_and(same)
@@ -309,6 +344,7 @@ impl Lanes {
             special.and_then(|special| special.future).map_or(door.future_ms, millis),
             special.and_then(|special| special.labels_per_series).unwrap_or(door.labels_per_series),
         ));
+        self.samples.push(look.census.of(&group, look.now_ms, look.bare));
         self.lanes.push(Lane {
             group,
             replica: identity.replica.to_string(),

@@ -69,6 +69,12 @@ struct UnableLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitedLabels {
+    reason: Unable,
+    group: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct UnidentifiedLabels {
     missing: Unidentified,
 }
@@ -80,6 +86,7 @@ pub struct Metrics {
     accepted: Family<KindLabels, Counter>,
     refused: Family<RefusedLabels, Counter>,
     unable: Family<UnableLabels, Counter>,
+    limited: Family<LimitedLabels, Counter>,
     unidentified: Family<UnidentifiedLabels, Counter>,
     packed_bytes: Counter,
     unpacked_bytes: Counter,
@@ -125,6 +132,7 @@ impl Default for Metrics {
             accepted: Family::default(),
             refused: Family::default(),
             unable: Family::default(),
+            limited: Family::default(),
             unidentified: Family::default(),
             packed_bytes: Counter::default(),
             unpacked_bytes: Counter::default(),
@@ -154,6 +162,7 @@ impl Metrics {
         );
         registry.register("ingest_refused", "Points refused for good, by reason and group", self.refused.clone());
         registry.register("ingest_unable", "Requests answered 503, by reason", self.unable.clone());
+        registry.register("ingest_limited", "Requests answered 503 since their group is over a limit of its own", self.limited.clone());
         registry.register("ingest_unidentified", "Points that do not say which group and replica they are of", self.unidentified.clone());
         registry.register("ingest_packed_bytes", "Bytes of bodies as they came", self.packed_bytes.clone());
         registry.register("ingest_unpacked_bytes", "The same unpacked", self.unpacked_bytes.clone());
@@ -216,6 +225,11 @@ impl Metrics {
     /// Answered 503.
     pub fn unable(&self, reason: Unable) {
         self.unable.get_or_create(&UnableLabels { reason }).inc();
+    }
+
+    /// A group is over a limit of its own.
+    pub fn limited(&self, reason: Unable, group: &str) {
+        self.limited.get_or_create(&LimitedLabels { reason, group: group.to_string() }).inc();
     }
 
     /// Points that do not say whose they are.

@@ -432,3 +432,25 @@ async fn vmagents_question_is_answered() {
         assert_eq!((told.status, told.text.as_str()), (200, "1"), "{method} {path}");
     }
 }
+
+#[tokio::test]
+async fn new_series_beyond_a_groups_limit_are_refused_and_the_rest_counts_as_written() {
+    let bench = Bench::new(|_, _| {}).await;
+    let struck = crate::node::offer::Struck { samples: 1, ..Default::default() };
+    *bench.notes.refuse.lock().unwrap() = Some(OfferError::NewSeries { struck, series: 1000, limit: 1000 });
+    let told =
+        bench.post(Protocol::V2, &request(Protocol::V2, &[&A, &[("__name__", "new"), ("__replica__", "a"), ("cluster", "c")]])).await;
+    assert_eq!((told.status, told.written()), (400, [Some("1"), Some("0"), Some("0")]));
+    assert!(told.text.contains("1 x too_many_series") && told.text.contains("has 1000 series and 1000 are taken at most"), "{}", told.text);
+}
+
+#[tokio::test]
+async fn over_a_rate_of_its_group_a_sender_is_told_to_wait() {
+    let bench = Bench::new(|_, _| {}).await;
+    for reason in [group_limits::SAMPLES, group_limits::NEW_SERIES] {
+        *bench.notes.refuse.lock().unwrap() = Some(OfferError::Overloaded { reason });
+        let told = bench.post(Protocol::V1, &request(Protocol::V1, &[&A])).await;
+        assert_eq!((told.status, told.headers.contains_key("retry-after")), (503, true));
+        assert!(told.text.contains("its group"), "{}", told.text);
+    }
+}

@@ -82,6 +82,7 @@ impl Worker {
 
     /// Somebody else leads: what was seen here is not what happens there.
     pub(super) fn forget_observations(&mut self) {
+        self.meters.forget();
         if self.watched.used {
             self.watched = Watched::default();
         }

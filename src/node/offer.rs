@@ -34,13 +34,24 @@ pub struct Offer {
     pub claim: Option<Box<dyn Send + Sync>>,
 }
 
-/// Why an offer was not taken. All but `Settings` and `TooLarge` mean: try again later (503).
+/// What was struck from an offer, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Struck {
+    /// Float samples, stale markers included.
+    pub samples: u64,
+    /// Native histograms.
+    pub histograms: u64,
+    /// Exemplars.
+    pub exemplars: u64,
+}
+
+/// Why an offer was not taken, or not all of it. All but `Settings`, `TooLarge` and `NewSeries` mean: try again later (503).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OfferError {
     /// A queue or budget is full.
     #[error("overloaded: {reason}")]
     Overloaded {
-        /// Which one: `slots`, `bytes`, `log`, `sink_budget`.
+        /// Which one: `slots`, `bytes`, `log`, `sink_budget`, or a rate of the group (`node::group_limits`).
         reason: &'static str,
     },
     /// Free space is below the reserve.
@@ -68,6 +79,16 @@ pub enum OfferError {
         /// The shard's.
         applied: u64,
     },
+    /// Committed, but for samples of new series: the group has as many series as it may have.
+    #[error("samples of new series were refused: the group has {series} series, at most {limit} are taken")]
+    NewSeries {
+        /// What was refused.
+        struck: Struck,
+        /// The group's series.
+        series: u64,
+        /// The most that it may have.
+        limit: u64,
+    },
     /// The group has no shard yet: `assign` first.
     #[error("the group has no shard yet")]
     Unassigned,
@@ -84,7 +105,7 @@ pub enum OfferError {
 impl OfferError {
     /// Whether the sender may simply send it again.
     pub fn retryable(&self) -> bool {
-        !matches!(self, OfferError::TooLarge { .. })
+        !matches!(self, OfferError::TooLarge { .. } | OfferError::NewSeries { .. })
     }
 
     /// A short fixed word for metrics.
@@ -98,6 +119,7 @@ impl OfferError {
             OfferError::Settings { .. } => "settings",
             OfferError::Unassigned => "unassigned",
             OfferError::TooLarge { .. } => "too_large",
+            OfferError::NewSeries { .. } => "new_series",
         }
     }
 }

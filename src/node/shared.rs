@@ -15,6 +15,7 @@ use crate::dedup::detect::doctor;
 use crate::dedup::detect::doctor::Oddity;
 use crate::model::ShardId;
 use crate::node::bodies::Bodies;
+use crate::node::group_limits::GroupLimits;
 use crate::node::lane::Lane;
 use crate::node::lane::lock;
 use crate::node::leadership::Slow;
@@ -55,6 +56,8 @@ pub(super) struct Shared {
     pub balanced: Mutex<Option<Instant>>,
     /// Replaced as a whole; held only to take a copy of the pointer.
     pub switch_limits: Mutex<Arc<SwitchLimits>>,
+    /// The same.
+    pub group_limits: Mutex<Arc<GroupLimits>>,
     /// When groups were compared with each other, and what came of it. Held while they are.
     pub compared: Mutex<Option<(Instant, Sharing)>>,
 }

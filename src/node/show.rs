@@ -134,6 +134,7 @@ impl Worker {
                 view.sink == *name
                     && view.epoch == cursor.epoch
                     && view.emission == cursor.emission
+                    && view.paused == cursor.paused
                     && view.pending == data.samples - cursor.samples
             });
         if same {
@@ -149,6 +150,7 @@ impl Worker {
             dead: cursor.dead,
             dropped: cursor.dropped,
             pending: data.samples.saturating_sub(cursor.samples),
+            paused: cursor.paused,
             ..before.get(name).cloned().unwrap_or_default()
         });
         views.cursors = Arc::new(cursors.collect());

@@ -191,6 +191,7 @@ impl Node {
             slow: Slow::default(),
             balanced: std::sync::Mutex::default(),
             switch_limits: std::sync::Mutex::default(),
+            group_limits: std::sync::Mutex::default(),
             together,
             compared: std::sync::Mutex::default(),
             store,

@@ -31,6 +31,7 @@ mod damage;
 mod forget;
 mod leadership;
 mod levels;
+mod limits;
 mod snapshots;
 mod space;
 mod together;

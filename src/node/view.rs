@@ -52,6 +52,8 @@ pub struct CursorView {
     pub bytes_a_second: u64,
     /// At the present rate the budget is used up in so many seconds; `None`: never.
     pub seconds_left: Option<u64>,
+    /// An operator holds the sink.
+    pub paused: bool,
 }
 
 /// One group, for people.

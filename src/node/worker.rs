@@ -17,6 +17,8 @@ use crate::clock;
 use crate::failpoint;
 use crate::model::ShardId;
 use crate::node::detection::Watched;
+use crate::node::group_limits::Meters;
+use crate::node::group_limits::Ruling;
 use crate::node::keeper::Keeper;
 use crate::node::lane::Lane;
 use crate::node::leadership::Unsynced;
@@ -27,6 +29,8 @@ use crate::node::mailbox::Wanted;
 use crate::node::offer::Applied;
 use crate::node::offer::OfferError;
 use crate::node::offer::ProposeError;
+use crate::node::packed::Packed;
+use crate::node::packed::op_bytes;
 use crate::node::settings::Timing;
 use crate::node::shared::Shared;
 use crate::node::snapshots::Taking;
@@ -48,7 +52,6 @@ use crate::shard::replica::Refused;
 use crate::shard::replica::Write;
 use crate::store::Family;
 use crate::store::Store;
-use crate::store::batch::Batch;
 use crate::store::mark::Promise;
 use crate::wire::body::Body;
 
@@ -79,7 +82,12 @@ impl Disk for ShardDisk {
 }
 
 enum Reply {
-    Offer { reply: oneshot::Sender<Result<(), OfferError>>, unpacked: Option<Arc<Body>>, _claim: Option<Box<dyn Send + Sync>> },
+    Offer {
+        reply: oneshot::Sender<Result<(), OfferError>>,
+        struck: Option<OfferError>,
+        unpacked: Option<Arc<Body>>,
+        _claim: Option<Box<dyn Send + Sync>>,
+    },
     Ask(Option<oneshot::Sender<Result<Applied, ProposeError>>>),
 }
 
@@ -95,6 +103,7 @@ pub(super) struct Worker {
     pub(super) member: Member<ShardDisk>,
     pub(super) keeper: Keeper,
     pub(super) watched: Watched,
+    pub(super) meters: Meters,
     pub(super) timing: Timing,
     pub(super) started: Instant,
     backlog: VecDeque<Queued>,
@@ -123,6 +132,7 @@ impl Worker {
             member,
             keeper: Keeper::new(now),
             watched: Watched::default(),
+            meters: Meters::default(),
             timing,
             started: now,
             backlog: VecDeque::new(),
@@ -270,11 +280,21 @@ impl Worker {
         {
             return Some(offer);
         }
+        let mut taken = match self.limit(now, &mut offer) {
+            Ruling::Take(taken) => taken,
+            Ruling::Wait => return Some(offer),
+            Ruling::Refuse(error) => {
+                let _ = offer.reply.send(Err(error));
+                return None;
+            }
+        };
         self.observe((now, at), &offer);
         let encoded = std::mem::take(&mut offer.encoded);
         match self.member.propose_samples(at, from_leader, encoded) {
             Ok(place) => {
-                let reply = Reply::Offer { reply: offer.reply, unpacked: offer.unpacked, _claim: offer.claim };
+                let struck = taken.struck.take();
+                let reply = Reply::Offer { reply: offer.reply, struck, unpacked: offer.unpacked, _claim: offer.claim };
+                self.meters.proposed(&offer.group, place.index, taken);
                 self.waiters.insert(place.index, Waiter { term: place.term, reply });
             }
             Err(refused) => {
@@ -490,8 +510,9 @@ impl Worker {
         failpoint::reach(failpoint::Place::AppliedUnanswered);
         let ours = term == place.term;
         match reply {
-            Reply::Offer { reply, unpacked, _claim } => {
-                let answer = if ours { Ok(()) } else { Err(OfferError::NotLeader { shard: self.lane.shard.0, leader: None }) };
+            Reply::Offer { reply, struck, unpacked, _claim } => {
+                let answer =
+                    if ours { struck.map_or(Ok(()), Err) } else { Err(OfferError::NotLeader { shard: self.lane.shard.0, leader: None }) };
                 let _ = reply.send(answer);
                 if let Some(body) = unpacked.filter(|_| ours && emitted) {
                     self.shared.bodies.put(self.lane.shard, place.index, body);
@@ -568,33 +589,5 @@ impl Worker {
 
     pub(super) fn refuse(&self, refuse: bool) {
         self.lane.refuse.store(refuse, Ordering::Relaxed);
-    }
-}
-
-/// A batch being filled, and what is to be said when it is written.
-pub(super) struct Packed<'s> {
-    batch: Batch<'s>,
-    bytes: usize,
-    log: Option<(u64, Promise)>,
-    promise: bool,
-    free: Option<Vec<(Family, u64)>>,
-    emissions: u64,
-}
-
-impl<'s> Packed<'s> {
-    fn new(store: &'s Store, bytes: usize) -> Packed<'s> {
-        Packed { batch: Batch::new(store, bytes + 256), bytes: 0, log: None, promise: false, free: None, emissions: 0 }
-    }
-}
-
-fn op_bytes(op: &Op) -> usize {
-    match op {
-        Op::Log(write) => write.entries.iter().map(|entry| entry.data.len() + 64).sum::<usize>() + 128,
-        Op::Image(image) => image.sealed.len() + 256,
-        Op::Dead(_, letter, _) => letter.payload.len() + 256,
-        Op::Resent(numbers) => numbers.len() * 48 + 128,
-        Op::Stage(_, _, value) => value.len() + 64,
-        Op::Install(install) => install.image.len() + install.entries.iter().map(|(_, _, value)| value.len() + 64).sum::<usize>() + 512,
-        Op::Emission(_) | Op::Copy(_) | Op::Members(..) | Op::Free(_) | Op::Staged(_) | Op::Unstage(_) => 128,
     }
 }

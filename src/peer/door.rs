@@ -94,6 +94,15 @@ fn refuse(status: StatusCode, text: impl Into<String>) -> Answer {
     (status, text.into().into_bytes())
 }
 
+/// What a person collects. Files are read for it: not on the thread that keeps the peers.
+async fn itself(common: &Common, what: Bytes) -> Answer {
+    let Some(itself) = common.itself() else { return starting() };
+    match tokio::task::spawn_blocking(move || itself(&String::from_utf8_lossy(&what))).await {
+        Ok(itself) => (StatusCode::OK, itself),
+        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
 async fn answer(common: &Arc<Common>, id: u64, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let theirs = request.headers().get(CLUSTER_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
@@ -115,15 +124,15 @@ async fn answer(common: &Arc<Common>, id: u64, request: Request<Incoming>) -> An
         "/init" => return init(common).await,
         _ => {}
     }
+    // Before the founding whoever has a certificate of the bundle is as good as a member.
+    if path == "/itself" && theirs.is_empty() && common.cluster().is_none() {
+        return itself(common, body).await;
+    }
     if let Err(refusal) = admitted(common, id, &theirs) {
         return refusal;
     }
     if path == "/itself" {
-        let Some(itself) = common.itself.get().cloned() else { return starting() };
-        return match tokio::task::spawn_blocking(move || itself()).await {
-            Ok(itself) => (StatusCode::OK, itself),
-            Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-        };
+        return itself(common, body).await;
     }
     let Some(node) = common.node.get() else { return starting() };
     let (kind, shard) = path.rsplit_once('/').unwrap_or((&path, ""));

@@ -4,9 +4,11 @@
 //! Reading trusts nothing but that the other side holds a certificate: whatever the bytes are, the answer is a value or an error.
 
 use crate::model::ShardId;
+use crate::node::group_limits;
 use crate::node::offer::Applied;
 use crate::node::offer::OfferError;
 use crate::node::offer::ProposeError;
+use crate::node::offer::Struck;
 use crate::shard::codec::Malformed;
 use crate::shard::codec::Reader;
 use crate::shard::codec::Writer;
@@ -74,7 +76,7 @@ fn begin(bytes: &[u8]) -> Result<Reader<'_>, Malformed> {
 }
 
 /// Reasons of `Overloaded`, by number: only ever added to.
-const REASONS: [&str; 4] = ["slots", "bytes", "log", "sink_budget"];
+const REASONS: [&str; 6] = ["slots", "bytes", "log", "sink_budget", group_limits::SAMPLES, group_limits::NEW_SERIES];
 
 /// An offer's answer.
 pub fn write_offered(answer: &Result<(), OfferError>) -> Vec<u8> {
@@ -105,6 +107,10 @@ pub fn write_offered(answer: &Result<(), OfferError>) -> Vec<u8> {
             out.number(*bytes as u64);
             out.number(*limit as u64);
         }
+        Err(OfferError::NewSeries { struck, series, limit }) => {
+            out.byte(9);
+            [struck.samples, struck.histograms, struck.exemplars, *series, *limit].into_iter().for_each(|number| out.number(number));
+        }
     }
     bytes
 }
@@ -122,6 +128,11 @@ pub fn read_offered(bytes: &[u8]) -> Result<Result<(), OfferError>, Malformed> {
         6 => OfferError::Settings { offered: from.number()?, applied: from.number()? },
         7 => OfferError::Unassigned,
         8 => OfferError::TooLarge { bytes: from.small()?, limit: from.small()? },
+        9 => OfferError::NewSeries {
+            struck: Struck { samples: from.number()?, histograms: from.number()?, exemplars: from.number()? },
+            series: from.number()?,
+            limit: from.number()?,
+        },
         _ => return Err(Malformed::Impossible("an answer of this kind")),
     };
     from.end().map(|()| Err(error))
@@ -197,6 +208,8 @@ mod tests {
             Err(OfferError::Settings { offered: 4, applied: 5 }),
             Err(OfferError::Unassigned),
             Err(OfferError::TooLarge { bytes: 1 << 30, limit: 16 << 20 }),
+            Err(OfferError::Overloaded { reason: group_limits::NEW_SERIES }),
+            Err(OfferError::NewSeries { struck: Struck { samples: 3, histograms: 0, exemplars: 1 }, series: 1000, limit: 1000 }),
         ];
         for answer in offered {
             let bytes = write_offered(&answer);

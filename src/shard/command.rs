@@ -39,6 +39,13 @@ pub enum Command {
     Resent(Resent),
     /// A budget lets go of what a sink has not taken.
     Drop(DropUpTo),
+    /// An operator holds a sink in this shard, or lets it go on: whoever leads.
+    Pause {
+        /// The sink.
+        sink: String,
+        /// Hold it.
+        paused: bool,
+    },
     /// Control shard: give the group a data shard.
     Assign {
         /// The group.
@@ -247,6 +254,7 @@ impl Command {
                 Command::CreateToken(_) => 20,
                 Command::RevokeToken { .. } => 21,
                 Command::Finalize { .. } => 24,
+                Command::Pause { .. } => 30,
             }
     }
 
@@ -292,6 +300,10 @@ impl Command {
                 out.number(drop.epoch);
                 out.number(drop.up_to);
                 out.number(drop.samples);
+            }
+            Command::Pause { sink, paused } => {
+                out.text(sink);
+                out.byte(u8::from(*paused));
             }
             Command::Assign { group } => out.text(group),
             Command::Nodes(nodes) => nodes.write(out),
@@ -366,6 +378,7 @@ impl Command {
             20 => Command::CreateToken(NewToken::read(from)?),
             21 => Command::RevokeToken { name: text(from)?, by: text(from)? },
             24 => Command::Finalize { level: from.number()?, by: text(from)? },
+            30 => Command::Pause { sink: text(from)?, paused: from.byte()? != 0 },
             _ => return Err(Malformed::Impossible("an entry of this kind")),
         })
     }

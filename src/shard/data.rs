@@ -285,6 +285,7 @@ impl Data {
             Command::Cursor(moved) => effects.void = self.sinks.moved(&moved, self.emissions),
             Command::Epoch(epoch) => effects.void = self.sinks.epoch(&epoch, self.emissions),
             Command::Drop(drop) => effects.void = self.sinks.dropped(&drop, self.emissions),
+            Command::Pause { sink, paused } => effects.void = self.sinks.pause(&sink, paused),
             Command::Dead(letter) => {
                 let (gone, last) = self.dead;
                 self.dead = ((last + 1).saturating_sub(DEAD_LETTERS).max(gone), last + 1);

@@ -60,6 +60,7 @@ fn commands() -> Vec<Command> {
         Command::Epoch(NewEpoch { sink: text("k"), epoch: 1, emission: 1, samples: 3 }),
         Command::Dead(letter()),
         Command::Drop(DropUpTo { sink: text("k"), epoch: 1, up_to: 1, samples: 3 }),
+        Command::Pause { sink: text("k"), paused: true },
         Command::Assign { group },
         Command::Found(Founding { cluster: 1 << 100, seed: 7, data_shards: 6 }),
         Command::Reidentify(u128::MAX / 3),

@@ -59,6 +59,14 @@ pub fn encode(items: &[Item], out: &mut Vec<u8>) {
     }
 }
 
+/// How many items a digest says that it has; 0 where it is none.
+pub fn count(digest: &[u8]) -> u64 {
+    match digest.split_first() {
+        Some((&VERSION, rest)) => Reader::new(rest).varint().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// A digest whose every byte has been checked.
 #[derive(Clone, Copy)]
 pub struct Digest<'a> {

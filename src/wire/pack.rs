@@ -5,6 +5,7 @@
 //! cleared between calls: [`unpack`] sets its length, and what it already holds need not be zeroed again.
 
 use std::io::Read;
+use std::io::Write;
 
 /// How a body is packed: the `Content-Encoding` of remote write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -160,10 +161,23 @@ pub fn pack_zstd(raw: &[u8]) -> std::io::Result<Vec<u8>> {
     zstd::bulk::compress(raw, 1)
 }
 
+/// Packs `raw` as one zstd frame that is to be kept: level 3, with a checksum. Frames one after the other are one stream to every reader.
+pub fn pack_zstd_kept(raw: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut compressor = zstd::bulk::Compressor::new(3)?;
+    compressor.include_checksum(true)?;
+    compressor.compress(raw)
+}
+
+/// Packs `raw` as one member of gzip; members one after the other are one stream to every reader.
+pub fn pack_gzip(raw: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(raw)?;
+    encoder.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     fn text() -> Vec<u8> {
         (0..50_000u32).flat_map(|n| format!("line {} ", n % 97).into_bytes()).collect()

@@ -152,6 +152,11 @@ impl<'b> Label<'b> {
         Label { name, value, hash: hash::fold(hash::part(seed, name), hash::part(seed, value)) }
     }
 
+    /// A label whose part of the series' hash is known.
+    pub fn known(name: &'b str, value: &'b str, part: u64) -> Label<'b> {
+        Label { name, value, hash: part }
+    }
+
     /// Its part of the series' hash.
     pub fn part(&self) -> u64 {
         self.hash

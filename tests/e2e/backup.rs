@@ -102,5 +102,5 @@ pub(super) fn alone(scratch: &Scratch, sinks: &str) -> Member {
     let dir = scratch.sub("alone");
     let port = free_port();
     let text = format!("listen: 127.0.0.1:{port}\nname: alone\ndata_dir: {}\n{sinks}", dir.join("data").display());
-    Member { name: "alone", sluice: Sluice::prepare_as("alone", dir, port, &text, None) }
+    Member { name: "alone", sluice: Sluice::prepare_as("alone", dir, SocketAddr::from(([127, 0, 0, 1], port)), &text, None) }
 }

@@ -6,6 +6,7 @@ use crate::support::load::Running;
 use crate::support::peers::{Peer, need};
 use crate::support::process::{Scratch, Signal, eventually, let_pass, now_ms};
 use crate::support::trio::{NOWHERE, Trio, is_private};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ fn a_cluster_is_founded_by_a_few_commands_and_each_wrong_step_says_what_to_do() 
     assert!(trio.nodes[0].json("/api/v1/status").unwrap()["cluster"]["phase"] == "waiting_for_init");
     let write = trio.nodes[0].write(sender("g", "a", 0).body(now_ms())).unwrap();
     assert_eq!((write.status(), write.header("retry-after").is_some()), (503, true), "{}", write.text());
+    tells_what_it_waits_for(&trio, &scratch);
     // One that waits ends when it is told to.
     trio.nodes[1].sluice.stop();
     trio.nodes[1].sluice.launch();
@@ -305,6 +307,40 @@ fn a_node_is_drained_restarted_and_given_its_share_again_without_a_refused_reque
     trio.nodes.iter_mut().for_each(|node| node.sluice.stop());
 }
 
+/// Every file of a bundle, by its name.
+fn unpacked(bundle: &str, scratch: &Scratch) -> BTreeMap<String, String> {
+    let dir = scratch.sub(&format!("unpacked-{}", fastrand::u32(..)));
+    let done = std::process::Command::new("tar").args(["xzf", bundle, "-C"]).arg(&dir).output().expect("tar");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let inside = |dir: &Path| std::fs::read_dir(dir).expect("a directory").flatten().map(|entry| entry.path()).collect::<Vec<_>>();
+    let files = inside(&dir.join("sluice-debug")).into_iter().flat_map(|node| inside(&node));
+    let named = |path: &Path| path.strip_prefix(dir.join("sluice-debug")).expect("below it").display().to_string();
+    files.map(|path| (named(&path), std::fs::read_to_string(&path).expect("text"))).collect()
+}
+
+/// A bundle of nodes that belong to no cluster yet.
+fn tells_what_it_waits_for(trio: &Trio, scratch: &Scratch) {
+    let file = scratch.join("waiting.tar.gz").display().to_string();
+    let done = trio.nodes[0].must(&["cluster", "debug-bundle", &file]);
+    assert!(done.contains("without n3: "), "{done}");
+    let files = unpacked(&file, scratch);
+    for node in ["n1", "n2"] {
+        let has = |name: &str, word: &str| {
+            let text = files.get(&format!("{node}/{name}")).unwrap_or_else(|| panic!("no {node}/{name} in {:?}", files.keys()));
+            assert!(text.contains(word), "{node}/{name}: {text}");
+        };
+        has("ready.txt", "not ready: this node belongs to no cluster yet (`sluice cluster init`)");
+        has("file.txt", "cluster.nodes[0]");
+        has("log.txt", "this node belongs to no cluster yet");
+        has("cluster.json", "\"waiting_for_init\"");
+        has("version.txt", "sluice ");
+        has("disk.txt", "cluster/node.key");
+    }
+    let key = std::fs::read_to_string(trio.nodes[0].sluice.data().join("cluster/node.key")).unwrap();
+    let secret = key.lines().nth(1).unwrap();
+    assert!(!files.values().any(|text| text.contains(secret)), "the node's key is in it");
+}
+
 /// A bundle for whoever helps: of all nodes, and nothing in it lets anybody in.
 fn has_all_but_secrets(trio: &Trio, scratch: &Scratch) {
     let made = trio.nodes[0].must(&["token", "create", "canary"]);
@@ -313,13 +349,12 @@ fn has_all_but_secrets(trio: &Trio, scratch: &Scratch) {
     let key = std::fs::read_to_string(trio.nodes[0].sluice.data().join("cluster/node.key")).unwrap();
     let file = scratch.sub("bundle").join("bundle.tar.gz").display().to_string();
     let done = trio.nodes[0].must(&["cluster", "debug-bundle", &file]);
-    assert!(done.contains("33 files") && is_private(Path::new(&file)), "{done}");
-    // Nothing is packed smaller, so whatever is in it can be read.
-    let bytes = std::fs::read(&file).unwrap();
-    let has = |word: &str| bytes.windows(word.len()).any(|part| part == word.as_bytes());
+    assert!(done.contains("39 files") && is_private(Path::new(&file)), "{done}");
+    let files = unpacked(&file, scratch);
+    let has = |word: &str| files.values().any(|text| text.contains(word));
     for node in ["n1", "n2", "n3"] {
-        for file in ["status.json", "cluster.json", "settings.txt", "file.txt", "metrics.txt", "log.txt"] {
-            assert!(has(&format!("sluice-debug/{node}/{file}")), "no {node}/{file}");
+        for file in ["status.json", "cluster.json", "settings.txt", "file.txt", "metrics.txt", "log.txt", "ready.txt", "disk.txt"] {
+            assert!(files.contains_key(&format!("{node}/{file}")), "no {node}/{file}");
         }
     }
     assert!(

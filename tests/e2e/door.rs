@@ -19,7 +19,7 @@ use std::time::Duration;
 fn node(scratch: &Scratch, listen: &str, more: &str) -> Sluice {
     let (dir, port) = (scratch.sub("sluice"), free_port());
     let text = format!("listen: {listen}:{port}\ndata_dir: {}\n{more}{NOWHERE}", dir.join("data").display());
-    Sluice::prepare_as("sluice", dir, port, &text, None)
+    Sluice::prepare_as("sluice", dir, SocketAddr::from(([127, 0, 0, 1], port)), &text, None)
 }
 
 #[test]

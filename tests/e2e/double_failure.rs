@@ -41,7 +41,7 @@ impl Pair {
         let mut pair = Pair { group: group.to_owned(), trio, gates, replicas: Vec::new(), _exporter: exporter };
         for (number, name) in NAMES.iter().enumerate() {
             let labels = [("cluster", group), ("__replica__", name)].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-            let write_to = pair.gates[number].address();
+            let write_to = pair.gates[number].address().to_string();
             let replica = Replica { name: (*name).to_owned(), labels, interval: 1, write_to, targets: (0..TARGETS).collect() };
             pair.replicas.push(Prometheus::start(scratch, replica, &pair._exporter, None));
             pair.wait_for_news(number);

@@ -5,8 +5,10 @@
 
 use super::backup::{alone, knows_its_group};
 use super::crash::sender;
+use super::files;
 use super::letters::{dead, long_series};
 use super::loaded::Loaded;
+use super::store_nodes;
 use crate::support::kafka::Kafka;
 use crate::support::peers::{Peer, need};
 use crate::support::process::{Scratch, Signal, eventually, let_pass, now_ms};
@@ -86,7 +88,7 @@ fn every_place_has_a_test() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     let names = text.split_once("the names are ").unwrap_or_else(|| panic!("{text}")).1;
     let mut known: Vec<&str> = names.trim().split(", ").collect();
-    let lists = [TAKING, GIVING, FOUNDING, VERBS, STARTING, LETTERS];
+    let lists = [TAKING, GIVING, FOUNDING, VERBS, STARTING, LETTERS, files::PLACES, store_nodes::PLACES];
     let mut tested: Vec<&str> = RUNNING.iter().map(|(name, _)| *name).chain(lists.into_iter().flatten().copied()).collect();
     known.sort_unstable();
     tested.sort_unstable();

@@ -66,7 +66,8 @@ fn gates_see_what_two_real_replicas_send_and_the_checker_tells_good_from_bad() {
     for name in ["a", "b"] {
         let gate = Gate::to(stub.address);
         let labels = vec![("cluster".to_owned(), "c".to_owned()), ("__replica__".to_owned(), name.to_owned())];
-        let replica = Replica { name: name.to_owned(), labels, interval: 1, write_to: gate.address(), targets: (0..4).collect() };
+        let replica =
+            Replica { name: name.to_owned(), labels, interval: 1, write_to: gate.address().to_string(), targets: (0..4).collect() };
         replicas.push(Prometheus::start(&scratch, replica, &exporter, Some(&node)));
         gates.push(gate);
     }

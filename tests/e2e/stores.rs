@@ -15,15 +15,16 @@ use crate::support::sluice::{BINARY, Sluice};
 use crate::support::stores::{Kind, Store};
 use crate::support::tls::Authority;
 use serde_json::Value as Json;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
 /// A sink of a configuration.
-fn sink(name: &str, url: &str, more: &str) -> String {
+pub fn sink(name: &str, url: &str, more: &str) -> String {
     format!("  - name: {name}\n    remote_write: {{ url: \"{url}\"{more} }}\n")
 }
 
-fn sluice(scratch: &Scratch, name: &str, sinks: &str) -> Sluice {
+pub fn sluice(scratch: &Scratch, name: &str, sinks: &str) -> Sluice {
     let name = format!("{name}-{}", fastrand::u32(..));
     let mut sluice = Sluice::prepare_with(scratch, &name, sinks, None);
     sluice.up();
@@ -76,7 +77,7 @@ fn missing(kind: Kind, sent: &Samples, got: &Samples) -> Vec<String> {
 
 /// Waits until nothing is missing; then nothing may be there that nobody sent.
 #[track_caller]
-fn holds(store: &Store, kind: Kind, sent: &Samples, offered: &Samples) {
+pub fn holds(store: &Store, kind: Kind, sent: &Samples, offered: &Samples) {
     let got = eventually(Duration::from_secs(120), &format!("{kind:?} to hold everything"), || {
         let got = store.samples();
         let problems = missing(kind, sent, &got);
@@ -91,13 +92,13 @@ fn holds(store: &Store, kind: Kind, sent: &Samples, offered: &Samples) {
     assert!(strange.is_empty(), "{kind:?}: {}", first_few(&strange));
 }
 
-fn listed(sluice: &Sluice, sink: &str) -> Json {
+pub fn listed(sluice: &Sluice, sink: &str) -> Json {
     let answer = sluice.get("/api/v1/sinks").json();
     answer["sinks"].as_array().expect("sinks").iter().find(|one| one["name"] == sink).expect("the sink").clone()
 }
 
 /// Sends a captured run of a real Prometheus; what was in it.
-fn send(sluice: &Sluice, file: &str, decode: fn(&[u8]) -> Vec<TimeSeries>) -> Samples {
+pub fn send(sluice: &Sluice, file: &str, decode: fn(&[u8]) -> Vec<TimeSeries>) -> Samples {
     let (mut client, mut sent) = (Client::new(sluice.address()), Samples::new());
     for request in requests(file) {
         note(&mut sent, &samples_of(&decode(&request.body)));
@@ -151,12 +152,12 @@ fn what_a_prometheus_sent_is_in_the_stores_value_for_value() {
 }
 
 /// Senders without a twin, each of whose samples must come through.
-fn load(sluice: &Sluice, count: u32) -> Vec<Running> {
+pub fn load(sluice: &Sluice, count: u32) -> Vec<Running> {
     (0..count).map(|number| sender(&format!("alone-{number}"), "a", 0).start(sluice.address())).collect()
 }
 
 /// Ends the senders; what was acknowledged, and what was sent at all.
-fn end(senders: Vec<Running>) -> (Samples, Samples) {
+pub fn end(senders: Vec<Running>) -> (Samples, Samples) {
     let (mut acknowledged, mut offered) = (Samples::new(), Samples::new());
     for account in senders.into_iter().map(Running::stop) {
         assert_eq!(account.refused, Vec::<String>::new());
@@ -247,7 +248,7 @@ fn a_dead_store_and_a_dead_kafka_do_not_disturb_each_other() {
 }
 
 #[track_caller]
-fn goes_on_at_all(sluice: &Sluice, sinks: &[&str]) {
+pub fn goes_on_at_all(sluice: &Sluice, sinks: &[&str]) {
     for sink in sinks {
         eventually(Duration::from_secs(60), &format!("{sink} to deliver"), || {
             let shown = listed(sluice, sink);
@@ -274,7 +275,7 @@ fn a_store_behind_tls_that_wants_a_token_is_told_apart_and_then_written_to() {
         authority.configuration(),
         sink("last", &last.url(), "")
     );
-    let mut second = Sluice::prepare_as("second", dir, port, &text, None);
+    let mut second = Sluice::prepare_as("second", dir, SocketAddr::from(([127, 0, 0, 1], port)), &text, None);
     second.launch();
     let mut client = Client::new(second.address()).secure(authority.client());
     eventually(Duration::from_secs(60), "the second to be ready", || {
@@ -314,7 +315,7 @@ fn a_store_behind_tls_that_wants_a_token_is_told_apart_and_then_written_to() {
 }
 
 /// The first token of a node that listens with TLS.
-fn make_token(sluice: &Sluice, authority: &Authority) -> String {
+pub fn make_token(sluice: &Sluice, authority: &Authority) -> String {
     let output = Command::new(BINARY)
         .args(["token", "create", "first", "--ca-file", &authority.trusted().display().to_string()])
         .env("SLUICE_SERVER", format!("https://{}", sluice.address()))

@@ -74,7 +74,7 @@ impl Pair {
             let gate = Gate::to(pair.sluice.address());
             let targets = if setup.targets[number].is_empty() { (0..TARGETS).collect() } else { setup.targets[number].clone() };
             let name = char::from(b'a' + u8::try_from(number).expect("few")).to_string();
-            let replica = Replica { name, labels, interval: setup.interval, write_to: gate.address(), targets };
+            let replica = Replica { name, labels, interval: setup.interval, write_to: gate.address().to_string(), targets };
             let prometheus = Prometheus::start(&pair._scratch, replica, &pair.exporter, pair._node.as_ref());
             pair.replicas.push(prometheus);
             pair.gates.push(gate);

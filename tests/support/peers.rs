@@ -27,6 +27,8 @@ pub enum Peer {
     Haproxy,
     /// Wrong clocks.
     Faketime,
+    /// The right to listen at port 53, and to make a mount namespace.
+    NameServer,
 }
 
 impl Peer {
@@ -47,6 +49,7 @@ impl Peer {
             Peer::VictoriaMetrics => "victoria-metrics",
             Peer::Haproxy => "haproxy",
             Peer::Faketime => "faketime",
+            Peer::NameServer => "name-server",
         }
     }
 
@@ -63,6 +66,10 @@ impl Peer {
                 let status = std::process::Command::new("unshare").args(super::disk::NAMESPACE).arg("true").status();
                 (!status.is_ok_and(|status| status.success())).then(|| "this user may not make a mount namespace".to_owned())
             }),
+            Peer::NameServer => {
+                let may = super::names::can_serve();
+                (!may).then(|| "this user may not listen at port 53".to_owned()).or_else(|| Peer::Tmpfs.fault())
+            }
             Peer::Prometheus
             | Peer::Vmagent
             | Peer::VictoriaMetrics

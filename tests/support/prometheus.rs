@@ -1,9 +1,13 @@
 //! Real Prometheus servers and the node exporter of the machine's packages, with configurations and directories of their own.
 
 use super::exporter::Exporter;
+use super::gate::Samples;
 use super::http::Client;
+use super::names::Names;
 use super::peers::{NODE_EXPORTERS, on_path};
 use super::process::{Process, Scratch, eventually, free_port};
+use super::series::{Value, series_name};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,25 +21,42 @@ pub struct Replica {
     pub labels: Vec<(String, String)>,
     /// Seconds between scrapes.
     pub interval: u32,
-    /// Address of the remote-write receiver.
-    pub write_to: SocketAddr,
+    /// Host and port of the remote-write receiver.
+    pub write_to: String,
     /// Numbers of our exporter's targets that it scrapes.
     pub targets: Vec<usize>,
 }
 
 pub struct Prometheus {
-    replica: Replica,
+    name: String,
+    /// External labels.
+    labels: Vec<(String, String)>,
     dir: PathBuf,
     port: u16,
+    before: Vec<String>,
     process: Option<Process>,
 }
 
 impl Prometheus {
     /// Starts it and waits until it is ready.
     pub fn start(scratch: &Scratch, replica: Replica, exporter: &Exporter, node: Option<&NodeExporter>) -> Prometheus {
-        let dir = scratch.sub(&format!("prometheus-{}", replica.name));
-        std::fs::write(dir.join("prometheus.yml"), configuration(&replica, exporter, node)).expect("configuration");
-        let mut prometheus = Prometheus { replica, dir, port: free_port(), process: None };
+        Prometheus::begin(scratch, (&replica.name, &replica.labels), &configuration(&replica, exporter, node), Vec::new())
+    }
+
+    /// The same where names mean what these say.
+    pub fn start_among(scratch: &Scratch, replica: Replica, exporter: &Exporter, names: &Names) -> Prometheus {
+        Prometheus::begin(scratch, (&replica.name, &replica.labels), &configuration(&replica, exporter, None), names.enter())
+    }
+
+    /// Starts one with this configuration and waits until it is ready.
+    pub fn start_as(scratch: &Scratch, name: &str, configuration: &str) -> Prometheus {
+        Prometheus::begin(scratch, (name, &[]), configuration, Vec::new())
+    }
+
+    fn begin(scratch: &Scratch, (name, labels): (&str, &[(String, String)]), configuration: &str, before: Vec<String>) -> Prometheus {
+        let dir = scratch.sub(&format!("prometheus-{name}"));
+        std::fs::write(dir.join("prometheus.yml"), configuration).expect("configuration");
+        let mut prometheus = Prometheus { name: name.to_owned(), labels: labels.to_vec(), dir, port: free_port(), before, process: None };
         prometheus.up();
         prometheus
     }
@@ -48,14 +69,48 @@ impl Prometheus {
             "--storage.remote.flush-deadline=10s".to_owned(),
             format!("--web.listen-address=127.0.0.1:{}", self.port),
         ];
-        let name = format!("prometheus {}", self.replica.name);
-        let process = self.process.insert(Process::start(&name, "prometheus", &args, &self.dir, &self.dir.join("log")));
-        let mut client = Client::new(SocketAddr::from(([127, 0, 0, 1], self.port)));
+        let name = format!("prometheus {}", self.name);
+        let mut line: Vec<String> = self.before.iter().cloned().chain(["prometheus".to_owned()]).chain(args).collect();
+        let program = line.remove(0);
+        let address = self.address();
+        let process = self.process.insert(Process::start(&name, &program, &line, &self.dir, &self.dir.join("log")));
+        let mut client = Client::new(address);
         eventually(Duration::from_secs(60), &name, || {
             assert!(process.ended().is_none(), "{name} ended instead of becoming ready");
             let answer = client.call("GET", "/-/ready").map_err(|error| error.to_string())?;
             if answer.status() == 200 { Ok(()) } else { Err(answer.text()) }
         });
+    }
+
+    fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// The sum of one of its own metrics.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = Client::new(self.address()).call("GET", "/metrics").expect("its metrics").text();
+        let lines = text.lines().filter(|line| line.starts_with(name) && line[name.len()..].starts_with(['{', ' ']));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// What it has scraped of our exporter within the last minutes, stale markers apart, as it is sent.
+    pub fn scraped(&self) -> Samples {
+        let path = "/api/v1/query?query=%7Bjob%3D%22demo%22%7D%5B20m%5D";
+        let answer = Client::new(self.address()).call("GET", path).expect("its samples").json();
+        let mut all = Samples::new();
+        for one in answer["data"]["result"].as_array().expect("a matrix") {
+            let mut labels: BTreeMap<String, String> = self.labels.iter().cloned().collect();
+            labels.retain(|name, _| !super::series::REPLICA_LABELS.contains(&name.as_str()));
+            let own = one["metric"].as_object().expect("labels");
+            labels.extend(own.iter().map(|(name, value)| (name.clone(), value.as_str().expect("text").to_owned())));
+            let sample = |pair: &serde_json::Value| {
+                let (time, value) = (pair[0].as_f64().expect("seconds"), pair[1].as_str().expect("text").parse().expect("a number"));
+                ((time * 1000.0).round() as i64, Value::of(value))
+            };
+            let samples = one["values"].as_array().expect("samples").iter().map(sample);
+            all.entry(series_name(&labels)).or_default().extend(samples);
+        }
+        all
     }
 
     pub fn process(&self) -> &Process {

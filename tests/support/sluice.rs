@@ -16,7 +16,7 @@ pub struct Sluice {
     dir: PathBuf,
     config: PathBuf,
     data: PathBuf,
-    port: u16,
+    address: SocketAddr,
     enter: Vec<String>,
     process: Option<Process>,
 }
@@ -53,14 +53,14 @@ impl Sluice {
         let text = format!("name: {name}\nlisten: 127.0.0.1:{port}\ndata_dir: {}\nsinks:\n{sinks}", data.display());
         std::fs::write(&config, text).expect("configuration");
         let enter = disk.map(SmallDisk::enter).unwrap_or_default();
-        Sluice { name: "sluice", dir, config, data, port, enter, process: None }
+        Sluice { name: "sluice", dir, config, data, address: SocketAddr::from(([127, 0, 0, 1], port)), enter, process: None }
     }
 
     /// One of several, with a configuration that says where it listens; its data beside it, or on a disk of its own.
-    pub fn prepare_as(name: &'static str, dir: PathBuf, port: u16, text: &str, disk: Option<&SmallDisk>) -> Sluice {
+    pub fn prepare_as(name: &'static str, dir: PathBuf, address: SocketAddr, text: &str, disk: Option<&SmallDisk>) -> Sluice {
         let (config, data) = (dir.join("sluice.yaml"), disk.map_or_else(|| dir.join("data"), |disk| disk.mount().join("data")));
         std::fs::write(&config, text).expect("configuration");
-        Sluice { name, dir, config, data, port, enter: disk.map(SmallDisk::enter).unwrap_or_default(), process: None }
+        Sluice { name, dir, config, data, address, enter: disk.map(SmallDisk::enter).unwrap_or_default(), process: None }
     }
 
     /// Starts it (again) on its data, and waits until it is ready.
@@ -107,7 +107,7 @@ impl Sluice {
     }
 
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
+        self.address
     }
 
     pub fn config(&self) -> String {

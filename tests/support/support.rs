@@ -9,6 +9,7 @@ pub mod gate;
 pub mod http;
 pub mod kafka;
 pub mod load;
+pub mod names;
 pub mod pair;
 pub mod peers;
 pub mod process;

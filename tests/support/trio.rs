@@ -38,6 +38,8 @@ pub struct Shape<'a> {
     pub faults: bool,
     /// Where a node's data is, if not beside its configuration.
     pub disks: [Option<&'a SmallDisk>; 3],
+    /// Where the nodes take requests, if not each at a port of its own.
+    pub doors: Option<[SocketAddr; 3]>,
 }
 
 impl Trio {
@@ -63,16 +65,17 @@ impl Trio {
         let list: Vec<String> = NAMES.iter().enumerate().map(|(node, name)| format!("{name}/{}", reached(node))).collect();
         let (cluster, more, sinks) = (format!("trio-{}-{}", ports[0], fastrand::u32(..)), shape.more, shape.sinks);
         let member = |(node, name): (usize, &'static str)| {
-            let (dir, port) = (scratch.sub(name), free_port());
+            let dir = scratch.sub(name);
+            let door = shape.doors.map_or_else(|| SocketAddr::new(loopback, free_port()), |doors| doors[node]);
             let data = shape.disks[node].map_or_else(|| dir.join("data"), |disk| disk.mount().join("data"));
             // Tests run beside each other on machines whose disks do take a second.
             let text = format!(
-                "listen: 127.0.0.1:{port}\ndata_dir: {}\nshards: 3\ncluster:\n  name: {cluster}\n  listen: {}\n  nodes: [{}]\n  slow_sync: 30s\n{more}{sinks}",
+                "listen: {door}\ndata_dir: {}\nshards: 3\ncluster:\n  name: {cluster}\n  listen: {}\n  nodes: [{}]\n  slow_sync: 30s\n{more}{sinks}",
                 data.display(),
                 peers[node],
                 list.join(", ")
             );
-            Member { name, sluice: Sluice::prepare_as(name, dir, port, &text, shape.disks[node]) }
+            Member { name, sluice: Sluice::prepare_as(name, dir, door, &text, shape.disks[node]) }
         };
         let nodes = NAMES.into_iter().enumerate().map(member).collect();
         Trio { dir, nodes, peers, faults }

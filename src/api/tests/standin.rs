@@ -169,6 +169,13 @@ impl Sinks for StandInSinks {
         Box::pin(async move { Ok(Replayed { shards: vec![shard], more: false }) })
     }
 
+    fn explain(&self, sample: &str) -> Result<Vec<Explained>, String> {
+        match sample {
+            "up" => Ok(vec![Explained { sink: "platform".into(), steps: vec![Relabelled::default()], ..Explained::default() }]),
+            other => Err(format!("{other} is no sample")),
+        }
+    }
+
     fn pause<'a>(&'a self, _sink: &'a str, paused: bool) -> Later<'a, Result<(), Refusal>> {
         let refused = Refusal::Conflict { text: "it is stopped".into(), remedy: "start it".into() };
         Box::pin(async move { if paused { Ok(()) } else { Err(refused) } })
@@ -207,9 +214,21 @@ pub fn deps(node: Arc<StandIn>) -> Deps {
             unidentified: vec![Counted { reason: "no_labels".into(), count: 7 }],
             ..Ingest::default()
         }),
+        senders: Arc::new(|now| {
+            let told = LastRefusal { at: now - 60_000, status: 503, text: "not taken now, send it again: the node is stopping".into() };
+            let (group, replica, address) = ("monitoring/k8s".into(), "k8s-0".into(), "10.0.0.7".into());
+            let (protocol, missing) = (Some("2.0".into()), None);
+            vec![RemoteSender { group, replica, address, protocol, missing, last_refusal: Some(told), ..RemoteSender::default() }]
+        }),
+        census: Arc::new(|group| {
+            let labels = [("__name__", "up"), ("job", "node")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let series = vec![SampledSeries { hash: 7, labels: labels.into(), first: NOW - 60_000, fresh: true }];
+            vec![Sampled { group: group.unwrap_or("monitoring/k8s").to_owned(), since: NOW - 7_200_000, below: u64::MAX, series }]
+        }),
         metrics: Arc::new(|| "# EOF\n".into()),
         reload: Arc::new(|| Box::pin(async { Err(vec!["sinks[0].kafka.topic: missing".to_owned()]) })),
         file: None,
+        disk: Arc::new(|| "1 GiB free\n".into()),
         not_ready: Arc::new(|| vec!["shard 3 has no leader".into()]),
         problems: Arc::new(Vec::new),
         public_certificate_expires: Arc::new(|| Some(NOW + 86_400_000 * 60)),

@@ -39,7 +39,8 @@ pub async fn write(wanted: &Wanted) -> Result<(), Failure> {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let files: Vec<(String, String)> =
         list(&answer, "files").iter().map(|file| (format!("sluice-debug/{}", plain(&text(&file["name"]))), text(&file["text"]))).collect();
-    file.write_all(&archive::tar_gz(&files, seconds)).map_err(cannot)?;
+    let packed = archive::tar_gz(&files, seconds).map_err(cannot)?;
+    file.write_all(&packed).map_err(cannot)?;
     if wanted.asked.json {
         println!("{:#}", serde_json::json!({"file": path, "files": files.iter().map(|(name, _)| name).collect::<Vec<_>>()}));
     } else {

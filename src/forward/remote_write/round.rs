@@ -142,7 +142,6 @@ pub struct Round {
     pub untapped: u64,
     filling: Vec<Filling>,
     samples_a_request: usize,
-    forwards_late: bool,
 }
 
 impl Round {
@@ -159,7 +158,6 @@ impl Round {
             untapped: 0,
             filling: (0..settings.connections).map(|_| filling()).collect(),
             samples_a_request: settings.samples_per_request,
-            forwards_late: settings.forwards_late,
         }
     }
 
@@ -168,10 +166,6 @@ impl Round {
         let mark = (emission, picked.item);
         if !dead.is_empty() && dead.contains(&mark) {
             self.tally.dead += 1;
-            return false;
-        }
-        if picked.late && !self.forwards_late {
-            self.tally.filtered += 1;
             return false;
         }
         let lane = (picked.series % self.filling.len() as u64) as usize;

@@ -11,7 +11,6 @@ use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 
 use crate::config::remote_write::Compression;
-use crate::config::remote_write::Late;
 use crate::config::remote_write::Login;
 use crate::config::remote_write::Protocol as Version;
 use crate::config::remote_write::RemoteWrite;
@@ -40,8 +39,6 @@ pub struct StoreSettings {
     pub samples_per_request: usize,
     /// How long an answer is waited for.
     pub timeout: Duration,
-    /// Late samples go out as well.
-    pub forwards_late: bool,
 }
 
 /// Where a URL leads.
@@ -104,7 +101,6 @@ impl StoreSettings {
                 connections: usize::try_from(store.connections).unwrap_or(1).max(1),
                 samples_per_request: usize::try_from(store.samples_per_request).unwrap_or(usize::MAX).max(1),
                 timeout: store.timeout,
-                forwards_late: store.late == Late::Forward,
             }),
             _ => Err(problems),
         }

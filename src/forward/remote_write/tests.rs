@@ -18,14 +18,15 @@ use std::time::Duration;
 
 use super::settings::StoreSettings;
 use crate::config::remote_write::Compression;
-use crate::config::remote_write::Late;
 use crate::config::remote_write::Login;
 use crate::config::remote_write::Protocol as Version;
 use crate::config::remote_write::RemoteWrite;
+use crate::forward::Shaping;
 use crate::forward::Sink;
 use crate::forward::SinkIdentity;
 use crate::forward::Target;
 use crate::forward::resend::ReplayError;
+use crate::forward::shape::Shape;
 use crate::forward::source::Source;
 use crate::forward::standin::Sample;
 use crate::forward::standin::Shard;
@@ -185,20 +186,22 @@ struct Bench {
     shard: Arc<Shard>,
     runtime: tokio::runtime::Runtime,
     wanted: RemoteWrite,
+    shape: Arc<Shape>,
 }
 
 fn bench(store: &Store) -> Bench {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let wanted = RemoteWrite { samples_per_request: 100, ..RemoteWrite::new(&format!("http://{}/api/v1/write", store.address)) };
-    Bench { shard: Shard::new(), runtime, wanted }
+    Bench { shard: Shard::new(), runtime, wanted, shape: Arc::default() }
 }
 
 impl Bench {
     fn start(&self) -> Sink {
-        let identity = SinkIdentity { cluster: "c".into(), seal: "one-of-a-kind".into(), sink: "store".into() };
+        let identity = SinkIdentity { cluster: "c".into(), seal: "one-of-a-kind".into(), sink: "store".into(), node: 7 };
         let target = Target::Store(Arc::new(StoreSettings::check(&self.wanted).unwrap()));
         let source: Arc<dyn Source> = Arc::clone(&self.shard) as Arc<dyn Source>;
-        Sink::start(target, &identity, vec![(1, source)], self.runtime.handle()).unwrap()
+        Sink::start(target, &Shaping { shape: Arc::clone(&self.shape), seed: 0 }, &identity, vec![(1, source)], self.runtime.handle())
+            .unwrap()
     }
 
     fn delivered(&self, sink: &Sink) {
@@ -440,11 +443,11 @@ fn a_pause_and_another_leader_hold_delivery() {
     let sink = bench.start();
     bench.shard.emit(7, 70);
     bench.delivered(&sink);
-    sink.pause(true);
+    bench.shard.pause(true);
     eventually("the pause", || (view(&sink).phase == Phase::Paused).then_some(()));
     bench.shard.emit(7, 70);
     bench.shard.lead(false);
-    sink.pause(false);
+    bench.shard.pause(false);
     eventually("another leader", || (view(&sink).phase == Phase::Elsewhere).then_some(()));
     assert_eq!(store.counted().values().map(Vec::len).sum::<usize>(), 70);
     bench.shard.lead(true);
@@ -497,10 +500,10 @@ fn a_repeat_that_is_refused_for_being_one_is_no_dead_letter() {
 
 #[test]
 fn late_samples_have_requests_of_their_own_or_stay() {
-    for late in [Late::Forward, Late::Drop] {
+    for drops_late in [false, true] {
         let store = Store::start(taken);
         let mut bench = bench(&store);
-        bench.wanted = RemoteWrite { late, ..bench.wanted };
+        bench.shape = Arc::new(Shape { drops_late, ..Shape::default() });
         let old = |number| Sample { series: 1, number, filling: 1, exemplar: false };
         bench.shard.emit_these(vec![old(10)]);
         bench.shard.emit_late(vec![old(3), old(4)]);
@@ -509,9 +512,10 @@ fn late_samples_have_requests_of_their_own_or_stay() {
         bench.finish(sink);
         let sent: Vec<Vec<u64>> = store.got().iter().map(|got| got.samples.iter().map(|(_, number)| *number).collect()).collect();
         let filtered = bench.shard.cursor_now().filtered;
-        match late {
-            Late::Forward => assert_eq!((sent, filtered), (vec![vec![10, 11], vec![3, 4]], 0)),
-            Late::Drop => assert_eq!((sent, filtered), (vec![vec![10, 11]], 2)),
+        if drops_late {
+            assert_eq!((sent, filtered), (vec![vec![10, 11]], 2));
+        } else {
+            assert_eq!((sent, filtered), (vec![vec![10, 11], vec![3, 4]], 0));
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct Cursor {
     pub dropped: u64,
     /// Samples that the shard had emitted up to `emission`: what it has emitted since is pending.
     pub samples: u64,
+    /// An operator holds the sink.
+    pub paused: bool,
 }
 
 impl Cursor {
@@ -45,7 +47,7 @@ impl Cursor {
 pub struct Sinks {
     /// By name.
     pub cursors: BTreeMap<String, Cursor>,
-    /// Changes when sinks come, go or begin anew.
+    /// Changes when sinks come, go, begin anew, are held or let go on.
     pub version: u64,
     pub(super) removed: BTreeMap<String, u64>,
 }
@@ -140,13 +142,22 @@ impl Sinks {
         None
     }
 
+    /// Saying what is so already is no harm.
+    pub(super) fn pause(&mut self, sink: &str, paused: bool) -> Option<String> {
+        let Some(cursor) = self.cursors.get_mut(sink) else { return Some(format!("there is no sink `{sink}`")) };
+        self.version += u64::from(cursor.paused != paused);
+        cursor.paused = paused;
+        None
+    }
+
     pub(super) fn write(&self, out: &mut Writer<'_>) {
         out.number(self.version);
         out.number(self.cursors.len() as u64);
         for (name, cursor) in &self.cursors {
             out.text(name);
-            let Cursor { epoch, emission, delivered, filtered, dead, dropped, samples } = *cursor;
+            let Cursor { epoch, emission, delivered, filtered, dead, dropped, samples, paused } = *cursor;
             [epoch, emission, delivered, filtered, dead, dropped, samples].into_iter().for_each(|n| out.number(n));
+            out.byte(u8::from(paused));
         }
         out.number(self.removed.len() as u64);
         for (name, epoch) in &self.removed {
@@ -157,7 +168,7 @@ impl Sinks {
 
     pub(super) fn read(from: &mut Reader<'_>) -> Result<Sinks, Malformed> {
         let mut sinks = Sinks { version: from.number()?, ..Sinks::default() };
-        for _ in 0..from.count(8)? {
+        for _ in 0..from.count(9)? {
             let name = from.text()?.to_owned();
             let cursor = Cursor {
                 epoch: from.number()?,
@@ -167,6 +178,7 @@ impl Sinks {
                 dead: from.number()?,
                 dropped: from.number()?,
                 samples: from.number()?,
+                paused: from.byte()? != 0,
             };
             sinks.cursors.insert(name, cursor);
         }

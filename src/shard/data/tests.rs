@@ -122,6 +122,28 @@ fn cursors_add_up_and_epochs_keep_old_positions_out() {
     assert_eq!((data.sinks.cursors["k"].epoch, data.sinks.cursors["k"].emission), (3, data.emissions));
 }
 
+#[test]
+fn a_pause_is_of_the_shard_and_ends_with_the_sink() {
+    let mut data = Data::default();
+    let settings = |version, sinks| command(T0, Command::Settings(ShardSettings { version, sinks, ..ShardSettings::default() }));
+    apply(&mut data, &settings(1, vec![sink("k", Start::Now)]));
+    let pause = |name: &str, paused| command(T0, Command::Pause { sink: name.into(), paused });
+    let before = data.sinks.version;
+    assert_eq!(apply(&mut data, &pause("k", true)).void, None);
+    assert_eq!(apply(&mut data, &pause("k", true)).void, None, "said twice");
+    assert_eq!((data.sinks.cursors["k"].paused, data.sinks.version), (true, before + 1));
+    assert!(apply(&mut data, &pause("other", true)).void.is_some());
+    // A changed sink stays held; one that is removed and added again is a new one.
+    apply(&mut data, &settings(2, vec![SinkSettings { budget_bytes: 7, ..sink("k", Start::Now) }]));
+    assert!(data.sinks.cursors["k"].paused);
+    apply(&mut data, &settings(3, vec![]));
+    apply(&mut data, &settings(4, vec![sink("k", Start::Now)]));
+    assert!(!data.sinks.cursors["k"].paused);
+    apply(&mut data, &pause("k", true));
+    apply(&mut data, &pause("k", false));
+    assert!(!data.sinks.cursors["k"].paused);
+}
+
 /// A log of everything, made by chance.
 fn log(seed: u64) -> Vec<Vec<u8>> {
     let mut random = fastrand::Rng::with_seed(seed);

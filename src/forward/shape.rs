@@ -1,0 +1,282 @@
+//! What a sink takes, and as what: the cluster's external labels, then the sink's `match`, then its `relabel_configs`, then `late`.
+//!
+//! Costs are kept where they belong. A series that is not wanted, or that goes out as it came, costs a lookup by its hash a sample; labels that every
+//! series gets are merged in without copying a text; only what rules really change is worked out anew each time, since its text would cost more
+//! memory than its work is worth. Left out on purpose: reading any of it (`config`), and what labels mean (`relabel`).
+
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use crate::relabel::rules::Rules;
+use crate::relabel::rules::Work;
+use crate::relabel::selector::Selector;
+use crate::wire::remote_write::Label;
+use crate::wire::remote_write::series_hash;
+
+/// Decisions that are remembered; 16 bytes each. A shard with more live series decides some of them again.
+const KNOWN_MAX: usize = 1 << 20;
+
+/// What a sink takes, and as what. Checked.
+#[derive(Clone, Debug, Default)]
+pub struct Shape {
+    /// Go onto every series that lacks them; by name.
+    pub external: Vec<(String, String)>,
+    /// A series must be taken by one of them; none at all takes every series.
+    pub selectors: Vec<Selector>,
+    /// Work on its labels.
+    pub rules: Rules,
+    /// Samples older than what was forwarded of their series stay behind.
+    pub drops_late: bool,
+}
+
+/// What becomes of a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It stays behind.
+    Out,
+    /// It goes out as it came.
+    Same,
+    /// It goes out with other labels.
+    Changed,
+}
+
+/// Why a series stays behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// No selector takes it.
+    Unmatched,
+    /// The rule of this number, from 0, dropped it.
+    Rule(usize),
+    /// The rules left no label.
+    Bare,
+}
+
+/// Labels as text: name and value.
+pub type Pairs = Vec<(String, String)>;
+
+/// A shape at work. One a worker, for what it remembers.
+#[derive(Debug)]
+pub struct Shaper {
+    shape: Arc<Shape>,
+    /// The walker's seed.
+    seed: u64,
+    known: HashTable<(u64, Verdict)>,
+    work: Work,
+    /// Room for the labels of one series.
+    room: Vec<Label<'static>>,
+}
+
+impl Shape {
+    /// Whether everything goes out as it came.
+    pub fn is_plain(&self) -> bool {
+        self.external.is_empty() && self.selectors.is_empty() && self.rules.is_empty() && !self.drops_late
+    }
+
+    /// The labels with which a series goes out, after each rule: `show` gets the rule's number and the labels behind it.
+    pub fn follow(&self, labels: &[(&str, &str)], show: &mut dyn FnMut(usize, Pairs)) -> Result<Pairs, Left> {
+        let mut work = Work::default();
+        labels.iter().for_each(|(name, value)| work.push(name, value, None));
+        self.add_external(&mut work);
+        if !self.matches(&work) {
+            return Err(Left::Unmatched);
+        }
+        self.rules.follow(&mut work, &mut |number, work| show(number, pairs(work))).map_err(Left::Rule)?;
+        if work.labels().len() == 0 { Err(Left::Bare) } else { Ok(pairs(&work)) }
+    }
+
+    fn add_external(&self, work: &mut Work) {
+        for (name, value) in &self.external {
+            if work.value(name).is_none() {
+                work.set(name, value);
+            }
+        }
+    }
+
+    fn matches(&self, work: &Work) -> bool {
+        self.selectors.is_empty() || self.selectors.iter().any(|selector| selector.takes(|name| work.value(name)))
+    }
+}
+
+fn pairs(work: &Work) -> Pairs {
+    let mut pairs: Pairs = work.labels().map(|(name, value, _)| (name.to_owned(), value.to_owned())).collect();
+    pairs.sort_unstable();
+    pairs
+}
+
+impl Shaper {
+    /// Nothing remembered yet; `seed` is that of the labels' hashes.
+    pub fn new(shape: Arc<Shape>, seed: u64) -> Shaper {
+        Shaper { shape, seed, known: HashTable::new(), work: Work::default(), room: Vec::new() }
+    }
+
+    /// Whether samples that come late stay behind.
+    pub fn drops_late(&self) -> bool {
+        self.shape.drops_late
+    }
+
+    /// Shows the labels and the hash with which a series goes out. False: it stays behind.
+    pub fn shape(&mut self, labels: &[Label<'_>], series: u64, show: &mut dyn FnMut(&[Label<'_>], u64)) -> bool {
+        let verdict = self.known.find(series, |(known, _)| *known == series).map(|(_, verdict)| *verdict);
+        let verdict = verdict.unwrap_or_else(|| self.judge(labels, series));
+        match verdict {
+            Verdict::Out => return false,
+            Verdict::Same => show(labels, series),
+            Verdict::Changed if self.shape.rules.is_empty() => self.merged(labels, show),
+            Verdict::Changed => self.relabelled(labels, show),
+        }
+        true
+    }
+
+    fn judge(&mut self, labels: &[Label<'_>], series: u64) -> Verdict {
+        self.fill(labels);
+        let shape = &self.shape;
+        let verdict = if !shape.matches(&self.work) || shape.rules.apply(&mut self.work).is_err() || self.work.labels().len() == 0 {
+            Verdict::Out
+        } else if self.work.labels().len() == labels.len() && self.work.labels().all(|(_, _, part)| part.is_some()) {
+            Verdict::Same
+        } else {
+            Verdict::Changed
+        };
+        if self.known.len() >= KNOWN_MAX {
+            self.known.clear();
+        }
+        // The hash is as good as random, by a secret seed: it is its own.
+        self.known.insert_unique(series, (series, verdict), |(known, _)| *known);
+        verdict
+    }
+
+    /// The labels with the external ones.
+    fn fill(&mut self, labels: &[Label<'_>]) {
+        self.work.clear();
+        labels.iter().for_each(|label| self.work.push(label.name, label.value, Some(label.part())));
+        self.shape.add_external(&mut self.work);
+    }
+
+    /// External labels only: both lists are in order.
+    fn merged(&mut self, labels: &[Label<'_>], show: &mut dyn FnMut(&[Label<'_>], u64)) {
+        let mut room = emptied(std::mem::take(&mut self.room));
+        let mut left = labels;
+        for (name, value) in &self.shape.external {
+            let before = left.iter().take_while(|label| label.name < name.as_str()).count();
+            let (smaller, rest) = left.split_at(before);
+            room.extend_from_slice(smaller);
+            left = rest;
+            if left.first().is_none_or(|label| label.name != name) {
+                room.push(Label::new(self.seed, name, value));
+            }
+        }
+        room.extend_from_slice(left);
+        show(&room, series_hash(&room, &[]));
+        self.room = emptied(room);
+    }
+
+    fn relabelled(&mut self, labels: &[Label<'_>], show: &mut dyn FnMut(&[Label<'_>], u64)) {
+        self.fill(labels);
+        // Judged before: no rule drops it.
+        if self.shape.rules.apply(&mut self.work).is_err() {
+            return;
+        }
+        let mut room = emptied(std::mem::take(&mut self.room));
+        let seed = self.seed;
+        let label = |(name, value, part): (_, _, Option<u64>)| match part {
+            Some(part) => Label::known(name, value, part),
+            None => Label::new(seed, name, value),
+        };
+        room.extend(self.work.labels().map(label));
+        show(&room, series_hash(&room, &[]));
+        self.room = emptied(room);
+    }
+}
+
+/// The same memory, for labels of another life.
+fn emptied<'new>(mut labels: Vec<Label<'_>>) -> Vec<Label<'new>> {
+    labels.clear();
+    labels.into_iter().map(|label| Label::known("", "", label.part())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relabel::rules::Draft;
+    use crate::relabel::rules::Rule;
+
+    const SEED: u64 = 7;
+
+    fn shape(external: &[(&str, &str)], selectors: &[&str], drafts: Vec<Draft>) -> Shape {
+        Shape {
+            external: external.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            selectors: selectors.iter().map(|text| Selector::parse(text).unwrap()).collect(),
+            rules: Rules::new(drafts.iter().map(|draft| Rule::check(draft).unwrap()).collect()),
+            drops_late: false,
+        }
+    }
+
+    fn own(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    /// As text, and whether the hash is that of the labels shown; the second time from memory.
+    fn shown(shaper: &mut Shaper, pairs: &[(&str, &str)]) -> Option<String> {
+        let labels: Vec<Label<'_>> = pairs.iter().map(|(name, value)| Label::new(SEED, name, value)).collect();
+        let hash = series_hash(&labels, &[]);
+        let mut out = [None, None];
+        for out in &mut out {
+            let went = shaper.shape(&labels, hash, &mut |labels, hash| {
+                let anew: Vec<Label<'_>> = labels.iter().map(|label| Label::new(SEED, label.name, label.value)).collect();
+                assert_eq!(hash, series_hash(&anew, &[]));
+                assert!(labels.is_sorted_by(|a, b| a.name < b.name));
+                *out = Some(labels.iter().map(|label| format!("{}={}", label.name, label.value)).collect::<Vec<_>>().join(" "));
+            });
+            assert_eq!(went, out.is_some());
+        }
+        let [first, second] = out;
+        assert_eq!(first, second);
+        first
+    }
+
+    #[test]
+    fn external_labels_go_onto_what_lacks_them() {
+        let mut shaper = Shaper::new(Arc::new(shape(&[("datacenter", "nj1"), ("zone", "z")], &[], Vec::new())), SEED);
+        let text = |pairs: &[(&str, &str)], shaper: &mut Shaper| shown(shaper, pairs).unwrap();
+        assert_eq!(text(&[("__name__", "up"), ("job", "a")], &mut shaper), "__name__=up datacenter=nj1 job=a zone=z");
+        assert_eq!(text(&[("__name__", "up"), ("datacenter", "own")], &mut shaper), "__name__=up datacenter=own zone=z");
+        assert_eq!(text(&[("datacenter", "own"), ("zone", "x")], &mut shaper), "datacenter=own zone=x");
+    }
+
+    #[test]
+    fn external_labels_come_before_selectors_and_those_before_rules() {
+        let drop = Draft { source_labels: Some(vec!["job".to_owned()]), regex: own("noise"), action: own("drop"), ..Draft::default() };
+        let lift = Draft { regex: own("instance"), action: own("labeldrop"), ..Draft::default() };
+        let shape = shape(&[("datacenter", "nj1")], &["{datacenter=\"nj1\", job=~\".+\"}", "down"], vec![drop, lift]);
+        let mut shaper = Shaper::new(Arc::new(shape.clone()), SEED);
+        assert_eq!(shown(&mut shaper, &[("__name__", "up"), ("instance", "i"), ("job", "a")]).unwrap(), "__name__=up datacenter=nj1 job=a");
+        assert_eq!(shown(&mut shaper, &[("__name__", "up"), ("datacenter", "nj2"), ("job", "a")]), None);
+        assert_eq!(shown(&mut shaper, &[("__name__", "down"), ("datacenter", "nj2")]).unwrap(), "__name__=down datacenter=nj2");
+        assert_eq!(shown(&mut shaper, &[("__name__", "up"), ("job", "noise")]), None);
+        let mut steps = 0;
+        let left = shape.follow(&[("__name__", "up"), ("job", "noise")], &mut |_, _| steps += 1);
+        assert_eq!((left, steps), (Err(Left::Rule(0)), 0));
+        assert_eq!(shape.follow(&[("__name__", "up")], &mut |_, _| steps += 1), Err(Left::Unmatched));
+        let out = shape.follow(&[("__name__", "up"), ("job", "a")], &mut |_, _| steps += 1).unwrap();
+        assert_eq!((out.len(), steps), (3, 2));
+    }
+
+    #[test]
+    fn what_is_left_without_a_label_stays_behind() {
+        let bare = Draft { regex: own(".*"), action: own("labeldrop"), ..Draft::default() };
+        let shape = shape(&[], &[], vec![bare]);
+        assert_eq!(shape.follow(&[("__name__", "up")], &mut |_, _| ()), Err(Left::Bare));
+        assert_eq!(shown(&mut Shaper::new(Arc::new(shape), SEED), &[("__name__", "up")]), None);
+    }
+
+    #[test]
+    fn a_million_series_are_remembered_and_no_more() {
+        let mut shaper = Shaper::new(Arc::new(shape(&[], &["up"], Vec::new())), SEED);
+        let labels = [Label::new(SEED, "__name__", "up")];
+        for series in 0..KNOWN_MAX as u64 + 10 {
+            assert!(shaper.shape(&labels, series, &mut |_, _| ()));
+        }
+        assert_eq!(shaper.known.len(), 10);
+    }
+}
