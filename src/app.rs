@@ -30,6 +30,7 @@ mod senders;
 mod settings;
 mod sinks;
 mod translate;
+pub mod trial;
 mod upgrade;
 
 use std::path::Path;

@@ -91,7 +91,7 @@ const SITES: &[(&str, &str, &str)] = &[
     (
         "src/app/sinks.rs",
         "spawn_blocking(",
-        "stops all sinks at the same time; one replay of dead letters at a time, which waits for Kafka",
+        "stops all sinks at the same time; one replay of dead letters at a time, and trials of sinks, which wait for the receiver",
     ),
     ("src/forward.rs", "thread::Builder::new(", "a worker per sink and shard, joined by Sink::stop"),
     (

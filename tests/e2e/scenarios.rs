@@ -30,4 +30,5 @@ mod settings;
 mod store_nodes;
 mod stores;
 mod topics;
+mod trials;
 mod trio_disks;
