@@ -27,6 +27,7 @@ pub mod shard_log;
 pub mod source;
 pub mod tap;
 pub mod text;
+pub mod trial;
 pub mod trouble;
 pub mod view;
 pub mod worker;
@@ -211,6 +212,13 @@ impl Sink {
     /// Rows as they are delivered from now on.
     pub fn listen(&self) -> Listener {
         self.tap.listen()
+    }
+
+    /// A record of its own: the series by which it is tried, and the record as a letter, or why there can be none.
+    pub fn trial(&self, node: &str, time: i64) -> (Vec<(String, String)>, Result<Vec<u8>, String>) {
+        let labels = trial::series(&self.identity, node);
+        let letter = trial::letter(&self.target, &labels, time);
+        (labels, letter)
     }
 
     /// What sends dead letters again. It has nothing to do with the workers, and outlives the sink if need be.

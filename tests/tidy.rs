@@ -91,7 +91,7 @@ const SITES: &[(&str, &str, &str)] = &[
     (
         "src/app/sinks.rs",
         "spawn_blocking(",
-        "stops all sinks at the same time; one replay of dead letters at a time, which waits for Kafka",
+        "stops all sinks at the same time; one replay of dead letters at a time, and trials of sinks, which wait for the receiver",
     ),
     ("src/forward.rs", "thread::Builder::new(", "a worker per sink and shard, joined by Sink::stop"),
     (
@@ -109,9 +109,19 @@ const SITES: &[(&str, &str, &str)] = &[
     ("src/node/measure.rs", "JoinSet::new(", "the measuring run's own"),
     ("src/node/start.rs", "thread::Builder::new(", "a thread a shard, the writer and the watch of free space; joined by Node::stop"),
     ("src/peer.rs", "watch::channel(", "the end of all connections: one value"),
-    ("src/peer.rs", "JoinSet::new(", "the door, and a task a peer; awaited by Peering::stop"),
-    ("src/peer.rs", "runtime.spawn(", "fetches a piece of a snapshot; one a shard, since a shard asks for the next when it has the last"),
-    ("src/peer/door.rs", "spawn_blocking(", "a piece of a snapshot is read from the disk; one a shard and member"),
+    ("src/peer.rs", "thread::Builder::new(", "all that goes on between nodes; joined by Peering::stop"),
+    ("src/peer.rs", "spawn_blocking(", "waits for that thread's end"),
+    ("src/peer.rs", "JoinSet::new(", "the door, and a task a peer; their end is the thread's"),
+    (
+        "src/peer/way.rs",
+        "runtime.spawn(",
+        "fetches a piece of a snapshot, one a shard, since a shard asks for the next when it has the last; tells a peer what may be lost, 128 at most",
+    ),
+    (
+        "src/peer/door.rs",
+        "spawn_blocking(",
+        "reads the disk: a piece of a snapshot, one a shard and member; what a node says of itself, for a person",
+    ),
     ("src/peer/door.rs", "JoinSet::new(", "a task a connection, 64 at most; ended with the door"),
     ("src/serve.rs", "JoinSet::new(", "a task a connection, bounded by their number; ended with the server"),
     ("src/cli/client.rs", "tokio::spawn(", "drives the one connection of a verb that asks a node"),

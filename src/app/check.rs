@@ -245,6 +245,17 @@ sinks:
     }
 
     #[test]
+    fn files_of_a_sink_have_no_place_among_the_nodes_own() {
+        let files = |directory: &str| {
+            let text = format!("listen: 127.0.0.1:9201\ndata_dir: /x\nsinks:\n  - name: a\n    file:\n      directory: {directory}\n");
+            judged(&text)
+        };
+        assert!(files("/xy").is_ok());
+        let problems = files("/x/rows").unwrap_err();
+        assert!(problems[0].to_string().starts_with("line 6: sinks[0].file.directory: /x/rows\n    is inside data_dir"), "{}", problems[0]);
+    }
+
+    #[test]
     fn what_is_wrong_with_selectors_and_rules_is_told_with_its_line() {
         let wrong = format!(
             "{SIX_LINES}    match: ['{{job=~\"(\"}}']\n    relabel_configs:\n      - action: keep\n        regex: \"[\"\n      - action: hashmod\n        target_label: x\n"

@@ -102,6 +102,7 @@ impl Collector for Measures {
         gauge("sink_pending_samples", "Samples emitted and not delivered yet", |shard| shard.cursor.pending as f64)?;
         gauge("sink_pending_bytes", "Bytes of the log that stay for the sink", |shard| shard.cursor.pending_bytes as f64)?;
         gauge("sink_lag_seconds", "Age of the oldest sample not delivered yet", |shard| shard.lag_ms as f64 / 1000.0)?;
+        gauge("sink_ahead_samples", "Samples delivered ahead of a backlog (`catch_up: fresh_first`)", |shard| shard.ahead as f64)?;
         gauge("sink_budget_bytes", "The sink's budget in this shard", |shard| shard.cursor.budget_bytes as f64)?;
         gauge("sink_troubled", "1: something stops the sink (`sluice sink list` says what)", |shard| {
             f64::from(u8::from(shard.trouble.is_some()))

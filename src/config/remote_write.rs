@@ -30,6 +30,8 @@ pub struct RemoteWrite {
     pub samples_per_request: u64,
     /// How long an answer is waited for.
     pub timeout: Duration,
+    /// In which order a backlog goes out.
+    pub catch_up: CatchUp,
 }
 
 /// A version of Remote Write.
@@ -75,6 +77,15 @@ pub struct ClientTls {
     pub server_name: Option<String>,
 }
 
+/// In which order a backlog goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CatchUp {
+    /// The oldest first.
+    InOrder,
+    /// What is new goes ahead, the backlog follows between.
+    FreshFirst,
+}
+
 impl RemoteWrite {
     /// A store with everything else at its default.
     pub fn new(url: &str) -> RemoteWrite {
@@ -88,6 +99,7 @@ impl RemoteWrite {
             connections: 2,
             samples_per_request: 5000,
             timeout: Duration::from_secs(30),
+            catch_up: CatchUp::InOrder,
         }
     }
 }
@@ -111,6 +123,8 @@ pub fn read(section: &Section<'_>) -> Option<RemoteWrite> {
     store.connections = section.or("connections", store.connections, values::number(1..=32));
     store.samples_per_request = section.or("samples_per_request", store.samples_per_request, values::number(1..=100_000));
     store.timeout = section.or("timeout", store.timeout, values::duration_in(Duration::from_secs(1)..=Duration::from_secs(300)));
+    let orders = values::one_of(&[("in_order", CatchUp::InOrder), ("fresh_first", CatchUp::FreshFirst)]);
+    store.catch_up = section.or("catch_up", store.catch_up, orders);
     section.finish();
     url.map(|_| store)
 }

@@ -1,6 +1,10 @@
 //! The rules of the configuration, each by the words in which a breach is reported.
 
+use std::path::Path;
+
 use super::*;
+use crate::config::file::Files;
+use crate::config::remote_write::CatchUp;
 use crate::config::remote_write::ClientTls;
 use crate::config::remote_write::Login;
 use crate::config::remote_write::Protocol;
@@ -117,6 +121,7 @@ fn a_store_needs_a_url_and_can_be_told_more() {
       connections: 4
       samples_per_request: 2000
       timeout: 10s
+      catch_up: fresh_first
 ";
     let told = store(&format!("{STORE}{more}"));
     let expected = RemoteWrite {
@@ -131,6 +136,7 @@ fn a_store_needs_a_url_and_can_be_told_more() {
         connections: 4,
         samples_per_request: 2000,
         timeout: std::time::Duration::from_secs(10),
+        catch_up: CatchUp::FreshFirst,
         ..RemoteWrite::new("https://store.example/api/v1/write")
     };
     assert_eq!(told, expected);
@@ -192,6 +198,46 @@ fn what_is_wrong_with_a_store_is_told_at_once() {
     );
     let none = "listen: 127.0.0.1:9201\ndata_dir: /x\nsinks: [{ name: a }]\n";
     assert!(problems(none)[0].contains("remote_write: { url:"), "{:?}", problems(none));
+}
+
+const FILES: &str = "\
+listen: 127.0.0.1:9201
+data_dir: /x
+sinks:
+  - name: archive
+    file:
+      directory: /var/lib/sluice-rows
+";
+
+#[test]
+fn files_need_a_directory_and_can_be_told_more() {
+    let files = |text: &str| match Config::parse(text).unwrap().sinks.remove(0).target {
+        Target::Files(files) => files,
+        other => panic!("{other:?}"),
+    };
+    let least = Files::new(Path::new("/var/lib/sluice-rows"));
+    assert_eq!(files(FILES), least);
+    let more = "      columns: [job]\n      compression: gzip\n      sync: 5s\n      rotate: { bytes: 1MiB, age: 10m }\n      keep: { bytes: 1GiB, age: 7d }\n";
+    let told = Files {
+        columns: vec!["job".into()],
+        compression: file::Compression::Gzip,
+        sync: Duration::from_secs(5),
+        rotate_bytes: 1 << 20,
+        rotate_age: Duration::from_secs(600),
+        keep_bytes: 1 << 30,
+        keep_age: Some(Duration::from_secs(7 * 86_400)),
+        ..least
+    };
+    assert_eq!(files(&format!("{FILES}{more}")), told);
+    let wrong = FILES.replace("/var", "var") + "      sync: 1ms\n      keep: { files: 3 }\n";
+    check(
+        &wrong,
+        &[
+            "6 sinks[0].file.directory: var/lib/sluice-rows | must be a whole path, since sinks are the same on all nodes | for example /var/lib/sluice-rows",
+            "7 sinks[0].file.sync: 1ms | must be 100ms to 1m | write a time span in that range",
+            "8 sinks[0].file.keep.files: 3 | is no key known here | known here: bytes, age",
+        ],
+    );
 }
 
 #[test]

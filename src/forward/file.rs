@@ -133,6 +133,10 @@ impl Worker {
         let Author { cluster, node, sink, shard } = author;
         let shelf = Shelf::new(Arc::clone(&settings), &sink, shard, node);
         let rows = RowEncoder::new(settings.columns.clone());
+        // What a process before this one did not finish is ended even where another node leads by now. What is wrong is told by the first session.
+        if let Err(trouble) = shelf.take_up() {
+            tracing::debug!(%sink, shard, %trouble, "the files were not looked at");
+        }
         Worker { settings, shelf, sink, cluster, duty, rows, tidied: None }
     }
 

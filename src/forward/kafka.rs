@@ -10,7 +10,7 @@ mod client;
 mod connect;
 mod exactly_once;
 pub mod measure;
-mod outlet;
+pub(super) mod outlet;
 mod registry;
 pub mod replay;
 pub mod topics;

@@ -1,4 +1,4 @@
-//! What a row costs: the encoder alone, and encoding plus handing over to librdkafka. For `sluice bench rows`.
+//! What a row costs: the encoder alone, and encoding plus handing over to librdkafka; and a sample in a request to a store. For `sluice bench rows`.
 //!
 //! The rows look like cAdvisor's under the Prometheus Operator: 14 labels, 490 bytes as a row. CPU is the thread's (encode) or the
 //! process' (produce: librdkafka's threads compress and send, and the mock cluster, if it runs in here too, counts as well).
@@ -12,7 +12,17 @@ use crate::forward::format::Columns;
 use crate::forward::rows::Row;
 use crate::forward::rows::RowEncoder;
 use crate::forward::rows::Value;
+use crate::model::Pick;
+use crate::wire::body::Body;
+use crate::wire::body::Picked;
+use crate::wire::encode::Encoder;
+use crate::wire::encode::NewSeries;
+use crate::wire::encode::Sample;
+use crate::wire::outgoing::Outgoing;
+use crate::wire::remote_write::DecodeError;
 use crate::wire::remote_write::Label;
+use crate::wire::remote_write::Protocol;
+use crate::wire::remote_write::Walker;
 
 /// What was measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,6 +82,60 @@ pub fn encode_rows(count: u64) -> RowCost {
     }
     bytes += out.len() as u64;
     RowCost { rows: count, bytes, micros_a_row: micros(cpu(ClockId::ThreadCPUTime) - began, count) }
+}
+
+/// What a sample in a request costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RequestCost {
+    /// Finding it in its body, µs of CPU.
+    pub walk: f64,
+    /// Finding it and copying its labels into the request.
+    pub copied: f64,
+    /// Finding it and writing its labels anew.
+    pub anew: f64,
+}
+
+/// A request of 1.0 made of one that came, on this thread: 2,000 samples, without the label of their replica.
+pub fn encode_requests(rounds: u64) -> Result<RequestCost, DecodeError> {
+    let mut encoder = Encoder::new(Protocol::V1);
+    let series = series(2000);
+    for labels in &series {
+        let mut labels: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        labels.insert(1, ("__replica__", "replica-1"));
+        encoder.push(&NewSeries { labels: &labels, samples: &[Sample::new(1_790_000_000_000, 0.37)], ..NewSeries::default() });
+    }
+    let mut raw = Vec::new();
+    encoder.finish(&mut raw);
+    let body = Body { protocol: Protocol::V1, raw, strip: vec!["__replica__".to_owned()] };
+    let picks: Vec<Pick> = (0..series.len() as u32).map(|item| Pick { item, late: false }).collect();
+    let (mut walker, mut outgoing) = (Walker::new(0x5eed), Outgoing::new(Protocol::V1));
+    let mut time = |way: &mut dyn FnMut(&Picked<'_, '_>, &mut Outgoing)| {
+        let began = cpu(ClockId::ThreadCPUTime);
+        for _ in 0..rounds.max(1) {
+            body.pick(&mut walker, &picks, &mut |picked| way(&picked, &mut outgoing))?;
+            std::hint::black_box(outgoing.finish());
+        }
+        Ok::<f64, DecodeError>(micros(cpu(ClockId::ThreadCPUTime) - began, rounds.max(1) * picks.len() as u64))
+    };
+    let walk = time(&mut |picked, _| {
+        std::hint::black_box(picked.series);
+    })?;
+    let copied = time(&mut |picked, outgoing| {
+        outgoing.push(picked);
+    })?;
+    // A list of its own, as a rule makes one: that it says the same is not known to whoever writes it.
+    let anew = time(&mut |picked, outgoing| {
+        let labels: Vec<Label<'_>> = picked.labels.to_vec();
+        outgoing.push(&Picked {
+            labels: &labels,
+            point: picked.point,
+            late: picked.late,
+            series: picked.series,
+            item: picked.item,
+            from: picked.from,
+        });
+    })?;
+    Ok(RequestCost { walk, copied, anew })
 }
 
 /// CPU time so far.

@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: a queue of samples (the shard's log is it), and a guess about a request without an answer: it is sent again.
 
+mod ahead;
 mod flight;
 pub mod lane;
 pub mod letter;
@@ -19,6 +20,7 @@ mod tests;
 pub mod trouble;
 
 use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -27,7 +29,9 @@ use crate::clock;
 use crate::failpoint;
 use crate::failpoint::Place;
 use crate::forward::book::Book;
+use crate::forward::book::Tally;
 use crate::forward::format::Columns;
+use crate::forward::remote_write::ahead::Ahead;
 use crate::forward::remote_write::flight::Drained;
 use crate::forward::remote_write::flight::Flight;
 use crate::forward::remote_write::flight::To;
@@ -64,6 +68,10 @@ use crate::wire::pack::Packing;
 const LOOK: Duration = Duration::from_millis(100);
 /// A request without samples is answered soon or not at all; nothing is looked at meanwhile.
 const ASK: Duration = Duration::from_secs(4);
+/// So many offenders one after the other, and nothing taken between: whatever it is, it is in nearly all of them, and to find each by itself costs two requests a sample.
+const OFFENDERS_IN_A_ROW: usize = 32;
+/// From then on so many that are refused together become dead letters together.
+const TOGETHER: usize = 50;
 /// A store that took something so shortly ago is one that takes samples: what it refuses is refused for what it is.
 const GOOD_FOR: Duration = Duration::from_secs(10);
 
@@ -92,6 +100,12 @@ struct Way {
     took: Option<Instant>,
     /// What was emitted up to there may be in the store already, by a session before this one.
     doubtful: u64,
+    /// Of each connection: samples that were found to be offenders since it last had something taken.
+    offenders: Vec<usize>,
+    /// Attempts that failed since something was taken.
+    failures: u32,
+    /// Fresh samples go ahead of a backlog.
+    ahead: Option<Ahead>,
 }
 
 /// Wait, and why.
@@ -121,7 +135,11 @@ impl Deliver for Worker {
             next: None,
             took: None,
             doubtful: self.duty.source.standing().last_emission,
+            offenders: vec![0; self.settings.connections],
+            failures: 0,
+            ahead: None,
         };
+        self.duty.report.change(|view| view.ahead = 0);
         let end = loop {
             if let Err(end) = self.turn(&mut way, &mut book) {
                 break end;
@@ -156,10 +174,14 @@ impl Worker {
             self.duty.source.wait(&standing, Duration::from_millis(500));
             return Ok(());
         }
+        self.look_ahead(way, book)?;
+        if let Some(ahead) = way.ahead.take() {
+            return self.turn_ahead(way, ahead, book);
+        }
         let mut round = match way.next.take() {
             Some(round) => round,
             None => {
-                let mut round = self.fill(book.position())?;
+                let mut round = self.fill(book.position(), u64::MAX)?;
                 round.close(way.doubtful);
                 round
             }
@@ -178,8 +200,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes emissions until there is enough for a round, or no more.
-    fn fill(&mut self, after: u64) -> Result<Round, End> {
+    /// Takes emissions until there is enough for a round, or no more, or the last that is to be in it.
+    fn fill(&mut self, after: u64, until: u64) -> Result<Round, End> {
         let mut round = Round::new(&self.settings, after);
         loop {
             let batch = self.duty.read(round.upto)?;
@@ -187,6 +209,9 @@ impl Worker {
                 return Ok(round);
             }
             for emission in batch {
+                if emission.number > until {
+                    return Ok(round);
+                }
                 self.take(&emission, &mut round)?;
                 round.upto = emission.number;
                 if round.is_full() {
@@ -213,29 +238,38 @@ impl Worker {
 
     /// Sends a round until all of it is taken.
     fn send(&mut self, way: &mut Way, round: &mut Round, book: &mut Book) -> Result<(), End> {
-        let mut failures = 0u32;
-        while round.queues.iter().any(|queue| !queue.is_empty()) {
-            let mut rest = self.credentials(way);
-            if rest.is_none() {
-                let drained = self.attempt(way, round, book)?;
-                if drained.iter().any(|one| one.taken > 0) {
-                    way.took = Some(clock::now());
-                    failures = 0;
-                }
-                for (lane, one) in drained.into_iter().enumerate() {
-                    rest = self.follow(way, round, (lane, one))?.or(rest);
-                }
+        while !self.push(way, round, (book, u64::MAX))? {}
+        Ok(())
+    }
+
+    /// Sends what is left of a round, and rests where that is called for. Whether all of it is taken. Meanwhile the next round is made, of emissions up to `until`.
+    fn push(&mut self, way: &mut Way, round: &mut Round, (book, until): (&mut Book, u64)) -> Result<bool, End> {
+        if round.queues.iter().all(VecDeque::is_empty) {
+            return Ok(true);
+        }
+        let mut rest = self.credentials(way);
+        if rest.is_none() {
+            let drained = self.attempt(way, round, (book, until))?;
+            if drained.iter().any(|one| one.taken > 0) {
+                way.took = Some(clock::now());
+                way.failures = 0;
             }
-            match rest {
-                None => self.duty.goes_on(book, || None)?,
-                Some(rest) => {
-                    failures += 1;
-                    self.rest(rest, failures);
-                    self.duty.look_after(book, || None)?;
+            for (lane, one) in drained.into_iter().enumerate() {
+                if one.taken > 0 {
+                    way.offenders[lane] = 0;
                 }
+                rest = self.follow(way, round, (lane, one))?.or(rest);
             }
         }
-        Ok(())
+        match rest {
+            None => self.duty.goes_on(book, || None)?,
+            Some(rest) => {
+                way.failures += 1;
+                self.rest(rest, way.failures);
+                self.duty.look_after(book, || None)?;
+            }
+        }
+        Ok(round.queues.iter().all(VecDeque::is_empty))
     }
 
     /// Who sluice is, by its file as of now.
@@ -253,11 +287,13 @@ impl Worker {
     }
 
     /// Every connection sends what it has, until something is not taken; meanwhile the next round is made.
-    fn attempt(&mut self, way: &mut Way, round: &mut Round, book: &mut Book) -> Result<Vec<Drained>, End> {
+    fn attempt(&mut self, way: &mut Way, round: &mut Round, (book, until): (&mut Book, u64)) -> Result<Vec<Drained>, End> {
         let to = To { settings: Arc::clone(&self.settings), head: Arc::clone(&way.head), packing: way.packing };
         let mut flight = Flight::begin(&self.duty.runtime, &to, &mut way.lanes, &mut round.queues);
-        if way.next.is_none() && self.duty.source.standing().last_emission > round.upto {
-            let mut next = self.fill(round.upto)?;
+        // Fresh samples that go ahead are few, and what comes after them is the backlog, which is not theirs to fetch.
+        let fetches = way.ahead.is_some() == round.behind && round.upto < until;
+        if fetches && way.next.is_none() && self.duty.source.standing().last_emission > round.upto {
+            let mut next = self.fill(round.upto, until)?;
             next.close(way.doubtful);
             way.next = Some(next);
         }
@@ -314,10 +350,21 @@ impl Worker {
             return Ok(None);
         }
         batch.zstd = Zstd::NoMatter;
-        if batch.marks.len() > 1 {
+        let many = way.offenders[lane] >= OFFENDERS_IN_A_ROW;
+        if batch.marks.len() > if many { TOGETHER } else { 1 } {
             let (first, second) = batch.halves();
             round.queues[lane].push_front(second);
             round.queues[lane].push_front(first);
+            return Ok(None);
+        }
+        if round.behind && policy::is_for_age(&answer.text) {
+            // Newer ones of its series went ahead, and this store wants none that are older: they wait until somebody has told it to.
+            round.queues[lane].push_front(batch);
+            if let Some(ahead) = &mut way.ahead {
+                ahead.hold();
+            }
+            let trouble = StoreTrouble::RefusesOlder { url: self.settings.url.clone(), status: answer.status, text: answer.text };
+            self.duty.report.trouble(&Trouble::Store(trouble), clock::wall_ms());
             return Ok(None);
         }
         if batch.again && !batch.late && policy::is_repeat(&answer.text) {
@@ -330,7 +377,8 @@ impl Worker {
             round.queues[lane].push_front(batch);
             return Ok(Some(rest));
         }
-        self.bury(batch, round, answer)?;
+        way.offenders[lane] += batch.marks.len();
+        self.bury(batch, round, &answer)?;
         Ok(None)
     }
 
@@ -362,16 +410,27 @@ impl Worker {
         }
     }
 
-    fn bury(&mut self, batch: Batch, round: &mut Round, answer: Answer) -> Result<(), End> {
-        let Some(&(emission, item)) = batch.marks.first() else { return Ok(()) };
-        let reason = format!("the store answered {} {}", answer.status, answer.text).trim_end().to_owned();
-        self.duty.bury(Dead { emission, item, reason, payload: letter::write(&batch.request, batch.late) })?;
+    /// What is in this request is refused for good: mostly one sample.
+    fn bury(&mut self, batch: Batch, round: &mut Round, answer: &Answer) -> Result<(), End> {
+        let mut reason = format!("the store answered {} {}", answer.status, answer.text).trim_end().to_owned();
+        let count = batch.marks.len();
+        if count > 1 {
+            reason.push_str(&format!(" (to {count} samples together, after many that it had refused one by one)"));
+        }
+        let (mut letters, mut left) = (Vec::new(), batch.request);
+        for (emission, item) in &batch.marks {
+            let (one, rest) = left.cut(1);
+            left = rest;
+            let payload = letter::write(&one, batch.late);
+            letters.push(Dead { emission: *emission, item: *item, reason: reason.clone(), payload });
+        }
+        self.duty.bury_all(letters)?;
         failpoint::reach(Place::StoreBuried);
-        self.dead.insert((emission, item));
-        round.tally.delivered -= 1;
-        round.tally.dead += 1;
-        self.refused += 1;
-        self.note(StoreTrouble::SamplesRefused { url: self.settings.url.clone(), samples: self.refused, text: answer.text });
+        self.dead.extend(batch.marks);
+        round.tally.delivered -= count as u64;
+        round.tally.dead += count as u64;
+        self.refused += count as u64;
+        self.note(StoreTrouble::SamplesRefused { url: self.settings.url.clone(), samples: self.refused, text: answer.text.clone() });
         Ok(())
     }
 
@@ -392,22 +451,32 @@ impl Worker {
     /// All of a round is in the store.
     fn done(&mut self, round: Round, book: &mut Book) {
         failpoint::reach(Place::StoreTaken);
-        let Round { upto, tally, bytes, tapped, untapped, .. } = round;
-        book.advance(upto, &tally);
+        self.arrive(round.upto, &round.tally, book);
+        self.told(round);
+        self.duty.well();
+    }
+
+    /// The position moves.
+    fn arrive(&mut self, upto: u64, tally: &Tally, book: &mut Book) {
+        book.advance(upto, tally);
         self.duty.seen = Some((book.epoch(), upto));
         self.dead = self.dead.split_off(&(upto + 1, 0));
+        self.duty.report.change(|view| view.position = upto);
+    }
+
+    /// Whoever reads along or counts gets to know.
+    fn told(&self, round: Round) {
+        let Round { tally, bytes, tapped, untapped, .. } = round;
         if untapped > 0 {
             self.duty.tap.miss(untapped);
         }
         self.duty.tap.publish(tapped.into_iter());
         self.duty.report.change(|view| {
-            view.position = upto;
             view.sums.rows += tally.delivered;
             view.sums.filtered += tally.filtered;
             view.sums.dead += tally.dead;
             view.sums.bytes += bytes;
         });
-        self.duty.well();
     }
 }
 

@@ -88,4 +88,8 @@ impl Source for Shaped {
     fn bury(&self, dead: Dead) -> Result<(), SourceError> {
         self.inner.bury(dead)
     }
+
+    fn bury_all(&self, dead: Vec<Dead>) -> Result<(), SourceError> {
+        self.inner.bury_all(dead)
+    }
 }

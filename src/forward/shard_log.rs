@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::Handle as Runtime;
@@ -65,13 +66,21 @@ impl ShardLog {
     fn propose(&self, command: Command) -> Result<(), SourceError> {
         let proposal = self.node.propose(self.shard, command);
         let outcome = self.runtime.block_on(async { tokio::time::timeout(PROPOSAL, proposal).await });
-        match outcome {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(ProposeError::Busy(_))) => Err(SourceError::Busy),
-            Ok(Err(ProposeError::NotLeader(_) | ProposeError::Stopping | ProposeError::NoShard(_))) => Err(SourceError::NotLeading),
-            Ok(Err(ProposeError::Void(reason))) => Err(SourceError::Void(reason)),
-            Ok(Err(ProposeError::Unknown)) | Err(_) => Err(SourceError::Unknown),
-        }
+        outcome.map_or(Err(SourceError::Unknown), |outcome| outcome.map_or_else(|error| Err(refused(error)), |_| Ok(())))
+    }
+
+    fn letter(&self, dead: Dead) -> Command {
+        let Dead { emission, item, reason, payload } = dead;
+        Command::Dead(DeadLetter { sink: self.sink.clone(), emission, item, reason, payload })
+    }
+}
+
+fn refused(error: ProposeError) -> SourceError {
+    match error {
+        ProposeError::Busy(_) => SourceError::Busy,
+        ProposeError::NotLeader(_) | ProposeError::Stopping | ProposeError::NoShard(_) => SourceError::NotLeading,
+        ProposeError::Void(reason) => SourceError::Void(reason),
+        ProposeError::Unknown => SourceError::Unknown,
     }
 }
 
@@ -174,7 +183,27 @@ impl Source for ShardLog {
     }
 
     fn bury(&self, dead: Dead) -> Result<(), SourceError> {
-        let Dead { emission, item, reason, payload } = dead;
-        self.propose(Command::Dead(DeadLetter { sink: self.sink.clone(), emission, item, reason, payload }))
+        self.propose(self.letter(dead))
+    }
+
+    fn bury_all(&self, dead: Vec<Dead>) -> Result<(), SourceError> {
+        let mut under_way: Vec<_> = dead.into_iter().map(|dead| Box::pin(self.node.propose(self.shard, self.letter(dead)))).collect();
+        let mut wrong = None;
+        let all = std::future::poll_fn(|context| {
+            under_way.retain_mut(|proposal| match proposal.as_mut().poll(context) {
+                Poll::Pending => true,
+                Poll::Ready(outcome) => {
+                    // Void: the sink is gone, or has such a letter.
+                    let error = outcome.err().map(refused).filter(|error| !matches!(error, SourceError::Void(_)));
+                    wrong = wrong.take().or(error);
+                    false
+                }
+            });
+            if under_way.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        match self.runtime.block_on(async { tokio::time::timeout(PROPOSAL, all).await }) {
+            Ok(()) => wrong.map_or(Ok(()), Err),
+            Err(_) => Err(SourceError::Unknown),
+        }
     }
 }

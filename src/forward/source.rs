@@ -121,4 +121,11 @@ pub trait Source: Send + Sync + 'static {
     fn step(&self, step: Step) -> Result<(), SourceError>;
     /// Returns when the dead letter is committed.
     fn bury(&self, dead: Dead) -> Result<(), SourceError>;
+    /// The same of several. An error is that of one of them; others may be committed.
+    fn bury_all(&self, dead: Vec<Dead>) -> Result<(), SourceError> {
+        dead.into_iter().try_for_each(|one| match self.bury(one) {
+            Err(SourceError::Void(_)) | Ok(()) => Ok(()),
+            Err(error) => Err(error),
+        })
+    }
 }

@@ -77,6 +77,15 @@ impl Shard {
         self.news.notify_all();
     }
 
+    /// The same as an emission of so many milliseconds ago (below 0).
+    pub fn emit_at(&self, series: u64, count: u64, ago: i64) {
+        self.emit(series, count);
+        let mut state = self.state.lock().unwrap();
+        let last = state.standing.last_emission;
+        let (emission, _) = state.emissions.get_mut(&last).unwrap();
+        Arc::make_mut(emission).at += ago;
+    }
+
     pub fn emit_these(&self, samples: Vec<Sample>) {
         add(&mut self.state.lock().unwrap(), samples);
         self.news.notify_all();

@@ -127,6 +127,8 @@ pub struct ShardView {
     pub lag_samples: u64,
     /// Age of the oldest that is not there yet, ms.
     pub lag_ms: i64,
+    /// Samples that went ahead of the position: a store's backlog follows them.
+    pub ahead: u64,
     /// The log's own account, budget included.
     pub cursor: Cursor,
     /// Sums since the worker began.

@@ -306,6 +306,11 @@ impl Duty {
         self.source.emissions(after, SAMPLES_A_READ).map_err(log_end)
     }
 
+    /// The emission after this one, if there is one.
+    pub fn read_one(&self, after: u64) -> Result<Option<Arc<Emission>>, End> {
+        self.source.emissions(after, 1).map(|batch| batch.into_iter().next()).map_err(log_end)
+    }
+
     /// Whether the session goes on; once a second the cursor and the figures.
     pub fn look_after(&mut self, book: &mut Book, client: impl FnOnce() -> Option<ClientStats>) -> Result<(), End> {
         if self.control.stopping() {
@@ -341,6 +346,14 @@ impl Duty {
             // Void: the sink is gone, or has such a letter.
             Ok(()) | Err(SourceError::Void(_)) => Ok(()),
             // Unknown: it may be there twice, which is better than not at all.
+            Err(error) => Err(log_end(error)),
+        }
+    }
+
+    /// The same of several, which wait for the log together.
+    pub fn bury_all(&self, letters: Vec<Dead>) -> Result<(), End> {
+        match self.source.bury_all(letters) {
+            Ok(()) | Err(SourceError::Void(_)) => Ok(()),
             Err(error) => Err(log_end(error)),
         }
     }

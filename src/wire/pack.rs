@@ -150,6 +150,10 @@ fn check_claim(claimed: u64, bounds: Bounds) -> Result<(), UnpackError> {
 pub fn pack_snappy(raw: &[u8], out: &mut Vec<u8>) {
     let bound = snap::raw::max_compress_len(raw.len());
     assert!(raw.is_empty() || bound > 0, "a body of 4 GiB or more cannot be packed");
+    // Fresh memory is zero already, and most of it is never touched: what is packed is much smaller than what it may be at worst.
+    if out.capacity() < bound.max(1) {
+        *out = vec![0; bound.max(1)];
+    }
     out.resize(bound.max(1), 0);
     // The one error there is, a buffer too small, is excluded by the length above.
     let written = snap::raw::Encoder::new().compress(raw, out).unwrap_or_default();

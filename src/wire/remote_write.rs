@@ -212,6 +212,8 @@ pub struct Series<'w, 'b> {
     pub first_item: u32,
     /// The TimeSeries message.
     pub raw: &'b [u8],
+    /// The fields of `labels` as they stand in `raw`, in two pieces of which one may be empty; both are where they do not stand there just so (1.0).
+    fields: [&'b [u8]; 2],
     /// The request's symbols: what references in `raw` mean (2.0).
     symbols: &'w [labels::Symbol<'b>],
 }
@@ -225,6 +227,11 @@ impl<'b> Series<'_, 'b> {
     /// The value of this label, if the series has it.
     pub fn label(&self, name: &str) -> Option<&'b str> {
         self.labels.iter().find(|label| label.name == name).map(|label| label.value)
+    }
+
+    /// The fields of `labels` in a message of 1.0, which can be copied into another one; `None`: they do not stand there so. Of 2.0 never.
+    pub fn label_fields(&self) -> Option<[&'b [u8]; 2]> {
+        Some(self.fields).filter(|pieces| self.fault.is_none() && pieces.iter().any(|piece| !piece.is_empty()))
     }
 
     /// The labels of an exemplar of this series, as sent; none if the series is faulty.

@@ -31,19 +31,16 @@ pub fn sluice(scratch: &Scratch, name: &str, sinks: &str) -> Sluice {
     sluice
 }
 
-/// What a Prometheus' query tells of a native histogram: count, sum, and how many buckets there are that are not empty, that of zero among them.
-fn told(histogram: &Json) -> (f64, f64, usize) {
+/// What a Prometheus' query tells of a native histogram: count, sum, and what is in its buckets that are not empty, from the lowest up, that of zero among them.
+fn told(histogram: &Json) -> (f64, f64, Vec<f64>) {
     let number = |json: &Json| json.as_f64().or_else(|| json.as_str()?.parse().ok()).unwrap_or(0.0);
-    let filled = |key: &str| {
-        histogram[key]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|bucket| number(&bucket[bucket.as_array().map_or(0, Vec::len) - 1]) > 0.0)
-            .count()
+    let filled = |key: &str| -> Vec<f64> {
+        let buckets = histogram[key].as_array().into_iter().flatten();
+        buckets.map(|bucket| number(&bucket[bucket.as_array().map_or(0, Vec::len) - 1])).collect()
     };
-    let zero = usize::from(number(&histogram["zero_count"]) > 0.0);
-    (number(&histogram["count"]), number(&histogram["sum"]), filled("buckets") + filled("negative_buckets") + zero)
+    let below = filled("negative_buckets").into_iter().rev();
+    let all = below.chain([number(&histogram["zero_count"])]).chain(filled("buckets"));
+    (number(&histogram["count"]), number(&histogram["sum"]), all.filter(|count| *count > 0.0).collect())
 }
 
 /// Whether a store has this value. VictoriaMetrics keeps decimals: beyond some twelve digits a double may differ.
@@ -287,7 +284,8 @@ fn a_store_behind_tls_that_wants_a_token_is_told_apart_and_then_written_to() {
     let with_token = format!(", bearer_token_file: {}", token_file.display());
     let with_authority = format!(", tls: {{ ca_file: {} }}", authority.trusted().display());
     let sinks = sink("trustless", &url, &with_token)
-        + &sink("store", &url, &format!("{with_token}{with_authority}, compression: zstd, late: drop"));
+        + &sink("store", &url, &format!("{with_token}{with_authority}, compression: zstd"))
+        + "    late: drop\n";
     let mut first = sluice(&scratch, "tls", &sinks);
     let senders = load(&first, 1);
     let told = |sink: &str, code: &str, words: &str| {

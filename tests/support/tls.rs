@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 
 /// A connection with TLS.
 pub type Secure = StreamOwned<ClientConnection, TcpStream>;
@@ -64,6 +65,18 @@ impl Authority {
     pub fn client(&self) -> Arc<ClientConfig> {
         trusting(&self.trusted(), None)
     }
+}
+
+/// For servers that show this authority's certificate and want one by it.
+pub fn demanding(authority: &Authority) -> Arc<ServerConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority.trusted()).expect("a certificate")).expect("an authority");
+    let provider = Arc::new(default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().expect("a verifier");
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+    let certificate = CertificateDer::from_pem_file(authority.certificate()).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(authority.key()).expect("a key");
+    Arc::new(config.with_client_cert_verifier(verifier).with_single_cert(vec![certificate], key).expect("a pair"))
 }
 
 /// For clients that trust this authority, with a certificate and a key of their own if it is asked for.

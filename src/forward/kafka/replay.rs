@@ -66,6 +66,18 @@ pub fn replay(
     Ok(letters.iter().enumerate().map(|(id, letter)| way.send(id, (seed, letter), go_on)).collect())
 }
 
+/// Asks for the topic, and the registry for the schema, without a record. Blocking.
+pub fn connect(settings: &Arc<KafkaSettings>, identity: &Identity, runtime: &tokio::runtime::Handle) -> Result<String, String> {
+    // Nothing is made by looking.
+    let settings = Arc::new(KafkaSettings { create_topic: None, ..(**settings).clone() });
+    let maker = Maker::new(Arc::clone(&settings), identity.clone(), Some(runtime.clone()));
+    let mut schemas = Schemas::new();
+    let (asker, asked) = maker.asker(0).map_err(|trouble| trouble.to_string())?;
+    let topic = topics::open(&maker, (&asker, &asked), &settings.topic, &mut schemas).map_err(|why| told(&why))?;
+    let schema = topic.schema.map(|number| format!(", schema {number} in the registry")).unwrap_or_default();
+    Ok(format!("{} has topic {} with {} partitions{schema}", settings.brokers, topic.name, topic.partitions))
+}
+
 fn told(why: &Unready) -> String {
     match why {
         Unready::Soon => "the topic is being made".to_owned(),

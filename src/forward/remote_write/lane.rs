@@ -39,6 +39,9 @@ const TEXT_MAX: usize = 1024;
 /// Beyond this an answer is not read on: its connection is given up.
 const BODY_MAX: usize = 64 << 10;
 
+/// How rustls begins to tell what the other side has against us.
+const ALERT: &str = "received fatal alert";
+
 const VERSION: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
 const ZSTD_VERSION: HeaderName = HeaderName::from_static("x-victoriametrics-remote-write-version");
 const ATTEMPT: HeaderName = HeaderName::from_static("retry-attempt");
@@ -110,7 +113,11 @@ impl Head {
 impl Lane {
     /// Sends a request and takes the answer. Whoever drops this before it ends drops the connection, too.
     pub async fn post(&mut self, settings: &StoreSettings, head: &Head, parcel: &Parcel) -> Result<Answer, StoreTrouble> {
-        let lost = |detail: String| StoreTrouble::Unreachable { url: settings.url.clone(), detail };
+        let lost = |detail: String| {
+            let url = settings.url.clone();
+            // A store that wants a certificate says so after the handshake, by an alert.
+            if detail.contains(ALERT) { StoreTrouble::NotTrusted { url, detail } } else { StoreTrouble::Unreachable { url, detail } }
+        };
         let mut kept = self.sender.take().filter(|sender| !sender.is_closed());
         loop {
             let reused = kept.is_some();

@@ -73,6 +73,12 @@ pub fn is_repeat(text: &str) -> bool {
     ["out of order", "out-of-order", "duplicate sample", "duplicate timestamp"].iter().any(|words| text.contains(words))
 }
 
+/// Whether a refusal says that a sample comes too late: after newer ones of its series, or beyond what the store goes back.
+pub fn is_for_age(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    is_repeat(text) || ["too old", "out of bounds", "out-of-bounds", "too far behind"].iter().any(|words| lower.contains(words))
+}
+
 /// Retry-After: seconds, or a date of HTTP (`Sun, 06 Nov 1994 08:49:37 GMT`) compared with `now_ms`.
 pub fn retry_after(text: &str, now_ms: i64) -> Option<Duration> {
     let text = text.trim();

@@ -16,6 +16,7 @@ use crate::forward::remote_write::settings::StoreSettings;
 use crate::model::Kind;
 use crate::wire::body::Picked;
 use crate::wire::outgoing::Outgoing;
+use crate::wire::outgoing::Pushed;
 use crate::wire::outgoing::Request;
 use crate::wire::pack::Packing;
 use crate::wire::pack::pack_snappy;
@@ -113,6 +114,7 @@ pub fn packed(packing: Packing, request: &Request) -> (Packing, Bytes) {
 }
 
 /// A request that is being filled.
+#[derive(Debug)]
 struct Open {
     outgoing: Outgoing,
     marks: Vec<Mark>,
@@ -120,6 +122,7 @@ struct Open {
 }
 
 /// What goes over one connection.
+#[derive(Debug)]
 struct Filling {
     /// In order, and late.
     open: [Open; 2],
@@ -127,6 +130,7 @@ struct Filling {
 }
 
 /// Some emissions.
+#[derive(Debug)]
 pub struct Round {
     /// The last emission in it.
     pub upto: u64,
@@ -140,6 +144,8 @@ pub struct Round {
     pub tapped: Vec<Arc<[u8]>>,
     /// Rows that they do not get to see.
     pub untapped: u64,
+    /// Newer samples of its series may be in the store already: they went ahead.
+    pub behind: bool,
     filling: Vec<Filling>,
     samples_a_request: usize,
 }
@@ -156,6 +162,7 @@ impl Round {
             queues: Vec::new(),
             tapped: Vec::new(),
             untapped: 0,
+            behind: false,
             filling: (0..settings.connections).map(|_| filling()).collect(),
             samples_a_request: settings.samples_per_request,
         }
@@ -173,9 +180,17 @@ impl Round {
         let late = usize::from(picked.late);
         let open = &mut open[late];
         let before = open.outgoing.bytes();
-        if !open.outgoing.push(picked) {
-            self.tally.filtered += 1;
-            return false;
+        match open.outgoing.push(picked) {
+            Pushed::Own => {}
+            // Whatever becomes of its sample becomes of it.
+            Pushed::Along => {
+                self.tally.delivered += 1;
+                return true;
+            }
+            Pushed::No => {
+                self.tally.filtered += 1;
+                return false;
+            }
         }
         self.tally.delivered += 1;
         self.bytes += (open.outgoing.bytes() - before) as u64;

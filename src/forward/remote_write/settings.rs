@@ -10,6 +10,7 @@ use hyper::Uri;
 use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 
+use crate::config::remote_write::CatchUp;
 use crate::config::remote_write::ClientTls;
 use crate::config::remote_write::Compression;
 use crate::config::remote_write::Login;
@@ -40,6 +41,8 @@ pub struct StoreSettings {
     pub samples_per_request: usize,
     /// How long an answer is waited for.
     pub timeout: Duration,
+    /// After an outage new samples go ahead of the backlog.
+    pub fresh_first: bool,
 }
 
 /// Where a URL leads.
@@ -102,6 +105,7 @@ impl StoreSettings {
                 connections: usize::try_from(store.connections).unwrap_or(1).max(1),
                 samples_per_request: usize::try_from(store.samples_per_request).unwrap_or(usize::MAX).max(1),
                 timeout: store.timeout,
+                fresh_first: store.catch_up == CatchUp::FreshFirst,
             }),
             _ => Err(problems),
         }

@@ -1,5 +1,8 @@
 //! The remote-write sink against a store of our own, which answers as it is told. What real stores make of the requests is shown in the end-to-end tests.
 
+mod catch_up;
+mod refusals;
+
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::io::BufReader;
@@ -521,13 +524,16 @@ fn late_samples_have_requests_of_their_own_or_stay() {
 }
 
 #[test]
-fn exemplars_go_along_in_one_zero_and_are_left_out_in_two_zero() {
-    for (protocol, exemplars, filtered) in [(Version::V1, 1, 0), (Version::V2, 0, 1)] {
+fn exemplars_go_along_in_two_zero_with_a_sample_only() {
+    let (with, alone) = ((1, 5), (2, 6));
+    for (protocol, (series, number), exemplars, filtered) in
+        [(Version::V1, with, 1, 0), (Version::V1, alone, 1, 0), (Version::V2, with, 1, 0), (Version::V2, alone, 0, 1)]
+    {
         let store = Store::start(taken);
         let mut bench = bench(&store);
         bench.wanted.protocol = protocol;
-        let sample = |exemplar| Sample { series: 1, number: 5, filling: 1, exemplar };
-        bench.shard.emit_these(vec![sample(false), sample(true)]);
+        let sample = |series, number, exemplar| Sample { series, number, filling: 1, exemplar };
+        bench.shard.emit_these(vec![sample(1, 5, false), sample(3, 1, false), sample(series, number, true)]);
         let sink = bench.start();
         bench.finish(sink);
         assert_eq!(store.got().iter().map(|got| got.exemplars).sum::<usize>(), exemplars);

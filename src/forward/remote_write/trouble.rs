@@ -20,6 +20,8 @@ pub enum StoreTrouble {
     NotSpoken { url: String, version: &'static str, text: String },
     /// It refuses even a request without samples.
     RefusesAll { url: String, status: u16, text: String },
+    /// It takes nothing that is older than what went ahead.
+    RefusesOlder { url: String, status: u16, text: String },
     /// A file of credentials cannot be read.
     File { key: &'static str, path: String, detail: String },
     /// Single samples were refused for good.
@@ -43,6 +45,7 @@ impl StoreTrouble {
             StoreTrouble::NotThere { .. } => "not_there",
             StoreTrouble::NotSpoken { .. } => "not_spoken",
             StoreTrouble::RefusesAll { .. } => "refuses_all",
+            StoreTrouble::RefusesOlder { .. } => "refuses_older",
             StoreTrouble::File { .. } => "file",
             StoreTrouble::SamplesRefused { .. } => "samples_refused",
             StoreTrouble::RepeatsRefused { .. } => "repeats_refused",
@@ -62,6 +65,7 @@ impl StoreTrouble {
             StoreTrouble::NotSpoken { version: "2.0", .. } => "write `protocol: v1`, which every store speaks; sluice keeps trying until then".into(),
             StoreTrouble::NotSpoken { .. } => "is `url` that of a remote-write receiver? With VictoriaMetrics' zstd refused, write `compression: snappy`".into(),
             StoreTrouble::RefusesAll { .. } => "check the path of `url`, `headers` (the tenant) and what stands between here and the store; samples wait, none has become a dead letter for it".into(),
+            StoreTrouble::RefusesOlder { .. } => "let the store take samples that are older than the newest of their series (Prometheus: storage.tsdb.out_of_order_time_window, Mimir: out_of_order_time_window, longer than the outage was), or write `catch_up: in_order` for the next time; new samples flow, the backlog waits within the sink's budget".into(),
             StoreTrouble::File { .. } => "let the user that runs sluice read it; it is the same path on every node, and read again by itself".into(),
             StoreTrouble::SamplesRefused { .. } => "look at them (`sluice sink dead`), mend the cause, then `sluice sink replay`".into(),
             StoreTrouble::RepeatsRefused { .. } => "nothing has to be done: after a request without an answer they were sent again, and the store had them".into(),
@@ -98,6 +102,9 @@ impl fmt::Display for StoreTrouble {
             StoreTrouble::NotSpoken { url, version, text } => write!(out, "{url} does not take Remote Write {version}{}", said(text)),
             StoreTrouble::RefusesAll { url, status, text } => {
                 write!(out, "{url} refuses everything, even a request without samples: {status}{}", said(text))
+            }
+            StoreTrouble::RefusesOlder { url, status, text } => {
+                write!(out, "{url} does not take what is older than the samples that went ahead: {status}{}", said(text))
             }
             StoreTrouble::File { key, path, detail } => write!(out, "{key} {path} cannot be used: {detail}"),
             StoreTrouble::SamplesRefused { url, samples, text } => {

@@ -34,6 +34,31 @@ pub(super) struct Symbol<'b> {
     pub(super) bad: bool,
 }
 
+/// How long a label is on the wire, field and all; nothing where it stands there as numbers.
+pub(super) trait Key: PartialEq + Copy {
+    fn length(&self) -> usize;
+}
+
+impl Key for &[u8] {
+    fn length(&self) -> usize {
+        self.len()
+    }
+}
+
+impl Key for (u32, u32) {
+    fn length(&self) -> usize {
+        0
+    }
+}
+
+/// A series' labels as visitors get them.
+struct Finished<'w, 'b> {
+    labels: &'w [Label<'b>],
+    fault: Option<SeriesFault>,
+    /// They stand on the wire in this order, but for a gap of these bytes: the one label that is left out.
+    gap: Option<(usize, usize)>,
+}
+
 /// What is remembered of one place among the labels, besides the label itself.
 struct Place<K> {
     /// The label as it stands on the wire: 1.0 its field, key and length included; 2.0 the two references.
@@ -96,7 +121,7 @@ impl<K> Default for Labels<'_, K> {
     }
 }
 
-impl<'b, K: PartialEq + Copy> Labels<'b, K> {
+impl<'b, K: Key> Labels<'b, K> {
     fn begin(&mut self) {
         if let Some(next) = self.places.get_mut(self.used) {
             next.fresh = false;
@@ -172,25 +197,28 @@ impl<'b, K: PartialEq + Copy> Labels<'b, K> {
     }
 
     /// Sorts if need be, leaves out what is to be left out, and says what is wrong with the labels together.
-    fn finish(&mut self, strip: &[String]) -> (&[Label<'b>], Option<SeriesFault>) {
+    fn finish(&mut self, strip: &[String]) -> Finished<'_, 'b> {
         let held = self.held.get(..self.used).unwrap_or_default();
         let unnamed = !held.iter().any(|label| label.name == "__name__" && !label.value.is_empty());
         let mut fault = unnamed.then_some(SeriesFault::NoName);
         if self.sorted && self.left_out == 0 {
-            return (held, fault);
+            return Finished { labels: held, fault, gap: Some((0, 0)) };
         }
         self.list.clear();
         if self.sorted {
             // All but a few: copied in the pieces between them.
-            let mut kept = 0;
+            let (mut kept, mut bytes, mut gap) = (0, 0, (0, 0));
             for (at, place) in self.places.iter().take(self.used).enumerate() {
+                let end = bytes + place.key.length();
                 if place.left_out {
                     self.list.extend_from_slice(held.get(kept..at).unwrap_or_default());
                     kept = at + 1;
+                    gap = (bytes, end);
                 }
+                bytes = end;
             }
             self.list.extend_from_slice(held.get(kept..).unwrap_or_default());
-            return (&self.list, fault);
+            return Finished { labels: &self.list, fault, gap: Some(gap).filter(|_| self.left_out == 1) };
         }
         self.list.extend(held.iter().filter(|label| !label.value.is_empty()));
         self.list.sort_unstable_by(|a, b| a.name.cmp(b.name));
@@ -200,7 +228,7 @@ impl<'b, K: PartialEq + Copy> Labels<'b, K> {
         if self.left_out > 0 {
             self.list.retain(|label| !is_stripped(strip, label.name));
         }
-        (&self.list, fault)
+        Finished { labels: &self.list, fault, gap: None }
     }
 
     fn recycle<'to, L>(self) -> Labels<'to, L> {
@@ -507,7 +535,9 @@ impl<'b> Pass<'_, 'b> {
         } else {
             (scratch.pairs.sorted, scratch.pairs.count_empty())
         };
-        let (labels, fault) = if of_messages { scratch.messages.finish(self.strip) } else { scratch.pairs.finish(self.strip) };
+        let run = if of_messages { scratch.messages.run } else { &[] };
+        let Finished { labels, fault, gap } =
+            if of_messages { scratch.messages.finish(self.strip) } else { scratch.pairs.finish(self.strip) };
         found.blame(fault);
         self.totals.empty_values += empty;
         self.totals.unsorted += usize::from(!sorted);
@@ -531,6 +561,7 @@ impl<'b> Pass<'_, 'b> {
             number: (self.totals.series - 1) as u32,
             first_item: (self.totals.points - scratch.points.len()) as u32,
             raw: found.raw,
+            fields: gap.and_then(|(from, to)| Some([run.get(..from)?, run.get(to..)?])).unwrap_or_default(),
             symbols: &scratch.symbols,
         });
     }
