@@ -4,7 +4,7 @@
 //! Deliberately absent: a queue of rows (the shard's log is it), retries of single messages (librdkafka's), and any guess about a
 //! transaction whose outcome is not known.
 
-mod access;
+pub mod access;
 mod at_least_once;
 mod client;
 mod connect;

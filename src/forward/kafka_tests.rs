@@ -1,9 +1,11 @@
 //! The Kafka sink against librdkafka's mock cluster. What that cannot show (fencing, aborts, positions, ACLs) is shown with a real Kafka
 //! in the end-to-end tests.
 
+mod desk;
 mod faults;
 mod formats;
 mod routes;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

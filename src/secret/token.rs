@@ -156,4 +156,12 @@ mod tests {
             assert!(presented(&damaged).is_none_or(|token| token.len() < damaged.len()));
         }
     }
+    #[test]
+    fn a_web_token_says_when_it_ends_and_no_other_does() {
+        // {"sub":"x","exp":1790000000}
+        assert_eq!(ends_ms("e30.eyJzdWIiOiJ4IiwiZXhwIjoxNzkwMDAwMDAwfQ.sig"), Some(1_790_000_000_000));
+        for other in ["", "opaque", "a.b.c", "e30.e30.", "e30.eyJleHAiOiJub3cifQ."] {
+            assert_eq!(ends_ms(other), None, "{other}");
+        }
+    }
 }

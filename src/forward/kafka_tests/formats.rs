@@ -1,5 +1,6 @@
 //! What messages hold in the formats that are no rows, read back by others' eyes.
 
+use super::desk::desk;
 use super::*;
 use crate::config::kafka::Registry;
 use crate::config::remote_write::ClientTls;
@@ -10,10 +11,6 @@ use crate::wire::pack::unpack;
 use crate::wire::remote_write::Limits;
 use crate::wire::remote_write::Protocol;
 use crate::wire::remote_write::Walker;
-use std::io::Read;
-use std::io::Write;
-use std::net::TcpListener;
-use std::sync::Mutex;
 
 /// What each series counted, by a request's content.
 fn requests(got: &[Got], unpacked: impl Fn(&[u8]) -> Vec<u8>) -> BTreeMap<u64, Vec<u64>> {
@@ -112,44 +109,6 @@ fn an_avro_message_is_one_sample_with_its_series_as_key() {
         }
         counts(&series, 50);
     }
-}
-
-/// A stand-in for a schema registry: answers each request by what it is told to, and writes down what came.
-struct Desk {
-    address: String,
-    heard: Arc<Mutex<Vec<String>>>,
-    says: Arc<Mutex<(u16, String)>>,
-}
-
-fn desk() -> Desk {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let (heard, says) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new((503, "{}".to_owned()))));
-    let (hears, answers) = (Arc::clone(&heard), Arc::clone(&says));
-    // Ends with the test's process.
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut request = Vec::new();
-            let mut piece = [0; 4096];
-            let whole = |request: &[u8]| {
-                let text = String::from_utf8_lossy(request).to_lowercase();
-                let length = text.split("content-length: ").nth(1)?.split("\r\n").next()?.parse::<usize>().ok()?;
-                let head = text.find("\r\n\r\n")?;
-                (request.len() >= head + 4 + length).then_some(())
-            };
-            while whole(&request).is_none() {
-                match stream.read(&mut piece) {
-                    Ok(0) | Err(_) => break,
-                    Ok(read) => request.extend_from_slice(&piece[..read]),
-                }
-            }
-            hears.lock().unwrap().push(String::from_utf8(request).unwrap());
-            let (status, body) = answers.lock().unwrap().clone();
-            let _ = write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
-        }
-    });
-    Desk { address, heard, says }
 }
 
 #[test]
