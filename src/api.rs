@@ -215,6 +215,7 @@ impl Api {
             OfSink::Dead => json(StatusCode::OK, &sinks::dead(&self.deps.node, name, &call.query).await?),
             OfSink::Replay => json(StatusCode::OK, &sinks::replay(sinks, name, &call.body).await?),
             OfSink::Pause => json(StatusCode::OK, &sinks::pause(sinks, name, true).await?),
+            OfSink::Test => json(StatusCode::OK, &sinks::test(sinks, name).await?),
             OfSink::Rewind => json(StatusCode::OK, &sinks::rewind(sinks, name, &call.body, clock::wall_ms()).await?),
             OfSink::Resume => json(StatusCode::OK, &sinks::pause(sinks, name, false).await?),
             OfSink::Tap => sinks::tap(sinks, name, &call.query, self.deps.stopping.clone())?,

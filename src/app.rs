@@ -16,6 +16,7 @@ mod guard;
 mod leadership;
 mod metrics;
 mod nothing;
+mod own_metrics;
 mod pins;
 pub mod recover;
 mod reload;
@@ -29,6 +30,7 @@ mod senders;
 mod settings;
 mod sinks;
 mod translate;
+pub mod trial;
 mod upgrade;
 
 use std::path::Path;

@@ -66,6 +66,9 @@ enum Verb {
     Check {
         /// The configuration.
         file: PathBuf,
+        /// Reach what it names, too: the disk, brokers, topics, stores. No sample is sent.
+        #[arg(long)]
+        connect: bool,
     },
     /// Try a configuration: samples in, and what each sink is to make of them (docs/sinks.md).
     Test {
@@ -101,11 +104,35 @@ enum Verb {
     /// Measure this machine or a running node.
     #[command(subcommand)]
     Bench(bench::Verb),
+    /// Print the schema of what sinks write to Kafka.
+    Schema {
+        /// Of which format.
+        #[arg(value_enum)]
+        of: Schema,
+    },
     /// Print completion for a shell: `source <(sluice completion bash)`.
     Completion {
         /// bash, zsh, fish, elvish or powershell.
         shell: clap_complete::Shell,
     },
+}
+
+/// A schema that is shipped.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Schema {
+    /// Avro's, of `format: avro`.
+    Avro,
+    /// JSON schema of a row, of `format: rows` and `row`.
+    Rows,
+}
+
+impl Schema {
+    fn text(self) -> &'static str {
+        match self {
+            Schema::Avro => crate::forward::avro::SCHEMA,
+            Schema::Rows => include_str!("../docs/rows.schema.json"),
+        }
+    }
 }
 
 /// `sluice dev`.
@@ -227,9 +254,13 @@ pub fn main() -> ExitCode {
 fn carry_out(verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Run { config } => app::run(&config).map_err(Failure::from),
-        Verb::Check { file } => check(&file),
+        Verb::Check { file, connect } => check(&file, connect),
         Verb::Test { file } => test(&file),
         Verb::Dev(dev) => app::dev::run(dev.into()).map_err(Failure::from),
+        Verb::Schema { of } => {
+            print!("{}", of.text());
+            Ok(())
+        }
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "sluice", &mut std::io::stdout());
             Ok(())
@@ -269,14 +300,23 @@ impl From<Dev> for app::dev::Options {
     }
 }
 
-fn check(file: &std::path::Path) -> Result<(), Failure> {
-    match app::check::file(file) {
-        Ok(config) => {
-            let sinks = config.sinks.len();
-            println!("{}: good; listens on {}, {sinks} {}", file.display(), config.listen, if sinks == 1 { "sink" } else { "sinks" });
-            Ok(())
+fn check(file: &std::path::Path, connect: bool) -> Result<(), Failure> {
+    let config = app::check::file(file)?;
+    let sinks = config.sinks.len();
+    println!("{}: good; listens on {}, {sinks} {}", file.display(), config.listen, if sinks == 1 { "sink" } else { "sinks" });
+    if !connect {
+        return Ok(());
+    }
+    let reached = app::trial::reach(&config);
+    for (what, outcome) in &reached {
+        match outcome {
+            Ok(found) => println!("ok      {what}: {found}"),
+            Err(wrong) => println!("FAILED  {what}: {wrong}"),
         }
-        Err(fault) => Err(Failure::from(fault)),
+    }
+    match reached.iter().filter(|(_, outcome)| outcome.is_err()).count() {
+        0 => Ok(()),
+        failed => Err(Failure::Failed(format!("{failed} of {} were not reached", reached.len()))),
     }
 }
 

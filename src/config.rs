@@ -8,6 +8,7 @@ pub mod cases;
 pub mod cluster;
 pub mod file;
 pub mod groups;
+pub mod kafka;
 pub mod limits;
 pub mod read;
 pub mod redact;
@@ -56,6 +57,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where rows go.
     pub sinks: Vec<Sink>,
+    /// This node's own metrics go through the sinks, as group `sluice`.
+    pub own_metrics: bool,
     /// The replicated log on disk.
     pub log: Log,
     /// What the process says about itself.
@@ -200,6 +203,7 @@ impl Config {
             groups: Groups::default(),
             limits: Limits::default(),
             sinks: Vec::new(),
+            own_metrics: true,
             log: Log::default(),
             logging: Logging { level: Level::Warn, format: Format::Text },
             settings: String::new(),
@@ -227,6 +231,7 @@ impl Config {
         check(connections(self) != connections(new), "limits.connections", "the listener has it; restart to change it");
         let age = |config: &Config| config.limits.connection_age;
         check(age(self) != age(new), "limits.connection_age", "the listener has it; restart to change it");
+        check(self.own_metrics != new.own_metrics, "own_metrics", "it is set up once; restart to change it");
         check(self.logging != new.logging, "logging", "it is set up once; restart to change it");
         fixed
     }
@@ -258,6 +263,7 @@ fn read(top: &Section<'_>) -> Option<Config> {
     let groups = top.below("groups").map(|section| groups::read(&section)).unwrap_or_default();
     let limits = top.below("limits").map(|section| limits::read(&section)).unwrap_or_default();
     let sinks = sinks::read(top);
+    let own_metrics = top.or("own_metrics", true, values::switch);
     let log = top.below("log").map(|section| read_log(&section)).unwrap_or_default();
     let logging = top.below("logging").map(|section| read_logging(&section)).unwrap_or_default();
     let (cluster, cluster_name) = top.below("cluster").map_or((None, None), |section| cluster::read(&section));
@@ -275,6 +281,7 @@ fn read(top: &Section<'_>) -> Option<Config> {
         groups,
         limits,
         sinks,
+        own_metrics,
         log,
         logging,
         settings: String::new(),

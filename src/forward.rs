@@ -5,9 +5,11 @@
 //! made by `dedup`, is in the log, and is the same for every sink).
 
 pub mod adapter;
+pub mod avro;
 mod book;
 pub mod file;
 pub mod format;
+pub mod http;
 pub mod kafka;
 pub mod label_text;
 pub mod measure;
@@ -16,6 +18,7 @@ pub mod pack;
 pub mod preview;
 pub mod remote_write;
 pub mod resend;
+pub mod route;
 pub mod rows;
 pub mod settings;
 pub mod shape;
@@ -24,6 +27,7 @@ pub mod shard_log;
 pub mod source;
 pub mod tap;
 pub mod text;
+pub mod trial;
 pub mod trouble;
 pub mod view;
 pub mod worker;
@@ -48,6 +52,7 @@ use crate::forward::format::Format;
 use crate::forward::kafka::Identity;
 use crate::forward::remote_write::settings::StoreSettings;
 use crate::forward::resend::Resender;
+use crate::forward::route::Taken;
 use crate::forward::settings::Delivery;
 use crate::forward::settings::KafkaSettings;
 use crate::forward::shape::Shape;
@@ -85,7 +90,7 @@ impl Target {
     /// Where it is, for people.
     pub fn place(&self) -> String {
         match self {
-            Target::Kafka(settings) => format!("{} at {}", settings.topic, settings.brokers),
+            Target::Kafka(settings) => format!("{} at {}", settings.shown_topic(), settings.brokers),
             Target::Store(settings) => settings.url.clone(),
             Target::Files(settings) => settings.directory.display().to_string(),
         }
@@ -159,7 +164,7 @@ impl Sink {
         shards: Vec<(u16, Arc<dyn Source>)>,
         runtime: &tokio::runtime::Handle,
     ) -> std::io::Result<Sink> {
-        let tap = Tap::default();
+        let (tap, taken) = (Tap::default(), Arc::new(Taken::default()));
         let mut workers = Vec::new();
         let SinkIdentity { cluster, seal, sink, node } = identity.clone();
         let identity = Identity { cluster, sink: sink.clone(), shard: 0, seal };
@@ -170,8 +175,9 @@ impl Sink {
             let (held, reported) = (Arc::clone(&control), Arc::clone(&report));
             let duty = Duty::new(Parts { source, control: held, report: reported, tap: tap.clone(), runtime: runtime.clone() });
             let (target, identity) = (target.clone(), Identity { shard, ..identity.clone() });
+            let taken = Arc::clone(&taken);
             let work = move || match target {
-                Target::Kafka(settings) => worker::work(&mut kafka::Worker::new(settings, identity, duty)),
+                Target::Kafka(settings) => worker::work(&mut kafka::Worker::new(settings, identity, taken, duty)),
                 Target::Store(settings) => worker::work(&mut remote_write::Worker::new(settings, &identity.sink, duty)),
                 Target::Files(settings) => {
                     let author = Author { cluster: identity.seal, node, sink: identity.sink, shard };
@@ -208,10 +214,17 @@ impl Sink {
         self.tap.listen()
     }
 
+    /// A record of its own: the series by which it is tried, and the record as a letter, or why there can be none.
+    pub fn trial(&self, node: &str, time: i64) -> (Vec<(String, String)>, Result<Vec<u8>, String>) {
+        let labels = trial::series(&self.identity, node);
+        let letter = trial::letter(&self.target, &labels, time);
+        (labels, letter)
+    }
+
     /// What sends dead letters again. It has nothing to do with the workers, and outlives the sink if need be.
     pub fn resender(&self) -> Resender {
         match &self.target {
-            Target::Kafka(settings) => Resender::Kafka(self.identity.clone(), Arc::clone(settings)),
+            Target::Kafka(settings) => Resender::Kafka(self.identity.clone(), Arc::clone(settings), self.runtime.clone()),
             Target::Store(settings) => Resender::Store(Arc::clone(settings), self.runtime.clone()),
             Target::Files(_) => Resender::Files,
         }

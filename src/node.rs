@@ -10,6 +10,7 @@
 
 mod bodies;
 mod detection;
+mod evidence;
 pub mod fates;
 pub mod group_limits;
 mod keeper;
@@ -39,9 +40,9 @@ use tokio::sync::oneshot;
 use tokio::sync::watch as latest;
 
 use crate::clock;
-use crate::dedup::detect::Hint;
 use crate::dedup::detect::SwitchLimits;
 use crate::model::ShardId;
+use crate::node::evidence::Evidence;
 use crate::node::group_limits::GroupLimits;
 use crate::node::lane::Lane;
 use crate::node::lane::lock;
@@ -135,7 +136,15 @@ impl Handle {
     async fn offer_once(&self, lane: &Lane, offer: &mut Offer, claim: &Arc<Option<Box<dyn Send + Sync>>>) -> Result<(), OfferError> {
         match self.place_of(lane) {
             Place::Nowhere => Err(OfferError::NotLeader { shard: lane.shard.0, leader: None }),
-            Place::There(leader, peers) => peers.offer(leader, lane.shard, encode(offer)?).await,
+            Place::There(leader, peers) => {
+                let answer = peers.offer(leader, lane.shard, encode(offer)?).await;
+                let bare = std::mem::take(&mut offer.bare);
+                if answer.is_ok() && !bare.is_empty() {
+                    let (group, replica) = (offer.group.clone(), offer.replica.clone());
+                    self.testify(lane, Evidence { group, replica, hint: None, bare });
+                }
+                answer
+            }
             Place::Here => {
                 let bytes = offer.body.len() + offer.digest.len();
                 self.room_for(lane, bytes)?;
@@ -167,14 +176,6 @@ impl Handle {
     pub async fn step_down(&self, group: &str) -> Result<Applied, ProposeError> {
         let shard = self.group(group).ok_or_else(|| ProposeError::Void(format!("there is no group `{group}`")))?;
         self.ask(shard, Wanted::StepDown(group.to_owned())).await
-    }
-
-    /// Something made us doubt a replica: detection takes its next silence more seriously. Best effort.
-    pub fn hint(&self, group: &str, replica: &str, hint: Hint) {
-        if let Some(lane) = self.group(group).and_then(|shard| self.shared.lane(shard)) {
-            // Full: detection goes on without it.
-            let _ = lane.mailbox.ask(Ask { wanted: Wanted::Hint(group.to_owned(), replica.to_owned(), hint), reply: None });
-        }
     }
 
     /// From now on detection may propose so many switches an hour. Local and volatile, like detection itself.

@@ -1,8 +1,11 @@
 //! Node to node: one HTTP/2 connection to each peer, always with certificates of the cluster's own authority on both sides (`secret`), that
 //! carries Raft's messages, and offers and proposals that came to a node which does not lead their shard.
 //!
-//! Read `hello` and `charter` (what nodes know of each other and of their cluster), `link` (the way out), `door` (the way in), `frame` (what is
-//! written). A cluster comes into being by [`Common::init`] and by nothing else: the first node of the list asks all, and only if all are there, empty
+//! All of it runs on one thread of its own: a sign of life must not wait behind requests that are being decoded, and a message that is passed from task
+//! to task wakes no second thread.
+//!
+//! Read `hello` and `charter` (what nodes know of each other and of their cluster), `link` (the way out), `door` (the way in), `stream` and `frame`
+//! (Raft's messages, and what is written), `way` (how the shards use it). A cluster comes into being by [`Common::init`] and by nothing else: the first node of the list asks all, and only if all are there, empty
 //! and of one mind is the record written, first here, then there. Asked again it completes what was cut short.
 //!
 //! A node that comes later is known by its certificate, but has no part in anything until the cluster's list of nodes names it and it has been given
@@ -16,7 +19,9 @@ pub mod frame;
 pub mod hello;
 mod itself;
 pub mod link;
+mod stream;
 mod tls;
+mod way;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,11 +29,14 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use xxhash_rust::xxh3::xxh3_64;
@@ -39,33 +47,27 @@ use crate::config::cluster::Cluster;
 use crate::failpoint;
 use crate::model::ShardId;
 use crate::node::Handle;
-use crate::node::offer::Applied;
-use crate::node::offer::OfferError;
-use crate::node::offer::ProposeError;
-use crate::node::peers::Later;
-use crate::node::peers::Peers;
 use crate::node::peers::Together;
 use crate::peer::charter::Charter;
 use crate::peer::charter::Founder;
-use crate::peer::frame::Letter;
 use crate::peer::hello::Hello;
 use crate::peer::hello::Standing;
 use crate::peer::link::Link;
 use crate::peer::link::Sight;
+use crate::peer::way::Way;
 use crate::secret::FirstToken;
 use crate::secret::NodeSecrets;
 use crate::shard::command::Founding;
 use crate::shard::members::Node as Seat;
 use crate::shard::members::Nodes;
-use crate::shard::replica::PeerMessage;
 
 const CLUSTER_HEADER: &str = "sluice-cluster";
 /// Bytes of peers' offers and batches that are held here: four nodes' batches of 4 MiB and 10,000 requests of 20 KiB.
 const HELD_BYTES: u64 = 256 << 20;
 /// An offer that has no answer by then is reported as unknown; longer than an election.
 const OFFER: Duration = Duration::from_secs(10);
-/// For a piece of a snapshot.
-const FETCH: Duration = Duration::from_secs(10);
+/// What is told and may be lost: so many at a time, of 100 bytes or, of a shard's groups, some hundred KiB.
+const TELLING: usize = 128;
 /// Clocks that differ by more must be set before a cluster is founded, ms.
 const CLOCKS_MS: i64 = 1_000;
 
@@ -103,6 +105,8 @@ pub struct Common {
     charter: watch::Sender<Option<Charter>>,
     budget: Budget,
     initiating: tokio::sync::Mutex<()>,
+    /// What is told and not answered yet.
+    telling: Arc<Semaphore>,
     /// What this node says of itself to another one that collects it for a person.
     itself: itself::Slot,
 }
@@ -112,7 +116,7 @@ pub struct Peering {
     /// For everybody who asks.
     pub common: Arc<Common>,
     stop: watch::Sender<bool>,
-    tasks: JoinSet<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Peering {
@@ -143,22 +147,37 @@ impl Peering {
             charter: watch::Sender::new(charter),
             budget: Budget::new(HELD_BYTES),
             initiating: tokio::sync::Mutex::default(),
+            telling: Arc::new(Semaphore::new(TELLING)),
             itself: itself::Slot::default(),
         });
         let (stop, stopped) = watch::channel(false);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(door::run(listener, Arc::clone(&common), stopped.clone()));
-        for link in &common.links {
-            tasks.spawn(Arc::clone(link).run(Arc::clone(&common), stopped.clone()));
-        }
-        Ok(Peering { common, stop, tasks })
+        let failed = |error| format!("the thread for peers cannot be started: {error}");
+        let listener = listener.into_std().map_err(failed)?;
+        let runtime = Builder::new_current_thread().enable_all().thread_name("peers-disk").build().map_err(failed)?;
+        let shared = Arc::clone(&common);
+        let thread = std::thread::Builder::new().name("peers".to_owned()).spawn(move || runtime.block_on(keep(shared, listener, stopped)));
+        Ok(Peering { common, stop, thread: thread.map_err(failed)? })
     }
 
     /// Closes all connections.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         let _ = self.stop.send(true);
-        while self.tasks.join_next().await.is_some() {}
+        let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
     }
+}
+
+/// The thread: the door, and a task for each peer.
+async fn keep(common: Arc<Common>, listener: std::net::TcpListener, stopped: watch::Receiver<bool>) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "peers cannot be listened for"),
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(door::run(listener, Arc::clone(&common), stopped.clone()));
+    for link in &common.links {
+        tasks.spawn(Arc::clone(link).run(Arc::clone(&common), stopped.clone()));
+    }
+    while tasks.join_next().await.is_some() {}
 }
 
 impl Common {
@@ -182,14 +201,14 @@ impl Common {
             members: charter.nodes.iter().map(Founder::number).filter(|id| !charter.admitted || *id != self.secrets.id).collect(),
             founding: charter.check()?,
             begun: charter.begun,
-            peers: Arc::new(Way { common: Arc::clone(self), runtime: tokio::runtime::Handle::current() }),
+            peers: Way::new(Arc::clone(self)),
         })
     }
 
     /// What makes a node that was a cluster of one the first of several: its data stay as they are. Others are added to it.
     pub fn together_alone(self: &Arc<Common>) -> Together {
         let founding = Founding { cluster: 0, seed: 0, data_shards: self.data_shards };
-        let peers = Arc::new(Way { common: Arc::clone(self), runtime: tokio::runtime::Handle::current() });
+        let peers = Way::new(Arc::clone(self));
         Together { id: self.secrets.id, members: vec![self.secrets.id], founding, begun: true, peers }
     }
 
@@ -489,72 +508,6 @@ impl Common {
     }
 }
 
-/// The way from the shards to the peers.
-struct Way {
-    common: Arc<Common>,
-    runtime: tokio::runtime::Handle,
-}
-
-impl Peers for Way {
-    fn send(&self, shard: ShardId, floor: u64, messages: Vec<PeerMessage>) {
-        for message in messages {
-            if let Some(link) = self.common.link_to(message.to) {
-                link.post(Letter { shard, floor, message });
-            }
-        }
-    }
-
-    fn fetch(&self, from: u64, shard: ShardId, request: Vec<u8>, answered: Box<dyn FnOnce(Option<Vec<u8>>) + Send>) {
-        let (common, link) = (Arc::clone(&self.common), self.common.link_to(from).cloned());
-        // One for each shard at most: a shard asks for the next piece when it has the one before.
-        self.runtime.spawn(async move {
-            let Some(link) = link else { return answered(None) };
-            let answer = link.ask(&common, &format!("/snapshot/{}", shard.0), request.into(), FETCH).await;
-            answered(match answer {
-                Ok(Some((StatusCode::OK, piece))) => Some(piece.into()),
-                _ => None,
-            });
-        });
-    }
-
-    fn wants_to_lead(&self, node: u64) -> bool {
-        let draining = |link: &Arc<Link>| matches!(link.sight(), Sight::Greeted { hello, .. } if hello.draining);
-        !self.common.link_to(node).is_some_and(draining)
-    }
-
-    fn is_full(&self, node: u64) -> bool {
-        let full = |link: &Arc<Link>| matches!(link.sight(), Sight::Greeted { hello, .. } if hello.disk_full);
-        self.common.link_to(node).is_some_and(full)
-    }
-
-    fn offer(&self, to: u64, shard: ShardId, encoded: Vec<u8>) -> Later<Result<(), OfferError>> {
-        let (common, link) = (Arc::clone(&self.common), self.common.link_to(to).cloned());
-        Box::pin(async move {
-            let away = OfferError::NotLeader { shard: shard.0, leader: Some(to) };
-            let Some(link) = link else { return Err(away) };
-            match link.ask(&common, &format!("/offer/{}", shard.0), encoded.into(), OFFER).await {
-                Ok(Some((StatusCode::OK, answer))) => frame::read_offered(&answer).unwrap_or(Err(OfferError::Unknown)),
-                Ok(Some((StatusCode::SERVICE_UNAVAILABLE, _))) => Err(OfferError::Overloaded { reason: "bytes" }),
-                Ok(_) => Err(OfferError::Unknown),
-                Err(()) => Err(away),
-            }
-        })
-    }
-
-    fn ask(&self, to: u64, shard: ShardId, encoded: Vec<u8>) -> Later<Result<Applied, ProposeError>> {
-        let (common, link) = (Arc::clone(&self.common), self.common.link_to(to).cloned());
-        Box::pin(async move {
-            let Some(link) = link else { return Err(ProposeError::NotLeader(shard.0)) };
-            match link.ask(&common, &format!("/ask/{}", shard.0), encoded.into(), OFFER).await {
-                Ok(Some((StatusCode::OK, answer))) => frame::read_asked(&answer).unwrap_or(Err(ProposeError::Unknown)),
-                Ok(Some((StatusCode::SERVICE_UNAVAILABLE, _))) => Err(ProposeError::Busy(shard.0)),
-                Ok(_) => Err(ProposeError::Unknown),
-                Err(()) => Err(ProposeError::NotLeader(shard.0)),
-            }
-        })
-    }
-}
-
 fn standings(node: &Handle) -> Vec<Standing> {
     let all = [ShardId::CONTROL].into_iter().chain(node.shards().iter().copied());
     let standing = |shard: ShardId| {
@@ -565,3 +518,6 @@ fn standings(node: &Handle) -> Vec<Standing> {
     };
     all.map(standing).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //! Every part owns a struct of typed counters and registers it here; there are no global counters. Names are `sluice_` + part + what +
 //! unit, and stand in docs/metrics.md.
 
+pub mod exposition;
 pub mod labels;
 pub mod logs;
 pub mod process;

@@ -91,9 +91,14 @@ const SITES: &[(&str, &str, &str)] = &[
     (
         "src/app/sinks.rs",
         "spawn_blocking(",
-        "stops all sinks at the same time; one replay of dead letters at a time, which waits for Kafka",
+        "stops all sinks at the same time; one replay of dead letters at a time, and trials of sinks, which wait for the receiver",
     ),
     ("src/forward.rs", "thread::Builder::new(", "a worker per sink and shard, joined by Sink::stop"),
+    (
+        "src/forward/http.rs",
+        "tokio::spawn(",
+        "drives the connection of one question to a registry or an authorization server; ends with the answer",
+    ),
     ("src/forward/remote_write/flight.rs", "runtime.spawn(", "a task a connection to a store, awaited by the worker before it goes on"),
     ("src/forward/remote_write/lane.rs", "tokio::spawn(", "drives a connection to a store; ends with its sender, which a worker holds"),
     ("src/forward/tap.rs", "broadcast::channel(", "rows for listeners of `tap`: bounded, slow listeners miss some and are counted"),
@@ -104,9 +109,19 @@ const SITES: &[(&str, &str, &str)] = &[
     ("src/node/measure.rs", "JoinSet::new(", "the measuring run's own"),
     ("src/node/start.rs", "thread::Builder::new(", "a thread a shard, the writer and the watch of free space; joined by Node::stop"),
     ("src/peer.rs", "watch::channel(", "the end of all connections: one value"),
-    ("src/peer.rs", "JoinSet::new(", "the door, and a task a peer; awaited by Peering::stop"),
-    ("src/peer.rs", "runtime.spawn(", "fetches a piece of a snapshot; one a shard, since a shard asks for the next when it has the last"),
-    ("src/peer/door.rs", "spawn_blocking(", "a piece of a snapshot is read from the disk; one a shard and member"),
+    ("src/peer.rs", "thread::Builder::new(", "all that goes on between nodes; joined by Peering::stop"),
+    ("src/peer.rs", "spawn_blocking(", "waits for that thread's end"),
+    ("src/peer.rs", "JoinSet::new(", "the door, and a task a peer; their end is the thread's"),
+    (
+        "src/peer/way.rs",
+        "runtime.spawn(",
+        "fetches a piece of a snapshot, one a shard, since a shard asks for the next when it has the last; tells a peer what may be lost, 128 at most",
+    ),
+    (
+        "src/peer/door.rs",
+        "spawn_blocking(",
+        "reads the disk: a piece of a snapshot, one a shard and member; what a node says of itself, for a person",
+    ),
     ("src/peer/door.rs", "JoinSet::new(", "a task a connection, 64 at most; ended with the door"),
     ("src/serve.rs", "JoinSet::new(", "a task a connection, bounded by their number; ended with the server"),
     ("src/cli/client.rs", "tokio::spawn(", "drives the one connection of a verb that asks a node"),
@@ -235,7 +250,7 @@ fn shape(path: &str, text: &str) -> Vec<String> {
 /// Threads, tasks and channels outside the list. Unit tests, at the end of a file or in one of their own, may do as they like.
 fn starters(path: &str, text: &str, sites: &[(&str, &str, &str)]) -> Vec<String> {
     let mut problems = Vec::new();
-    if path.ends_with("/tests.rs") || path.contains("/tests/") {
+    if path.ends_with("/tests.rs") || path.contains("/tests/") || path.contains("_tests/") {
         return problems;
     }
     for (number, line) in code(text).take_while(|(_, line)| !line.starts_with("#[cfg(test)]")) {

@@ -310,6 +310,26 @@ function drawSinks(status) {
   });
 }
 
+// Those that wrote within the last hour; who was refused before it was known whose samples they were stands there by address.
+function drawSenders(all, now) {
+  const recent = all.filter((sender) => now - sender.last_seen < 3_600_000);
+  show(byId("senders-section"), recent.length > 0);
+  keyed(byId("senders"), recent, (sender) => sender.group + "\n" + sender.replica + "\n" + sender.address, () => {
+    const view = { name: make("b"), facts: make("span", "quiet"), told: make("p", "quiet") };
+    view.root = make("li", "", make("p", "", view.name, " ", view.facts), view.told);
+    return view;
+  }, (view, sender) => {
+    text(view.name, sender.group === "" ? sender.address : sender.group + (sender.replica === "" ? "" : " " + sender.replica));
+    const facts = [perSecond(sender.samples_per_second) + "/s", sender.agent, sender.address];
+    if (sender.lag_ms !== null) facts.splice(1, 0, span(sender.lag_ms) + " late");
+    if (sender.repeated > 0) facts.push(count(sender.repeated) + " repeated");
+    text(view.facts, facts.filter((fact) => fact !== "").join(" · "));
+    const told = sender.last_refusal;
+    show(view.told, told !== null);
+    if (told !== null) text(view.told, "told " + told.status + " " + span(now - told.at) + " ago: " + told.text);
+  });
+}
+
 function drawShards(status) {
   const data = status.shards.filter((shard) => !shard.control);
   keyed(byId("shards"), data, (shard) => shard.shard, () => {
@@ -431,7 +451,11 @@ async function poll() {
     try {
       const status = await ask();
       lastAnswer = Date.now();
-      if (status !== null) draw(status);
+      if (status !== null) {
+        draw(status);
+        const answer = await call("/api/v1/senders?node=this", { cache: "no-store", signal: AbortSignal.timeout(5000) });
+        if (answer.ok) drawSenders((await answer.json()).senders, status.now);
+      }
     } catch (error) {
       console.warn(error);
       lost();

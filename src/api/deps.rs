@@ -144,10 +144,25 @@ pub trait Sinks: Send + Sync {
     fn replay<'a>(&'a self, sink: &'a str, letters: Letters) -> Later<'a, Result<Replayed, Refusal>>;
     /// Goes back to a time, ms since 1970, as far as the log is kept: what was delivered since is delivered once more.
     fn rewind<'a>(&'a self, sink: &'a str, to: i64) -> Later<'a, Result<Vec<Rewound>, Refusal>>;
+    /// Sends the sink's receiver one record of its own.
+    fn test<'a>(&'a self, sink: &'a str) -> Later<'a, Result<Tried, Refusal>>;
     /// What becomes of a sample at each sink; nothing is sent. An error: the text is no sample.
     fn explain(&self, sample: &str) -> Result<Vec<Explained>, String>;
     /// Holds delivery, or lets it go on.
     fn pause<'a>(&'a self, sink: &'a str, paused: bool) -> Later<'a, Result<(), Refusal>>;
+}
+
+/// What came of trying a sink.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tried {
+    /// Its receiver took the record.
+    pub delivered: bool,
+    /// How long that took, connecting included.
+    pub millis: u64,
+    /// The record's series.
+    pub series: String,
+    /// What went wrong.
+    pub problem: Option<String>,
 }
 
 /// What a rewind came to in a shard.

@@ -98,6 +98,8 @@ pub enum OfSink {
     Resume,
     /// `rewind`
     Rewind,
+    /// `test`
+    Test,
     /// `tap`
     Tap,
 }
@@ -109,8 +111,9 @@ const OF_GROUP: [(&str, OfGroup); 5] = [
     ("unpin", OfGroup::Unpin),
     ("step-down", OfGroup::StepDown),
 ];
-const OF_SINK: [(&str, OfSink); 6] = [
+const OF_SINK: [(&str, OfSink); 7] = [
     ("rewind", OfSink::Rewind),
+    ("test", OfSink::Test),
     ("dead", OfSink::Dead),
     ("replay", OfSink::Replay),
     ("pause", OfSink::Pause),
@@ -188,7 +191,7 @@ impl Route {
             | Route::Reseat(..)
             | Route::RevokeToken(_) => "POST",
             Route::Group(_, OfGroup::Pin | OfGroup::Unpin | OfGroup::StepDown) => "POST",
-            Route::Sink(_, OfSink::Replay | OfSink::Rewind | OfSink::Pause | OfSink::Resume) => "POST",
+            Route::Sink(_, OfSink::Replay | OfSink::Test | OfSink::Rewind | OfSink::Pause | OfSink::Resume) => "POST",
             Route::Senders | Route::Tokens | Route::ConfigDiff => "GET, HEAD, POST",
             _ => "GET, HEAD",
         }

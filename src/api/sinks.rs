@@ -237,6 +237,11 @@ pub async fn replay(sinks: &dyn deps::Sinks, name: &str, body: &[u8]) -> Result<
     Ok(Replayed { replayed: sum(|shard| shard.replayed), failed: sum(|shard| shard.failed), more: replayed.more, shards: replayed.shards })
 }
 
+/// `POST /api/v1/sinks/{name}/test`.
+pub async fn test(sinks: &dyn deps::Sinks, name: &str) -> Result<deps::Tried, Failure> {
+    sinks.test(name).await.map_err(|refusal| Failure::of_refusal(refusal, "sink", name, LIST))
+}
+
 /// `POST /api/v1/sinks/{name}/rewind`.
 #[derive(Debug, Serialize)]
 pub struct Rewinding {

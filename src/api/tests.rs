@@ -110,7 +110,8 @@ async fn the_manual_shows_every_key_that_is_answered_and_no_other() {
 async fn every_route_is_in_the_manual() {
     let manual = include_str!("../../docs/api.md");
     let words = ["", "/history", "/cardinality", "/pin", "/unpin", "/step-down"].map(|word| format!("/api/v1/groups/{{group}}{word}`"));
-    let more = ["", "/dead", "/replay", "/rewind", "/pause", "/resume", "/tap"].map(|word| format!("/api/v1/sinks/{{sink}}{word}`"));
+    let more =
+        ["", "/dead", "/replay", "/test", "/rewind", "/pause", "/resume", "/tap"].map(|word| format!("/api/v1/sinks/{{sink}}{word}`"));
     let plain =
         ["/-/healthy", "/-/ready", "/-/reload", "/metrics", "/api/v1/status", "/api/v1/groups", "/api/v1/sinks", "/api/v1/dev/senders"];
     let plain = plain.into_iter().chain([

@@ -180,13 +180,19 @@ fn draft(kafka: &sinks::Kafka) -> KafkaDraft {
     KafkaDraft {
         brokers: kafka.brokers.clone(),
         topic: kafka.topic.clone(),
+        topics: kafka.topics.clone(),
+        key: kafka.key.clone(),
+        tenant: kafka.tenant.clone(),
+        registry: kafka.registry.clone(),
+        tls: kafka.tls.clone(),
+        sasl: kafka.sasl.clone(),
         format: Some(kafka.format.word().to_owned()),
-        columns: Some(kafka.columns.clone()),
+        columns: kafka.columns.clone(),
         delivery: Some(kafka.delivery.word().to_owned()),
         create_topic: kafka
             .create_topic
             .map(|topic| CreateTopic { partitions: i32::from(topic.partitions), replication: i32::from(topic.replication) }),
-        compression: Some(kafka.compression.word().to_owned()),
+        compression: kafka.compression.map(|compression| compression.word().to_owned()),
         rows_per_message: number(kafka.rows_per_message),
         bytes_per_message: number(kafka.bytes_per_message),
         transaction_bytes: number(kafka.transaction_bytes),

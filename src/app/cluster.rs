@@ -288,14 +288,9 @@ impl Seen {
                 };
                 return (view, own.shards.clone());
             };
-            let view = NodeView {
-                name: name.clone(),
-                id: known,
-                address: Some(link.member.address.clone()),
-                sent: link.sent.load(Ordering::Relaxed),
-                dropped: link.dropped.load(Ordering::Relaxed),
-                ..NodeView::default()
-            };
+            let (sent, dropped) = link.figures();
+            let address = Some(link.member.address.clone());
+            let view = NodeView { name: name.clone(), id: known, address, sent, dropped, ..NodeView::default() };
             match link.sight() {
                 Sight::Unreachable(reason) => (NodeView { state: "unreachable".to_owned(), reason: Some(reason), ..view }, Vec::new()),
                 Sight::Greeted { hello, clock_off_ms } => {

@@ -93,9 +93,9 @@ impl Collector for Measures {
         counter("sink_retries", "Requests sent again: of the Kafka client, or to a store", |shard| shard.client.retries)?;
         counter("sink_commits", "Transactions committed by this process", |shard| shard.sums.commits)?;
         counter("sink_aborts", "Transactions given up by this process", |shard| shard.sums.aborts)?;
-        counter("sink_client_errors", "Transmission errors: of the Kafka client, or requests to a store without an answer", |shard| {
-            shard.client.errors
-        })?;
+        counter("sink_fallback_rows", "Rows that went to the fallback topic by this process", |shard| shard.sums.aside)?;
+        counter("sink_producers", "Kafka clients made by this process", |shard| shard.sums.producers)?;
+        of_clients(&mut out, &rows)?;
         let mut gauge = |name, help, figure: fn(&crate::forward::view::ShardView) -> f64| {
             out.gauges(name, help, rows.iter().map(|(labels, shard)| (labels.clone(), figure(shard))))
         };
@@ -106,10 +106,44 @@ impl Collector for Measures {
         gauge("sink_budget_bytes", "The sink's budget in this shard", |shard| shard.cursor.budget_bytes as f64)?;
         gauge("sink_troubled", "1: something stops the sink (`sluice sink list` says what)", |shard| {
             f64::from(u8::from(shard.trouble.is_some()))
-        })?;
-        gauge("sink_client_queue_bytes", "Bytes in the Kafka client's queue", |shard| shard.client.queue_bytes as f64)?;
-        gauge("sink_client_rtt_p99_seconds", "Round trip to the slowest broker", |shard| shard.client.rtt_p99_micros as f64 / 1e6)
+        })
     }
+}
+
+/// What librdkafka says of itself, some seconds old: a figure for each sink and shard, whatever the number of brokers, topics and partitions. Counters
+/// begin anew with each client.
+fn of_clients(out: &mut Out<'_, '_>, rows: &[(SinkLabels, &crate::forward::view::ShardView)]) -> Result<(), Error> {
+    type Figure = fn(&crate::forward::view::ClientStats) -> f64;
+    let counters: [(&'static str, &'static str, Figure); 5] = [
+        ("sink_client_errors", "Transmission errors: of the Kafka client, or requests to a store without an answer", |client| {
+            client.errors as f64
+        }),
+        ("sink_client_requests", "Requests of the Kafka client", |client| client.requests as f64),
+        ("sink_client_sent_bytes", "Bytes that the Kafka client has sent, requests included", |client| client.sent_bytes as f64),
+        ("sink_client_timeouts", "Requests of the Kafka client without an answer in time", |client| client.timeouts as f64),
+        ("sink_client_disconnects", "Connections of the Kafka client that ended", |client| client.disconnects as f64),
+    ];
+    for (name, help, figure) in counters {
+        out.counters(name, help, rows.iter().map(|(labels, shard)| (labels.clone(), figure(&shard.client))))?;
+    }
+    let gauges: [(&'static str, &'static str, Figure); 8] = [
+        ("sink_client_queue_messages", "Messages in the Kafka client's queue", |client| client.queue_messages as f64),
+        ("sink_client_queue_bytes", "Bytes in the Kafka client's queue", |client| client.queue_bytes as f64),
+        ("sink_client_brokers", "Brokers that the Kafka client knows", |client| client.brokers as f64),
+        ("sink_client_brokers_up", "Brokers that it is connected to", |client| client.brokers_up as f64),
+        ("sink_client_rtt_p99_seconds", "Round trip to the slowest broker", |client| client.rtt_p99_micros as f64 / 1e6),
+        ("sink_client_wait_p99_seconds", "How long requests wait for the socket of the slowest broker", |client| {
+            client.wait_p99_micros as f64 / 1e6
+        }),
+        ("sink_client_throttle_p99_seconds", "How long a broker's quotas make the client wait", |client| {
+            client.throttle_p99_ms as f64 / 1e3
+        }),
+        ("sink_client_batch_bytes", "Mean size of a batch to Kafka", |client| client.batch_bytes as f64),
+    ];
+    for (name, help, figure) in gauges {
+        out.gauges(name, help, rows.iter().map(|(labels, shard)| (labels.clone(), figure(&shard.client))))?;
+    }
+    Ok(())
 }
 
 fn shards(out: &mut Out<'_, '_>, stats: &NodeStats) -> Result<(), Error> {

@@ -60,6 +60,10 @@ impl deps::Sinks for Nothing {
         Ok(Vec::new())
     }
 
+    fn test<'a>(&'a self, _: &'a str) -> Later<'a, Result<deps::Tried, deps::Refusal>> {
+        Box::pin(std::future::ready(Err(deps::Refusal::Unknown)))
+    }
+
     fn rewind<'a>(&'a self, _: &'a str, _: i64) -> Later<'a, Result<Vec<deps::Rewound>, deps::Refusal>> {
         Box::pin(std::future::ready(Err(deps::Refusal::Unknown)))
     }

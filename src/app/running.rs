@@ -29,6 +29,7 @@ use crate::app::guard::Known;
 use crate::app::make_data_dir;
 use crate::app::metrics;
 use crate::app::nothing::Nothing;
+use crate::app::own_metrics;
 use crate::app::pins;
 use crate::app::reload::Parts;
 use crate::app::reload::Reload;
@@ -131,6 +132,8 @@ impl Running {
         };
         let peers = seen.clone().map(|seen| Arc::new(move || seen.peers()) as metrics::Peers);
         let telemetry = measured(&parts, &served, peers);
+        let instance = seen.as_ref().map_or_else(|| address.to_string(), |seen| seen.common().name().to_owned());
+        let own = (config.own_metrics, own_metrics::Who { instance, node: format!("{:016x}", node.id()) }, telemetry.clone());
         let own_name = seen.as_ref().map_or_else(|| config.name.clone(), |seen| seen.common().name().to_owned());
         let (file_of_node, disk) = (file.clone(), disk_report(&config.data_dir));
         let reload = Arc::new(Reload::new((config, file), in_force, own_name, seen.is_none(), parts));
@@ -141,7 +144,10 @@ impl Running {
             senders: seen::senders(&ingest),
             flow: flow::flows(&node.handle, &ingest),
             census: seen::census(&ingest),
-            metrics: Arc::new(move || telemetry.render()),
+            metrics: {
+                let telemetry = telemetry.clone();
+                Arc::new(move || telemetry.render())
+            },
             reload: {
                 let reload = Arc::clone(&reload);
                 Arc::new(move || {
@@ -167,6 +173,9 @@ impl Running {
         };
         let api = Api::new(deps);
         membership.iter().for_each(|membership| membership.seen.common().tell_of_itself(api.itself()));
+        if let (true, who, telemetry) = own {
+            tasks.spawn(own_metrics::keep(Arc::clone(&ingest), Arc::clone(&sinks), (telemetry, who), stop.clone()));
+        }
         let door = front_door(api, ingest, node.handle.clone());
         let door = entrance.open(serve::Door { answerer: guard.before(door.answerer), gone: door.gone });
         if let Some(membership) = &membership {

@@ -165,14 +165,13 @@ impl Seen {
 
     /// For `/metrics`.
     pub(super) fn peers(&self) -> Vec<Peer> {
-        let peer = |link: &Arc<Link>| Peer {
-            name: link.member.name.clone(),
-            clock_off_ms: match link.sight() {
+        let peer = |link: &Arc<Link>| {
+            let clock_off_ms = match link.sight() {
                 Sight::Greeted { clock_off_ms, .. } => Some(clock_off_ms),
                 Sight::Unreachable(_) => None,
-            },
-            sent: link.sent.load(Ordering::Relaxed),
-            dropped: link.dropped.load(Ordering::Relaxed),
+            };
+            let (sent, dropped) = link.figures();
+            Peer { name: link.member.name.clone(), clock_off_ms, sent, dropped }
         };
         self.common.links().iter().map(peer).collect()
     }

@@ -22,6 +22,7 @@ use crate::app::explain;
 use crate::app::explain::Sample;
 use crate::app::replay::Replay;
 use crate::app::rewind;
+use crate::app::trial::Trial;
 use crate::clock;
 use crate::config::Config;
 use crate::config::sinks::Sink as Wanted;
@@ -120,6 +121,11 @@ impl SinkSet {
         undone.chain(unreplayed).collect()
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.running().is_empty()
+    }
+
     /// What is to be seen of them, by name.
     pub fn views(&self) -> Vec<SinkView> {
         self.running().values().map(|(_, sink)| sink.view()).collect()
@@ -151,6 +157,17 @@ impl deps::Sinks for SinkSet {
                 replay.run(letters, &|| clock::now() < until && !stopping.load(Ordering::Relaxed))
             };
             self.runtime.spawn_blocking(work).await.unwrap_or_else(|_| Err(Refusal::Later("sending was given up".into())))
+        })
+    }
+
+    fn test<'a>(&'a self, sink: &'a str) -> Later<'a, Result<deps::Tried, Refusal>> {
+        let trial = self.running().get(sink).map(|(_, sink)| {
+            let (labels, letter) = sink.trial(&host(), clock::wall_ms());
+            Trial { resender: sink.resender(), labels, letter, seed: self.node.hash_seed() }
+        });
+        Box::pin(async move {
+            let trial = trial.ok_or(Refusal::Unknown)?;
+            self.runtime.spawn_blocking(move || trial.run()).await.map_err(|_| Refusal::Later("the trial was given up".into()))
         })
     }
 
@@ -188,6 +205,11 @@ impl deps::Sinks for SinkSet {
             Ok(())
         })
     }
+}
+
+/// This machine, in the series by which sinks are tried.
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 struct Tapped(Listener);

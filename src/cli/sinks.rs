@@ -28,6 +28,8 @@ pub enum Verb {
     Explain(Explain),
     /// Send a sink's dead letters again; those that Kafka takes leave the list.
     Replay(One),
+    /// Send a sink's receiver one record of its own, and say what happened.
+    Test(One),
     /// Go back in time: what a sink has delivered since is delivered once more, as far as the log is kept (`log.keep`).
     Rewind(Back),
     /// Hold a sink, on whichever node and across restarts, until `resume`. What comes stays in the log, within the sink's budget.
@@ -78,6 +80,12 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::List(asked) => {
             let answer = asked.client().get("/api/v1/sinks").await?;
             print_or_json(&asked, &answer, list)
+        }
+        Verb::Test(one) => {
+            let answer = one.asked.client().post(&format!("/api/v1/sinks/{}/test", segment(&one.sink)), &json!({})).await?;
+            print_or_json(&one.asked, &answer, tried)?;
+            let problem = answer["problem"].as_str().map(|problem| Failure::Failed(format!("{}: {problem}", one.sink)));
+            problem.map_or(Ok(()), Err)
         }
         Verb::Rewind(back) => rewind(&back).await,
         Verb::Pause(one) => hold(&one, "pause").await,
@@ -154,6 +162,11 @@ fn dead(answer: &Value) -> String {
         table.row(vec![cell(&letter["shard"]), cell(&letter["number"]), cell(&letter["reason"]), cell(&letter["payload"])]);
     }
     table.text("no dead letters")
+}
+
+fn tried(answer: &Value) -> String {
+    let verdict = if answer["delivered"] == true { "taken" } else { "not taken" };
+    format!("{} 1: {verdict} after {} ms\n", cell(&answer["series"]), cell(&answer["millis"]))
 }
 
 async fn rewind(back: &Back) -> Result<(), Failure> {

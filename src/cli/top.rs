@@ -3,6 +3,7 @@
 //! Plain escape sequences: the other screen of the terminal, home, lines, clear the rest. The terminal is put back whatever ends it. Left out on purpose: colours,
 //! scrolling (what does not fit is counted), anything that can be changed.
 
+use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::io::Read;
 use std::io::Write;
@@ -31,9 +32,12 @@ const KEYS: Duration = Duration::from_millis(50);
 /// `sluice top`.
 #[derive(Debug, Args)]
 pub struct Top {
-    /// Look twice, a second apart, print it and end; so does a standard output that is no terminal.
+    /// Look twice, so many seconds apart, print it and end; so does a standard output that is no terminal.
     #[arg(long)]
     once: bool,
+    /// Rates over so many seconds: those of a scrape interval jump least.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
+    over: u64,
     #[command(flatten)]
     asked: Asked,
 }
@@ -41,10 +45,10 @@ pub struct Top {
 /// Does it.
 pub async fn carry_out(top: Top) -> Result<(), Failure> {
     let client = top.asked.client();
-    let mut before = client.get("/api/v1/status").await?;
+    let mut looks = VecDeque::from([client.get("/api/v1/status").await?]);
     if top.once || top.asked.json || !std::io::stdout().is_terminal() {
-        tokio::time::sleep(LOOK).await;
-        let rates = rates(&before, &client.get("/api/v1/status").await?);
+        tokio::time::sleep(Duration::from_secs(top.over)).await;
+        let rates = rates(&looks[0], &client.get("/api/v1/status").await?);
         if top.asked.json {
             println!("{rates:#}");
         } else {
@@ -58,8 +62,11 @@ pub async fn carry_out(top: Top) -> Result<(), Failure> {
             return Ok(());
         }
         let now = client.get("/api/v1/status").await?;
-        screen.draw(&text(&rates(&before, &now), screen.height()));
-        before = now;
+        screen.draw(&text(&rates(&looks[0], &now), screen.height()));
+        looks.push_back(now);
+        while looks.len() as u64 > top.over {
+            looks.pop_front();
+        }
     }
 }
 

@@ -159,6 +159,11 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The pairs as a section where there are pairs, for what may be a word as well.
+    pub fn section_if_any(&self) -> Option<Section<'a>> {
+        matches!(self.yaml.value, Value::Pairs(_)).then(|| self.section())
+    }
+
     /// The key-value pairs as a section; a complaint where it is none.
     pub fn section(&self) -> Section<'a> {
         let mut entries: Vec<(&'a str, Node<'a>)> = Vec::new();

@@ -52,7 +52,7 @@ const HARMLESS: &[&str] = &[
 const SECRET_WORDS: &[&str] =
     &["auth", "credential", "jaas", "key", "passphrase", "passwd", "password", "pem", "secret", "token", "webhook"];
 /// Keys that sound like one and are none.
-const NO_SECRETS: &[&str] = &["allow_unauthenticated", "metrics_without_token"];
+const NO_SECRETS: &[&str] = &["allow_unauthenticated", "key", "metrics_without_token"];
 
 /// The text of a configuration, a line for each value: `sinks[0].kafka.topic: metrics`.
 pub fn redacted(text: &str) -> String {

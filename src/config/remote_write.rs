@@ -152,7 +152,8 @@ fn owner(name: &str) -> Option<&'static str> {
     }
 }
 
-fn login(section: &Section<'_>) -> Option<Login> {
+/// Reads `basic_auth:` or `bearer_token_file:`.
+pub fn login(section: &Section<'_>) -> Option<Login> {
     let basic = section.below("basic_auth").and_then(|section| {
         let username = section.must("username", "write the user's name", values::text);
         let remedy = "write the path of a file that holds the password: it must not stand in settings, which all nodes show";
@@ -177,7 +178,8 @@ fn login(section: &Section<'_>) -> Option<Login> {
     basic.or(token_file)
 }
 
-fn tls(section: &Section<'_>) -> ClientTls {
+/// Reads `tls:`.
+pub fn tls(section: &Section<'_>) -> ClientTls {
     let ca_file = section.opt("ca_file", absolute);
     let server_name = section.opt("server_name", values::text);
     let own = match (section.get("cert_file"), section.get("key_file")) {
@@ -193,7 +195,7 @@ fn tls(section: &Section<'_>) -> ClientTls {
 }
 
 /// Settings are the same on all nodes, and have no directory.
-fn absolute(text: &str) -> Result<PathBuf, Refusal> {
+pub fn absolute(text: &str) -> Result<PathBuf, Refusal> {
     if Path::new(text).is_absolute() {
         return Ok(PathBuf::from(text));
     }

@@ -5,9 +5,15 @@ use std::time::Duration;
 
 use crate::config::file;
 use crate::config::file::Files;
+use crate::config::kafka;
+use crate::config::kafka::Key;
+use crate::config::kafka::Registry;
+use crate::config::kafka::Sasl;
+use crate::config::kafka::Topics;
 use crate::config::read::Node;
 use crate::config::read::Section;
 use crate::config::remote_write;
+use crate::config::remote_write::ClientTls;
 use crate::config::remote_write::RemoteWrite;
 use crate::config::shape;
 use crate::config::shape::Shape;
@@ -30,6 +36,7 @@ pub struct Sink {
 
 /// What a sink writes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a handful of them, which nobody moves about")]
 pub enum Target {
     /// A Kafka topic.
     Kafka(Kafka),
@@ -44,18 +51,26 @@ pub enum Target {
 pub struct Kafka {
     /// Some of the cluster's brokers, as host:port.
     pub brokers: Vec<String>,
-    /// Must exist, unless `create_topic` says how to make it.
+    /// Must exist, unless `create_topic` says how to make it. A template leads to several.
     pub topic: String,
+    /// Where a template may lead.
+    pub topics: Option<Topics>,
+    /// What decides the partition.
+    pub key: Option<Key>,
     /// What a message is.
     pub format: Format,
     /// With what promise.
     pub delivery: Delivery,
-    /// Labels that stand at the top of a row.
-    pub columns: Vec<String>,
+    /// The tenant, which Mimir reads from a record's key.
+    pub tenant: Option<String>,
+    /// Labels that stand at the top of a row; `None`: those of the default.
+    pub columns: Option<Vec<String>>,
+    /// Where the schema of `avro` is registered.
+    pub registry: Option<Registry>,
     /// How the topic is made where it is missing.
     pub create_topic: Option<CreateTopic>,
-    /// How messages are packed.
-    pub compression: Compression,
+    /// How messages are packed; `None`: as suits the format.
+    pub compression: Option<Compression>,
     /// Most rows of a message of `rows`.
     pub rows_per_message: Option<u64>,
     /// Most bytes of such a message.
@@ -64,7 +79,11 @@ pub struct Kafka {
     pub transaction_bytes: Option<u64>,
     /// or is so old.
     pub transaction_age: Option<Duration>,
-    /// Further settings of librdkafka, as `security.protocol: SASL_SSL`.
+    /// Whom sluice trusts, with TLS.
+    pub tls: Option<ClientTls>,
+    /// How sluice shows who it is.
+    pub sasl: Option<Sasl>,
+    /// Further settings of librdkafka, as `linger.ms: 20`.
     pub properties: Vec<(String, String)>,
 }
 
@@ -77,6 +96,12 @@ pub enum Format {
     Row,
     /// What prometheus-kafka-adapter writes.
     Adapter,
+    /// What vmagent writes and reads.
+    RemoteWrite,
+    /// What Mimir's ingest storage reads.
+    Mimir,
+    /// A sample in Avro.
+    Avro,
 }
 
 /// With what promise rows are written.
@@ -154,6 +179,9 @@ impl Format {
             Format::Rows => "rows",
             Format::Row => "row",
             Format::Adapter => "adapter",
+            Format::RemoteWrite => "remote-write",
+            Format::Mimir => "mimir",
+            Format::Avro => "avro",
         }
     }
 }
@@ -187,15 +215,21 @@ impl Kafka {
         Kafka {
             brokers,
             topic: topic.into(),
+            topics: None,
+            key: None,
             format: Format::Rows,
             delivery: Delivery::ExactlyOnce,
-            columns: default_columns(),
+            tenant: None,
+            columns: None,
+            registry: None,
             create_topic: None,
-            compression: Compression::Lz4,
+            compression: None,
             rows_per_message: None,
             bytes_per_message: None,
             transaction_bytes: None,
             transaction_age: None,
+            tls: None,
+            sasl: None,
             properties: Vec::new(),
         }
     }
@@ -270,16 +304,29 @@ fn read_kafka(section: &Section<'_>) -> Option<Kafka> {
         }
         named
     });
-    let topic = section.must("topic", "write the topic's name: topic: metrics", values::topic);
-    let mut kafka = Kafka::new(brokers.unwrap_or_default(), &topic.clone().unwrap_or_default());
-    let formats = values::one_of(&[("rows", Format::Rows), ("row", Format::Row), ("adapter", Format::Adapter)]);
-    kafka.format = section.or("format", kafka.format, formats);
+    let topic = section.must("topic", "write the topic's name: topic: metrics", kafka::topic);
+    let mut sink = Kafka::new(brokers.unwrap_or_default(), &topic.clone().unwrap_or_default());
+    sink.topics = section.below("topics").and_then(|section| kafka::topics(&section));
+    sink.key = section.get("key").and_then(|node| kafka::key(&node));
+    let formats = values::one_of(&[
+        ("rows", Format::Rows),
+        ("row", Format::Row),
+        ("adapter", Format::Adapter),
+        ("remote-write", Format::RemoteWrite),
+        ("mimir", Format::Mimir),
+        ("avro", Format::Avro),
+    ]);
+    sink.format = section.or("format", sink.format, formats);
+    sink.tenant = section.opt("tenant", values::text);
+    sink.registry = section.below("schema_registry").and_then(|section| kafka::registry(&section));
+    sink.tls = section.below("tls").map(|section| remote_write::tls(&section));
+    sink.sasl = section.below("sasl").and_then(|section| kafka::sasl(&section));
     let deliveries = values::one_of(&[("exactly_once", Delivery::ExactlyOnce), ("at_least_once", Delivery::AtLeastOnce)]);
-    kafka.delivery = section.or("delivery", kafka.delivery, deliveries);
+    sink.delivery = section.or("delivery", sink.delivery, deliveries);
     if let Some(node) = section.get("columns") {
-        kafka.columns = read_columns(&node);
+        sink.columns = Some(read_columns(&node));
     }
-    kafka.create_topic = section.below("create_topic").map(|section| {
+    sink.create_topic = section.below("create_topic").map(|section| {
         let number = |key, default| u16::try_from(section.or(key, default, values::number(1..=10_000))).unwrap_or(1);
         let create = CreateTopic { partitions: number("partitions", 12), replication: number("replication", 3) };
         section.finish();
@@ -292,14 +339,14 @@ fn read_kafka(section: &Section<'_>) -> Option<Kafka> {
         ("gzip", Compression::Gzip),
         ("snappy", Compression::Snappy),
     ]);
-    kafka.compression = section.or("compression", kafka.compression, compressions);
-    kafka.rows_per_message = section.opt("rows_per_message", values::number(1..=100_000));
-    kafka.bytes_per_message = section.opt("bytes_per_message", values::size_in(1 << 10..=1 << 20));
-    kafka.transaction_bytes = section.opt("transaction_bytes", values::size_in(1 << 10..=32 << 20));
-    kafka.transaction_age = section.opt("transaction_age", values::duration_in(Duration::from_millis(10)..=Duration::from_secs(10)));
-    kafka.properties = section.below("properties").map(|section| read_properties(&section)).unwrap_or_default();
+    sink.compression = section.opt("compression", compressions);
+    sink.rows_per_message = section.opt("rows_per_message", values::number(1..=100_000));
+    sink.bytes_per_message = section.opt("bytes_per_message", values::size_in(1 << 10..=1 << 20));
+    sink.transaction_bytes = section.opt("transaction_bytes", values::size_in(1 << 10..=32 << 20));
+    sink.transaction_age = section.opt("transaction_age", values::duration_in(Duration::from_millis(10)..=Duration::from_secs(10)));
+    sink.properties = section.below("properties").map(|section| read_properties(&section)).unwrap_or_default();
     section.finish();
-    topic.map(|_| kafka)
+    topic.map(|_| sink)
 }
 
 /// Names of columns, none of which is a field already.

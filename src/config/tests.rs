@@ -9,7 +9,6 @@ use crate::config::remote_write::ClientTls;
 use crate::config::remote_write::Login;
 use crate::config::remote_write::Protocol;
 use crate::config::remote_write::RemoteWrite;
-use crate::config::sinks::Compression;
 use crate::config::sinks::Delivery;
 use crate::config::sinks::Target;
 
@@ -37,7 +36,7 @@ fn six_lines_are_a_complete_configuration() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:9201");
     assert_eq!((config.shards, config.limits.packed_bytes, config.limits.unpacked_bytes), (6, 32 << 20, 64 << 20));
     let Target::Kafka(kafka) = &config.sinks[0].target else { panic!("{:?}", config.sinks) };
-    assert_eq!((kafka.topic.as_str(), kafka.delivery, kafka.compression), ("metrics", Delivery::ExactlyOnce, Compression::Lz4));
+    assert_eq!((kafka.topic.as_str(), kafka.delivery, kafka.compression), ("metrics", Delivery::ExactlyOnce, None));
     assert_eq!(config.groups.labels[0].replica, "prometheus_replica");
 }
 
@@ -66,7 +65,7 @@ fn all_problems_are_reported_at_once_with_line_key_value_rule_and_remedy() {
             "5 limits.unpacked_byte: 1MiB | is no key known here | did you mean `unpacked_bytes`?",
             "7 sinks[0].name: a b | must be 1 to 64 letters, digits, `-`, `_` or `.` | for example `platform`",
             "8 sinks[0].kafka.brokers[0]: kafka | must be host:port | for example kafka-1.example:9092",
-            "8 sinks[0].kafka.format: row5 | must be one of: rows, row, adapter | did you mean `row`?",
+            "8 sinks[0].kafka.format: row5 | must be one of: rows, row, adapter, remote-write, mimir, avro | did you mean `row`?",
             "9 sinks[0].budget.policy: drop | must be one of: drop_oldest, refuse | ",
         ],
     );

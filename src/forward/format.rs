@@ -11,37 +11,63 @@ pub enum Format {
     Row,
     /// The exact message of prometheus-kafka-adapter 1.9, for people who move over. One sample a message, seconds, value as a string.
     Adapter,
+    /// A request of Remote Write 1.0, packed with snappy: what vmagent writes to Kafka and reads from it.
+    RemoteWrite,
+    /// The same request as it is, and the tenant as key: a record of Mimir's ingest storage.
+    Mimir,
+    /// One sample in Avro's binary encoding (docs/sample.avsc).
+    Avro,
 }
 
 impl Format {
+    /// All of them.
+    const ALL: [Format; 6] = [Format::Rows, Format::Row, Format::Adapter, Format::RemoteWrite, Format::Mimir, Format::Avro];
+
     /// The word used in the configuration.
     pub fn word(self) -> &'static str {
         match self {
             Format::Rows => "rows",
             Format::Row => "row",
             Format::Adapter => "adapter",
+            Format::RemoteWrite => "remote-write",
+            Format::Mimir => "mimir",
+            Format::Avro => "avro",
         }
     }
 
     /// The format of that name.
     pub fn from_word(word: &str) -> Option<Format> {
-        [Format::Rows, Format::Row, Format::Adapter].into_iter().find(|format| format.word() == word)
+        Format::ALL.into_iter().find(|format| format.word() == word)
     }
 
-    /// The value of the header `sluice-format`; the adapter sent no headers, so that format has none.
+    /// The value of the header `sluice-format`; neither the adapter nor Mimir sends headers of that kind.
     pub fn header(self) -> Option<&'static str> {
         match self {
             Format::Rows | Format::Row => Some("rows/1"),
-            Format::Adapter => None,
+            Format::RemoteWrite => Some("remote-write/1.0"),
+            Format::Avro => Some("avro/1"),
+            Format::Adapter | Format::Mimir => None,
         }
+    }
+
+    /// Whether a message holds many samples.
+    pub fn packs(self) -> bool {
+        matches!(self, Format::Rows | Format::RemoteWrite | Format::Mimir)
     }
 
     /// How many rows may share a message.
     pub fn rows_a_message(self, asked: usize) -> usize {
-        match self {
-            Format::Rows => asked.max(1),
-            Format::Row | Format::Adapter => 1,
-        }
+        if self.packs() { asked.max(1) } else { 1 }
+    }
+
+    /// Whether labels can stand at the top.
+    pub fn has_columns(self) -> bool {
+        matches!(self, Format::Rows | Format::Row)
+    }
+
+    /// Whether a message is no text.
+    pub fn is_binary(self) -> bool {
+        matches!(self, Format::RemoteWrite | Format::Mimir | Format::Avro)
     }
 }
 

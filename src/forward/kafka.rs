@@ -4,14 +4,18 @@
 //! Deliberately absent: a queue of rows (the shard's log is it), retries of single messages (librdkafka's), and any guess about a
 //! transaction whose outcome is not known.
 
+mod access;
 mod at_least_once;
 mod client;
 mod connect;
 mod exactly_once;
 pub mod measure;
-mod outlet;
+pub(super) mod outlet;
+mod registry;
 pub mod replay;
+pub mod topics;
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,24 +26,32 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::clock;
 use crate::forward::book::Book;
+use crate::forward::kafka::access::Files;
+use crate::forward::kafka::access::Found;
 pub use crate::forward::kafka::client::Identity;
 use crate::forward::kafka::client::Link;
+use crate::forward::kafka::client::Maker;
 use crate::forward::kafka::client::Refusal;
 use crate::forward::kafka::outlet::Outlet;
 use crate::forward::kafka::outlet::Unsent;
+use crate::forward::kafka::topics::Schemas;
+use crate::forward::kafka::topics::Topics;
 use crate::forward::pack::Note;
+use crate::forward::route::Taken;
 use crate::forward::settings::BATCH_BYTES;
 use crate::forward::settings::Delivery;
 use crate::forward::settings::KafkaSettings;
 use crate::forward::source::Cursor;
 use crate::forward::source::Dead;
 use crate::forward::trouble;
+use crate::forward::trouble::Names;
 use crate::forward::trouble::Trouble;
 use crate::forward::worker::Deliver;
 use crate::forward::worker::Duty;
 use crate::forward::worker::End;
 use crate::forward::worker::body_gone;
 use crate::forward::worker::log_end;
+use crate::forward::worker::since;
 use crate::shard::emission::Emission;
 
 /// A fenced worker that still leads tries again this often: two clusters of one name must not fight every second.
@@ -50,14 +62,17 @@ const UNTIL_HEARD: Duration = Duration::from_secs(2);
 const AGAIN_WITHIN: Duration = Duration::from_secs(300);
 /// How long the report of a refused message is waited for, once its transaction has failed: it is on its way.
 const REPORT: Duration = Duration::from_secs(1);
-/// Whether the topic has grown is asked this often, while rows flow.
-const ASK_PARTITIONS: Duration = Duration::from_secs(60);
+/// Whether topics have grown, or have come into being, is asked this often, while rows flow.
+const ASK_PARTITIONS: Duration = Duration::from_secs(20);
 
 /// One shard of one sink.
 pub(crate) struct Worker {
-    settings: Arc<KafkaSettings>,
-    identity: Identity,
+    maker: Arc<Maker>,
+    taken: Arc<Taken>,
     duty: Duty,
+    /// As they were when the present client was made.
+    files: Files,
+    schemas: Schemas,
     /// When another producer took over last.
     fenced: Option<Instant>,
     /// The most that the broker has been seen to take at once.
@@ -65,7 +80,8 @@ pub(crate) struct Worker {
     /// Rows that are dead letters, until the position has passed them.
     dead: BTreeSet<(u64, u32)>,
     dead_rows: u64,
-    partitions: usize,
+    /// Of topics, as they were last.
+    partitions: BTreeMap<String, usize>,
 }
 
 impl Deliver for Worker {
@@ -80,26 +96,26 @@ impl Deliver for Worker {
             Ok(ready) => ready,
             Err(end) => return end,
         };
-        if self.partitions > 0 && self.partitions != ready.partitions {
-            let (from, to) = (self.partitions, ready.partitions);
-            self.duty.report.note(&Trouble::PartitionsChanged { topic: self.settings.topic.clone(), from, to }, clock::wall_ms());
-        }
-        self.partitions = ready.partitions;
-        self.duty.report.change(|view| (view.partitions, view.epoch) = (ready.partitions, cursor.epoch));
+        let partitions = ready.topic.partitions;
+        self.count_partitions(&ready.topic.name, partitions);
+        self.duty.report.change(|view| (view.partitions, view.epoch) = (partitions, cursor.epoch));
         let mut book = Book::new(&cursor);
         if let Err(error) = book.inherit(ready.position, self.duty.source.as_ref()) {
             return log_end(error);
         }
-        let bytes_max = self.settings.bytes_per_message.min(self.batch_bytes);
-        let outlet = Outlet::new(&self.settings, &self.identity, cursor.epoch, ready.partitions, bytes_max);
-        let end = match (self.settings.delivery, &ready.group) {
-            (Delivery::ExactlyOnce, Some(group)) => self.transactions((&ready.link, group), outlet, &mut book),
+        let settings = Arc::clone(&self.maker.settings);
+        let bytes_max = settings.bytes_per_message.min(self.batch_bytes);
+        let topics = Topics::new(&self.maker, (&self.taken, &self.duty.report), ready.topic, self.schemas.clone());
+        let mut outlet = Outlet::new(&settings, &self.maker.identity, cursor.epoch, topics, bytes_max);
+        let end = match (settings.delivery, &ready.group) {
+            (Delivery::ExactlyOnce, Some(group)) => self.transactions((&ready.link, group), &mut outlet, &mut book),
             (Delivery::ExactlyOnce, None) => {
                 End::Trouble(Trouble::Settings { detail: "librdkafka gave no group for the position".to_owned() })
             }
-            (Delivery::AtLeastOnce, _) => self.stream(&ready.link, outlet, &mut book),
+            (Delivery::AtLeastOnce, _) => self.stream(&ready.link, &mut outlet, &mut book),
         };
-        self.duty.settle_last(&mut book, &self.identity.sink);
+        self.schemas.clone_from(outlet.topics().schemas());
+        self.duty.settle_last(&mut book, &self.maker.identity.sink);
         end
     }
 
@@ -122,8 +138,50 @@ impl Deliver for Worker {
 
 impl Worker {
     /// Not running yet.
-    pub fn new(settings: Arc<KafkaSettings>, identity: Identity, duty: Duty) -> Worker {
-        Worker { settings, identity, duty, fenced: None, batch_bytes: BATCH_BYTES, dead: BTreeSet::new(), dead_rows: 0, partitions: 0 }
+    pub fn new(settings: Arc<KafkaSettings>, identity: Identity, taken: Arc<Taken>, duty: Duty) -> Worker {
+        let files = Files::now(&settings);
+        let maker = Arc::new(Maker::new(settings, identity, Some(duty.runtime.clone())));
+        Worker {
+            maker,
+            taken,
+            duty,
+            files,
+            schemas: Schemas::new(),
+            fenced: None,
+            batch_bytes: BATCH_BYTES,
+            dead: BTreeSet::new(),
+            dead_rows: 0,
+            partitions: BTreeMap::new(),
+        }
+    }
+
+    /// Tells when a topic has other partitions than when it was last seen.
+    fn count_partitions(&mut self, topic: &str, to: usize) {
+        if let Some(from) = self.partitions.insert(topic.to_owned(), to).filter(|from| *from != to) {
+            self.duty.report.note(&Trouble::PartitionsChanged { topic: topic.to_owned(), from, to }, clock::wall_ms());
+        }
+    }
+
+    /// Whether a session should make way for one that knows more: partitions were added, or there are other files to get in with.
+    fn is_outdated(&mut self, link: &Link, outlet: &mut Outlet, asked: &mut Instant) -> bool {
+        if self.files.look() == Found::New {
+            match self.maker.asker(0) {
+                Ok(_) => {
+                    tracing::info!(sink = %self.maker.identity.sink, shard = self.maker.identity.shard, "the files of TLS or SASL have changed: a new client is made");
+                    return true;
+                }
+                Err(trouble) => self.duty.report.note(&Trouble::NewFiles { detail: trouble.to_string() }, clock::wall_ms()),
+            }
+        }
+        if since(*asked) < ASK_PARTITIONS {
+            return false;
+        }
+        *asked = clock::now();
+        outlet.topics().forget();
+        let Some((topic, from, to)) = outlet.topics().changed(link) else { return false };
+        self.partitions.insert(topic.clone(), from);
+        self.count_partitions(&topic, to);
+        true
     }
 
     /// Gives all rows of an emission to the outlet.
@@ -152,21 +210,27 @@ impl Worker {
         match unsent {
             Unsent::Refused(refusal, note) => self.refused(link, outlet, &refusal, note),
             Unsent::Stopped => End::Stopped,
-            Unsent::Error(error) => self.fault(link, outlet, &error),
+            Unsent::Unready(why) => connect::unready(why),
+            Unsent::Error(error, topic) => self.fault_of(link, outlet, &error, &topic),
         }
     }
 
     /// What an error means: a refused message, if there is one, says more than the call that noticed.
     fn fault(&mut self, link: &Link, outlet: &Outlet, error: &KafkaError) -> End {
+        let topic = self.maker.settings.topic.clone();
+        self.fault_of(link, outlet, error, &topic)
+    }
+
+    fn fault_of(&mut self, link: &Link, outlet: &Outlet, error: &KafkaError, topic: &str) -> End {
         if let Some(refusal) = link.awaited_refusal(error) {
             return self.refused(link, outlet, &refusal, None);
         }
         let (code, detail) = link.producer_fatal().unwrap_or((error.rdkafka_error_code().unwrap_or(Code::Unknown), error.to_string()));
-        self.ended_by(link, code, &detail)
+        self.ended_by(link, code, &detail, topic)
     }
 
-    fn ended_by(&self, link: &Link, code: Code, detail: &str) -> End {
-        let names = self.identity.names(&self.settings, 0);
+    fn ended_by(&self, link: &Link, code: Code, detail: &str, topic: &str) -> End {
+        let names = Names { topic: topic.to_owned(), ..self.maker.identity.names(&self.maker.settings, 0) };
         // Purged messages, and calls out of order, are what follows from something else, which the producer still knows.
         let follows = matches!(code, Code::PurgeQueue | Code::PurgeInflight | Code::State | Code::Fatal);
         let cause = if follows { link.producer_fatal().or_else(|| link.abort_cause()) } else { None };
@@ -177,15 +241,17 @@ impl Worker {
     /// A message was refused. Too large: the next producer sends less at once; if the message is a single row that was alone in its
     /// batch, no way of packing helps, and the row becomes a dead letter.
     fn refused(&mut self, link: &Link, outlet: &Outlet, refusal: &Refusal, note: Option<Note>) -> End {
+        let note = note.or_else(|| outlet.note(refusal.id));
+        let topic = note.as_ref().map_or(self.maker.settings.topic.as_str(), |note| outlet.topic_of(note)).to_owned();
         if refusal.code != Code::MessageSizeTooLarge {
-            return self.ended_by(link, refusal.code, "a message was refused");
+            return self.ended_by(link, refusal.code, "a message was refused", &topic);
         }
-        let Some(note) = note.or_else(|| outlet.note(refusal.id)) else { return End::Again };
+        let Some(note) = note else { return End::Again };
         // A batch longer than the broker takes is refused as a whole, whoever made it too long.
         if note.rows > 1 || note.bytes + BATCH_OVERHEAD < self.batch_bytes {
             self.batch_bytes = (self.batch_bytes / 2).max(1);
             let now = self.batch_bytes;
-            self.duty.report.note(&Trouble::MessagesTooLarge { topic: self.settings.topic.clone(), now }, clock::wall_ms());
+            self.duty.report.note(&Trouble::MessagesTooLarge { topic, now }, clock::wall_ms());
             return End::Again;
         }
         let reason = format!("too large for the topic ({} bytes)", note.bytes);
@@ -196,7 +262,7 @@ impl Worker {
         self.dead.insert((note.first_emission, note.first_item));
         self.dead_rows += 1;
         let rows = self.dead_rows;
-        self.duty.report.note(&Trouble::RowsTooLarge { topic: self.settings.topic.clone(), rows }, clock::wall_ms());
+        self.duty.report.note(&Trouble::RowsTooLarge { topic, rows }, clock::wall_ms());
         End::Again
     }
 }

@@ -1,6 +1,10 @@
 //! The Kafka sink against librdkafka's mock cluster. What that cannot show (fencing, aborts, positions, ACLs) is shown with a real Kafka
 //! in the end-to-end tests.
 
+mod faults;
+mod formats;
+mod routes;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,50 +83,60 @@ impl Bench {
 
     /// All messages, until there are so many rows (or no more come).
     fn read(&self, rows: usize) -> Vec<Got> {
-        let reader: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", self.kafka.address())
-            .set("group.id", "reader")
-            .set("enable.auto.commit", "false")
-            .create()
-            .unwrap();
-        let mut all = TopicPartitionList::new();
-        for partition in 0..PARTITIONS {
-            all.add_partition_offset("metrics", partition, Offset::Beginning).unwrap();
-        }
-        reader.assign(&all).unwrap();
-        let mut got: Vec<Got> = Vec::new();
-        let until = clock::now() + LONG;
-        while clock::now() < until {
-            let enough = got.iter().map(|message| message.rows.len()).sum::<usize>() >= rows;
-            // Once there are enough, a moment longer: what is too many must show.
-            match reader.poll(Duration::from_millis(if enough { 300 } else { 1000 })) {
-                Some(Ok(message)) => got.push(Got::new(&message)),
-                Some(Err(_)) => {}
-                None if enough => break,
-                None => {}
-            }
-        }
-        got
+        self.read_topic("metrics", PARTITIONS, rows)
     }
+
+    fn read_topic(&self, topic: &str, partitions: i32, rows: usize) -> Vec<Got> {
+        read_at(&self.kafka.address(), topic, partitions, rows)
+    }
+}
+
+fn read_at(kafka: &str, topic: &str, partitions: i32, rows: usize) -> Vec<Got> {
+    let reader: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", kafka).set("group.id", "reader").set("enable.auto.commit", "false").create().unwrap();
+    let mut all = TopicPartitionList::new();
+    for partition in 0..partitions {
+        all.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+    }
+    reader.assign(&all).unwrap();
+    let mut got: Vec<Got> = Vec::new();
+    let until = clock::now() + LONG;
+    while clock::now() < until {
+        let enough = got.iter().map(|message| message.rows.len()).sum::<usize>() >= rows;
+        // Once there are enough, a moment longer: what is too many must show.
+        match reader.poll(Duration::from_millis(if enough { 300 } else { 1000 })) {
+            Some(Ok(message)) => got.push(Got::new(&message)),
+            Some(Err(_)) => {}
+            None if enough => break,
+            None => {}
+        }
+    }
+    got
 }
 
 struct Got {
     partition: i32,
     key: Option<String>,
     headers: BTreeMap<String, String>,
+    /// Of formats that are text; of others one for each message.
     rows: Vec<serde_json::Value>,
     text: String,
+    payload: Vec<u8>,
 }
 
 impl Got {
     fn new(message: &rdkafka::message::BorrowedMessage<'_>) -> Got {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        let payload = text(message.payload().unwrap());
+        let payload = message.payload().unwrap().to_vec();
         let headers = message.headers().map_or_else(BTreeMap::new, |headers| {
             headers.iter().map(|header| (header.key.to_owned(), text(header.value.unwrap()))).collect()
         });
-        let rows = payload.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        Got { partition: message.partition(), key: message.key().map(text), headers, rows, text: payload }
+        let readable = std::str::from_utf8(&payload).ok().filter(|text| text.starts_with('{')).map(str::to_owned);
+        let rows = readable
+            .as_ref()
+            .map_or(vec![serde_json::Value::Null], |text| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect());
+        let text_of = readable.unwrap_or_default();
+        Got { partition: message.partition(), key: message.key().map(text), headers, rows, text: text_of, payload }
     }
 }
 

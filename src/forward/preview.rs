@@ -2,6 +2,7 @@
 
 use crate::forward::Target;
 use crate::forward::adapter;
+use crate::forward::format::Columns;
 use crate::forward::format::Format;
 use crate::forward::rows::Row;
 use crate::forward::rows::RowEncoder;
@@ -36,6 +37,9 @@ pub fn record(target: &Target, labels: &[(&str, &str)], value: f64, time: i64) -
     match target {
         Target::Kafka(settings) => match settings.format {
             Format::Adapter => drop(adapter::encode(&row, &mut out)),
+            // What is no text is shown as those see it who read along.
+            Format::Avro => drop(RowEncoder::new(Columns::default()).encode(&row, &mut out)),
+            Format::RemoteWrite | Format::Mimir => out = format!("{} {value} {time}", series(labels)).into_bytes(),
             Format::Rows | Format::Row => drop(RowEncoder::new(settings.columns.clone()).encode(&row, &mut out)),
         },
         Target::Files(settings) => drop(RowEncoder::new(settings.columns.clone()).encode(&row, &mut out)),

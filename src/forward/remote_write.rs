@@ -10,7 +10,7 @@ mod ahead;
 mod flight;
 pub mod lane;
 pub mod letter;
-mod login;
+pub mod login;
 pub mod policy;
 pub mod replay;
 mod round;

@@ -27,7 +27,7 @@ pub enum ReplayError {
 #[derive(Clone, Debug)]
 pub enum Resender {
     /// To a topic.
-    Kafka(Identity, Arc<KafkaSettings>),
+    Kafka(Identity, Arc<KafkaSettings>, tokio::runtime::Handle),
     /// To a store.
     Store(Arc<StoreSettings>, tokio::runtime::Handle),
     /// Files refuse nothing: such letters are of a sink of that name before.
@@ -45,9 +45,9 @@ impl Resender {
     ) -> Result<Vec<Result<(), ReplayError>>, String> {
         let letters: Vec<&[u8]> = letters.iter().map(|letter| letter.payload.as_slice()).collect();
         match self {
-            Resender::Kafka(identity, settings) => {
+            Resender::Kafka(identity, settings, runtime) => {
                 let identity = Identity { shard, ..identity.clone() };
-                let replayed = kafka::replay::replay(settings, &identity, seed, &letters, go_on);
+                let replayed = kafka::replay::replay(settings, &identity, runtime, (seed, &letters), go_on);
                 replayed.map_err(|error| format!("Kafka was not reached: {error}"))
             }
             Resender::Files => {

@@ -3,16 +3,27 @@
 //! Pure: nothing is opened or resolved here. librdkafka itself checks the properties that are passed through (names, values, ranges), so
 //! that a misspelt one is told at `sluice check` and not at the first record.
 
+mod more;
+
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
+use rdkafka::producer::BaseProducer;
 
+use crate::config::kafka as written;
+use crate::config::remote_write::ClientTls;
+use crate::config::remote_write::Login;
 use crate::forward::format::Columns;
 use crate::forward::format::DEFAULT_COLUMNS;
 use crate::forward::format::Format;
+use crate::forward::remote_write::settings::Place;
+use crate::forward::route;
+use crate::forward::route::Key;
+use crate::forward::route::Template;
 
 /// How hard a sink works against repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,9 +63,21 @@ pub struct CreateTopic {
 pub struct KafkaDraft {
     /// host:port, one or more.
     pub brokers: Vec<String>,
-    /// The topic.
+    /// The topic, or a template for topics.
     pub topic: String,
-    /// `rows`, `row` or `adapter`.
+    /// Where a template may lead.
+    pub topics: Option<written::Topics>,
+    /// What decides the partition.
+    pub key: Option<written::Key>,
+    /// The tenant, for Mimir.
+    pub tenant: Option<String>,
+    /// Where Avro's schema is registered.
+    pub registry: Option<written::Registry>,
+    /// Whom sluice trusts.
+    pub tls: Option<ClientTls>,
+    /// How it shows who it is.
+    pub sasl: Option<written::Sasl>,
+    /// `rows`, `row`, `adapter`, `remote-write`, `mimir` or `avro`.
     pub format: Option<String>,
     /// Labels at the top of a row.
     pub columns: Option<Vec<String>>,
@@ -117,8 +140,20 @@ impl fmt::Debug for Properties {
 pub struct KafkaSettings {
     /// host:port, comma separated.
     pub brokers: String,
-    /// The topic.
+    /// The topic that holds the position; the only one, unless there is a template: then the one for rows without another.
     pub topic: String,
+    /// Other topics.
+    pub routes: Option<Routes>,
+    /// What decides the partition.
+    pub key: Key,
+    /// Whether single rows carry it.
+    pub keyed: bool,
+    /// The tenant of `mimir`.
+    pub tenant: Option<String>,
+    /// Where Avro's schema is registered.
+    pub registry: Option<RegistrySettings>,
+    /// How sluice gets in.
+    pub access: Access,
     /// Shape of a message.
     pub format: Format,
     /// Labels at the top of a row.
@@ -141,6 +176,64 @@ pub struct KafkaSettings {
     pub properties: Properties,
 }
 
+/// Topics by labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routes {
+    /// How a topic's name is made.
+    pub template: Template,
+    /// Which names are good; none written: all.
+    pub allow: Vec<String>,
+    /// How many different ones.
+    pub max: usize,
+}
+
+impl Routes {
+    /// Whether rows may go to this topic.
+    pub fn allows(&self, topic: &str) -> bool {
+        self.allow.is_empty() || self.allow.iter().any(|pattern| route::fits(pattern, topic))
+    }
+}
+
+/// Who sluice is towards Kafka, and whom it trusts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// TLS, and with which files.
+    pub tls: Option<ClientTls>,
+    /// SASL.
+    pub sasl: Option<Sasl>,
+}
+
+/// How sluice shows who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sasl {
+    /// Mechanism, user, and the file of the password.
+    Password(written::Mechanism, String, PathBuf),
+    /// The file of a token.
+    TokenFile(PathBuf),
+    /// Tokens from an authorization server.
+    Client(Box<written::OauthClient>, Place),
+}
+
+/// A schema registry, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistrySettings {
+    /// As written: for people.
+    pub url: String,
+    /// Where to connect to.
+    pub place: Place,
+    /// How sluice shows who it is.
+    pub login: Option<Login>,
+    /// The subject instead of the topic's.
+    pub subject: Option<String>,
+    /// Whether a schema that is not there is registered.
+    pub register: bool,
+}
+
+/// How long a transaction may stay open before the broker aborts it: what a dead node's holds up readers at most.
+pub const TRANSACTION_TIMEOUT_MS: u32 = 15_000;
+/// librdkafka's queue: a transaction fits many times over; backlog belongs in the log.
+const QUEUE_KBYTES: u32 = 64 * 1024;
+
 /// librdkafka's default and the usual broker's cap on a batch (1 MB; brokers take 1,048,588).
 pub const BATCH_BYTES: usize = 1_000_000;
 /// 500 rows of 490 bytes: beyond 100 rows a message no CPU is saved, but lz4 finds more to fold.
@@ -150,8 +243,8 @@ const BYTES_PER_MESSAGE: usize = 256 * 1024;
 const TRANSACTION_BYTES: usize = 4 << 20;
 const TRANSACTION_MS: u64 = 500;
 
-/// Properties that sluice sets itself, and why a file may not.
-const OWN: [(&str, &str); 16] = [
+/// Properties that a file may not set, and why: sluice sets them itself, or they would do more than say how to reach Kafka.
+const OWN: [(&str, &str); 23] = [
     ("bootstrap.servers", "`brokers` says it"),
     ("metadata.broker.list", "`brokers` says it"),
     ("compression.codec", "`compression` says it"),
@@ -168,11 +261,84 @@ const OWN: [(&str, &str); 16] = [
     ("group.id", "it names this sink's shard and epoch, under which its position is kept"),
     ("enable.auto.commit", "the position is committed with the rows"),
     ("test.mock.num.brokers", "`sluice dev` starts a mock cluster"),
+    ("plugin.library.paths", "it would load code into sluice"),
+    ("ssl.engine.location", "it would load code into sluice"),
+    ("ssl.providers", "it would load code into sluice"),
+    ("sasl.kerberos.kinit.cmd", "it would run a command of whoever may change settings"),
+    ("sasl.oauthbearer.config", "`sasl` says where tokens come from"),
+    ("sasl.oauthbearer.method", "`sasl` says where tokens come from"),
+    ("enable.sasl.oauthbearer.unsecure.jwt", "a token that nobody signed lets everybody in"),
 ];
 
 impl KafkaSettings {
+    /// The topic or the template, for people.
+    pub fn shown_topic(&self) -> &str {
+        self.routes.as_ref().map_or(&self.topic, |routes| routes.template.text())
+    }
+
+    /// Sets what delivery rests on, and speed where the file says nothing else.
+    pub fn tune(&self, config: &mut ClientConfig, id: &str) {
+        let linger = match self.delivery {
+            // The last messages of every transaction wait that long before they leave; 5 ms of encoding fill a batch of every partition.
+            Delivery::ExactlyOnce => "5",
+            Delivery::AtLeastOnce => "20",
+        };
+        let (kbytes, bytes) = (QUEUE_KBYTES.to_string(), BATCH_BYTES.to_string());
+        let speed = [
+            ("linger.ms", linger),
+            ("batch.num.messages", "10000"),
+            ("queue.buffering.max.messages", "1000000"),
+            ("queue.buffering.max.kbytes", &kbytes),
+            ("statistics.interval.ms", "5000"),
+            ("reconnect.backoff.max.ms", "5000"),
+            ("message.max.bytes", &bytes),
+        ];
+        for (name, value) in speed {
+            if !self.properties.iter().any(|(given, _)| given == name) {
+                config.set(name, value);
+            }
+        }
+        config.set("compression.type", &self.compression).set("enable.idempotence", "true").set("acks", "all");
+        match self.delivery {
+            Delivery::ExactlyOnce => {
+                config.set("transactional.id", id).set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string());
+            }
+            Delivery::AtLeastOnce => {
+                config.set("message.timeout.ms", "0");
+            }
+        }
+    }
+
+    /// What librdkafka finds wrong with all properties together: a client is made of them that knows no broker.
+    fn check_together(&self) -> Option<Problem> {
+        let mut config = ClientConfig::new();
+        // Files may be there on one node and not on another.
+        for (name, value) in self.properties.iter().filter(|(name, _)| !name.ends_with(".location") && *name != "debug") {
+            config.set(name, value);
+        }
+        self.tune(&mut config, "check");
+        config.set("log_level", "0");
+        let made: Result<BaseProducer, KafkaError> = config.create();
+        made.err().map(|error| Problem {
+            key: "properties".to_owned(),
+            value: "(not shown)".to_owned(),
+            rule: match error {
+                KafkaError::ClientCreation(words) => format!("librdkafka refuses them together: {words}"),
+                _ => "librdkafka refuses them together".to_owned(),
+            },
+            remedy: "see librdkafka's CONFIGURATION.md".to_owned(),
+        })
+    }
+
     /// Checks everything, and tells everything that is wrong.
     pub fn check(draft: &KafkaDraft) -> Result<KafkaSettings, Vec<Problem>> {
+        let settings = KafkaSettings::check_each(draft)?;
+        // Without properties there is nothing that a test has not seen.
+        let problem = if draft.properties.is_empty() { None } else { settings.check_together() };
+        problem.map_or(Ok(settings), |problem| Err(vec![problem]))
+    }
+
+    fn check_each(draft: &KafkaDraft) -> Result<KafkaSettings, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut wrong = |key: &str, value: &dyn fmt::Display, rule: &str, remedy: &str| {
             problems.push(Problem { key: key.into(), value: value.to_string(), rule: rule.into(), remedy: remedy.into() });
@@ -185,23 +351,17 @@ impl KafkaSettings {
                 wrong("brokers", broker, "a broker is host:port", "write for instance kafka-1.example:9092");
             }
         }
-        if !legal_topic(&draft.topic) {
-            wrong(
-                "topic",
-                &draft.topic,
-                "a topic has 1 to 249 letters, digits, dots, underscores and hyphens",
-                "write for instance metrics",
-            );
-        }
         let format = draft.format.as_deref().map_or(Some(Format::Rows), Format::from_word);
         if format.is_none() {
-            wrong("format", &text(&draft.format), "no such format", "write rows, row or adapter");
+            wrong("format", &text(&draft.format), "no such format", "write rows, row, adapter, remote-write, mimir or avro");
         }
         let delivery = draft.delivery.as_deref().map_or(Some(Delivery::ExactlyOnce), Delivery::from_word);
         if delivery.is_none() {
             wrong("delivery", &text(&draft.delivery), "no such delivery", "write exactly_once or at_least_once");
         }
-        let compression = draft.compression.clone().unwrap_or_else(|| "lz4".to_owned());
+        // Snappy's output is not packed any smaller by another codec.
+        let best = if format == Some(Format::RemoteWrite) { "none" } else { "lz4" };
+        let compression = draft.compression.clone().unwrap_or_else(|| best.to_owned());
         if !["none", "gzip", "snappy", "lz4", "zstd"].contains(&compression.as_str()) {
             wrong("compression", &compression, "no such codec", "write lz4 (least CPU), zstd (fewest bytes), snappy, gzip or none");
         }
@@ -220,12 +380,26 @@ impl KafkaSettings {
                 wrong("create_topic.replication", &topic.replication, "between 1 and 10", "3, or 1 where there is one broker");
             }
         }
+        let (topic, routes) = more::topics(draft, &mut problems);
+        let key = more::key(draft, &mut problems);
+        let more = more::check(draft, format.unwrap_or(Format::Rows), &mut problems);
         problems.extend(check_sizes(draft));
         problems.extend(check_properties(&draft.properties));
         match (format, delivery, columns) {
             (Some(format), Some(delivery), Ok(columns)) if problems.is_empty() => Ok(KafkaSettings {
                 brokers: draft.brokers.join(","),
-                topic: draft.topic.clone(),
+                topic,
+                routes,
+                keyed: match format {
+                    Format::Row | Format::Avro => key != Key::None,
+                    // As the adapter has it, unless somebody asks for more.
+                    Format::Adapter => draft.key.is_some() && key != Key::None,
+                    Format::Rows | Format::RemoteWrite | Format::Mimir => false,
+                },
+                key,
+                tenant: draft.tenant.clone(),
+                registry: more.registry,
+                access: more.access,
                 format,
                 columns,
                 delivery,
@@ -276,7 +450,7 @@ fn check_properties(properties: &BTreeMap<String, String>) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (name, value) in properties {
         if let Some((_, why)) = OWN.iter().find(|(own, _)| own == name) {
-            problems.push(problem(name, format!("sluice sets this itself: {why}"), "leave it out"));
+            problems.push(problem(name, format!("is not to be set: {why}"), "leave it out"));
             continue;
         }
         if let Err(error) = ClientConfig::new().set(name, value).create_native_config() {
@@ -295,13 +469,6 @@ fn refusal(error: &KafkaError) -> String {
         KafkaError::ClientConfig(_, words, ..) => format!("librdkafka refuses it: {words}"),
         _ => "librdkafka refuses it".to_owned(),
     }
-}
-
-fn legal_topic(topic: &str) -> bool {
-    (1..=249).contains(&topic.len())
-        && topic != "."
-        && topic != ".."
-        && topic.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 #[cfg(test)]
@@ -340,13 +507,13 @@ mod tests {
             keys,
             [
                 "brokers",
-                "topic",
                 "format",
                 "delivery",
                 "compression",
                 "columns",
                 "create_topic.partitions",
                 "create_topic.replication",
+                "topic",
                 "rows_per_message",
                 "bytes_per_message",
                 "transaction_ms",

@@ -62,6 +62,12 @@ pub enum Trouble {
     Settings { detail: String },
     /// The producer is beyond repair and is made anew.
     Broken { code: String, detail: String },
+    /// The registry does not give the schema's number.
+    Registry { url: String, detail: String, remedy: String },
+    /// Rows went to the fallback topic, since the one of the template is not to be had.
+    TopicsOutside { topic: String, fallback: String, why: String },
+    /// Files of TLS or SASL have changed, and no client can be made with them.
+    NewFiles { detail: String },
     /// Something with a remote-write store.
     Store(StoreTrouble),
     /// Something with a directory of files.
@@ -95,6 +101,9 @@ impl Trouble {
             Trouble::Log { .. } => "log",
             Trouble::Settings { .. } => "settings",
             Trouble::Broken { .. } => "broken",
+            Trouble::Registry { .. } => "registry",
+            Trouble::TopicsOutside { .. } => "topics_outside",
+            Trouble::NewFiles { .. } => "new_files",
             Trouble::Store(trouble) => trouble.code(),
             Trouble::File(trouble) => trouble.code(),
         }
@@ -120,12 +129,15 @@ impl Trouble {
             Trouble::PositionMissing { .. } => "nothing has to be done; the last rows before the stop may be in the topic twice. Keep offsets.retention.minutes above the longest outage (default 7 days)".into(),
             Trouble::PositionTooOld { .. } => "nothing can be done: what lay between was let go; raise the sink's budget. It was counted as dropped".into(),
             Trouble::PositionAhead { .. } => "was the data directory restored from a backup, or does another cluster use the same name? Rewind or recover the sink: it then takes a new epoch".into(),
-            Trouble::PositionForeign { .. } => "give this cluster, or the sink, a name of its own; no two clusters may share both".into(),
+            Trouble::PositionForeign { .. } => "give this cluster a name of its own (`name:` in its file, and a restart): what waits stays, and goes on under that name. No two clusters may share their name and a sink's".into(),
             Trouble::CommitUnclear { .. } => "nothing has to be done; if it recurs, look at the brokers' load and at the state of __transaction_state".into(),
             Trouble::Slow { .. } => "look at the brokers' load, disks and network; sluice keeps waiting and goes on by itself".into(),
             Trouble::Log { .. } => "look at the node's own log and disk; the sink tries again".into(),
             Trouble::Settings { .. } => "mend the sink's `properties`; `sluice check FILE` says more".into(),
             Trouble::Broken { .. } => "nothing has to be done: a new producer takes over; if it recurs, report it with this text".into(),
+            Trouble::Registry { remedy, .. } => remedy.clone(),
+            Trouble::TopicsOutside { topic, .. } => format!("if {topic} is to be written to: create it, grant WRITE on it, let topics.allow and topics.max have room for it; sluice looks again every minute"),
+            Trouble::NewFiles { .. } => "mend the files of tls and sasl; until then the client made with the former ones goes on".into(),
             Trouble::Store(trouble) => trouble.remedy(),
             Trouble::File(trouble) => trouble.remedy().to_owned(),
         }
@@ -144,6 +156,8 @@ impl Trouble {
             Trouble::MessagesTooLarge { .. }
                 | Trouble::RowsTooLarge { .. }
                 | Trouble::PartitionsChanged { .. }
+                | Trouble::TopicsOutside { .. }
+                | Trouble::NewFiles { .. }
                 | Trouble::PositionMissing { .. }
                 | Trouble::PositionTooOld { .. }
         )
@@ -186,6 +200,9 @@ impl fmt::Display for Trouble {
             Trouble::Log { detail } => write!(out, "the shard's log: {detail}"),
             Trouble::Settings { detail } => write!(out, "librdkafka refuses the settings: {detail}"),
             Trouble::Broken { code, detail } => write!(out, "the producer broke: {code}: {detail}"),
+            Trouble::Registry { url, detail, .. } => write!(out, "the schema registry {url} gives no number for the schema: {detail}"),
+            Trouble::TopicsOutside { topic, fallback, why } => write!(out, "rows for topic {topic} went to {fallback}: {why}"),
+            Trouble::NewFiles { detail } => write!(out, "the new files of TLS or SASL cannot be used: {detail}"),
             Trouble::Store(trouble) => trouble.fmt(out),
             Trouble::File(trouble) => trouble.fmt(out),
         }

@@ -65,14 +65,22 @@ pub struct ClientStats {
     pub queue_bytes: u64,
     /// Bytes sent, requests included.
     pub sent_bytes: u64,
+    /// Requests sent.
+    pub requests: u64,
     /// Transmission errors.
     pub errors: u64,
+    /// Requests without an answer in time.
+    pub timeouts: u64,
+    /// Connections that ended.
+    pub disconnects: u64,
     /// Requests tried again.
     pub retries: u64,
     /// 99th percentile of a broker's round trip, µs; the worst broker's.
     pub rtt_p99_micros: u64,
     /// 99th percentile of the time a request waits for the socket, µs; the worst broker's.
     pub wait_p99_micros: u64,
+    /// 99th percentile of the time that a broker makes us wait for its quotas, ms; the worst broker's.
+    pub throttle_p99_ms: u64,
     /// Mean size of a batch, bytes.
     pub batch_bytes: u64,
 }
@@ -90,6 +98,8 @@ pub struct Sums {
     pub filtered: u64,
     /// Rows that became dead letters.
     pub dead: u64,
+    /// Rows that went to the fallback topic.
+    pub aside: u64,
     /// Transactions committed.
     pub commits: u64,
     /// Transactions given up, for whatever reason.

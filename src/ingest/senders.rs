@@ -61,6 +61,8 @@ pub struct Told {
 struct Rate {
     sum: f64,
     at_ms: i64,
+    /// Of the first points: a sum of a few seconds is not one of half a minute. 0: none came yet.
+    since_ms: i64,
 }
 
 impl Rate {
@@ -71,7 +73,8 @@ impl Rate {
     }
 
     fn add(&mut self, points: u64, now_ms: i64) {
-        *self = Rate { sum: self.faded(now_ms) + points as f64, at_ms: now_ms };
+        let since_ms = if self.since_ms == 0 { now_ms } else { self.since_ms };
+        *self = Rate { sum: self.faded(now_ms) + points as f64, at_ms: now_ms, since_ms };
     }
 }
 
@@ -295,7 +298,9 @@ impl Sender {
 
     /// Points a second that were taken of it, over some half a minute.
     pub fn points_per_second(&self, now_ms: i64) -> f64 {
-        self.rate.faded(now_ms) * 1000.0 / Rate::MEMORY_MS
+        let age = (now_ms - self.rate.since_ms).max(1000) as f64;
+        let memory = Rate::MEMORY_MS * (1.0 - (-age / Rate::MEMORY_MS).exp());
+        self.rate.faded(now_ms) * 1000.0 / memory
     }
 }
 
@@ -375,6 +380,9 @@ mod tests {
         senders.saw(Seen { taken: 0, retry: true, ..seen("g", "a", 1, 121_000) });
         let (_, _, sender) = senders.all().remove(0);
         assert_eq!(sender.repeated, 2);
+        senders.saw(Seen { taken: 500, ..seen("g", "young", 2, 1_000_000) });
+        let (_, _, young) = senders.all().pop().unwrap();
+        assert!((90.0..110.0).contains(&young.points_per_second(1_005_000)), "{}", young.points_per_second(1_005_000));
         let rate = sender.points_per_second(120_000);
         assert!((90.0..110.0).contains(&rate), "{rate}");
         assert!(sender.points_per_second(300_000) < 1.0);

@@ -453,4 +453,6 @@ async fn over_a_rate_of_its_group_a_sender_is_told_to_wait() {
         assert_eq!((told.status, told.headers.contains_key("retry-after")), (503, true));
         assert!(told.text.contains("its group"), "{}", told.text);
     }
+    let (_, _, sender) = bench.ingest.senders().all().remove(0);
+    assert_eq!((sender.taken, sender.put_off), (0, 2), "what was put off was not taken");
 }

@@ -13,7 +13,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-use crate::dedup::detect::Hint;
+use crate::node::evidence::Evidence;
 use crate::node::offer::Applied;
 use crate::node::offer::OfferError;
 use crate::node::offer::ProposeError;
@@ -48,8 +48,8 @@ pub(super) enum Wanted {
     StepDown(String),
     /// This node shall lead the shard: a person wants it.
     HandOver(u64),
-    /// Something made us doubt a replica of a group.
-    Hint(String, String, Hint),
+    /// Something that is known of a replica; nobody waits for an answer.
+    Evidence(Evidence),
 }
 
 /// A request, and who waits for its answer.

@@ -56,6 +56,8 @@ pub trait Peers: Send + Sync {
     fn is_full(&self, _node: u64) -> bool {
         false
     }
+    /// Evidence for another node. Never waits, and nobody waits for it: it may be lost.
+    fn tell(&self, _to: u64, _shard: ShardId, _told: Vec<u8>) {}
     /// An encoded offer for the node that leads the shard; its answer.
     fn offer(&self, to: u64, shard: ShardId, encoded: Vec<u8>) -> Later<Result<(), OfferError>>;
     /// Something else that only the shard's leader can do; its answer.
@@ -138,7 +140,7 @@ impl Handle {
                 encoded.push(ASK_HAND_OVER);
                 encoded.extend_from_slice(&to.to_le_bytes());
             }
-            Wanted::Hint(..) => return Ok(Applied::default()), // of use to the leader's own eyes only
+            Wanted::Evidence(_) => return Ok(Applied::default()), // goes its own way
         }
         let mut progress = lane.progress.subscribe();
         let applied = peers.ask(leader, lane.shard, encoded).await?;

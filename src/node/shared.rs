@@ -88,6 +88,11 @@ impl Shared {
         self.together.as_ref().is_none_or(|together| together.peers.wants_to_lead(id))
     }
 
+    /// The wall clock, unless it is known to be wrong.
+    pub fn trusted_wall_ms(&self) -> Option<i64> {
+        (!self.clock_off.load(Ordering::Relaxed)).then(clock::wall_ms)
+    }
+
     pub fn is_full(&self) -> bool {
         self.space.full.load(Ordering::Relaxed) || self.space.left.load(Ordering::Relaxed) < 0
     }

@@ -111,11 +111,12 @@ impl Worker {
         let cursors = self.cursors_with_age();
         let mut views = lock(&self.lane.views);
         views.groups = Arc::new(groups);
-        views.bare = self.watched.detector.bared().map(|(name, bare)| (name.to_owned(), Arc::clone(bare))).collect();
         views.stats = stats;
         if let Some(cursors) = cursors {
             views.cursors = Arc::new(cursors);
         }
+        drop(views);
+        self.show_bare();
     }
 
     /// Positions are shown at once; sizes and ages once a second.

@@ -246,7 +246,7 @@ impl Worker {
     /// The time for entries proposed now.
     pub(super) fn at(&mut self, now: Instant) -> i64 {
         let mono = (now - self.started).as_millis() as i64;
-        self.member.stamp(mono, clock::wall_ms())
+        self.member.stamp(mono, self.shared.trusted_wall_ms())
     }
 
     /// Proposes an offer, or refuses it, or gives it back: later.
@@ -311,7 +311,7 @@ impl Worker {
     }
 
     fn ask(&mut self, (now, at): (Instant, i64), ask: Ask) {
-        let hint = matches!(ask.wanted, Wanted::Hint(..));
+        let hint = matches!(ask.wanted, Wanted::Evidence(_));
         if self.member.replica.is_settling() && self.stop_by.is_none() && !hint {
             // What nobody waits for is best effort, and is said again.
             if ask.reply.is_some() && self.held.len() < MOST_HELD {
@@ -331,10 +331,7 @@ impl Worker {
                 let begun = self.hand_over_as_asked(to);
                 return reply.into_iter().for_each(|reply| drop(reply.send(begun.clone())));
             }
-            Wanted::Hint(group, replica, hint) => {
-                self.watched.detector.hint(&group, &replica, hint);
-                return;
-            }
+            Wanted::Evidence(evidence) => return self.weigh_evidence(evidence),
         };
         let proposed = command.and_then(|command| {
             self.member.propose(at, &Entry::Command(command)).map_err(|refused| match refused {

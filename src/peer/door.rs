@@ -28,7 +28,11 @@ use crate::peer::Common;
 use crate::peer::charter::Charter;
 use crate::peer::frame;
 use crate::peer::hello::Hello;
+use crate::peer::link::FRAME_BYTES;
+use crate::peer::link::LETTERS_PATH;
+use crate::peer::link::buffered;
 use crate::peer::link::ended;
+use crate::peer::stream::Batches;
 use crate::peer::tls;
 
 /// Connections at the same time: each node of seven has one, and a few that have not shown a certificate yet.
@@ -63,7 +67,7 @@ pub async fn run(listener: TcpListener, common: Arc<Common>, mut stop: watch::Re
 
 async fn connection(stream: TcpStream, from: SocketAddr, common: Arc<Common>) {
     let _ = stream.set_nodelay(true);
-    let stream = match tokio::time::timeout(HANDSHAKE, common.tls.get().acceptor.accept(stream)).await {
+    let stream = match tokio::time::timeout(HANDSHAKE, common.tls.get().acceptor.accept(buffered(stream))).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%from, %error, "no peer of this cluster"),
         Err(_) => return,
@@ -81,6 +85,7 @@ async fn connection(stream: TcpStream, from: SocketAddr, common: Arc<Common>) {
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder.timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(2))).keep_alive_timeout(Duration::from_secs(3));
     builder.initial_stream_window_size(8 << 20).initial_connection_window_size(32 << 20).max_concurrent_streams(1024);
+    builder.max_frame_size(FRAME_BYTES);
     // Errors here are the peer's or the network's; its own link notices and dials anew.
     let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
@@ -89,16 +94,21 @@ fn refuse(status: StatusCode, text: impl Into<String>) -> Answer {
     (status, text.into().into_bytes())
 }
 
-fn itself(common: &Common, what: &[u8]) -> Answer {
-    match common.itself() {
-        Some(itself) => (StatusCode::OK, itself(&String::from_utf8_lossy(what))),
-        None => refuse(StatusCode::SERVICE_UNAVAILABLE, "this node is only starting"),
+/// What a person collects. Files are read for it: not on the thread that keeps the peers.
+async fn itself(common: &Common, what: Bytes) -> Answer {
+    let Some(itself) = common.itself() else { return starting() };
+    match tokio::task::spawn_blocking(move || itself(&String::from_utf8_lossy(&what))).await {
+        Ok(itself) => (StatusCode::OK, itself),
+        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }
 
 async fn answer(common: &Arc<Common>, id: u64, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let theirs = request.headers().get(CLUSTER_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    if path == LETTERS_PATH {
+        return letters(common, id, &theirs, request.into_body()).await;
+    }
     // What is sent is counted before it is read: nobody's offers may fill this node's memory.
     let announced = hyper::body::Body::size_hint(request.body()).upper().unwrap_or(BODY_BYTES as u64).min(BODY_BYTES as u64);
     let Some(claim) = common.budget.claim(announced) else {
@@ -116,33 +126,24 @@ async fn answer(common: &Arc<Common>, id: u64, request: Request<Incoming>) -> An
     }
     // Before the founding whoever has a certificate of the bundle is as good as a member.
     if path == "/itself" && theirs.is_empty() && common.cluster().is_none() {
-        return itself(common, &body);
+        return itself(common, body).await;
     }
-    let Some(own) = common.cluster() else { return refuse(StatusCode::CONFLICT, "this node belongs to no cluster yet") };
-    if own != theirs {
-        return refuse(StatusCode::CONFLICT, format!("this node belongs to cluster {own}, not to {theirs}"));
-    }
-    if !common.is_member(id) {
-        return refuse(StatusCode::FORBIDDEN, format!("node {id:016x} is no member of this cluster"));
+    if let Err(refusal) = admitted(common, id, &theirs) {
+        return refusal;
     }
     if path == "/itself" {
-        return itself(common, &body);
+        return itself(common, body).await;
     }
-    let Some(node) = common.node.get() else { return refuse(StatusCode::SERVICE_UNAVAILABLE, "this node is only starting") };
+    let Some(node) = common.node.get() else { return starting() };
     let (kind, shard) = path.rsplit_once('/').unwrap_or((&path, ""));
     match (kind, shard.parse().map(ShardId)) {
-        ("", _) if path == "/raft" => match frame::read_letters(&body) {
-            Ok(letters) => {
-                for letter in letters.into_iter().filter(|letter| letter.message.from == id) {
-                    node.take_message(letter.shard, letter.floor, letter.message);
-                }
-                (StatusCode::NO_CONTENT, Vec::new())
-            }
-            Err(error) => refuse(StatusCode::BAD_REQUEST, error.to_string()),
-        },
         ("/offer", Ok(shard)) => {
             let answer = node.take_offer(shard, body.into(), Box::new(claim)).await;
             (StatusCode::OK, frame::write_offered(&answer))
+        }
+        ("/told", Ok(shard)) => {
+            node.take_told(shard, &body);
+            (StatusCode::NO_CONTENT, Vec::new())
         }
         ("/ask", Ok(shard)) => (StatusCode::OK, frame::write_asked(&node.take_ask(shard, &body).await)),
         ("/snapshot", Ok(shard)) => {
@@ -155,6 +156,60 @@ async fn answer(common: &Arc<Common>, id: u64, request: Request<Incoming>) -> An
             }
         }
         _ => refuse(StatusCode::NOT_FOUND, "this node does not know what that is; are both of one version?"),
+    }
+}
+
+fn starting() -> Answer {
+    refuse(StatusCode::SERVICE_UNAVAILABLE, "this node is only starting")
+}
+
+/// Whether that node has a part in this one's cluster.
+fn admitted(common: &Common, id: u64, theirs: &str) -> Result<(), Answer> {
+    let Some(own) = common.cluster() else { return Err(refuse(StatusCode::CONFLICT, "this node belongs to no cluster yet")) };
+    if own != theirs {
+        return Err(refuse(StatusCode::CONFLICT, format!("this node belongs to cluster {own}, not to {theirs}")));
+    }
+    if !common.is_member(id) {
+        return Err(refuse(StatusCode::FORBIDDEN, format!("node {id:016x} is no member of this cluster")));
+    }
+    Ok(())
+}
+
+/// Takes Raft's messages as they come, for as long as they come, or until that node may send none.
+async fn letters(common: &Common, id: u64, theirs: &str, mut body: Incoming) -> Answer {
+    let mut batches = Batches::default();
+    let mut claim = None;
+    loop {
+        // Asked again and again: a node may be removed while its stream stands.
+        if let Err(refusal) = admitted(common, id, theirs) {
+            return refusal;
+        }
+        let Some(node) = common.node.get() else { return starting() };
+        let data = match body.frame().await.map(|frame| frame.map(hyper::body::Frame::into_data)) {
+            None if batches.is_between() => return (StatusCode::NO_CONTENT, Vec::new()),
+            None | Some(Err(_)) => return refuse(StatusCode::BAD_REQUEST, "the stream broke off"),
+            Some(Ok(Err(_))) => continue,
+            Some(Ok(Ok(data))) => data,
+        };
+        batches.push(data);
+        loop {
+            let letters = match batches.next(BODY_BYTES).and_then(|batch| batch.map(|batch| frame::read_letters(&batch)).transpose()) {
+                Ok(Some(letters)) => letters,
+                Ok(None) => break,
+                Err(error) => return refuse(StatusCode::BAD_REQUEST, error.to_string()),
+            };
+            claim = None;
+            for letter in letters.into_iter().filter(|letter| letter.message.from == id) {
+                node.take_message(letter.shard, letter.floor, letter.message);
+            }
+        }
+        // What comes in one piece the connection's own window bounds; what has to be gathered is counted.
+        if let (None, Some(bytes)) = (&claim, batches.begun()) {
+            claim = common.budget.claim(bytes as u64);
+            if claim.is_none() {
+                return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many bytes of peers are under way");
+            }
+        }
     }
 }
 

@@ -13,11 +13,14 @@ use crate::shard::codec::Malformed;
 use crate::shard::codec::Reader;
 use crate::shard::codec::Writer;
 use crate::shard::replica::PeerMessage;
+use crate::shard::replica::append_message;
 use crate::shard::replica::decode_message;
-use crate::shard::replica::encode_message;
+use crate::shard::replica::message_bytes;
 
 /// Raised when the layout changes.
 const VERSION: u8 = 1;
+/// Bytes of a batch's length, which stands before it on a stream.
+pub const LENGTH: usize = 4;
 
 /// One of Raft's messages and what goes with it.
 #[derive(Debug)]
@@ -30,19 +33,29 @@ pub struct Letter {
     pub message: PeerMessage,
 }
 
-/// A batch as bytes.
+/// A batch as bytes, its length before it.
 pub fn write_letters(letters: &[Letter]) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
-    let mut out = Writer(&mut bytes);
+    let size: usize = letters.iter().map(|letter| message_bytes(&letter.message) + 32).sum();
+    let mut bytes = Vec::with_capacity(LENGTH + 1 + size);
+    bytes.extend([0; LENGTH]);
+    bytes.push(VERSION);
     for letter in letters {
+        let mut out = Writer(&mut bytes);
         out.number(u64::from(letter.shard.0));
         out.number(letter.floor);
-        out.bytes(&encode_message(&letter.message));
+        append_message(&letter.message, &mut bytes);
     }
+    let length = (bytes.len() - LENGTH) as u32;
+    bytes[..LENGTH].copy_from_slice(&length.to_le_bytes());
     bytes
 }
 
-/// A batch from bytes.
+/// How long the batch is that these bytes begin, if enough of them are there to say.
+pub fn length_of(bytes: &[u8]) -> Option<usize> {
+    bytes.first_chunk::<LENGTH>().map(|length| u32::from_le_bytes(*length) as usize)
+}
+
+/// A batch from bytes, which stood behind its length.
 pub fn read_letters(bytes: &[u8]) -> Result<Vec<Letter>, Malformed> {
     let mut from = begin(bytes)?;
     let mut letters = Vec::new();
@@ -225,12 +238,15 @@ mod tests {
         let message = PeerMessage { to: 2, from: 1, term: 7, commit: 9, ..PeerMessage::default() };
         let letters = [Letter { shard: ShardId(4), floor: 300, message: message.clone() }, Letter { shard: ShardId(0), floor: 0, message }];
         let bytes = write_letters(&letters);
-        let read = read_letters(&bytes).unwrap();
+        assert_eq!(length_of(&bytes), Some(bytes.len() - LENGTH));
+        assert_eq!(length_of(&bytes[..3]), None);
+        let bytes = &bytes[LENGTH..];
+        let read = read_letters(bytes).unwrap();
         assert_eq!(read.len(), 2);
         assert_eq!((read[0].shard, read[0].floor, &read[0].message), (ShardId(4), 300, &letters[0].message));
         let mut random = fastrand::Rng::with_seed(1);
         for _ in 0..2_000 {
-            let mut damaged = bytes.clone();
+            let mut damaged = bytes.to_vec();
             let at = random.usize(..damaged.len());
             damaged[at] ^= 1 << random.u8(..8);
             damaged.truncate(random.usize(..=damaged.len()));

@@ -1,14 +1,16 @@
-//! The way to one peer: one connection, kept up; Raft's messages in batches behind each other (Q4), offers and proposals beside them.
+//! The way to one peer: one connection, kept up; Raft's messages on one stream behind each other (`stream`), offers and proposals beside it.
 //!
 //! A message that does not fit into the queue is dropped and counted, and so is all that waits when the connection breaks: Raft sends again.
-//! A connection is given up when it says nothing for some seconds, since a stopped process keeps its sockets open.
+//! A connection is given up when it says nothing for some seconds, since a stopped process keeps its sockets open, and when messages do not move.
+//! The stream begins with the first message: before that the other side may belong to no cluster yet, and would have to refuse it.
 //!
 //! It leaves from the address that this node listens on for the others, where one was named: on a host with several addresses firewalls, and
 //! whoever reads logs, see the node's own.
 
-use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -19,7 +21,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use http_body_util::Full;
 use http_body_util::Limited;
 use hyper::Request;
 use hyper::StatusCode;
@@ -27,9 +28,9 @@ use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
+use tokio::io::BufStream;
 use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tokio::sync::watch;
 use tokio_rustls::rustls::pki_types::ServerName;
 
@@ -38,27 +39,28 @@ use crate::config::cluster::Member;
 use crate::peer::CLUSTER_HEADER;
 use crate::peer::Common;
 use crate::peer::frame::Letter;
-use crate::peer::frame::write_letters;
 use crate::peer::hello::Hello;
+use crate::peer::stream::Outbox;
+use crate::peer::stream::Sent;
 use crate::peer::tls;
-use crate::shard::replica::message_bytes;
 
-/// Messages that wait for one peer: 7 shards with 64 on their way each fit twice.
-const LETTERS: usize = 1024;
-/// Their bytes.
-const LETTER_BYTES: usize = 64 << 20;
-/// In one request, so that a heartbeat behind it waits for a tenth of a second at 1 Gbit/s.
-const BATCH_BYTES: usize = 4 << 20;
 /// To connect, to shake hands, to be greeted.
 const DIAL: Duration = Duration::from_secs(3);
 /// Between two greetings, by which each side knows how the other one is.
 const GREET: Duration = Duration::from_secs(1);
-/// A batch that has no answer after this costs the connection.
-const ANSWER: Duration = Duration::from_secs(5);
+/// Messages that do not move for so long cost the connection.
+const STILL: Duration = Duration::from_secs(5);
 /// Between two tries, at first and at most.
 const REDIAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// No answer of a peer is longer: a piece of a snapshot that ends with an entry of 16 MiB.
 const ANSWER_BYTES: usize = 24 << 20;
+/// In one call to the system, in each direction: what a pair of Prometheus sends in one request fits, so it wakes the other side once. TLS by itself
+/// reads 4 KiB at a time and writes a record of 16.
+const CALL_BYTES: usize = 128 << 10;
+/// In one frame of HTTP/2, for the same reason: it flushes behind each.
+pub(super) const FRAME_BYTES: u32 = 1 << 20;
+/// Where the stream of messages goes.
+pub(super) const LETTERS_PATH: &str = "/letters";
 
 /// Where a peer stands, as seen from here.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,11 +76,8 @@ pub enum Sight {
     },
 }
 
-#[derive(Default)]
-struct Queue {
-    letters: VecDeque<Letter>,
-    bytes: usize,
-}
+/// The answer to a stream's request: why it ended.
+type Ended = Pin<Box<dyn Future<Output = Result<(StatusCode, Bytes), String>> + Send>>;
 
 /// One peer.
 pub struct Link {
@@ -86,16 +85,11 @@ pub struct Link {
     pub member: Member,
     /// Where this node listens for the others.
     listen: IpAddr,
-    queue: Mutex<Queue>,
-    news: Notify,
-    connection: Mutex<Option<SendRequest<Full<Bytes>>>>,
+    outbox: Arc<Outbox>,
+    connection: Mutex<Option<SendRequest<Sent>>>,
     /// Who is on the other side, by its certificate; 0: nobody.
     id: AtomicU64,
     sight: Mutex<Sight>,
-    /// Messages that were dropped since the beginning.
-    pub dropped: AtomicU64,
-    /// Messages that were sent since the beginning.
-    pub sent: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -124,19 +118,21 @@ async fn connect(listen: IpAddr, address: &str) -> std::io::Result<TcpStream> {
     Err(last.unwrap_or_else(|| std::io::Error::other("the name has no address")))
 }
 
+/// Few large calls to the system instead of many small ones.
+pub(super) fn buffered(stream: TcpStream) -> BufStream<TcpStream> {
+    BufStream::with_capacity(CALL_BYTES, CALL_BYTES, stream)
+}
+
 impl Link {
     /// Not connected yet.
     pub fn new(member: Member, listen: IpAddr) -> Link {
         Link {
             member,
             listen,
-            queue: Mutex::default(),
-            news: Notify::new(),
+            outbox: Arc::default(),
             connection: Mutex::default(),
             id: AtomicU64::new(0),
             sight: Mutex::new(Sight::Unreachable("not tried yet".to_owned())),
-            dropped: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
         }
     }
 
@@ -152,37 +148,18 @@ impl Link {
 
     /// Never waits. False: it did not fit, or there is no connection.
     pub fn post(&self, letter: Letter) -> bool {
-        let bytes = message_bytes(&letter.message);
-        let mut queue = lock(&self.queue);
-        if queue.letters.len() >= LETTERS || queue.bytes > 0 && queue.bytes + bytes > LETTER_BYTES || lock(&self.connection).is_none() {
-            drop(queue);
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            return false;
-        }
-        queue.bytes += bytes;
-        queue.letters.push_back(letter);
-        drop(queue);
-        self.news.notify_one();
-        true
+        self.outbox.post(letter)
     }
 
-    fn batch(&self) -> Vec<Letter> {
-        let mut queue = lock(&self.queue);
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        while bytes < BATCH_BYTES
-            && let Some(letter) = queue.letters.pop_front()
-        {
-            bytes += message_bytes(&letter.message);
-            batch.push(letter);
-        }
-        queue.bytes = queue.bytes.saturating_sub(bytes);
-        batch
+    /// Messages that were sent, and that were dropped, since the beginning.
+    pub fn figures(&self) -> (u64, u64) {
+        self.outbox.figures()
     }
 
     /// Asks the peer; `None`: no answer, so nobody knows what became of it. An error: there is no connection, so nothing was sent.
     pub async fn ask(&self, common: &Common, path: &str, body: Bytes, within: Duration) -> Result<Option<(StatusCode, Bytes)>, ()> {
         let Some(connection) = lock(&self.connection).clone() else { return Err(()) };
-        Ok(tokio::time::timeout(within, request(connection, common, path, body)).await.ok().and_then(Result::ok))
+        Ok(tokio::time::timeout(within, request(connection, common, path, body.into())).await.ok().and_then(Result::ok))
     }
 
     /// Keeps the connection up until the end.
@@ -194,12 +171,7 @@ impl Link {
                 why = self.once(&common, &mut pause) => why,
             };
             *lock(&self.connection) = None;
-            let lost = {
-                let mut queue = lock(&self.queue);
-                queue.bytes = 0;
-                std::mem::take(&mut queue.letters).len()
-            };
-            self.dropped.fetch_add(lost as u64, Ordering::Relaxed);
+            self.outbox.close();
             let before = std::mem::replace(&mut *lock(&self.sight), Sight::Unreachable(why.clone()));
             if matches!(before, Sight::Greeted { .. }) {
                 tracing::warn!(peer = self.member.name, "the connection is gone: {why}");
@@ -234,7 +206,7 @@ impl Link {
         }
     }
 
-    async fn dial(&self, common: &Arc<Common>) -> Result<(SendRequest<Full<Bytes>>, impl Future<Output = String> + Send + use<>), String> {
+    async fn dial(&self, common: &Arc<Common>) -> Result<(SendRequest<Sent>, impl Future<Output = String> + Send + use<>), String> {
         let address = &self.member.address;
         let stream = connect(self.listen, address).await.map_err(|error| format!("{address}: {error}"))?;
         let _ = stream.set_nodelay(true);
@@ -243,7 +215,7 @@ impl Link {
             .tls
             .get()
             .connector
-            .connect(name, stream)
+            .connect(name, buffered(stream))
             .await
             .map_err(|error| format!("{address}: {error}; was it admitted by the same bundle, under the name {}?", self.member.name))?;
         let id = tls::id_of(stream.get_ref().1.peer_certificates()).ok_or("its certificate names no node")?;
@@ -252,6 +224,7 @@ impl Link {
         let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(1)).keep_alive_timeout(Duration::from_secs(2));
         builder.initial_stream_window_size(8 << 20).initial_connection_window_size(32 << 20).max_send_buf_size(4 << 20);
+        builder.max_frame_size(FRAME_BYTES);
         let (connection, driver) = builder.handshake(TokioIo::new(stream)).await.map_err(|error| format!("{address}: {error}"))?;
         let address = address.clone();
         let driver = async move {
@@ -263,8 +236,9 @@ impl Link {
         Ok((connection, driver))
     }
 
-    async fn work(&self, connection: SendRequest<Full<Bytes>>, common: &Arc<Common>, pause: &mut Duration) -> String {
+    async fn work(&self, connection: SendRequest<Sent>, common: &Arc<Common>, pause: &mut Duration) -> String {
         let mut greeted = None;
+        let mut stream: Option<Ended> = None;
         loop {
             let now = clock::now();
             if greeted.is_none_or(|at| now.saturating_duration_since(at) >= GREET) {
@@ -274,31 +248,48 @@ impl Link {
                 if greeted.is_none() {
                     *pause = REDIAL.0;
                     *lock(&self.connection) = Some(connection.clone());
+                    self.outbox.open();
                     tracing::info!(peer = self.member.name, address = self.member.address, "connected");
                 }
                 greeted = Some(now);
+                if self.outbox.stands_still(STILL) {
+                    return format!("it has taken no messages for {} s", STILL.as_secs());
+                }
             }
-            let batch = self.batch();
-            if batch.is_empty() {
-                let _ = tokio::time::timeout(GREET, self.news.notified()).await;
-                continue;
-            }
-            let body = Bytes::from(write_letters(&batch));
-            match tokio::time::timeout(ANSWER, request(connection.clone(), common, "/raft", body)).await {
-                Ok(Ok((StatusCode::NO_CONTENT, _))) => self.sent.fetch_add(batch.len() as u64, Ordering::Relaxed),
-                // It is not (or not yet) a member to that node, which the greetings say, too: the connection stays, to hear when that changes.
-                Ok(Ok((StatusCode::FORBIDDEN, _))) => self.dropped.fetch_add(batch.len() as u64, Ordering::Relaxed),
-                Ok(Ok((status, text))) => return format!("it refuses messages ({status}): {}", String::from_utf8_lossy(&text)),
-                Ok(Err(why)) => return why,
-                Err(_) => return format!("no answer within {} s", ANSWER.as_secs()),
+            // Either the stream's end or, where there is none, something to begin one for; and the next greeting in time.
+            let news = async {
+                match &mut stream {
+                    Some(ended) => Some(ended.await),
+                    None => {
+                        poll_fn(|context| self.outbox.poll_news(context)).await;
+                        None
+                    }
+                }
             };
+            match tokio::time::timeout(GREET, news).await {
+                Err(_) => {}
+                Ok(None) => {
+                    let (connection, common, letters) = (connection.clone(), Arc::clone(common), Sent::Letters(self.outbox.begin()));
+                    stream = Some(Box::pin(async move { request(connection, &common, LETTERS_PATH, letters).await }));
+                }
+                Ok(Some(ended)) => {
+                    stream = None;
+                    self.outbox.end();
+                    match ended {
+                        // It is not (or not yet) a member to that node, which the greetings say, too: the connection stays, to hear when that changes.
+                        Ok((StatusCode::FORBIDDEN, _)) => self.outbox.discard(),
+                        Ok((status, text)) => return format!("it refuses messages ({status}): {}", String::from_utf8_lossy(&text)),
+                        Err(why) => return why,
+                    }
+                }
+            }
         }
     }
 
-    async fn greet(&self, connection: &SendRequest<Full<Bytes>>, common: &Arc<Common>) -> Result<(), String> {
+    async fn greet(&self, connection: &SendRequest<Sent>, common: &Arc<Common>) -> Result<(), String> {
         let before = clock::wall_ms();
         let body = serde_json::to_vec(&common.hello()).map_err(|error| error.to_string())?;
-        let asked = tokio::time::timeout(DIAL, request(connection.clone(), common, "/hello", body.into())).await;
+        let asked = tokio::time::timeout(DIAL, request(connection.clone(), common, "/hello", Bytes::from(body).into())).await;
         let (status, answer) = asked.map_err(|_| format!("no greeting within {} s", DIAL.as_secs()))??;
         if status != StatusCode::OK {
             return Err(format!("it does not greet ({status}): {}", String::from_utf8_lossy(&answer)));
@@ -316,15 +307,10 @@ impl Link {
     }
 }
 
-async fn request(
-    mut connection: SendRequest<Full<Bytes>>,
-    common: &Common,
-    path: &str,
-    body: Bytes,
-) -> Result<(StatusCode, Bytes), String> {
+async fn request(mut connection: SendRequest<Sent>, common: &Common, path: &str, body: Sent) -> Result<(StatusCode, Bytes), String> {
     let request = Request::post(format!("https://sluice{path}"))
         .header(CLUSTER_HEADER, common.cluster().unwrap_or_default())
-        .body(Full::new(body))
+        .body(body)
         .map_err(|error| error.to_string())?;
     connection.ready().await.map_err(|error| error.to_string())?;
     let answer = connection.send_request(request).await.map_err(|error| error.to_string())?;

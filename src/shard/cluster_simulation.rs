@@ -6,10 +6,11 @@
 //! `verdict` (what must hold in the end). `bugs` are planted to see them found. One seed is one history: `SEED=n` plays it and tells it, `SEEDS=n`
 //! plays so many, `FROM=n` begins elsewhere (`scripts/simulate`).
 //!
-//! Members that were away for too long take snapshots (`snapshots`), nodes lose their disks, come and go (`seats`), sinks go and come again (`settings`).
+//! Members that were away for too long take snapshots (`snapshots`), nodes lose their disks, or find that they have lost their end, come and go (`seats`),
+//! are drained or stand aside because of their clocks (`keeper`); sinks go and come again, are over their budgets (`settings`), and bury what Kafka refuses
+//! (`sink`).
 //!
-//! Not covered yet: budgets, dead letters, the mark of what was acknowledged, drains, and times so
-//! far off that a node should not lead. The shell is written after `node`'s and `forward`'s, whose own threads are not run here.
+//! The shell is written after `node`'s and `forward`'s, whose own threads are not run here.
 
 mod bugs;
 mod disk;

@@ -264,6 +264,10 @@ impl<D: Disk> Member<D> {
         if image.is_some() {
             replica.image_taken(applied);
         }
+        if shard != ShardId::CONTROL {
+            // Samples come all the time and are answered by the leader; what the control shard agrees on all nodes carry out, and people wait for it.
+            replica.commits_ride_along();
+        }
         let mut time = ShardTime::default();
         time.saw(state.at());
         let at_image = state.numbers();
@@ -275,9 +279,9 @@ impl<D: Disk> Member<D> {
         self.at_image
     }
 
-    /// The time for entries that are proposed now.
-    pub fn stamp(&mut self, mono: i64, wall: i64) -> i64 {
-        self.time.stamp(mono, wall)
+    /// The time for entries that are proposed now; `wall`: nothing where that clock is known to be wrong.
+    pub fn stamp(&mut self, mono: i64, wall: Option<i64>) -> i64 {
+        if self.replica.leads() { self.time.stamp(mono, wall) } else { self.time.follow(mono) }
     }
 
     /// Proposes samples that were encoded elsewhere; `at` and whether the replica leads are filled in here.

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::body::Picked;
+use super::encode::put_histogram;
+use super::histogram::Histogram;
 use super::proto::LENGTH;
 use super::proto::Reader;
 use super::proto::put_bytes;
@@ -158,12 +160,7 @@ impl Outgoing {
             return;
         }
         let field = self.point_field(picked, 3, 4);
-        let labels: usize = picked.labels.iter().map(|label| field_length(label_length(label))).sum();
-        let out = &mut self.series;
-        put_varint(out, u64::from(1 << 3 | LENGTH));
-        put_varint(out, (labels + field_length(self.point.len())) as u64);
-        picked.labels.iter().for_each(|label| put_label(out, label.name, label.value));
-        put_bytes(out, field, &self.point);
+        put_v1(picked.labels, (field, &self.point), &mut self.series);
     }
 
     fn push_v2(&mut self, picked: &Picked<'_, '_>) {
@@ -293,6 +290,41 @@ impl Request {
         let rest = Request { protocol: self.protocol, symbols: self.symbols.clone(), series, ends };
         (self, rest)
     }
+}
+
+/// What a point says, where it is not shown as it came in.
+#[derive(Clone, Copy, Debug)]
+pub enum Said<'a> {
+    /// A double's bits.
+    Bits(u64),
+    /// A native histogram.
+    Histogram(&'a Histogram),
+}
+
+/// Appends a TimeSeries of 1.0 with one point; `scratch` is for the point.
+pub fn put_series(labels: &[Label<'_>], time: i64, said: Said<'_>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
+    scratch.clear();
+    let field = match said {
+        Said::Bits(bits) => {
+            put_double(scratch, 1, bits);
+            put_uint(scratch, 2, time.cast_unsigned());
+            2
+        }
+        Said::Histogram(histogram) => {
+            put_histogram(scratch, histogram);
+            4
+        }
+    };
+    put_v1(labels, (field, scratch), out);
+}
+
+/// A TimeSeries of 1.0 with this point in this field.
+fn put_v1(labels: &[Label<'_>], (field, point): (u32, &[u8]), out: &mut Vec<u8>) {
+    let length: usize = labels.iter().map(|label| field_length(label_length(label))).sum();
+    put_varint(out, u64::from(1 << 3 | LENGTH));
+    put_varint(out, (length + field_length(point.len())) as u64);
+    labels.iter().for_each(|label| put_label(out, label.name, label.value));
+    put_bytes(out, field, point);
 }
 
 /// Labels and sample of a message of 1.0 as they came, if nothing has to be done about them: they are copied then, since two copies of memory cost a tenth of

@@ -2,7 +2,8 @@
 
 use super::peers::kafka_libs;
 use super::process::{Process, Scratch, eventually, free_port};
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use super::tls::Authority;
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -19,6 +20,8 @@ pub struct Kafka {
     port: u16,
     /// Of the listener at which users say who they are.
     guarded: Option<u16>,
+    /// Of the listeners with TLS: for clients with a certificate, and for those that say who they are.
+    secure: Option<(u16, u16)>,
     process: Mutex<Option<Process>>,
 }
 
@@ -33,24 +36,32 @@ impl Kafka {
 
     /// A broker of one's own, to be stopped at will.
     pub fn start(name: &str) -> Kafka {
-        Kafka::begin(name, None)
+        Kafka::begin(name, None, None)
+    }
+
+    /// One with two listeners with TLS and certificates of this authority, at which the only user's first password is `first`. It makes no topics by
+    /// being asked after them.
+    pub fn secured(name: &str, authority: &Authority) -> Kafka {
+        Kafka::begin(name, None, Some(authority))
     }
 
     /// One that asks users (name and password) for their rights, at a second listener. At the first one nobody says who they are, and may do all.
     pub fn guarded(name: &str, users: &[(&str, &str)]) -> Kafka {
-        Kafka::begin(name, Some(users))
+        Kafka::begin(name, Some(users), None)
     }
 
-    fn begin(name: &str, users: Option<&[(&str, &str)]>) -> Kafka {
+    fn begin(name: &str, users: Option<&[(&str, &str)]>, authority: Option<&Authority>) -> Kafka {
         let scratch = Scratch::new(name);
         let (port, controller) = (free_port(), free_port());
         let guarded = users.map(|_| free_port());
-        let second = guarded.map_or(String::new(), |port| format!(",SASL_PLAINTEXT://127.0.0.1:{port}"));
+        let secure = authority.map(|_| (free_port(), free_port()));
+        let second = guarded.map_or(String::new(), |port| format!(",SASL_PLAINTEXT://127.0.0.1:{port}"))
+            + &secure.map_or(String::new(), |(own, said)| format!(",SSL://127.0.0.1:{own},SASL_SSL://127.0.0.1:{said}"));
         let data = scratch.join("kraft");
         let mut properties = format!(
             "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
              listeners=PLAINTEXT://127.0.0.1:{port}{second},CONTROLLER://127.0.0.1:{controller}\nadvertised.listeners=PLAINTEXT://127.0.0.1:{port}{second}\n\
-             controller.listener.names=CONTROLLER\nlistener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT\n\
+             controller.listener.names=CONTROLLER\nlistener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL\n\
              inter.broker.listener.name=PLAINTEXT\nlog.dirs={}\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=4\n\
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=4\nnum.partitions=4\n\
              num.network.threads=2\nnum.io.threads=4\ngroup.initial.rebalance.delay.ms=0\n",
@@ -64,13 +75,19 @@ impl Kafka {
                  org.apache.kafka.common.security.plain.PlainLoginModule required{users};\n"
             ));
         }
+        if let Some(authority) = authority {
+            properties.push_str(&with_tls(&scratch, authority));
+        }
         std::fs::write(scratch.join("server.properties"), properties).expect("broker configuration");
         let logging = "rootLogger.level=warn\nrootLogger.appenderRef.stderr.ref=STDERR\nappender.stderr.type=Console\nappender.stderr.name=STDERR\n\
                        appender.stderr.target=SYSTEM_ERR\nappender.stderr.layout.type=PatternLayout\nappender.stderr.layout.pattern=%d %p %c{1} %m%n\n";
         std::fs::write(scratch.join("log4j2.properties"), logging).expect("broker configuration");
-        let kafka = Kafka { scratch, port, guarded, process: Mutex::new(None) };
+        let kafka = Kafka { scratch, port, guarded, secure, process: Mutex::new(None) };
         // Any 16 bytes in base64url name a cluster.
-        let format = ["kafka.tools.StorageTool", "format", "-t", "c2x1aWNlLXRlc3Qta2Fma2E", "-c", "server.properties"];
+        let mut format = vec!["kafka.tools.StorageTool", "format", "-t", "c2x1aWNlLXRlc3Qta2Fma2E", "-c", "server.properties"];
+        if authority.is_some() {
+            format.extend(["--add-scram", "SCRAM-SHA-512=[name=sluice,password=first]"]);
+        }
         let status = kafka.java("format", &["-Xmx128m"], &format).wait_end(Duration::from_secs(60));
         assert!(
             status.success(),
@@ -125,6 +142,42 @@ impl Kafka {
         format!("127.0.0.1:{}", self.guarded.expect("started as guarded"))
     }
 
+    /// The listener for clients with a certificate, and the one for users with a password or a token; both with TLS.
+    pub fn secure_addresses(&self) -> (String, String) {
+        let (own, said) = self.secure.expect("started as secured");
+        (format!("127.0.0.1:{own}"), format!("127.0.0.1:{said}"))
+    }
+
+    /// Gives the user another password.
+    pub fn change_password(&self, password: &str) {
+        let (server, config) = (self.address(), format!("SCRAM-SHA-512=[password={password}]"));
+        let main =
+            ["kafka.admin.ConfigCommand", "--bootstrap-server", &server, "--alter", "--entity-type", "users", "--entity-name", "sluice"];
+        let main: Vec<&str> = main.into_iter().chain(["--add-config", &config]).collect();
+        let status = self.java("password", &["-Xmx128m"], &main).wait_end(Duration::from_secs(60));
+        assert!(status.success(), "the password was not changed: {}", super::process::tail(&self.scratch.join("kafka.log"), 2000));
+    }
+
+    pub fn delete_topic(&self, topic: &str) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        let admin: AdminClient<_> = self.client().create().expect("admin client");
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+        for one in runtime.block_on(admin.delete_topics(&[topic], &options)).expect("delete topic") {
+            one.unwrap_or_else(|(name, code)| panic!("delete {name}: {code}"));
+        }
+    }
+
+    /// Gives the topic more partitions, so many altogether.
+    pub fn add_partitions(&self, topic: &str, partitions: usize) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        let admin: AdminClient<_> = self.client().create().expect("admin client");
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+        let wanted = [NewPartitions::new(topic, partitions)];
+        for one in runtime.block_on(admin.create_partitions(&wanted, &options)).expect("add partitions") {
+            one.unwrap_or_else(|(name, code)| panic!("add partitions to {name}: {code}"));
+        }
+    }
+
     pub fn create_topic(&self, topic: &str, partitions: i32) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
         let admin: AdminClient<_> = self.client().create().expect("admin client");
@@ -164,6 +217,25 @@ impl Kafka {
         let next = (0..metadata).map(|partition| (i32::try_from(partition).expect("few"), 0)).collect();
         Reader { consumer, topic: topic.to_owned(), next: RefCell::new(next) }
     }
+}
+
+/// Lines of the broker's configuration for its listeners with TLS.
+fn with_tls(scratch: &Scratch, authority: &Authority) -> String {
+    authority.renew();
+    // Key and certificate in one file of its own: the authority will write others.
+    let read = |path: std::path::PathBuf| std::fs::read_to_string(path).expect("a PEM file");
+    let own = scratch.join("broker.pem");
+    std::fs::write(&own, read(authority.key()) + &read(authority.certificate())).expect("broker.pem");
+    let login = "org.apache.kafka.common.security";
+    format!(
+        "auto.create.topics.enable=false\nssl.keystore.type=PEM\nssl.keystore.location={}\nssl.truststore.type=PEM\nssl.truststore.location={}\n\
+         listener.name.ssl.ssl.client.auth=required\nsasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512,OAUTHBEARER\n\
+         listener.name.sasl_ssl.plain.sasl.jaas.config={login}.plain.PlainLoginModule required user_plain=\"first\";\n\
+         listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={login}.scram.ScramLoginModule required;\n\
+         listener.name.sasl_ssl.oauthbearer.sasl.jaas.config={login}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"b\";\n",
+        own.display(),
+        authority.trusted().display()
+    )
 }
 
 /// A message as Kafka holds it.

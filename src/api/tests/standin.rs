@@ -169,6 +169,12 @@ impl Sinks for StandInSinks {
         Box::pin(async move { Ok(Replayed { shards: vec![shard], more: false }) })
     }
 
+    fn test<'a>(&'a self, sink: &'a str) -> Later<'a, Result<Tried, Refusal>> {
+        let tried = Tried { delivered: true, millis: 12, series: "sluice_sink_test{sink=\"platform\"}".into(), problem: None };
+        let known = sink == "platform";
+        Box::pin(async move { if known { Ok(tried) } else { Err(Refusal::Unknown) } })
+    }
+
     fn rewind<'a>(&'a self, _sink: &'a str, to: i64) -> Later<'a, Result<Vec<Rewound>, Refusal>> {
         Box::pin(async move { Ok(vec![Rewound { shard: 1, samples: 7, from: Some(to), short: false }]) })
     }

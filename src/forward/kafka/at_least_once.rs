@@ -12,7 +12,6 @@ use std::time::Instant;
 use crate::clock;
 use crate::forward::book::Book;
 use crate::forward::book::Tally;
-use crate::forward::kafka::ASK_PARTITIONS;
 use crate::forward::kafka::Worker;
 use crate::forward::kafka::client::Link;
 use crate::forward::kafka::outlet::Outlet;
@@ -27,6 +26,9 @@ const UNDER_WAY: u64 = 16 << 20;
 /// Nothing taken for so long, with rows under way, is worth saying.
 const SLOW: Duration = Duration::from_secs(5);
 
+/// A session that makes way for another waits so long for what is under way.
+const CLOSE: Duration = Duration::from_secs(10);
+
 /// An emission under way.
 struct Going {
     number: u64,
@@ -35,6 +37,8 @@ struct Going {
     messages: u64,
     bytes: u64,
     tally: Tally,
+    /// Rows that went to the sink's own topic for want of another.
+    aside: u64,
     tapped: Vec<Arc<[u8]>>,
 }
 
@@ -48,24 +52,32 @@ struct Stream {
 
 impl Worker {
     /// Delivers until something ends the session.
-    pub(super) fn stream(&mut self, link: &Link, mut outlet: Outlet, book: &mut Book) -> End {
+    pub(super) fn stream(&mut self, link: &Link, outlet: &mut Outlet, book: &mut Book) -> End {
         let mut stream = Stream::default();
         let mut sent = book.position();
         let mut asked = clock::now();
         let mut moved = clock::now();
+        let mut closing = None;
         let end = loop {
-            if self.take_reports(link, &mut outlet, &mut stream, book) {
+            if self.take_reports(link, outlet, &mut stream, book) {
                 moved = clock::now();
             }
             if let Some(refusal) = link.signals.refusal() {
-                break self.refused(link, &outlet, &refusal, None);
+                break self.refused(link, outlet, &refusal, None);
             }
             if let Err(end) = self.duty.look_after(book, || Some(link.signals.stats())) {
                 break end;
             }
+            if closing.is_none() && self.is_outdated(link, outlet, &mut asked) {
+                closing = Some(clock::now());
+            }
+            // What is under way arrives first; if it does not, it is sent again.
+            if closing.is_some_and(|at| stream.going.is_empty() || since(at) >= CLOSE) {
+                break End::Again;
+            }
             let standing = self.duty.source.standing();
-            if standing.last_emission > sent && stream.bytes < UNDER_WAY {
-                match self.send_some(link, &mut outlet, &mut stream, &mut sent) {
+            if closing.is_none() && standing.last_emission > sent && stream.bytes < UNDER_WAY {
+                match self.send_some(link, outlet, &mut stream, &mut sent) {
                     Ok(()) => continue,
                     Err(end) => break end,
                 }
@@ -79,14 +91,8 @@ impl Worker {
                 link.producer.poll(Duration::from_millis(10));
                 self.say_if_slow(link, moved);
             }
-            if since(asked) >= ASK_PARTITIONS && stream.going.is_empty() {
-                asked = clock::now();
-                if self.partitions_now(link).is_some_and(|count| count != self.partitions) {
-                    break End::Again;
-                }
-            }
         };
-        self.finish(link, (&mut outlet, &mut stream), book, &end);
+        self.finish(link, (outlet, &mut stream), book, &end);
         end
     }
 
@@ -119,6 +125,7 @@ impl Worker {
             messages,
             bytes: std::mem::take(&mut outlet.bytes),
             tally: std::mem::take(&mut outlet.tally),
+            aside: outlet.topics().take_aside(),
             tapped: std::mem::take(&mut outlet.tapped),
         };
         stream.bytes += going.bytes;
@@ -150,6 +157,7 @@ impl Worker {
                 view.sums.dead += done.tally.dead;
                 view.sums.bytes += done.bytes;
                 view.sums.messages += done.messages;
+                view.sums.aside += done.aside;
             });
             moved = true;
         }
@@ -168,7 +176,7 @@ impl Worker {
             return;
         }
         let trouble = match link.signals.error() {
-            Some((code, reason)) => trouble::of_error(code, &reason, None, &self.identity.names(&self.settings, 0)),
+            Some((code, reason)) => trouble::of_error(code, &reason, None, &self.maker.identity.names(&self.maker.settings, 0)),
             None => Trouble::Slow { seconds: still.as_secs() },
         };
         self.duty.report.trouble(&trouble, clock::wall_ms());

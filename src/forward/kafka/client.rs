@@ -7,25 +7,29 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::Message;
 use rdkafka::Statistics;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
-use rdkafka::error::KafkaResult;
 use rdkafka::producer::BaseProducer;
 use rdkafka::producer::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
+use crate::forward::kafka::access;
+use crate::forward::kafka::access::Tokens;
 use crate::forward::settings::BATCH_BYTES;
 use crate::forward::settings::Delivery;
 use crate::forward::settings::KafkaSettings;
 use crate::forward::trouble::Names;
+use crate::forward::trouble::Trouble;
 use crate::forward::view::ClientStats;
 
 /// Bytes of a refused message that are kept: as much as a dead letter holds.
@@ -104,9 +108,17 @@ fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Clone, Debug)]
 pub struct Context {
     signals: Arc<Signals>,
+    tokens: Option<Arc<Tokens>>,
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let tokens = self.tokens.as_ref().ok_or("the sink's settings name no source of tokens")?;
+        Ok(tokens.token()?)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // What matters comes as an error too and becomes a trouble; librdkafka repeats itself too often for a quiet log.
         tracing::debug!(target: "librdkafka", ?level, facility, "{message}");
@@ -118,9 +130,16 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-        // "All brokers are down" follows the reason why and says less than it.
         let mut kept = lock(&self.signals.error);
-        if code != Code::AllBrokersDown || kept.is_none() {
+        // "All brokers are down" follows the reason why and says less than it; so does a connection that is closed on who was not let in.
+        let follows = match &kept.as_ref() {
+            None => false,
+            Some((Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL, _)) => {
+                matches!(code, Code::AllBrokersDown | Code::BrokerTransportFailure)
+            }
+            Some(_) => code == Code::AllBrokersDown,
+        };
+        if !follows {
             *kept = Some((code, reason.to_owned()));
         }
     }
@@ -160,6 +179,7 @@ fn summary(from: &Statistics) -> ClientStats {
         queue_messages: from.msg_cnt,
         queue_bytes: from.msg_size,
         sent_bytes: from.tx_bytes.unsigned_abs(),
+        requests: from.tx.unsigned_abs(),
         ..ClientStats::default()
     };
     for broker in from.brokers.values().filter(|broker| broker.nodeid >= 0) {
@@ -167,9 +187,12 @@ fn summary(from: &Statistics) -> ClientStats {
         stats.brokers_up += u64::from(broker.state == "UP");
         stats.errors += broker.txerrs;
         stats.retries += broker.txretries;
+        stats.timeouts += broker.req_timeouts;
+        stats.disconnects += broker.disconnects.unwrap_or_default().unsigned_abs();
         let p99 = |window: &Option<rdkafka::statistics::Window>| window.as_ref().map_or(0, |window| window.p99.unsigned_abs());
         stats.rtt_p99_micros = stats.rtt_p99_micros.max(p99(&broker.rtt));
         stats.wait_p99_micros = stats.wait_p99_micros.max(p99(&broker.outbuf_latency));
+        stats.throttle_p99_ms = stats.throttle_p99_ms.max(p99(&broker.throttle));
     }
     stats.batch_bytes = from.topics.values().map(|topic| topic.batchsize.avg.unsigned_abs()).max().unwrap_or_default();
     stats
@@ -205,11 +228,6 @@ impl Identity {
     }
 }
 
-/// How long a transaction may stay open before the broker aborts it: what a dead node's holds up readers at most.
-pub const TRANSACTION_TIMEOUT_MS: u32 = 15_000;
-/// librdkafka's queue: a transaction fits many times over; backlog belongs in the log.
-const QUEUE_KBYTES: u32 = 64 * 1024;
-
 /// A producer and what it reports.
 pub struct Link {
     /// The producer.
@@ -218,83 +236,82 @@ pub struct Link {
     pub signals: Arc<Signals>,
 }
 
-fn base(settings: &KafkaSettings, identity: &Identity) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    for (name, value) in settings.properties.iter() {
-        config.set(name, value);
-    }
-    config.set("bootstrap.servers", &settings.brokers).set("client.id", identity.id());
-    config.set_log_level(RDKafkaLogLevel::Warning);
-    config
+/// Makes clients.
+pub struct Maker {
+    /// What the sink is told to do.
+    pub settings: Arc<KafkaSettings>,
+    /// Who asks.
+    pub identity: Identity,
+    /// For what is done by futures; `None`: nothing is.
+    pub runtime: Option<tokio::runtime::Handle>,
+    tokens: Option<Arc<Tokens>>,
 }
 
-fn set_unless_given(config: &mut ClientConfig, settings: &KafkaSettings, defaults: &[(&str, &str)]) {
-    for (name, value) in defaults {
-        if !settings.properties.iter().any(|(given, _)| given == *name) {
-            config.set(*name, *value);
+impl Maker {
+    /// For these settings.
+    pub fn new(settings: Arc<KafkaSettings>, identity: Identity, runtime: Option<tokio::runtime::Handle>) -> Maker {
+        let tokens = Tokens::of(&settings, runtime.as_ref()).map(Arc::new);
+        Maker { settings, identity, runtime, tokens }
+    }
+
+    fn base(&self) -> Result<ClientConfig, Trouble> {
+        let mut config = ClientConfig::new();
+        config.set("client.id", self.identity.id());
+        for (name, value) in self.settings.properties.iter() {
+            config.set(name, value);
         }
+        config.set("bootstrap.servers", &self.settings.brokers);
+        access::apply(&self.settings, &mut config)?;
+        config.set_log_level(RDKafkaLogLevel::Warning);
+        Ok(config)
     }
-}
 
-/// Makes the producer. `batch_bytes`: the most that a broker has been seen to take at once.
-pub fn producer(settings: &KafkaSettings, identity: &Identity, batch_bytes: usize) -> KafkaResult<Link> {
-    let mut config = base(settings, identity);
-    let linger = match settings.delivery {
-        // The last messages of every transaction wait that long before they leave; 5 ms of encoding fill a batch of every partition.
-        Delivery::ExactlyOnce => "5",
-        Delivery::AtLeastOnce => "20",
-    };
-    let kbytes = QUEUE_KBYTES.to_string();
-    // Properties of the file win over these; they are about speed only.
-    set_unless_given(
-        &mut config,
-        settings,
-        &[
-            ("linger.ms", linger),
-            ("batch.num.messages", "10000"),
-            ("queue.buffering.max.messages", "1000000"),
-            ("queue.buffering.max.kbytes", &kbytes),
-            ("statistics.interval.ms", "5000"),
-            ("reconnect.backoff.max.ms", "5000"),
-            ("message.max.bytes", &BATCH_BYTES.to_string()),
-        ],
-    );
-    if batch_bytes < BATCH_BYTES {
-        config.set("batch.size", batch_bytes.to_string());
+    fn context(&self, keep_taken: bool) -> Context {
+        Context { signals: Arc::new(Signals { keep_taken, ..Signals::default() }), tokens: self.tokens.clone() }
     }
-    config.set("compression.type", &settings.compression).set("enable.idempotence", "true").set("acks", "all");
-    match settings.delivery {
-        Delivery::ExactlyOnce => {
-            config.set("transactional.id", identity.id()).set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string());
+
+    /// The producer. `batch_bytes`: the most that a broker has been seen to take at once.
+    pub fn producer(&self, batch_bytes: usize) -> Result<Link, Trouble> {
+        let settings = &self.settings;
+        let mut config = self.base()?;
+        settings.tune(&mut config, &self.identity.id());
+        if batch_bytes < BATCH_BYTES {
+            config.set("batch.size", batch_bytes.to_string());
         }
-        Delivery::AtLeastOnce => {
-            config.set("message.timeout.ms", "0");
+        let context = self.context(settings.delivery == Delivery::AtLeastOnce);
+        let signals = Arc::clone(&context.signals);
+        let producer: BaseProducer<Context> = config.create_with_context(context).map_err(|error| unmade(&error))?;
+        // Where tokens are wanted, the first is asked for here; the calls that follow wait for an answer of the brokers.
+        producer.poll(Duration::ZERO);
+        Ok(Link { producer, signals })
+    }
+
+    /// A consumer that reads no rows: it asks after topics and the position. Unlike a producer it does not make topics by asking.
+    pub fn asker(&self, epoch: u64) -> Result<(BaseConsumer<Context>, Arc<Signals>), Trouble> {
+        let mut config = ClientConfig::new();
+        config.set("client.id", self.identity.id());
+        // Only what it takes to get in: a consumer warns of a producer's properties.
+        let connection = ["security.", "sasl.", "ssl.", "socket.", "broker.", "enable.ssl", "client.", "reconnect.", "debug"];
+        for (name, value) in self.settings.properties.iter().filter(|(name, _)| connection.iter().any(|prefix| name.starts_with(prefix))) {
+            config.set(name, value);
         }
+        config.set("bootstrap.servers", &self.settings.brokers).set("group.id", self.identity.group(epoch));
+        access::apply(&self.settings, &mut config)?;
+        config.set("enable.auto.commit", "false").set("allow.auto.create.topics", "false");
+        config.set_log_level(RDKafkaLogLevel::Warning);
+        let context = self.context(false);
+        let signals = Arc::clone(&context.signals);
+        let asker: BaseConsumer<Context> = config.create_with_context(context).map_err(|error| unmade(&error))?;
+        let _ = asker.poll(Duration::ZERO);
+        Ok((asker, signals))
     }
-    let signals = Arc::new(Signals { keep_taken: settings.delivery == Delivery::AtLeastOnce, ..Signals::default() });
-    let producer = config.create_with_context(Context { signals: Arc::clone(&signals) })?;
-    Ok(Link { producer, signals })
+
+    /// A client for making topics. It takes no tokens: nobody asks it for its events.
+    pub fn admin(&self) -> Result<rdkafka::admin::AdminClient<rdkafka::client::DefaultClientContext>, Trouble> {
+        self.base()?.create().map_err(|error| unmade(&error))
+    }
 }
 
-/// A consumer that reads no rows: it asks after the topic and the position. Unlike a producer it does not make topics by asking.
-pub fn asker(settings: &KafkaSettings, identity: &Identity, epoch: u64) -> KafkaResult<(BaseConsumer<Context>, Arc<Signals>)> {
-    let mut config = ClientConfig::new();
-    // Only what it takes to get in: a consumer warns of a producer's properties.
-    let connection = ["security.", "sasl.", "ssl.", "socket.", "broker.", "enable.ssl", "client.", "reconnect.", "debug"];
-    for (name, value) in settings.properties.iter().filter(|(name, _)| connection.iter().any(|prefix| name.starts_with(prefix))) {
-        config.set(name, value);
-    }
-    config.set("bootstrap.servers", &settings.brokers).set("client.id", identity.id()).set("group.id", identity.group(epoch));
-    config.set("enable.auto.commit", "false").set("allow.auto.create.topics", "false");
-    config.set_log_level(RDKafkaLogLevel::Warning);
-    let signals = Arc::new(Signals::default());
-    Ok((config.create_with_context(Context { signals: Arc::clone(&signals) })?, signals))
-}
-
-/// A client for making topics.
-pub fn admin(
-    settings: &KafkaSettings,
-    identity: &Identity,
-) -> KafkaResult<rdkafka::admin::AdminClient<rdkafka::client::DefaultClientContext>> {
-    base(settings, identity).create()
+fn unmade(error: &KafkaError) -> Trouble {
+    Trouble::Settings { detail: error.to_string() }
 }

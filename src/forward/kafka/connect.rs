@@ -5,9 +5,6 @@
 
 use std::time::Duration;
 
-use rdkafka::admin::AdminOptions;
-use rdkafka::admin::NewTopic;
-use rdkafka::admin::TopicReplication;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::consumer::Consumer;
 use rdkafka::consumer::ConsumerGroupMetadata;
@@ -20,10 +17,14 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use crate::clock;
 use crate::failpoint;
 use crate::forward::kafka::Worker;
-use crate::forward::kafka::client;
+use crate::forward::kafka::access::Files;
 use crate::forward::kafka::client::Context;
 use crate::forward::kafka::client::Link;
 use crate::forward::kafka::client::Signals;
+use crate::forward::kafka::topics;
+use crate::forward::kafka::topics::ASK;
+use crate::forward::kafka::topics::Topic;
+use crate::forward::kafka::topics::Unready;
 use crate::forward::settings::Delivery;
 use crate::forward::source::Cursor;
 use crate::forward::source::Standing;
@@ -31,8 +32,6 @@ use crate::forward::trouble;
 use crate::forward::trouble::Trouble;
 use crate::forward::worker::End;
 
-/// One question to the brokers. Short, so that a stop is never held up for long.
-const ASK: Duration = Duration::from_secs(4);
 /// All of `init_transactions`: it waits for a predecessor's open transaction to be aborted, and on a new cluster for the coordinator's topic.
 const INIT: Duration = Duration::from_secs(40);
 /// How long Kafka's position may be ahead of what this node has applied: a successor that has just taken over.
@@ -44,8 +43,8 @@ pub struct Ready {
     pub link: Link,
     /// Under which the position is committed; none where the log's cursor is all there is.
     pub group: Option<ConsumerGroupMetadata>,
-    /// Partitions of the topic.
-    pub partitions: usize,
+    /// The sink's own topic.
+    pub topic: Topic,
     /// The last emission that is in Kafka.
     pub position: u64,
 }
@@ -90,78 +89,28 @@ pub fn choose(found: Option<&Found>, cursor: &Cursor, seen: Option<u64>, standin
 impl Worker {
     /// Connects. The cursor is the log's, of the present epoch.
     pub(super) fn connect(&mut self, cursor: &Cursor) -> Result<Ready, End> {
-        let (asker, asked) = client::asker(&self.settings, &self.identity, cursor.epoch).map_err(|error| self.unmade(&error))?;
-        let partitions = self.partitions(&asker, &asked, cursor.epoch)?;
-        let link = client::producer(&self.settings, &self.identity, self.batch_bytes).map_err(|error| self.unmade(&error))?;
+        self.files = Files::now(&self.maker.settings);
+        let (asker, asked) = self.maker.asker(cursor.epoch).map_err(End::Trouble)?;
+        let topic = topics::open(&self.maker, (&asker, &asked), &self.maker.settings.topic, &mut self.schemas).map_err(unready)?;
+        let link = self.maker.producer(self.batch_bytes).map_err(End::Trouble)?;
         self.duty.report.change(|view| view.sums.producers += 1);
-        if self.settings.delivery == Delivery::AtLeastOnce {
+        if self.maker.settings.delivery == Delivery::AtLeastOnce {
             let position = self.duty.seen_of(cursor.epoch).unwrap_or(0).max(cursor.emission);
-            return Ok(Ready { link, group: None, partitions, position });
+            return Ok(Ready { link, group: None, topic, position });
         }
         self.init(&link, cursor.epoch)?;
         let found = self.found(&asker, &asked, cursor.epoch)?;
         let group = asker.group_metadata();
         drop(asker);
         let position = self.position(found, cursor)?;
-        Ok(Ready { link, group, partitions, position })
-    }
-
-    fn unmade(&self, error: &KafkaError) -> End {
-        End::Trouble(Trouble::Settings { detail: error.to_string() })
+        Ok(Ready { link, group, topic, position })
     }
 
     /// What an error of a call means, with the connection's own words where there are any.
     pub(super) fn meaning(&self, error: &KafkaError, signals: &Signals, epoch: u64) -> Trouble {
-        let names = self.identity.names(&self.settings, epoch);
+        let names = self.maker.identity.names(&self.maker.settings, epoch);
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
         trouble::of_error(code, &error.to_string(), signals.error().as_ref(), &names)
-    }
-
-    /// How many partitions the topic has; makes it where that is asked for.
-    fn partitions(&self, asker: &BaseConsumer<Context>, asked: &Signals, epoch: u64) -> Result<usize, End> {
-        let mut made = false;
-        loop {
-            let metadata = asker.fetch_metadata(Some(&self.settings.topic), ASK);
-            // Errors of the connection wait in the client's queue.
-            let _ = asker.poll(Duration::ZERO);
-            let metadata = metadata.map_err(|error| End::Trouble(self.meaning(&error, asked, epoch)))?;
-            let topic = metadata.topics().iter().find(|topic| topic.name() == self.settings.topic);
-            let error = topic.and_then(|topic| topic.error()).map(Code::from);
-            match (topic.map(|topic| topic.partitions().len()), error) {
-                (Some(count), None) if count > 0 => return Ok(count),
-                (_, None | Some(Code::UnknownTopic | Code::UnknownTopicOrPartition)) => match self.settings.create_topic {
-                    Some(_) if !made => {
-                        self.create_topic()?;
-                        made = true;
-                    }
-                    // Just made: its leaders are being chosen.
-                    Some(_) => return Err(End::Again),
-                    None => return Err(End::Trouble(Trouble::TopicMissing { topic: self.settings.topic.clone() })),
-                },
-                (_, Some(Code::LeaderNotAvailable)) => return Err(End::Again),
-                (_, Some(code)) => {
-                    return Err(End::Trouble(self.meaning(&KafkaError::MetadataFetch(code), asked, epoch)));
-                }
-            }
-        }
-    }
-
-    fn create_topic(&self) -> Result<(), End> {
-        let Some(wanted) = self.settings.create_topic else { return Ok(()) };
-        let failed = |detail: String| End::Trouble(Trouble::TopicNotMade { topic: self.settings.topic.clone(), detail });
-        let admin = client::admin(&self.settings, &self.identity).map_err(|error| self.unmade(&error))?;
-        let topic = NewTopic::new(&self.settings.topic, wanted.partitions, TopicReplication::Fixed(wanted.replication));
-        let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
-        let results = self.duty.runtime.block_on(admin.create_topics([&topic], &options)).map_err(|error| failed(error.to_string()))?;
-        for result in results {
-            match result {
-                // Another shard's worker was quicker.
-                Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
-                Err((_, code)) => return Err(failed(code.to_string())),
-            }
-        }
-        tracing::info!(sink = %self.identity.sink, topic = %self.settings.topic, partitions = wanted.partitions, "created the topic");
-        Ok(())
     }
 
     /// Fences a predecessor.
@@ -172,7 +121,7 @@ impl Worker {
                 return Err(End::Stopped);
             }
             let outcome = link.producer.init_transactions(ASK);
-            link.producer.poll(Duration::ZERO);
+            (0..topics::EVENTS).for_each(|_| link.producer.poll(Duration::ZERO));
             match outcome {
                 Ok(()) => {
                     failpoint::reach(failpoint::Place::SinkFenced);
@@ -191,7 +140,7 @@ impl Worker {
     /// The position that Kafka has of this epoch.
     fn found(&self, asker: &BaseConsumer<Context>, asked: &Signals, epoch: u64) -> Result<Option<Found>, End> {
         let mut wanted = TopicPartitionList::new();
-        wanted.add_partition(&self.settings.topic, 0);
+        wanted.add_partition(&self.maker.settings.topic, 0);
         let list = asker.committed_offsets(wanted, ASK).map_err(|error| End::Trouble(self.meaning(&error, asked, epoch)))?;
         let Some(element) = list.elements().into_iter().next() else { return Ok(None) };
         element.error().map_err(|error| End::Trouble(self.meaning(&error, asked, epoch)))?;
@@ -203,9 +152,9 @@ impl Worker {
 
     /// Checks and chooses; waits until this node has applied as far as Kafka has been given.
     fn position(&self, found: Option<Found>, cursor: &Cursor) -> Result<u64, End> {
-        let group = self.identity.group(cursor.epoch);
+        let group = self.maker.identity.group(cursor.epoch);
         if let Some(found) = &found
-            && found.seal != self.identity.seal
+            && found.seal != self.maker.identity.seal
         {
             return Err(End::Trouble(Trouble::PositionForeign { group, owner: found.seal.clone() }));
         }
@@ -225,11 +174,13 @@ impl Worker {
             }
         }
     }
+}
 
-    /// Partitions as of now; `None` if the brokers do not say.
-    pub(super) fn partitions_now(&self, link: &Link) -> Option<usize> {
-        let metadata = link.producer.client().fetch_metadata(Some(&self.settings.topic), Duration::from_secs(2)).ok()?;
-        metadata.topics().first().map(|topic| topic.partitions().len()).filter(|count| *count > 0)
+/// What a session does about a topic that it cannot write to.
+pub(super) fn unready(why: Unready) -> End {
+    match why {
+        Unready::Soon => End::Again,
+        Unready::Topic(trouble) | Unready::All(trouble) => End::Trouble(trouble),
     }
 }
 

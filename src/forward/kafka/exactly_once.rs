@@ -19,11 +19,10 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use crate::clock;
 use crate::failpoint;
 use crate::forward::book::Book;
-use crate::forward::kafka::ASK_PARTITIONS;
 use crate::forward::kafka::Worker;
 use crate::forward::kafka::client::Link;
-use crate::forward::kafka::client::TRANSACTION_TIMEOUT_MS;
 use crate::forward::kafka::outlet::Outlet;
+use crate::forward::settings::TRANSACTION_TIMEOUT_MS;
 use crate::forward::trouble::Trouble;
 use crate::forward::worker::End;
 use crate::forward::worker::since;
@@ -72,11 +71,14 @@ struct Open {
 
 impl Worker {
     /// Delivers until something ends the session.
-    pub(super) fn transactions(&mut self, (link, group): (&Link, &ConsumerGroupMetadata), mut outlet: Outlet, book: &mut Book) -> End {
+    pub(super) fn transactions(&mut self, (link, group): (&Link, &ConsumerGroupMetadata), outlet: &mut Outlet, book: &mut Book) -> End {
         let mut asked = clock::now();
         loop {
             if let Err(end) = self.duty.look_after(book, || Some(link.signals.stats())) {
                 return end;
+            }
+            if self.is_outdated(link, outlet, &mut asked) {
+                return End::Again;
             }
             let standing = self.duty.source.standing();
             if standing.last_emission <= book.position() {
@@ -85,15 +87,9 @@ impl Worker {
                 self.duty.source.wait(&standing, Duration::from_millis(500));
                 continue;
             }
-            if since(asked) >= ASK_PARTITIONS {
-                asked = clock::now();
-                if self.partitions_now(link).is_some_and(|count| count != self.partitions) {
-                    return End::Again;
-                }
-            }
-            let outcome = self.transaction(link, group, &mut outlet, book);
+            let outcome = self.transaction(link, group, outlet, book);
             if let Err(end) = outcome {
-                self.give_up(link, &outlet, &end);
+                self.give_up(link, outlet, &end);
                 return end;
             }
         }
@@ -122,12 +118,13 @@ impl Worker {
             for emission in self.duty.read(open.upto)? {
                 self.emit(link, outlet, &emission)?;
                 open.upto = emission.number;
-                if outlet.bytes >= self.settings.transaction_bytes as u64 || since(open.since) >= self.settings.transaction_age {
+                if outlet.bytes >= self.maker.settings.transaction_bytes as u64 || since(open.since) >= self.maker.settings.transaction_age
+                {
                     return Ok(());
                 }
             }
             link.producer.poll(Duration::ZERO);
-            let left = self.settings.transaction_age.saturating_sub(since(open.since));
+            let left = self.maker.settings.transaction_age.saturating_sub(since(open.since));
             if left.is_zero() || self.duty.control.stopping() || self.duty.control.pausing() || !standing.leads {
                 return Ok(());
             }
@@ -161,9 +158,9 @@ impl Worker {
     fn offsets(&self, position: u64) -> KafkaResult<TopicPartitionList> {
         let mut offsets = TopicPartitionList::new();
         let position = i64::try_from(position).unwrap_or(i64::MAX);
-        offsets.add_partition_offset(&self.settings.topic, 0, Offset::Offset(position))?;
-        if let Some(mut element) = offsets.find_partition(&self.settings.topic, 0) {
-            element.set_metadata(self.identity.seal.as_str());
+        offsets.add_partition_offset(&self.maker.settings.topic, 0, Offset::Offset(position))?;
+        if let Some(mut element) = offsets.find_partition(&self.maker.settings.topic, 0) {
+            element.set_metadata(self.maker.identity.seal.as_str());
         }
         Ok(offsets)
     }
@@ -201,7 +198,7 @@ impl Worker {
     }
 
     fn committed(&mut self, outlet: &mut Outlet, book: &mut Book, open: &Open) {
-        let (tally, bytes, messages) = (outlet.tally, outlet.bytes, outlet.messages());
+        let (tally, bytes, messages, aside) = (outlet.tally, outlet.bytes, outlet.messages(), outlet.topics().take_aside());
         book.advance(open.upto, &tally);
         self.duty.seen = Some((book.epoch(), open.upto));
         self.dead = self.dead.split_off(&(open.upto + 1, 0));
@@ -217,6 +214,7 @@ impl Worker {
             view.sums.dead += tally.dead;
             view.sums.bytes += bytes;
             view.sums.messages += messages;
+            view.sums.aside += aside;
             view.sums.commits += 1;
         });
         self.duty.well();
@@ -235,7 +233,7 @@ impl Worker {
         if link.producer_fatal().is_none() {
             link.producer.purge(PurgeConfig::default().queue().inflight());
             if let Err(error) = link.producer.abort_transaction(ABORT) {
-                tracing::debug!(sink = %self.identity.sink, %error, "aborting a transaction failed; the next producer does it");
+                tracing::debug!(sink = %self.maker.identity.sink, %error, "aborting a transaction failed; the next producer does it");
             }
         }
     }

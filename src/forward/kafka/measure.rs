@@ -4,16 +4,20 @@
 //! cluster in the same process (`rdk:mock`) does not count.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 use rdkafka::producer::Producer;
 use rustix::time::ClockId;
 
-use crate::forward::kafka::client;
 use crate::forward::kafka::client::Identity;
+use crate::forward::kafka::client::Maker;
 use crate::forward::kafka::outlet::Outlet;
 use crate::forward::kafka::outlet::Unsent;
+use crate::forward::kafka::topics::Schemas;
+use crate::forward::kafka::topics::Topic;
+use crate::forward::kafka::topics::Topics;
 use crate::forward::measure::cpu;
 use crate::forward::measure::micros;
 use crate::forward::measure::series;
@@ -21,6 +25,7 @@ use crate::forward::rows::Row;
 use crate::forward::rows::Value;
 use crate::forward::settings::KafkaDraft;
 use crate::forward::settings::KafkaSettings;
+use crate::forward::view::Report;
 use crate::forward::worker::Control;
 use crate::wire::remote_write::Label;
 
@@ -58,13 +63,17 @@ pub fn produce_rows(brokers: &str, topic: &str, compression: &str, rows: u64) ->
     };
     let settings = KafkaSettings::check(&draft).map_err(|problems| MeasureError::Settings(format!("{problems:?}")))?;
     let identity = Identity { cluster: "bench".into(), sink: "rows".into(), shard: 0, seal: String::new() };
-    let link = client::producer(&settings, &identity, usize::MAX)?;
+    let settings = Arc::new(settings);
+    let maker = Arc::new(Maker::new(Arc::clone(&settings), identity.clone(), None));
+    let link = maker.producer(usize::MAX).map_err(|trouble| MeasureError::Settings(trouble.to_string()))?;
     let metadata = link.producer.client().fetch_metadata(Some(topic), Duration::from_secs(10))?;
     let partitions = metadata.topics().first().map_or(1, |topic| topic.partitions().len().max(1));
+    let topic = Topic { name: topic.to_owned(), partitions, schema: None };
+    let topics = Topics::new(&maker, (&Arc::default(), &Arc::new(Report::new("rows", 0))), topic, Schemas::new());
     let series = series(2000);
     let labels: Vec<Vec<Label<'_>>> =
         series.iter().map(|labels| labels.iter().map(|(name, value)| Label::new(0, name, value)).collect()).collect();
-    let mut outlet = Outlet::new(&settings, &identity, 1, partitions, settings.bytes_per_message);
+    let mut outlet = Outlet::new(&settings, &identity, 1, topics, settings.bytes_per_message);
     let (control, dead) = (Control::default(), BTreeSet::new());
     let (own, others) = (cpu(ClockId::ThreadCPUTime), client_threads());
     for number in 0..rows {

@@ -12,20 +12,31 @@ use rdkafka::producer::BaseRecord;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::forward::adapter;
+use crate::forward::avro;
 use crate::forward::book::Tally;
+use crate::forward::format::Columns;
 use crate::forward::format::Format;
 use crate::forward::kafka::client::Identity;
 use crate::forward::kafka::client::Link;
 use crate::forward::kafka::client::Refusal;
+use crate::forward::kafka::topics::Topics;
+use crate::forward::kafka::topics::Unready;
 use crate::forward::pack::Note;
 use crate::forward::pack::Packer;
 use crate::forward::pack::RowId;
+use crate::forward::route::Key;
+use crate::forward::route::java_partition;
 use crate::forward::rows::Row;
 use crate::forward::rows::RowEncoder;
+use crate::forward::rows::Value;
 use crate::forward::settings::Delivery;
 use crate::forward::settings::KafkaSettings;
 use crate::forward::tap::ROWS_A_COMMIT;
 use crate::forward::worker::Control;
+use crate::model::STALE_NAN;
+use crate::wire::outgoing::Said;
+use crate::wire::outgoing::put_series;
+use crate::wire::pack::pack_snappy;
 
 /// Why a message did not leave.
 #[derive(Clone, Debug)]
@@ -34,14 +45,18 @@ pub enum Unsent {
     Refused(Refusal, Option<Note>),
     /// librdkafka's queue stayed full until the worker had to stop.
     Stopped,
-    /// Anything else.
-    Error(KafkaError),
+    /// There is no topic for it now.
+    Unready(Unready),
+    /// Anything else, and for which topic.
+    Error(KafkaError, String),
 }
 
 /// One producer's outlet.
 pub struct Outlet {
     packer: Packer,
     encoder: Encoder,
+    topics: Topics,
+    key: Key,
     post: Post,
     /// What became of the samples since the last [`Outlet::reset`].
     pub tally: Tally,
@@ -53,12 +68,16 @@ pub struct Outlet {
     pub untapped: u64,
 }
 
-/// Rows, or the adapter's messages.
+/// Rows as messages hold them.
 pub enum Encoder {
     /// `rows/1`.
     Rows(RowEncoder),
     /// prometheus-kafka-adapter's.
     Adapter,
+    /// Series of Remote Write 1.0, and memory for a point.
+    Series(Vec<u8>),
+    /// Avro.
+    Avro,
 }
 
 impl Encoder {
@@ -67,23 +86,41 @@ impl Encoder {
         match settings.format {
             Format::Rows | Format::Row => Encoder::Rows(RowEncoder::new(settings.columns.clone())),
             Format::Adapter => Encoder::Adapter,
+            Format::RemoteWrite | Format::Mimir => Encoder::Series(Vec::new()),
+            Format::Avro => Encoder::Avro,
         }
     }
 
     /// Appends the row; false if it has none.
     #[inline]
-    pub fn encode(&mut self, row: &Row<'_>, out: &mut Vec<u8>) -> bool {
+    pub fn encode(&mut self, row: &Row<'_>, schema: Option<u32>, out: &mut Vec<u8>) -> bool {
         match self {
             Encoder::Rows(rows) => rows.encode(row, out),
             Encoder::Adapter => adapter::encode(row, out),
+            Encoder::Series(point) => {
+                let said = match row.value {
+                    Value::Float(value) => Said::Bits(value.to_bits()),
+                    Value::Stale => Said::Bits(STALE_NAN),
+                    Value::Histogram(histogram) => Said::Histogram(histogram),
+                    Value::Exemplar => return false,
+                };
+                put_series(row.labels, row.time, said, point, out);
+                true
+            }
+            Encoder::Avro => avro::encode(row, schema, out),
         }
     }
 }
 
 /// Everything about sending, apart from the rows.
 struct Post {
-    topic: String,
+    names: Vec<String>,
     format: Format,
+    /// The key of every message (a tenant), or of the next one.
+    keyed: Keyed,
+    key: Vec<u8>,
+    /// A packed message.
+    packed: Vec<u8>,
     /// Cluster, sink, shard and epoch, for the headers; `None`: no headers beyond the format's.
     origin: Option<[(&'static str, String); 4]>,
     /// Messages that are under way, oldest first; `None`: taken.
@@ -93,14 +130,24 @@ struct Post {
     unpolled: u32,
 }
 
+/// Whether messages have keys.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keyed {
+    No,
+    /// Each its own.
+    Each(bool),
+    /// All the same.
+    All,
+}
+
 /// Delivery reports are fetched every so many messages: cheap for packed messages, rare enough for single rows.
 const POLL_EVERY: u32 = 32;
 
 impl Outlet {
     /// For a fresh producer. `bytes_max`: the most a message may hold.
-    pub fn new(settings: &KafkaSettings, identity: &Identity, epoch: u64, partitions: usize, bytes_max: usize) -> Outlet {
+    pub fn new(settings: &KafkaSettings, identity: &Identity, epoch: u64, topics: Topics, bytes_max: usize) -> Outlet {
         // With headers a single row costs a third more, so in transactions only packed messages carry where they come from.
-        let told = settings.delivery == Delivery::AtLeastOnce || settings.format == Format::Rows;
+        let told = settings.delivery == Delivery::AtLeastOnce || settings.format.packs();
         let origin = told.then(|| {
             [
                 ("sluice-cluster", identity.cluster.clone()),
@@ -109,15 +156,70 @@ impl Outlet {
                 ("sluice-epoch", epoch.to_string()),
             ]
         });
+        let (keyed, key) = match &settings.tenant {
+            Some(tenant) => (Keyed::All, tenant.clone().into_bytes()),
+            None if settings.keyed => (Keyed::Each(false), Vec::new()),
+            None => (Keyed::No, Vec::new()),
+        };
+        let mut packer = Packer::new(settings.rows_per_message, bytes_max, settings.format == Format::Rows);
+        let mut names = Vec::new();
+        for topic in topics.all() {
+            packer.add_topic(topic.partitions);
+            names.push(topic.name.clone());
+        }
         Outlet {
-            packer: Packer::new(partitions, settings.rows_per_message, bytes_max, settings.format == Format::Rows),
+            packer,
             encoder: Encoder::new(settings),
-            post: Post { topic: settings.topic.clone(), format: settings.format, origin, notes: VecDeque::new(), first: 0, unpolled: 0 },
+            topics,
+            key: settings.key.clone(),
+            post: Post {
+                names,
+                format: settings.format,
+                keyed,
+                key,
+                packed: Vec::new(),
+                origin,
+                notes: VecDeque::new(),
+                first: 0,
+                unpolled: 0,
+            },
             tally: Tally::default(),
             bytes: 0,
             tapped: Vec::new(),
             untapped: 0,
         }
+    }
+
+    /// Where a row goes; a topic that is new gets its buffers.
+    #[inline]
+    fn place(&mut self, row: &Row<'_>, emission: u64) -> Result<(usize, usize), Unsent> {
+        let topic = self.topics.of(row.labels).map_err(Unsent::Unready)?;
+        if topic == self.post.names.len() {
+            let new = self.topics.at(topic);
+            self.packer.add_topic(new.partitions);
+            self.post.names.push(new.name.clone());
+        }
+        let partitions = self.packer.partitions(topic);
+        let post = &mut self.post;
+        let partition = match &self.key {
+            Key::Series => {
+                if let Keyed::Each(there) = &mut post.keyed {
+                    *there = self.key.write(row.labels, row.series, &mut post.key);
+                }
+                (row.series % partitions as u64) as usize
+            }
+            Key::Labels(_) => {
+                // Packed messages have rows of many keys, and none of their own.
+                let there = self.key.write(row.labels, row.series, &mut post.key);
+                if let Keyed::Each(keyed) = &mut post.keyed {
+                    *keyed = there;
+                }
+                if there { java_partition(&post.key, partitions) } else { (row.series % partitions as u64) as usize }
+            }
+            // In turn, and the same when it is sent again.
+            Key::None => ((emission + u64::from(row.item / self.packer.rows_max())) % partitions as u64) as usize,
+        };
+        Ok((topic, partition))
     }
 
     /// Takes one row on its way; `dead` are rows that Kafka has refused for good.
@@ -132,22 +234,25 @@ impl Outlet {
             self.tally.dead += 1;
             return Ok(());
         }
-        let Outlet { packer, encoder, post, tally, bytes, tapped: shown, untapped } = self;
-        let id = RowId { emission, item: row.item, series: row.series };
+        let place = self.place(row, emission)?;
+        let schema = self.topics.at(place.0).schema;
+        let Outlet { packer, encoder, post, tally, bytes, tapped: shown, untapped, .. } = self;
+        let id = RowId { emission, item: row.item };
+        let binary = post.format.is_binary();
         let encode = |out: &mut Vec<u8>| {
             let start = out.len();
-            if !encoder.encode(row, out) {
+            if !encoder.encode(row, schema, out) {
                 return false;
             }
             *bytes += (out.len() - start) as u64;
             if tapped && shown.len() < ROWS_A_COMMIT {
-                shown.push(out[start..].into());
+                shown.push(if binary { as_text(row) } else { out[start..].into() });
             } else if tapped {
                 *untapped += 1;
             }
             true
         };
-        if packer.push(id, encode, |note, message| post.send(link, control, note, message))? {
+        if packer.push(place, id, encode, |note, message| post.send(link, control, note, message))? {
             tally.delivered += 1;
         } else {
             tally.filtered += 1;
@@ -159,6 +264,16 @@ impl Outlet {
     pub fn flush(&mut self, link: &Link, control: &Control) -> Result<(), Unsent> {
         let Outlet { packer, post, .. } = self;
         packer.flush(|note, message| post.send(link, control, note, message))
+    }
+
+    /// Its topics.
+    pub fn topics(&mut self) -> &mut Topics {
+        &mut self.topics
+    }
+
+    /// The topic of a message.
+    pub fn topic_of(&self, note: &Note) -> &str {
+        &self.topics.at(note.topic).name
     }
 
     /// Messages handed over since the last [`Outlet::reset`].
@@ -219,11 +334,18 @@ impl Post {
     }
 
     /// Hands a message over; waits while librdkafka's queue is full.
-    fn send(&mut self, link: &Link, control: &Control, note: Note, message: &[u8]) -> Result<(), Unsent> {
+    fn send(&mut self, link: &Link, control: &Control, mut note: Note, message: &[u8]) -> Result<(), Unsent> {
         let id = self.first + self.notes.len();
-        let key = (self.format == Format::Row).then(|| format!("{:016x}", note.series));
-        let mut record = BaseRecord::<str, [u8], usize>::with_opaque_to(&self.topic, id).partition(note.partition).payload(message);
-        record.key = key.as_deref();
+        let message = if self.format == Format::RemoteWrite {
+            pack_snappy(message, &mut self.packed);
+            note.bytes = self.packed.len();
+            self.packed.as_slice()
+        } else {
+            message
+        };
+        let topic = &self.names[note.topic];
+        let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, id).partition(note.partition).payload(message);
+        record.key = matches!(self.keyed, Keyed::All | Keyed::Each(true)).then_some(self.key.as_slice());
         record.headers = self.headers(&note);
         loop {
             match link.producer.send(record) {
@@ -243,7 +365,7 @@ impl Post {
                     let payload = message[..message.len().min(64 * 1024)].to_vec();
                     return Err(Unsent::Refused(Refusal { id, code, payload }, Some(note)));
                 }
-                Err((error, _)) => return Err(Unsent::Error(error)),
+                Err((error, _)) => return Err(Unsent::Error(error, topic.clone())),
             }
         }
         self.notes.push_back(Some(note));
@@ -254,4 +376,11 @@ impl Post {
         }
         Ok(())
     }
+}
+
+/// A row for people, where messages are none. Its labels are all in one place; few rows are asked for.
+fn as_text(row: &Row<'_>) -> Arc<[u8]> {
+    let mut text = Vec::new();
+    RowEncoder::new(Columns::default()).encode(row, &mut text);
+    text.into()
 }

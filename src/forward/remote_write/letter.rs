@@ -32,6 +32,11 @@ pub fn write(request: &Request, late: bool) -> Vec<u8> {
     letter
 }
 
+/// A request of 1.0, of one sample, as a letter without the row.
+pub fn of(request: &[u8]) -> Vec<u8> {
+    format!("{{\"{REQUEST}\":\"{}\"}}", hex(request)).into_bytes()
+}
+
 /// The row, or what can be said of a point without one.
 fn row(picked: &Picked<'_, '_>, out: &mut Vec<u8>) {
     let mut histogram = Histogram::default();

@@ -52,7 +52,8 @@ impl Credentials {
     }
 }
 
-fn secret(key: &'static str, path: &Path) -> Result<String, StoreTrouble> {
+/// What the file holds, without the line feed at its end.
+pub fn secret(key: &'static str, path: &Path) -> Result<String, StoreTrouble> {
     let wrong = |detail: String| StoreTrouble::File { key, path: path.display().to_string(), detail };
     let size = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
     if size > LONGEST {

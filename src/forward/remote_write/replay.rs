@@ -14,7 +14,29 @@ use crate::forward::remote_write::policy::Verdict;
 use crate::forward::remote_write::round;
 use crate::forward::remote_write::settings::StoreSettings;
 use crate::forward::resend::ReplayError;
+use crate::wire::outgoing::Request;
 use crate::wire::pack::Packing;
+
+/// Sends a request without samples. Blocking.
+pub fn connect(settings: &Arc<StoreSettings>, runtime: &tokio::runtime::Handle) -> Result<String, String> {
+    let to = to(settings)?;
+    let (packing, body) = round::packed(Packing::Snappy, &Request::empty(settings.protocol));
+    let parcel = Parcel { body, packing, attempt: 0 };
+    match runtime.block_on(flight::one(&mut Lane::default(), &to, &parcel, 0)) {
+        Verdict::Taken(_) => Ok(format!("{} takes requests", settings.url)),
+        Verdict::Later(trouble, _) => Err(trouble.to_string()),
+        Verdict::Refused(answer) => {
+            let text = format!("{} refuses even a request without samples: {} {}", settings.url, answer.status, answer.text);
+            Err(text.trim_end().to_owned())
+        }
+    }
+}
+
+fn to(settings: &Arc<StoreSettings>) -> Result<To, String> {
+    let header = settings.login.as_ref().map(|login| Credentials::default().header(login)).transpose();
+    let head = Head::new(settings, header.map_err(|trouble| trouble.to_string())?.map(|(header, _)| header));
+    Ok(To { settings: Arc::clone(settings), head: Arc::new(head), packing: Packing::Snappy })
+}
 
 /// Sends letters again, in order, for as long as `go_on` says so; one outcome each, or why the store could not be asked. Blocking.
 pub fn replay(
@@ -23,9 +45,7 @@ pub fn replay(
     letters: &[&[u8]],
     go_on: &dyn Fn() -> bool,
 ) -> Result<Vec<Result<(), ReplayError>>, String> {
-    let header = settings.login.as_ref().map(|login| Credentials::default().header(login)).transpose();
-    let head = Head::new(settings, header.map_err(|trouble| trouble.to_string())?.map(|(header, _)| header));
-    let to = To { settings: Arc::clone(settings), head: Arc::new(head), packing: Packing::Snappy };
+    let to = to(settings)?;
     let mut lane = Lane::default();
     let mut outcomes = Vec::new();
     for letter in letters {

@@ -11,6 +11,7 @@ use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 
 use crate::config::remote_write::CatchUp;
+use crate::config::remote_write::ClientTls;
 use crate::config::remote_write::Compression;
 use crate::config::remote_write::Login;
 use crate::config::remote_write::Protocol as Version;
@@ -74,7 +75,7 @@ impl StoreSettings {
     /// Checks everything, and tells everything that is wrong.
     pub fn check(store: &RemoteWrite) -> Result<StoreSettings, Vec<Problem>> {
         let mut problems = Vec::new();
-        let place = place(store).map_err(|problem| problems.push(problem)).ok();
+        let place = Place::of(&store.url, &store.tls).map_err(|problem| problems.push(problem)).ok();
         let mut headers = Vec::new();
         for (name, value) in &store.headers {
             // A value that is shown could be a secret.
@@ -119,21 +120,27 @@ impl StoreSettings {
     }
 }
 
-fn place(store: &RemoteWrite) -> Result<Place, Problem> {
+impl Place {
+    /// Where this URL leads, with TLS as it is asked for.
+    pub fn of(url: &str, tls: &ClientTls) -> Result<Place, Problem> {
+        place(url, tls)
+    }
+}
+
+fn place(url: &str, tls: &ClientTls) -> Result<Place, Problem> {
     let problem = |key: &str, value: &str, rule: &str, remedy: &str| Problem {
         key: key.to_owned(),
         value: value.to_owned(),
         rule: rule.to_owned(),
         remedy: remedy.to_owned(),
     };
-    let wrong = || problem("url", &store.url, "is no URL", "for example https://store.example/api/v1/write");
-    let uri: Uri = store.url.parse().map_err(|_| wrong())?;
+    let wrong = || problem("url", url, "is no URL", "for example https://store.example/api/v1/write");
+    let uri: Uri = url.parse().map_err(|_| wrong())?;
     let (Some(authority), Some(host)) = (uri.authority(), uri.host()) else { return Err(wrong()) };
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let secure = uri.scheme_str() == Some("https");
-    let tls = &store.tls;
     if !secure && (tls.ca_file.is_some() || tls.own.is_some() || tls.server_name.is_some()) {
-        return Err(problem("tls", &store.url, "says how to use TLS, and the URL wants none", "write https:// or leave tls out"));
+        return Err(problem("tls", url, "says how to use TLS, and the URL wants none", "write https:// or leave tls out"));
     }
     let name = tls.server_name.clone().unwrap_or_else(|| host.clone());
     Ok(Place {

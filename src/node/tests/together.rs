@@ -6,10 +6,12 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
+use crate::dedup::detect::doctor::Oddity;
 use crate::node::offer::Applied;
 use crate::node::peers::Later;
 use crate::node::peers::Peers;
 use crate::node::peers::Together;
+use crate::node::settings::Timing;
 use crate::shard::command::Founding;
 use crate::shard::level::KNOWN;
 use crate::shard::level::Levels;
@@ -56,6 +58,12 @@ impl Peers for End {
         answered(piece);
     }
 
+    fn tell(&self, to: u64, shard: ShardId, told: Vec<u8>) {
+        if let Some(peer) = self.to(to) {
+            peer.take_told(shard, &told);
+        }
+    }
+
     fn wants_to_lead(&self, node: u64) -> bool {
         self.to(node).is_none_or(|peer| !peer.stands_aside())
     }
@@ -89,6 +97,7 @@ pub(super) struct Three {
     pub nodes: Vec<Option<Node>>,
     away_ticks: u32,
     levels: Levels,
+    timing: fn(&mut Timing),
 }
 
 impl Three {
@@ -110,7 +119,8 @@ impl Three {
         let network = Network { pieces: AtomicUsize::new(usize::MAX), ..Network::default() };
         let founders: Vec<u64> = (1..=founders).collect();
         let (directories, nodes) = (0..4).map(|_| (tempfile::tempdir().unwrap(), None)).unzip();
-        let mut three = Three { network: Arc::new(network), founders: founders.clone(), directories, nodes, away_ticks, levels };
+        let mut three =
+            Three { network: Arc::new(network), founders: founders.clone(), directories, nodes, away_ticks, levels, timing: |_| {} };
         founders.iter().for_each(|&id| three.up(id, false));
         for id in founders {
             wait(three.handle(id).ready()).unwrap();
@@ -126,6 +136,7 @@ impl Three {
         let together = Together { id, members: self.founders.clone(), founding: FOUNDING, begun, peers };
         let mut settings = settings(self.directories[id as usize - 1].path());
         settings.timing.image = Duration::from_millis(200);
+        (self.timing)(&mut settings.timing);
         settings.limits.away_ticks = self.away_ticks;
         settings.levels = self.levels;
         let node = Node::start_with(settings, Some(together), Box::new(|reason| panic!("fatal: {reason}"))).unwrap();
@@ -136,6 +147,14 @@ impl Three {
     pub fn down(&mut self, id: u64) {
         self.network.nodes.lock().unwrap().remove(&id);
         assert_eq!(self.nodes[id as usize - 1].take().unwrap().stop(), Vec::<String>::new());
+    }
+
+    /// All founders anew, in another time.
+    pub fn restart_with(&mut self, timing: fn(&mut Timing)) {
+        self.timing = timing;
+        let founders = self.founders.clone();
+        founders.iter().for_each(|&id| self.down(id));
+        founders.iter().for_each(|&id| self.up(id, true));
     }
 
     pub fn directory(&self, id: u64) -> &Path {
@@ -280,4 +299,32 @@ fn a_node_whose_data_is_gone_does_not_begin_again_under_its_old_id() {
     let together = Together { id: 1, members: vec![1, 2, 3], founding: FOUNDING, begun: true, peers };
     let Err(error) = Node::start_with(settings(directory.path()), Some(together), Box::new(|_| {})) else { panic!("it began") };
     assert!(error.to_string().contains("the data is gone"), "{error}");
+}
+
+#[test]
+fn what_only_the_node_that_was_asked_saw_reaches_the_leader_and_what_the_leader_gathered_reaches_all() {
+    let mut three = Three::new();
+    three.restart_with(|timing| timing.watched = Duration::from_millis(300));
+    let bare: Vec<u64> = (1..=64).collect();
+    let now = clock::wall_ms() - 300_000;
+    let step = std::cell::Cell::new(0);
+    let shares = |id: u64, group: &str, with: &str| {
+        let groups = three.handle(id).groups();
+        let odd = groups.iter().find(|view| view.name == group).map(|view| view.oddities.clone()).unwrap_or_default();
+        odd.iter().any(|odd| matches!(odd, Oddity::SharesSeries { with: other, .. } if other == with))
+    };
+    // Whichever node takes them: two of three do not lead.
+    eventually(|| {
+        let at = now + step.replace(step.get() + 1) * 1_000;
+        for (group, id) in [("g", 1 + step.get() % 3), ("h", 1 + (step.get() + 1) % 3)] {
+            let handle = three.handle(id as u64);
+            insist(&handle, group, at);
+            let settings = handle.settings_version(handle.group(group).unwrap());
+            let _ = wait(handle.offer(Offer { settings, bare: bare.clone(), ..offer(FOUNDING.seed, group, "a", (5, at + 500, 40)) }));
+        }
+        (1..=3).all(|id| shares(id, "g", "h") && shares(id, "h", "g"))
+    });
+    for mut node in three.nodes {
+        assert!(node.take().is_none_or(|node| node.stop().is_empty()));
+    }
 }

@@ -40,11 +40,27 @@ pub enum Bug {
     ClockBehind,
     /// A new leader proposes what it is asked before it has applied what its predecessors left, so before it knows their time.
     AskedTooSoon,
+    /// Whoever leads no more says 2xx to all who wait: somebody will have it.
+    AnsweredOnLoss,
+    /// A node whose clock is known to be wrong stamps entries by it, as long as it leads.
+    WrongClockBelieved,
+    /// A node whose clock is known to be wrong leads on.
+    WrongClockLeads,
+    /// A budget's cut does not say how many samples it lets go.
+    CutUncounted,
+    /// What is over a budget is deleted before the shard has agreed on the cut.
+    CutUnsaid,
+    /// A sink goes on without a row that was refused before that is a dead letter.
+    DeadUnsaid,
+    /// A node whose disk has lost what was acknowledged starts as if nothing were.
+    MarkIgnored,
+    /// A node that lost its disk on its way in comes back under the id that it was to have.
+    ComerOldId,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 17] = [
+    pub const ALL: [Bug; 25] = [
         Bug::VoteNotSynced,
         Bug::EntriesNotSynced,
         Bug::AnsweredBeforeCommit,
@@ -62,5 +78,13 @@ impl Bug {
         Bug::ApplyReadsClock,
         Bug::ClockBehind,
         Bug::AskedTooSoon,
+        Bug::AnsweredOnLoss,
+        Bug::WrongClockBelieved,
+        Bug::WrongClockLeads,
+        Bug::CutUncounted,
+        Bug::CutUnsaid,
+        Bug::DeadUnsaid,
+        Bug::MarkIgnored,
+        Bug::ComerOldId,
     ];
 }

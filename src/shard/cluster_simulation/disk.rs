@@ -11,7 +11,7 @@ use crate::shard::log::Disk;
 use crate::shard::member::simulation::Contents;
 use crate::shard::member::simulation::Record;
 
-type Shards = BTreeMap<ShardId, Contents>;
+pub type Shards = BTreeMap<ShardId, Contents>;
 
 /// What a disk holds, as read and as it would be after a power loss.
 #[derive(Default)]
@@ -31,6 +31,17 @@ impl NodeDisk {
     /// What is read of a shard.
     pub fn shard(&self, shard: ShardId) -> &Contents {
         &self.seen[&shard]
+    }
+
+    /// What would be there after a loss of power.
+    pub fn durable(&self) -> Shards {
+        self.synced.clone()
+    }
+
+    /// It has lost what came after this, without a word.
+    pub fn go_back(&mut self, to: Shards) {
+        (self.seen, self.synced) = (to.clone(), to);
+        self.unsynced.clear();
     }
 
     /// What is done before members begin on it: what was cut short goes (`node::start`).

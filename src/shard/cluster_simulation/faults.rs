@@ -31,6 +31,8 @@ pub enum Fault {
     Full(usize, i64),
     /// Nothing can be written: the process ends, and cannot start for so long.
     NoSpace(usize, i64),
+    /// A node is drained for so long.
+    Drain(usize, i64),
     /// A node's wall clock is set.
     Clock(usize, i64),
     /// A sink's Kafka is away for so long.
@@ -40,6 +42,11 @@ pub enum Fault {
     KafkaMended(usize),
     /// A node's disk is gone for good: another one takes its place.
     Wipe(usize),
+    /// A node's disk will be found to have gone back to what it is now; and is.
+    Relapse(usize),
+    Relapsed(usize),
+    /// Whoever is on its way in loses its disk.
+    LoseComer,
     /// An operator takes a living node out of the cluster.
     Remove(usize),
     /// An operator adds a node.
@@ -75,12 +82,17 @@ pub fn draw(senders: usize, stage: &mut Stage) -> Fault {
         (_, 2) if theme != Quiet && stage.one_in(2) => Fault::Settings,
         (_, 2) if theme != Quiet => Fault::Switch(stage.random.usize(..stage.shape.groups.len())),
         _ if theme == Quiet => Fault::Sender(stage.random.usize(..senders), sender(long, stage)),
-        (Seats, 3..=7) => Fault::Wipe(node),
+        (Seats, 3..=5) => Fault::Wipe(node),
+        (Seats, 6..=7) => Fault::Relapse(node),
         (Seats, 8..=10) => Fault::Remove(node),
         (Seats, _) => Fault::Add,
+        (Drains, 3..=10) | (All, 4) => Fault::Drain(node, long),
+        (Drains, _) => cut(node, stage),
+        (Clocks, 3..=11) => clock(node, stage),
+        (Clocks, _) => Fault::Crash(node, Crash::Kill),
         (Crashes | All, 3) => Fault::Stop(node, long),
         (Crashes | Votes, 13..) => Fault::Blackout,
-        (Crashes, _) | (All, 3..=5) => Fault::Crash(node, if stage.random.bool() { Crash::Kill } else { Crash::Power }),
+        (Crashes, _) | (All, 5) => Fault::Crash(node, if stage.random.bool() { Crash::Kill } else { Crash::Power }),
         (Votes, 3..=9) => cut(node, stage),
         (Votes, _) => Fault::Crash(node, Crash::Power),
         (Network, 3..=5) => Fault::Loss(stage.random.u8(5..90)),
@@ -97,7 +109,8 @@ pub fn draw(senders: usize, stage: &mut Stage) -> Fault {
 
 /// Clocks are a second off at most, as a rule; a node whose time service is gone may be further off.
 fn clock(node: usize, stage: &mut Stage) -> Fault {
-    let most = if stage.one_in(3) { 8_000 } else { 900 };
+    let far = if stage.shape.theme == Theme::Clocks { 60_000 } else { 8_000 };
+    let most = if stage.one_in(3) { far } else { 900 };
     Fault::Clock(node, stage.random.i64(-most..=most))
 }
 

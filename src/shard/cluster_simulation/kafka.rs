@@ -4,7 +4,9 @@
 //! that an older producer still sends; an end that is asked for again is answered as before; a transaction that stays open for longer
 //! than its timeout is aborted, and its producer fenced. Requests and answers may be lost on their way, so an outcome may be unknown.
 //!
-//! Left out: partitions (the order of a shard's rows is all that is looked at), refused messages, missing rights, brokers that lose what they took.
+//! Now and then a row is one that the brokers never take (too large for the topic, say): its transaction is over then.
+//!
+//! Left out: partitions (the order of a shard's rows is all that is looked at), missing rights, brokers that lose what they took.
 
 use std::collections::BTreeMap;
 
@@ -52,6 +54,8 @@ pub enum Reply {
     Taken,
     Committed,
     Fenced,
+    /// This emission's item is taken from nobody.
+    Refused(u64, u32),
 }
 
 struct Open {
@@ -116,6 +120,10 @@ impl Kafka {
             }
             Request::Position { group } => Reply::Position(id.positions.get(&group).copied()),
             Request::Rows { epoch, transaction, life, rows } => match id.open(epoch, transaction, now) {
+                Ok(_) if rows.iter().any(refuses) => {
+                    id.open = None;
+                    rows.iter().find(|row| refuses(row)).map_or(Reply::Fenced, |row| Reply::Refused(row.emission, row.item))
+                }
                 Ok(open) => {
                     open.life = life;
                     open.rows.get_or_insert(rows);
@@ -149,6 +157,11 @@ impl Kafka {
     pub fn position(&self, sink: usize, shard: ShardId, group: &str) -> Option<u64> {
         self.ids.get(&(sink, shard)).and_then(|id| id.positions.get(group)).copied()
     }
+}
+
+/// Whether no broker takes this row.
+pub fn refuses(row: &Row) -> bool {
+    (row.series ^ row.time as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 57 == 0
 }
 
 /// The name of the group under which a sink's position of this epoch is committed.

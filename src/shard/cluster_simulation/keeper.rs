@@ -1,16 +1,21 @@
 //! A shard's housekeeping: `node::keeper` without threads and views. What is due, images, forgetting, detection, giving back space, each as often
 //! as `node` does it or oftener; all by proposing entries, but for deleting.
 //!
-//! Left out: budgets, and replicas that were silent for an hour.
+//! Left out: replicas that were silent for an hour.
 
 use super::bugs::Bug;
 use super::process::Host;
 use super::process::Job;
 use super::stage::Stage;
+use super::stage::node_of;
 use super::worker::Worker;
 use crate::shard::command::Command;
+use crate::shard::command::DropUpTo;
 use crate::shard::command::Founding;
+use crate::shard::command::Policy;
+use crate::shard::command::SinkSettings;
 use crate::shard::command::SwitchTo;
+use crate::shard::emission::Emission;
 use crate::shard::entry::Entry;
 use crate::shard::member::Free;
 use crate::shard::member::Op;
@@ -29,6 +34,8 @@ pub struct Keeper {
     pub changed: bool,
     /// The seats are to be looked at.
     pub look: bool,
+    /// A sink that refuses above its budget is above it.
+    pub refuses: bool,
     due: i64,
     image: i64,
     detect: i64,
@@ -43,7 +50,20 @@ pub struct Keeper {
 impl Keeper {
     pub fn new() -> Keeper {
         let (due, image, detect, forget, free, begin, view) = (0, 0, 0, 0, 0, -BEGIN, 0);
-        Keeper { changed: false, look: false, due, image, detect, forget, free, begin, view, image_at: None, freed: Free::default() }
+        Keeper {
+            changed: false,
+            look: false,
+            refuses: false,
+            due,
+            image,
+            detect,
+            forget,
+            free,
+            begin,
+            view,
+            image_at: None,
+            freed: Free::default(),
+        }
     }
 
     pub fn image_taken(&mut self, index: u64) {
@@ -100,6 +120,8 @@ impl Worker {
         }
         if passed(&mut self.keeper.view, now, VIEW) {
             self.keeper.look = true;
+            self.budgets(host);
+            self.stand_aside(host, stage);
             self.tend_outgoing(now);
             self.member.replica.press(host.is_full(stage.now));
             stage.ledger.pressed |= host.is_full(stage.now);
@@ -135,11 +157,62 @@ impl Worker {
         }
     }
 
+    /// Sinks above their budgets: the oldest goes by an entry, or nothing more comes in.
+    fn budgets(&mut self, host: &Host) {
+        let State::Data(data) = &self.member.state else { return };
+        let (mut refuses, mut cuts) = (false, Vec::new());
+        for sink in &data.settings.sinks {
+            let Some(cursor) = data.sinks.cursors.get(&sink.name) else { continue };
+            let Some(up_to) = self.over_budget(sink, cursor.emission, host) else { continue };
+            match sink.policy {
+                Policy::Refuse => refuses = true,
+                Policy::DropOldest => cuts.push(DropUpTo { sink: sink.name.clone(), epoch: cursor.epoch, up_to, samples: 0 }),
+            }
+        }
+        self.keeper.refuses = refuses;
+        if self.member.replica.leads_surely() {
+            self.mail.commands.extend(cuts.into_iter().map(Command::Drop));
+        }
+    }
+
+    /// The last emission that is to be let go, if what stays for the sink is more than it may be.
+    fn over_budget(&self, sink: &SinkSettings, done: u64, host: &Host) -> Option<u64> {
+        let State::Data(data) = &self.member.state else { return None };
+        let next = self.emission(done + 1, host)?;
+        let bytes = |emission: &Emission| data.bytes.saturating_sub(emission.bytes_before);
+        if bytes(&next) <= sink.budget_bytes && data.at - next.at <= sink.budget_ms {
+            return None;
+        }
+        let (most, oldest) = (sink.budget_bytes / 100 * 90, data.at - sink.budget_ms);
+        let over = |number: &u64| self.emission(*number, host).is_none_or(|emission| bytes(&emission) > most || emission.at < oldest);
+        (done + 1..=data.emissions).take_while(over).last()
+    }
+
+    /// A node that is drained, or whose clock is wrong, leads nothing that another one can lead at once (`node::leadership`).
+    fn stand_aside(&mut self, host: &Host, stage: &Stage) {
+        let replica = &mut self.member.replica;
+        if !replica.leads_surely() || replica.is_handing_over() || !stage.stands_aside(host.node) {
+            return;
+        }
+        if stage.has(Bug::WrongClockLeads) && stage.clock_is_off(host.node) {
+            return;
+        }
+        let fit: Vec<u64> =
+            replica.seats().voters.into_iter().filter(|&id| replica.keeps_up(id) && !stage.stands_aside(node_of(id))).collect();
+        if replica.hand_over(|id| fit.contains(&id)) {
+            stage.say(|| format!("n{} hands shard {} over", host.node, self.shard.0));
+        }
+    }
+
     /// Deletes what nobody needs.
     fn free(&mut self, host: &Host, stage: &mut Stage, jobs: &mut Vec<Job>) {
         let floor = match &self.member.state {
             State::Data(data) => {
-                let done = data.done();
+                let mut done = data.done();
+                if stage.has(Bug::CutUnsaid) {
+                    let over = data.settings.sinks.iter().filter_map(|sink| self.over_budget(sink, done, host));
+                    done = over.max().unwrap_or(done);
+                }
                 self.emission(done + 1, host).map(|emission| emission.floor)
             }
             State::Control(_) => None,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::kafka;
 use super::kafka::Row;
 use super::sender::Request;
 use super::shape::Shape;
@@ -24,6 +25,9 @@ use crate::shard::log::is_of_members;
 use crate::shard::member::State;
 use crate::wire::digest::Digest;
 
+/// Clocks that never go back run a little fast or slow, and messages take their time, ms.
+const STRAY: i64 = 1_000;
+
 /// A shard as it should be.
 pub struct Reference {
     pub state: State,
@@ -37,6 +41,8 @@ pub struct Reference {
     /// Items and replica of entries, by index.
     bodies: BTreeMap<u64, (String, Vec<Item>)>,
     requests: BTreeSet<u64>,
+    /// Of the last entry: sink, emission, item.
+    letters: Vec<(String, u64, u32)>,
 }
 
 /// The book.
@@ -53,6 +59,11 @@ pub struct Ledger {
     /// Snapshots taken; and whether a disk had little room, so that the log was not kept for those who were away.
     pub snapshots: usize,
     pub pressed: bool,
+    /// The right time, and how far ahead of it any clock was that a leader believed.
+    pub now: i64,
+    ahead: i64,
+    /// What became dead letters: sink, shard, emission, item.
+    letters: BTreeSet<(String, u16, u64, u32)>,
     pub broken: Option<String>,
 }
 
@@ -66,6 +77,7 @@ impl Ledger {
             rows: Vec::new(),
             bodies: BTreeMap::new(),
             requests: BTreeSet::new(),
+            letters: Vec::new(),
         };
         Ledger {
             shards: (0..=shape.data_shards).map(reference).collect(),
@@ -76,6 +88,9 @@ impl Ledger {
             requests: 0,
             snapshots: 0,
             pressed: false,
+            now: 0,
+            ahead: 0,
+            letters: BTreeSet::new(),
             broken: None,
         }
     }
@@ -121,12 +136,27 @@ impl Ledger {
         if let Err(what) = reference.apply(place, bytes) {
             return self.claim(false, || format!("shard {}: {what}", shard.0));
         }
+        let letters = std::mem::take(&mut reference.letters);
+        self.letters.extend(letters.into_iter().map(|(sink, emission, item)| (sink, shard.0, emission, item)));
+        let mut miscounted = None;
         // Where a sink begins is known when its cursor is there.
         if let State::Data(data) = &reference.state {
             for (sink, cursor) in &data.sinks.cursors {
+                let emitted = reference.emissions.get((cursor.emission as usize).wrapping_sub(1)).map_or(0, Emission::samples_after);
+                if emitted != cursor.samples {
+                    miscounted = Some(format!("sink {sink} is done with {emitted} samples, and counts {}", cursor.samples));
+                }
                 self.shown.entry((sink.clone(), shard.0, cursor.epoch)).or_insert(cursor.samples as usize);
             }
         }
+        let (at, most) = (reference.at, self.now + self.ahead + STRAY);
+        self.claim(at <= most, || format!("shard {}: entry {} is of {at}, when no clock was later than {most}", shard.0, place.index));
+        self.claim(miscounted.is_none(), || format!("shard {}: {}", shard.0, miscounted.unwrap_or_default()));
+    }
+
+    /// A leader stamps entries by a clock that says this.
+    pub fn believes(&mut self, wall: i64) {
+        self.ahead = self.ahead.max(wall - self.now);
     }
 
     /// A member's state after this entry.
@@ -145,19 +175,36 @@ impl Ledger {
         self.claim(same, || format!("shard {}: emission {} is another one on another member", shard.0, emission.number));
     }
 
-    /// Rows have become visible in Kafka: always the next ones.
+    /// The next row that a sink has to show, or why one that it may not show is not accounted for.
+    fn past_letters(&self, sink: &str, shard: u16, mut next: usize) -> Result<usize, String> {
+        let rows = &self.shards[usize::from(shard)].rows;
+        while let Some(row) = rows.get(next).filter(|row| kafka::refuses(row)) {
+            if !self.letters.contains(&(sink.to_owned(), shard, row.emission, row.item)) {
+                return Err(format!("shard {shard}: {row:?} was refused, and is no dead letter of sink {sink}"));
+            }
+            next += 1;
+        }
+        Ok(next)
+    }
+
+    /// Rows have become visible in Kafka: always the next ones, but for those that were refused.
     pub fn visible(&mut self, (sink, epoch): (usize, u64), shard: ShardId, rows: &[Row]) {
-        let expected = &self.shards[usize::from(shard.0)].rows;
-        let Some(shown) = self.shown.get_mut(&(sink::name(sink), shard.0, epoch)) else {
+        let name = sink::name(sink);
+        let Some(mut next) = self.shown.get(&(name.clone(), shard.0, epoch)).copied() else {
             return self.claim(false, || format!("shard {}: sink {sink} shows rows of epoch {epoch}, which never was", shard.0));
         };
-        let from = *shown;
-        *shown += rows.len();
-        if expected.get(from..from + rows.len()) == Some(rows) {
-            return;
+        for row in rows {
+            next = match self.past_letters(&name, shard.0, next) {
+                Ok(next) => next,
+                Err(what) => return self.claim(false, || what),
+            };
+            let expected = self.shards[usize::from(shard.0)].rows.get(next).cloned();
+            if expected.as_ref() != Some(row) {
+                return self.claim(false, || format!("shard {}: sink {sink} shows {row:?}, next should be {expected:?}", shard.0));
+            }
+            next += 1;
         }
-        let (first, next) = (rows.first().cloned(), expected.get(from).cloned());
-        self.claim(false, || format!("shard {}: sink {sink} shows {first:?}, next should be {next:?}", shard.0));
+        self.shown.insert((name, shard.0, epoch), next);
     }
 
     /// A sink, of those there are in the end, that does not show everything.
@@ -166,6 +213,10 @@ impl Ledger {
             let State::Data(data) = &reference.state else { continue };
             for (sink, cursor) in &data.sinks.cursors {
                 let shown = self.shown.get(&(sink.clone(), shard as u16, cursor.epoch)).copied().unwrap_or(0);
+                let shown = match self.past_letters(sink, shard as u16, shown) {
+                    Ok(shown) => shown,
+                    Err(what) => return Some(what),
+                };
                 if shown != reference.rows.len() {
                     return Some(format!("shard {shard}: sink {sink} shows rows up to {shown} of {}", reference.rows.len()));
                 }
@@ -225,6 +276,7 @@ impl Reference {
             State::Data(data) => {
                 let mut effects = Effects::default();
                 data.apply(place.index, bytes, &mut effects).map_err(|error| error.to_string())?;
+                self.letters.extend(effects.dead.into_iter().map(|(_, letter)| (letter.sink, letter.emission, letter.item)));
                 for emission in effects.emissions {
                     let (replica, items) = &self.bodies[&emission.entry];
                     self.rows.extend(rows(&emission, replica, items));

@@ -1,7 +1,7 @@
 //! A node: its clocks and its disk, which stay, and the process that runs on them: a worker a shard, one writer, and what `node::Handle` does for
 //! requests (which shard, where it is led, pass on and relay the answer).
 //!
-//! Left out: bounds of queues, the mark of what was acknowledged, the last image of an orderly stop.
+//! Left out: bounds of queues, the last image of an orderly stop.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -142,6 +142,7 @@ impl Node {
         let shards = (0..=stage.shape.data_shards).map(ShardId);
         let disk = Rc::new(RefCell::new(NodeDisk::fresh(shards, &voters)));
         let (offset, drift) = (stage.random.i64(-900..=900), stage.random.i64(-300..=300));
+        stage.clocks[node].0 = offset;
         Node {
             host: Host {
                 node,
@@ -415,8 +416,16 @@ impl Process {
     }
 }
 
-fn view<'a>(worker: &Worker, data: &'a crate::shard::data::Data, host: &Host, emissions: &'a dyn Fn(u64) -> Vec<Emitted>) -> View<'a> {
-    View { node: host.node, boot: host.boot, shard: worker.shard, leads: worker.member.replica.leads_surely(), data, emissions }
+fn view<'a>(worker: &'a Worker, data: &'a crate::shard::data::Data, host: &Host, emissions: &'a dyn Fn(u64) -> Vec<Emitted>) -> View<'a> {
+    View {
+        node: host.node,
+        boot: host.boot,
+        shard: worker.shard,
+        leads: worker.member.replica.leads_surely(),
+        data,
+        emissions,
+        letters: &worker.letters,
+    }
 }
 
 /// Emissions after a number, with their rows, as a sink reads them: picks from the emission, samples from the body.

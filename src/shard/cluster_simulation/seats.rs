@@ -5,6 +5,8 @@
 
 use super::bugs::Bug;
 use super::disk::NodeDisk;
+use super::disk::Shards;
+use super::faults::Fault;
 use super::process::Host;
 use super::process::Process;
 use super::stage::Crash;
@@ -17,6 +19,7 @@ use crate::model::ShardId;
 use crate::shard::command::Command;
 use crate::shard::entry::Entry;
 use crate::shard::member::State;
+use crate::shard::member::simulation::Contents;
 use crate::shard::members::Change;
 use crate::shard::members::MOST_NODES;
 use crate::shard::members::Node;
@@ -31,6 +34,29 @@ use crate::shard::members::next_step;
 pub struct Wanted {
     pub leaving: Option<u64>,
     pub joining: Option<u64>,
+}
+
+/// What a disk has of what was promised in a shard (`store::mark`).
+#[derive(Clone, Copy)]
+struct Promise {
+    term: u64,
+    vote: u64,
+    last: (u64, u64),
+}
+
+impl Promise {
+    fn is_short_of(self, marked: Promise) -> bool {
+        let vote_lost = self.term == marked.term && marked.vote != 0 && self.vote != marked.vote;
+        self.term < marked.term || vote_lost || self.last < marked.last
+    }
+}
+
+fn promises(shards: &Shards) -> Vec<Promise> {
+    let promise = |contents: &Contents| {
+        let (hard, last) = (&contents.known.hard_state, contents.known.last());
+        Promise { term: hard.term, vote: hard.vote, last: (last.term, last.index) }
+    };
+    shards.values().map(promise).collect()
 }
 
 /// Between two looks of the operator, ms.
@@ -126,11 +152,63 @@ impl World {
         }
     }
 
+    /// Whoever is on its way in loses its disk: another one takes its place, with an id of its own.
+    pub(super) fn lose_comer(&mut self) {
+        let Some(Wanted { joining: Some(id), .. }) = self.wanted else { return };
+        let list = self.list();
+        let coming = list.nodes.iter().any(|node| node.id == id && node.role == Role::Joining);
+        // It may have its vote already: without it the others must be a majority.
+        let others = list.nodes.iter().filter(|node| node.role == Role::Member).count();
+        if self.stage.ids[node_of(id)] != id || !coming || others < 2 {
+            return;
+        }
+        self.take_away(node_of(id));
+        if self.stage.has(Bug::ComerOldId) {
+            let others: Vec<u64> = self.list().nodes.iter().map(|node| node.id).filter(|other| *other != id).collect();
+            return self.bring(node_of(id), id, &others);
+        }
+        let joining = self.new_id(node_of(id));
+        self.operate(Wanted { leaving: Some(id), joining: Some(joining) });
+    }
+
+    /// What a node's disk has now is what it will be found to have.
+    pub(super) fn remember(&mut self, node: usize) {
+        let durable = self.nodes[node].host.disk.borrow().durable();
+        self.copy = Some((node, self.stage.ids[node], durable));
+        let later = self.stage.random.i64(3_000..15_000);
+        self.stage.after(later, Event::Fault(Fault::Relapsed(node)));
+    }
+
+    /// A node finds that its disk has lost some seconds. Its mark tells (the last second apart, which the mark may lack: here it has everything): then it
+    /// does not start, and another one takes its place.
+    pub(super) fn relapse(&mut self, node: usize) {
+        let Some((_, id, old)) = self.copy.take_if(|copy| copy.0 == node) else { return };
+        let replaceable = self.settled().is_some_and(|members| members.len() > 2 && members.contains(&id));
+        if self.stage.ids[node] != id || !replaceable || self.nodes[node].process.is_none() {
+            return;
+        }
+        self.nodes[node].crash(Crash::Power, &mut self.stage);
+        let marked = promises(&self.nodes[node].host.disk.borrow().durable());
+        let short = promises(&old).iter().zip(&marked).any(|(found, marked)| found.is_short_of(*marked));
+        self.nodes[node].host.disk.borrow_mut().go_back(old);
+        self.stage.say(|| format!("n{node} has lost the end of its log; its mark {}", if short { "says so" } else { "says nothing" }));
+        if !short || self.stage.has(Bug::MarkIgnored) {
+            return self.nodes[node].start(&mut self.stage);
+        }
+        self.take_away(node);
+        let joining = self.new_id(node);
+        self.operate(Wanted { leaving: Some(id), joining: Some(joining) });
+    }
+
     fn operate(&mut self, wanted: Wanted) {
         self.stage.say(|| format!("the operator wants {wanted:?}"));
         self.wanted = Some(wanted);
         let soon = self.stage.random.i64(3_000..8_000);
         self.stage.after(soon, Event::Operate);
+        if self.wanted.as_ref().is_some_and(|wanted| wanted.joining.is_some()) && self.stage.one_in(3) {
+            let late = soon + self.stage.random.i64(0..12_000);
+            self.stage.after(late, Event::Fault(Fault::LoseComer));
+        }
     }
 
     fn new_id(&self, node: usize) -> u64 {
@@ -159,7 +237,7 @@ impl World {
         self.stage.after(OPERATE, Event::Operate);
         let list = self.list();
         let role = |id: u64| list.nodes.iter().find(|node| node.id == id).map(|node| node.role);
-        let leaves = leaving.is_none_or(|id| role(id) != Some(Role::Member));
+        let leaves = leaving.is_none_or(|id| matches!(role(id), None | Some(Role::Leaving)));
         let joins = joining.is_none_or(|id| role(id).is_some());
         if !leaves || !joins {
             return self.ask(list, leaving, joining);

@@ -24,6 +24,10 @@ pub enum Theme {
     Votes,
     /// Nodes lose their disks, come and go.
     Seats,
+    /// Nodes are drained: leadership goes elsewhere while requests are under way.
+    Drains,
+    /// Clocks are far off.
+    Clocks,
     /// Some of everything.
     All,
 }
@@ -63,7 +67,8 @@ pub struct Shape {
 impl Shape {
     pub fn new(seed: u64, random: &mut Rng) -> Shape {
         use Theme::*;
-        let themes = [All, Crashes, Network, Pauses, Disks, Kafka, Votes, All, Crashes, Network, Quiet, Votes, Seats, Seats];
+        let themes =
+            [All, Crashes, Network, Pauses, Disks, Kafka, Votes, All, Crashes, Network, Quiet, Votes, Seats, Seats, Drains, Clocks];
         let theme = themes[(seed % themes.len() as u64) as usize];
         let groups: Vec<i64> = (0..random.usize(1..=3)).map(|_| [1_000, 1_000, 2_000, 5_000, 15_000][random.usize(..5)]).collect();
         let longest = groups.iter().max().copied().unwrap_or(0);
@@ -82,7 +87,7 @@ impl Shape {
                 Crashes => random.u32(600..6_000),
                 Votes => random.u32(400..2_000),
                 All | Seats => random.u32(1_500..8_000),
-                Network | Pauses | Disks | Kafka => 8_000,
+                Network | Pauses | Disks | Kafka | Drains | Clocks => 8_000,
             },
             tempo: if theme == Votes { random.i64(400..2_500) } else { random.i64(1_500..12_000) },
             image: random.i64(3_000..20_000),

@@ -2,7 +2,10 @@
 //!
 //! It works while its node leads the shard, and believes so as long as the node does. An answer that does not come is asked for again, and after a
 //! while given up: then the next session reads from Kafka which of the two happened. It is not `forward`'s code (that speaks to librdkafka, by
-//! threads), but its order of steps; `choose` is its rule for where to go on. Left out: budgets, dead letters.
+//! threads), but its order of steps; `begin` is its rule for where to go on. A row that Kafka
+//! refuses becomes a dead letter by an entry, and only then the rest goes on. Left out: what a worker remembers of one epoch for the next.
+
+use std::collections::BTreeSet;
 
 use super::bugs::Bug;
 use super::kafka;
@@ -16,6 +19,7 @@ use super::stage::Stage;
 use crate::model::ShardId;
 use crate::shard::command::Command;
 use crate::shard::command::CursorMove;
+use crate::shard::command::DeadLetter;
 use crate::shard::data::Data;
 
 /// One attempt of a call, and how long it is tried, ms.
@@ -42,6 +46,8 @@ enum Phase {
     Rows,
     Offset,
     Commit,
+    /// This emission's item was refused; when it was last said that it is to be a dead letter.
+    Bury(u64, u32, i64),
 }
 
 struct Pending {
@@ -60,6 +66,8 @@ pub struct View<'a> {
     pub data: &'a Data,
     /// The emissions after a number, in order, some of them.
     pub emissions: &'a dyn Fn(u64) -> Vec<Emitted>,
+    /// Dead letters: sink, emission, item.
+    pub letters: &'a BTreeSet<(String, u64, u32)>,
 }
 
 /// An emission, and its rows if its body is there.
@@ -82,6 +90,8 @@ pub struct Sink {
     position: u64,
     upto: u64,
     rows: Vec<Row>,
+    /// Rows that are left out, since they are dead letters.
+    buried: BTreeSet<(u64, u32)>,
     told: (i64, u64),
 }
 
@@ -103,6 +113,7 @@ impl Sink {
             position: 0,
             upto: 0,
             rows: Vec::new(),
+            buried: BTreeSet::new(),
             told: (0, 0),
         }
     }
@@ -149,6 +160,9 @@ impl Sink {
             }
             return None;
         }
+        if let Phase::Bury(emission, item, told) = self.phase {
+            return self.bury(view, (emission, item), told, stage);
+        }
         match self.phase {
             Phase::Away(until) if stage.now >= until => {
                 let cursor = view.data.sinks.cursors.get(&self.name)?;
@@ -161,6 +175,21 @@ impl Sink {
             _ => {}
         }
         self.cursor(stage)
+    }
+
+    /// Goes on without a row once that is a dead letter.
+    fn bury(&mut self, view: &View<'_>, (emission, item): (u64, u32), told: i64, stage: &Stage) -> Option<Command> {
+        if stage.has(Bug::DeadUnsaid) || view.letters.contains(&(self.name.clone(), emission, item)) {
+            self.buried.insert((emission, item));
+            self.phase = Phase::Ready;
+            return None;
+        }
+        if stage.now - told < CALL {
+            return None;
+        }
+        self.phase = Phase::Bury(emission, item, stage.now);
+        let (sink, reason) = (self.name.clone(), "refused".to_owned());
+        Some(Command::Dead(DeadLetter { sink, emission, item, reason, payload: Vec::new() }))
     }
 
     /// Whether positions have begun anew since this session did, or the sink has gone.
@@ -201,7 +230,7 @@ impl Sink {
                 stage.broken(format!("shard {shard}: the body of entry {} is gone before {sink} had it", emitted.entry));
                 return;
             };
-            self.rows.extend(rows);
+            self.rows.extend(rows.into_iter().filter(|row| !self.buried.contains(&(row.emission, row.item))));
             self.upto = emitted.number;
         }
         if self.upto <= self.position {
@@ -249,6 +278,8 @@ impl Sink {
             }
             (Phase::Rows, Reply::Taken) if stage.has(Bug::PositionBeforeRows) => self.commit(view, stage),
             (Phase::Rows, Reply::Taken) => self.send_offset(view, stage),
+            // `told`: long ago.
+            (Phase::Rows, Reply::Refused(emission, item)) => self.phase = Phase::Bury(*emission, *item, -CALL),
             (Phase::Offset, Reply::Taken) => self.commit(view, stage),
             (Phase::Commit, Reply::Committed)
                 if stage.has(Bug::PositionBeforeRows) && !self.rows.is_empty() && self.upto > self.position =>

@@ -26,6 +26,10 @@ use crate::shard::replica::PeerMessage;
 /// Simulated time 0 on a right clock, ms since 1970.
 pub const EPOCH: i64 = 1_790_000_000_000;
 
+/// A clock that is further off is not believed, ms; it is known so long after it was set.
+const CLOCK_OFF: i64 = 2_000;
+const KNOWN_AFTER: i64 = 1_500;
+
 /// Something that happens at a time.
 pub enum Event {
     /// To the process that runs as boot `boot` of this node, if it still does.
@@ -179,6 +183,9 @@ pub struct Stage {
     pub begins: BTreeMap<(ShardId, u64), u64>,
     /// What every shard is to do, newest version.
     pub settings: ShardSettings,
+    /// By node: until then it is drained; how far its clock is off, and since when.
+    pub drained: Vec<i64>,
+    pub clocks: Vec<(i64, i64)>,
     /// Nodes that crash once the present event is over, and how.
     pub crashing: Option<(usize, Crash, Moment)>,
     plan: BTreeMap<(i64, u64), Event>,
@@ -186,12 +193,13 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub fn new(shape: Shape, random: Rng, planted: Option<Bug>, loud: bool) -> Stage {
+    pub fn new(shape: Shape, mut random: Rng, planted: Option<Bug>, loud: bool) -> Stage {
         let trace = Trace { loud, ..Trace::default() };
         let (network, ledger) = (Network::default(), Ledger::new(&shape));
         let (plan, planned, crashing) = (BTreeMap::new(), 0, None);
-        let settings = settings::first(&shape);
+        let settings = settings::first(&shape, &mut random);
         let ids = (1..=shape.nodes as u64).collect();
+        let (drained, clocks) = (vec![0; shape.nodes], vec![(0, 0); shape.nodes]);
         let (serving, votes, begins) = ((0..shape.founders).collect(), Vec::new(), BTreeMap::new());
         Stage {
             now: 0,
@@ -205,6 +213,8 @@ impl Stage {
             network,
             ledger,
             trace,
+            drained,
+            clocks,
             healed: false,
             planted,
             crashing,
@@ -228,8 +238,22 @@ impl Stage {
     pub fn next(&mut self) -> Option<Event> {
         let ((time, number), event) = self.plan.pop_first()?;
         self.now = time;
+        self.ledger.now = EPOCH + time;
         self.trace.fact(&[time as u64, number]);
         Some(event)
+    }
+
+    /// Whether a node knows that its clock is off the others' median (`app::seats`), which takes a moment.
+    pub fn clock_is_off(&self, node: usize) -> bool {
+        let mut all: Vec<i64> = self.serving.iter().map(|other| self.clocks[*other].0).collect();
+        all.sort_unstable();
+        let (own, since) = self.clocks[node];
+        all.len() > 2 && self.now - since >= KNOWN_AFTER && (own - all[all.len() / 2]).abs() > CLOCK_OFF
+    }
+
+    /// Whether other nodes are to lead what this one could lead (`node::leadership`).
+    pub fn stands_aside(&self, node: usize) -> bool {
+        self.now < self.drained[node] || self.clock_is_off(node)
     }
 
     /// One in so many.

@@ -214,3 +214,43 @@ fn a_new_leaders_clock_that_is_behind_is_found() {
 fn a_new_leader_that_proposes_before_it_knows_its_predecessors_time_is_found() {
     found(Bug::AskedTooSoon, &["time goes back"]);
 }
+
+#[test]
+fn a_2xx_by_whoever_leads_no_more_is_found() {
+    found(Bug::AnsweredOnLoss, &["in no log"]);
+}
+
+#[test]
+fn a_wrong_clock_that_is_believed_is_found() {
+    found(Bug::WrongClockBelieved, &["when no clock was later"]);
+}
+
+#[test]
+fn a_node_with_a_wrong_clock_that_leads_on_is_found() {
+    found(Bug::WrongClockLeads, &["though its clock is wrong"]);
+}
+
+#[test]
+fn a_cut_that_is_not_counted_is_found() {
+    found(Bug::CutUncounted, &["and counts"]);
+}
+
+#[test]
+fn a_cut_before_it_is_agreed_on_is_found() {
+    found(Bug::CutUnsaid, &["is gone before", "and lacks emission"]);
+}
+
+#[test]
+fn a_refused_row_that_is_no_dead_letter_is_found() {
+    found(Bug::DeadUnsaid, &["is no dead letter"]);
+}
+
+#[test]
+fn a_disk_that_lost_its_end_and_starts_all_the_same_is_found() {
+    found(Bug::MarkIgnored, &["out of range", "two leaders", "in no log", "is another one"]);
+}
+
+#[test]
+fn a_comer_that_lost_its_disk_and_keeps_its_id_is_found() {
+    found(Bug::ComerOldId, &["out of range", "in no log", "is another one", "is not done"]);
+}

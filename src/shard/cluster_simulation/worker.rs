@@ -73,6 +73,8 @@ pub struct Worker {
     pub(super) keeper: Keeper,
     pub(super) detector: Detector,
     pub(super) recent: BTreeMap<u64, Arc<Emission>>,
+    /// What became dead letters since the process began: sink, emission, item.
+    pub(super) letters: BTreeSet<(String, u64, u32)>,
     backlog: VecDeque<Offer>,
     waiters: BTreeMap<u64, (u64, Back)>,
     pub(super) persisted: u64,
@@ -97,6 +99,7 @@ impl Worker {
             keeper: Keeper::new(),
             detector: Detector::new(),
             recent: BTreeMap::new(),
+            letters: BTreeSet::new(),
             backlog: VecDeque::new(),
             waiters: BTreeMap::new(),
             persisted: 0,
@@ -148,7 +151,8 @@ impl Worker {
         }
         let at = self.at(host, stage);
         for mut command in mail.commands {
-            if self.complete(&mut command, host).is_none() {
+            let uncounted = matches!(command, Command::Drop(_)) && stage.has(Bug::CutUncounted);
+            if !uncounted && self.complete(&mut command, host).is_none() {
                 continue;
             }
             let asked = Entry::Command(command);
@@ -170,9 +174,16 @@ impl Worker {
     }
 
     /// The time for entries proposed now.
-    pub(super) fn at(&mut self, host: &Host, stage: &Stage) -> i64 {
+    pub(super) fn at(&mut self, host: &Host, stage: &mut Stage) -> i64 {
         let (mono, wall) = (self.mono(host, stage), host.wall(stage.now));
-        if stage.has(Bug::ClockBehind) { wall } else { self.member.stamp(mono, wall) }
+        let believed = !stage.clock_is_off(host.node);
+        if believed && self.member.replica.leads() {
+            stage.ledger.believes(wall);
+        }
+        if stage.has(Bug::ClockBehind) {
+            return wall;
+        }
+        self.member.stamp(mono, (believed || stage.has(Bug::WrongClockBelieved)).then_some(wall))
     }
 
     /// The process' clock that never goes back.
@@ -189,7 +200,8 @@ impl Worker {
         if self.member.replica.leads() && !self.member.replica.leads_surely() {
             return Some(offer);
         }
-        if !self.member.replica.leads() || samples.settings != data.settings.version || host.is_full(stage.now) {
+        let over_budget = self.keeper.refuses;
+        if !self.member.replica.leads() || samples.settings != data.settings.version || host.is_full(stage.now) || over_budget {
             host.answer(offer.back, false, stage);
             return None;
         }
@@ -228,7 +240,7 @@ impl Worker {
         turn.done.iter().for_each(|done| self.answer(done, host, stage));
         if !self.member.replica.leads() {
             for (_, back) in std::mem::take(&mut self.waiters).into_values() {
-                host.answer(back, false, stage);
+                host.answer(back, stage.has(Bug::AnsweredOnLoss), stage);
             }
         }
         if !turn.done.is_empty() {
@@ -270,6 +282,7 @@ impl Worker {
                     self.recent.pop_first();
                 }
             }
+            Op::Dead(_, letter, _) => drop(self.letters.insert((letter.sink.clone(), letter.emission, letter.item))),
             _ => {}
         }
         if matches!(op, Op::Copy(_)) && stage.has(Bug::BodyNotCopied) {
@@ -311,8 +324,10 @@ impl Worker {
 
     /// Fills in what only the shard's leader knows; `None`: it does not.
     fn complete(&self, command: &mut Command, host: &Host) -> Option<()> {
-        if let Command::Cursor(moved) = command {
-            moved.samples = self.samples_up_to(moved.emission, host)?;
+        match command {
+            Command::Cursor(moved) => moved.samples = self.samples_up_to(moved.emission, host)?,
+            Command::Drop(cut) => cut.samples = self.samples_up_to(cut.up_to, host)?,
+            _ => {}
         }
         Some(())
     }

@@ -3,6 +3,7 @@
 use fastrand::Rng;
 
 use super::bugs::Bug;
+use super::disk::Shards;
 use super::faults;
 use super::faults::Fault;
 use super::faults::SenderFault;
@@ -57,6 +58,8 @@ pub struct World {
     pub(super) nodes: Vec<Node>,
     /// A change of nodes that an operator wants, and that is not done.
     pub(super) wanted: Option<Wanted>,
+    /// What a node's disk will be found to have gone back to: which node, its id, the disk.
+    pub(super) copy: Option<(usize, u64, Shards)>,
     senders: Vec<Sender>,
     kafka: Kafka,
     crashes: usize,
@@ -87,7 +90,7 @@ impl World {
             pairs.collect::<Vec<_>>().into_iter().enumerate().map(|(number, pair)| Sender::new(number, pair, &mut stage)).collect();
         stage.after(5_000, Event::Fault(Fault::Next));
         stage.after(stage.shape.trouble, Event::Fault(Fault::Heal));
-        World { stage, nodes, wanted: None, senders, kafka: Kafka::default(), crashes: 0, healed_at: 0 }
+        World { stage, nodes, wanted: None, copy: None, senders, kafka: Kafka::default(), crashes: 0, healed_at: 0 }
     }
 
     /// One event; false: the run is over.
@@ -193,11 +196,15 @@ impl World {
             Fault::Slow(node, long) => self.nodes[node].host.slow = now + long,
             Fault::Full(node, long) => self.nodes[node].host.full = now + long,
             Fault::NoSpace(node, long) => self.crash(node, Crash::Kill, long),
-            Fault::Clock(node, offset) => self.nodes[node].host.offset = offset,
+            Fault::Clock(node, offset) => (self.nodes[node].host.offset, stage.clocks[node]) = (offset, (offset, now)),
+            Fault::Drain(node, long) => stage.drained[node] = now + long,
             Fault::KafkaAway(sink, long) => drop(self.kafka.away.insert(sink, now + long)),
             Fault::KafkaCut(node) => drop(stage.network.from_kafka.insert(node)),
             Fault::KafkaMended(node) => drop(stage.network.from_kafka.remove(&node)),
             Fault::Wipe(node) => self.wipe(node),
+            Fault::Relapse(node) => self.remember(node),
+            Fault::Relapsed(node) => self.relapse(node),
+            Fault::LoseComer => self.lose_comer(),
             Fault::Remove(node) => self.remove(node),
             Fault::Add => self.add(),
             Fault::Sender(number, what) => {
@@ -246,6 +253,7 @@ impl World {
         self.healed_at = stage.now;
         (stage.network.loss, stage.network.cut, stage.network.from_kafka) = (0, Default::default(), Default::default());
         self.kafka.away.clear();
+        stage.drained.iter_mut().for_each(|until| *until = 0);
         for node in &mut self.nodes {
             (node.host.slow, node.host.full) = (0, 0);
             node.host.paused = node.host.paused.min(stage.now);
@@ -270,10 +278,23 @@ impl World {
         false
     }
 
+    /// A node that leads a shard which a member with a right clock could lead.
+    fn led_by_a_wrong_clock(&self, members: &[u64]) -> Option<usize> {
+        let mut living = self.nodes.iter().filter(|node| members.contains(&node.host.id) && node.process.is_some());
+        let fit = living.clone().any(|node| !self.stage.stands_aside(node.host.node));
+        let leads = |node: &&Node| {
+            node.process.as_ref().is_some_and(|process| process.workers.iter().any(|worker| worker.member.replica.leads_surely()))
+        };
+        living.find(|node| fit && self.stage.stands_aside(node.host.node) && leads(node)).map(|node| node.host.node)
+    }
+
     fn undone(&self) -> Option<String> {
         let Some(members) = self.settled() else { return Some(format!("{:?} is not done", self.wanted)) };
         if let Some(sender) = self.senders.iter().find(|sender| !sender.queue.is_empty()) {
             return Some(format!("{} requests of {} are not answered", sender.queue.len(), sender.name()));
+        }
+        if let Some(node) = self.led_by_a_wrong_clock(&members) {
+            return Some(format!("n{node} leads, though its clock is wrong and others could"));
         }
         for (number, shard) in self.stage.ledger.shards.iter().enumerate() {
             let number = ShardId(number as u16);

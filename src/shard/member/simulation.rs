@@ -305,7 +305,7 @@ impl World {
 
     fn at(&mut self) -> i64 {
         let now = self.now;
-        self.member().stamp(now, 1_790_000_000_000 + now)
+        self.member().stamp(now, Some(1_790_000_000_000 + now))
     }
 
     /// One member's turn; the disk takes what it says, and perhaps syncs it.
