@@ -110,6 +110,37 @@ fn with_two_disks_full_samples_wait_and_cursors_switches_and_members_do_not() {
 }
 
 #[test]
+fn a_disk_without_a_byte_left_costs_its_node_and_once_there_is_room_it_takes_what_it_lacks() {
+    if !need(&[Peer::Kafka, Peer::Tmpfs]) {
+        return;
+    }
+    let scratch = Scratch::new("no-byte");
+    let disk = SmallDisk::named(&scratch, "full-n2", MEGABYTES);
+    // Away for longer than this it finds no log any more, and takes snapshots.
+    let shape = Shape { more: "  away: 10s\n", disks: [None, Some(&disk), None], ..Shape::default() };
+    let mut loaded = Loaded::up(&scratch, "no-byte", shape);
+    loaded.wait_balanced();
+    disk.fill();
+    loaded.flows(&[0, 2], 2000);
+    // It may have ended by itself: what could not be written is not promised.
+    loaded.trio.nodes[1].sluice.kill();
+    loaded.trio.nodes[1].sluice.launch();
+    let (status, log) = loaded.trio.nodes[1].sluice.wait_death(Duration::from_secs(60));
+    assert!(!status.success() && (log.contains("No space left") || log.contains("space")), "{status}: {log}");
+    loaded.flows(&[0, 2], 2000);
+    let_pass(Duration::from_secs(14));
+    // Enough to start, too little to take anything.
+    disk.free();
+    disk.fill_but(NEARLY_USED_UP);
+    loaded.trio.nodes[1].sluice.launch();
+    let_pass(Duration::from_secs(5));
+    loaded.flows(&[0, 2], 1000);
+    disk.free();
+    loaded.wait_well();
+    loaded.finish("no byte left");
+}
+
+#[test]
 fn a_disk_that_gets_slow_and_then_fails_holds_nobody_up_and_ends_its_node_only() {
     if !need(&[Peer::Kafka, Peer::Strace]) {
         return;
