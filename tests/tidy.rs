@@ -83,6 +83,7 @@ const SITES: &[(&str, &str, &str)] = &[
     ("src/app/reload.rs", "spawn_blocking(", "stopping a sink waits for Kafka; one reload at a time"),
     ("src/app.rs", "watch::channel(", "a signal during the start: one value"),
     ("src/app/dev.rs", "watch::channel(", "the same, which never comes"),
+    ("src/app/rewind.rs", "spawn_blocking(", "looks for an emission by its time on the disk; one shard at a time, at an operator's wish"),
     ("src/app/running.rs", "watch::channel(", "the end of the node and the reason of a fatal end: one value each"),
     ("src/app/running.rs", "tokio::spawn(", "the accept loop, awaited at the end"),
     ("src/app/running.rs", "JoinSet::new(", "the synthetic senders of dev, ended with the node"),
