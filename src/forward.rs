@@ -55,6 +55,7 @@ use crate::forward::resend::Resender;
 use crate::forward::route::Taken;
 use crate::forward::settings::Delivery;
 use crate::forward::settings::KafkaSettings;
+use crate::forward::shape::Pairs;
 use crate::forward::shape::Shape;
 use crate::forward::shaped::Shaped;
 use crate::forward::source::Source;
@@ -215,7 +216,7 @@ impl Sink {
     }
 
     /// A record of its own: the series by which it is tried, and the record as a letter, or why there can be none.
-    pub fn trial(&self, node: &str, time: i64) -> (Vec<(String, String)>, Result<Vec<u8>, String>) {
+    pub fn trial(&self, node: &str, time: i64) -> (Pairs, Result<Vec<u8>, String>) {
         let labels = trial::series(&self.identity, node);
         let letter = trial::letter(&self.target, &labels, time);
         (labels, letter)

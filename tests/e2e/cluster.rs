@@ -349,7 +349,7 @@ fn has_all_but_secrets(trio: &Trio, scratch: &Scratch) {
     let key = std::fs::read_to_string(trio.nodes[0].sluice.data().join("cluster/node.key")).unwrap();
     let file = scratch.sub("bundle").join("bundle.tar.gz").display().to_string();
     let done = trio.nodes[0].must(&["cluster", "debug-bundle", &file]);
-    assert!(done.contains("39 files") && is_private(Path::new(&file)), "{done}");
+    assert!(done.contains("42 files") && is_private(Path::new(&file)), "{done}");
     let files = unpacked(&file, scratch);
     let has = |word: &str| files.values().any(|text| text.contains(word));
     for node in ["n1", "n2", "n3"] {
