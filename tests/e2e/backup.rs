@@ -40,7 +40,7 @@ fn a_backup_of_one_node_of_three_becomes_a_new_cluster_that_delivers_what_the_ol
     let running = sender("g", "a", 0).start(to[0]);
     flowing(&running, 500);
     // From here on nothing is delivered by the old cluster: it is what the backup is for.
-    trio.nodes.iter().for_each(|node| assert_eq!(node.post("/api/v1/sinks/platform/pause").unwrap().status(), 200));
+    trio.nodes[0].must(&["sink", "pause", "platform"]);
     flowing(&running, 500);
     let before = Accounts::of(vec![running], Vec::new());
     let old = trio.nodes[0].json("/api/v1/cluster").unwrap()["id"].clone();
@@ -78,6 +78,8 @@ fn a_backup_of_one_node_of_three_becomes_a_new_cluster_that_delivers_what_the_ol
         trio.nodes[node].sluice.wait_ready(Duration::from_secs(60));
     }
     trio.wait_well();
+    // It was held when the backup was made, and so it is now.
+    trio.nodes[1].must(&["sink", "resume", "platform"]);
     let after = sender("h", "a", 0).start(to[2]);
     flowing(&after, 500);
     let after = Accounts::of(vec![after], Vec::new());
