@@ -102,6 +102,11 @@ const groupName = (name) => (name === "-" ? "(no group labels)" : name);
 
 // ---- parts of the page ---------------------------------------------------------------------------------------------------------------
 
+// Whether anybody has: the node's own metrics do not count.
+function written(status) {
+  return status.groups.some((group) => group.name !== "sluice");
+}
+
 function drawTop(status) {
   text(byId("node"), status.name === "sluice" ? status.listen : status.name + " · " + status.listen);
   text(byId("version"), "sluice " + status.version + ", up for " + span(status.uptime_seconds * 1000));
@@ -112,7 +117,7 @@ function drawTop(status) {
   if (!status.ready) [kind, words] = ["error", "not ready"];
   else if (errors) [kind, words] = ["error", errors === 1 ? "1 problem" : errors + " problems"];
   else if (warnings) [kind, words] = ["warning", warnings === 1 ? "1 warning" : warnings + " warnings"];
-  else if (status.groups.length === 0) [kind, words] = ["", "waiting for a Prometheus"];
+  else if (!written(status)) [kind, words] = ["", "waiting for a Prometheus"];
   pill.className = "pill " + kind;
   text(pill, words);
   document.title = (errors || !status.ready ? "! " : "") + "sluice · " + status.name;
@@ -228,11 +233,11 @@ function drawGroups(status) {
   show(filter, status.groups.length > 8);
   const wanted = filter.hidden ? "" : filter.value.trim().toLowerCase();
   const groups = status.groups.filter((group) => group.name.toLowerCase().includes(wanted));
-  show(byId("start"), status.groups.length === 0);
+  show(byId("start"), !written(status));
   show(byId("groups-section"), status.groups.length > 0);
   show(byId("switches-section"), status.groups.length > 0);
   // Who has nothing yet needs the lines first; later they stand at the end.
-  const home = byId(status.groups.length === 0 ? "first-column" : "second-column");
+  const home = byId(written(status) ? "second-column" : "first-column");
   if (byId("connect").parentElement !== home) home.append(byId("connect"));
   keyed(byId("groups"), groups, (group) => group.name, makeGroup, (view, group) => {
     const ofGroup = (key) => rate((document) => {

@@ -156,8 +156,14 @@ fn dev_takes_a_real_kafka_and_its_page_has_the_block_to_paste() {
     let topic = format!("dev-{}", fastrand::u32(..));
     let scratch = Scratch::new("dev-kafka");
     let (_process, address) = dev(&scratch, &["--no-synthetic", "--kafka", &kafka.address(), "--topic", &topic]);
+    // Its own metrics come first, and are no Prometheus.
+    eventually(Duration::from_secs(30), "its own metrics", || {
+        let groups = Client::new(address).call("GET", "/api/v1/groups").map_err(|error| error.to_string())?.text();
+        if groups.contains("\"sluice\"") { Ok(()) } else { Err(groups) }
+    });
     let page = seen_in_chromium(address, "", &scratch);
-    assert!(page.contains("No Prometheus has written here yet"), "{page}");
+    let start = page.find("id=\"start\"").map_or("", |at| &page[at..at + 80]);
+    assert!(page.contains("No Prometheus has written here yet") && !start.contains("hidden"), "{start}: {page}");
     assert!(page.contains(&format!("url: http://{address}/api/v1/write")), "{page}");
     let load = Sender { group: "under-test".to_owned(), replica: "a".to_owned(), series: 3, interval: 200, offset: 0 }.start(address);
     eventually(Duration::from_secs(30), "samples to be taken", || if load.acknowledged() > 20 { Ok(()) } else { Err(String::new()) });
