@@ -70,7 +70,7 @@ pub fn reach(config: &Config) -> Vec<(String, Result<String, String>)> {
 /// Whether data can be written there, with room above the reserve.
 fn disk(directory: &Path, reserve_percent: u8) -> Result<String, String> {
     let there = trial::writable(directory)?;
-    let room = space::room(directory).map_err(|error| error.to_string())?;
+    let room = space::room(trial::existing(directory)).map_err(|error| error.to_string())?;
     let percent = room.free.saturating_mul(100) / room.total.max(1);
     if percent < u64::from(reserve_percent) {
         return Err(format!("{there}, but only {percent} % of the disk is free, and {reserve_percent} % is the reserve (log.reserve)"));

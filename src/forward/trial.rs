@@ -29,14 +29,21 @@ pub fn connect(target: &Target, identity: &Identity, runtime: &tokio::runtime::H
     }
 }
 
-/// Whether files can be made in a directory; it is made if it is missing.
+/// Whether files can be made in a directory. One that is missing is not made, lest it be another user's afterwards: then it is tried where it would be.
 pub fn writable(directory: &Path) -> Result<String, String> {
-    let trial = directory.join(format!(".sluice-trial-{}", std::process::id()));
-    let tried = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&trial, b"")).and_then(|()| std::fs::remove_file(&trial));
+    let there = existing(directory);
+    let trial = there.join(format!(".sluice-trial-{}", std::process::id()));
+    let tried = std::fs::write(&trial, b"").and_then(|()| std::fs::remove_file(&trial));
     match tried {
-        Ok(()) => Ok(format!("{}: files can be written", directory.display())),
-        Err(error) => Err(format!("{}: {error}; let the user that runs sluice write there", directory.display())),
+        Ok(()) if there == directory => Ok(format!("{}: files can be written", directory.display())),
+        Ok(()) => Ok(format!("{}: is not there, and can be made", directory.display())),
+        Err(error) => Err(format!("{}: {error}; let the user that runs sluice write there", there.display())),
     }
+}
+
+/// The directory, or the nearest one above it that is there.
+pub fn existing(directory: &Path) -> &Path {
+    directory.ancestors().find(|above| above.is_dir()).unwrap_or(directory)
 }
 
 /// A sample of 1 as a letter of this sink; an error: it takes no letter.
@@ -74,4 +81,19 @@ pub fn series(identity: &Identity, node: &str) -> Vec<(String, String)> {
 /// As [`connect`] wants it, of a configuration that does not run.
 pub fn identity(cluster: &str, sink: &str) -> Identity {
     Identity { cluster: cluster.to_owned(), sink: sink.to_owned(), shard: 0, seal: String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_tried_and_not_made() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(writable(dir.path()).unwrap().ends_with("files can be written"));
+        let below = dir.path().join("a/b");
+        assert!(writable(&below).unwrap().ends_with("is not there, and can be made"));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
+        assert!(writable(Path::new("/proc/nowhere")).unwrap_err().contains("let the user"));
+    }
 }
