@@ -17,7 +17,6 @@ use crate::forward::settings::CreateTopic;
 use crate::forward::settings::KafkaDraft;
 use crate::forward::settings::KafkaSettings;
 use crate::forward::shape::Shape;
-use crate::relabel::rules::Draft;
 use crate::relabel::rules::Rule;
 use crate::relabel::rules::Rules;
 use crate::relabel::selector::Selector;
@@ -141,7 +140,7 @@ fn shape(wanted: &config::shape::Shape, problems: &mut Vec<forward::settings::Pr
     }
     let mut rules = Vec::new();
     for (number, relabel) in wanted.rules.iter().enumerate() {
-        match Rule::check(&rule(relabel)) {
+        match Rule::check(relabel) {
             Ok(rule) => rules.push(rule),
             Err(wrong) => {
                 for wrong in wrong {
@@ -151,11 +150,6 @@ fn shape(wanted: &config::shape::Shape, problems: &mut Vec<forward::settings::Pr
         }
     }
     Shape { external: wanted.external.clone(), selectors, rules: Rules::new(rules), drops_late: wanted.drops_late }
-}
-
-fn rule(written: &config::shape::Relabel) -> Draft {
-    let config::shape::Relabel { source_labels, separator, target_label, regex, modulus, replacement, action } = written.clone();
-    Draft { source_labels, separator, target_label, regex, modulus, replacement, action }
 }
 
 /// The same, with what is wrong as one sentence.

@@ -6,7 +6,6 @@ use crate::api::deps::Relabelled;
 use crate::app::check;
 use crate::clock;
 use crate::config::sinks::Sink;
-use crate::config::sinks::Target;
 use crate::forward::preview;
 use crate::forward::shape::Left;
 use crate::relabel::selector::Selector;
@@ -93,11 +92,6 @@ fn has(labels: &[(String, String)], name: &str) -> bool {
 
 fn borrowed(labels: &[(String, String)]) -> Vec<(&str, &str)> {
     labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
-}
-
-/// Whether a sink writes JSON, so that records can be compared as such.
-pub fn writes_json(sink: &Sink) -> bool {
-    !matches!(sink.target, Target::RemoteWrite(_))
 }
 
 #[cfg(test)]

@@ -20,8 +20,11 @@ pub fn series(labels: &[(&str, &str)]) -> String {
     let name = labels.iter().find(|(name, value)| *name == "__name__" && value.split(':').all(|part| part.is_empty() || plain(part)));
     let mut text = name.map(|(_, value)| (*value).to_owned()).unwrap_or_default();
     let others = labels.iter().filter(|label| Some(*label) != name);
-    let pairs: Vec<String> =
-        others.map(|(name, value)| if plain(name) { format!("{name}={value:?}") } else { format!("{name:?}={value:?}") }).collect();
+    // JSON's strings are Go's, which is what PromQL reads; Rust's own have escapes that Go does not know.
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let pairs: Vec<String> = others
+        .map(|(name, value)| if plain(name) { format!("{name}={}", quoted(value)) } else { format!("{}={}", quoted(name), quoted(value)) })
+        .collect();
     if !pairs.is_empty() || text.is_empty() {
         text.push_str(&format!("{{{}}}", pairs.join(", ")));
     }
@@ -51,6 +54,7 @@ pub fn record(target: &Target, labels: &[(&str, &str)], value: f64, time: i64) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relabel::selector::Selector;
 
     #[test]
     fn a_series_is_written_as_promql_writes_it() {
@@ -59,5 +63,9 @@ mod tests {
         assert_eq!(series(&[("__name__", "a metric"), ("a label", "x")]), "{__name__=\"a metric\", \"a label\"=\"x\"}");
         assert_eq!(series(&[("job", "a")]), "{job=\"a\"}");
         assert_eq!(series(&[]), "{}");
+        // And it is read back as it was, whatever stands in it.
+        let strange = [("__name__", "up"), ("a b", "\u{200b}\u{7f}"), ("job", "\"\\\n\t\u{1}ü")];
+        let text = series(&strange);
+        assert_eq!(Selector::parse(&text).unwrap().labels(), Ok(strange.to_vec()), "{text}");
     }
 }

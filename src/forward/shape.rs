@@ -198,12 +198,12 @@ fn emptied<'new>(mut labels: Vec<Label<'_>>) -> Vec<Label<'new>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::relabel::rules::Draft;
+    use crate::config::shape::Relabel;
     use crate::relabel::rules::Rule;
 
     const SEED: u64 = 7;
 
-    fn shape(external: &[(&str, &str)], selectors: &[&str], drafts: Vec<Draft>) -> Shape {
+    fn shape(external: &[(&str, &str)], selectors: &[&str], drafts: Vec<Relabel>) -> Shape {
         Shape {
             external: external.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             selectors: selectors.iter().map(|text| Selector::parse(text).unwrap()).collect(),
@@ -246,8 +246,8 @@ mod tests {
 
     #[test]
     fn external_labels_come_before_selectors_and_those_before_rules() {
-        let drop = Draft { source_labels: Some(vec!["job".to_owned()]), regex: own("noise"), action: own("drop"), ..Draft::default() };
-        let lift = Draft { regex: own("instance"), action: own("labeldrop"), ..Draft::default() };
+        let drop = Relabel { source_labels: Some(vec!["job".to_owned()]), regex: own("noise"), action: own("drop"), ..Relabel::default() };
+        let lift = Relabel { regex: own("instance"), action: own("labeldrop"), ..Relabel::default() };
         let shape = shape(&[("datacenter", "nj1")], &["{datacenter=\"nj1\", job=~\".+\"}", "down"], vec![drop, lift]);
         let mut shaper = Shaper::new(Arc::new(shape.clone()), SEED);
         assert_eq!(shown(&mut shaper, &[("__name__", "up"), ("instance", "i"), ("job", "a")]).unwrap(), "__name__=up datacenter=nj1 job=a");
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn what_is_left_without_a_label_stays_behind() {
-        let bare = Draft { regex: own(".*"), action: own("labeldrop"), ..Draft::default() };
+        let bare = Relabel { regex: own(".*"), action: own("labeldrop"), ..Relabel::default() };
         let shape = shape(&[], &[], vec![bare]);
         assert_eq!(shape.follow(&[("__name__", "up")], &mut |_, _| ()), Err(Left::Bare));
         assert_eq!(shown(&mut Shaper::new(Arc::new(shape), SEED), &[("__name__", "up")]), None);

@@ -11,26 +11,8 @@ use md5::Md5;
 use regex::CaptureLocations;
 use regex::Regex;
 
+use crate::config::shape::Relabel;
 use crate::relabel::pattern;
-
-/// A rule as it was written; `None` is "not said".
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Draft {
-    /// Labels whose values are joined.
-    pub source_labels: Option<Vec<String>>,
-    /// Between them.
-    pub separator: Option<String>,
-    /// The label that is set.
-    pub target_label: Option<String>,
-    /// What the joined value, or a label's name, must look like.
-    pub regex: Option<String>,
-    /// For `hashmod`.
-    pub modulus: Option<u64>,
-    /// What is set.
-    pub replacement: Option<String>,
-    /// What is done.
-    pub action: Option<String>,
-}
 
 /// What is wrong with a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,7 +129,7 @@ impl Rules {
 
 impl Rule {
     /// Checks a rule, by Prometheus' own rules for them.
-    pub fn check(draft: &Draft) -> Result<Rule, Vec<Wrong>> {
+    pub fn check(draft: &Relabel) -> Result<Rule, Vec<Wrong>> {
         let mut checker = Checker { draft, wrong: Vec::new() };
         let action = checker.action();
         match action.filter(|_| checker.wrong.is_empty()) {
@@ -193,7 +175,7 @@ impl Rule {
 }
 
 struct Checker<'d> {
-    draft: &'d Draft,
+    draft: &'d Relabel,
     wrong: Vec<Wrong>,
 }
 

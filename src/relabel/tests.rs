@@ -1,11 +1,11 @@
 //! Selectors and rules by example. The same rules by a real Prometheus: `tests/e2e/relabel.rs`.
 
 use super::pattern::whole;
-use super::rules::Draft;
 use super::rules::Rule;
 use super::rules::Rules;
 use super::rules::Work;
 use super::selector::Selector;
+use crate::config::shape::Relabel;
 
 type Pairs = &'static [(&'static str, &'static str)];
 
@@ -93,8 +93,8 @@ fn patterns_mean_what_they_mean_to_prometheus() {
     assert!(whole("(a{1000}){1000}").unwrap_err().contains("memory"));
 }
 
-fn draft(text: &str) -> Draft {
-    let mut draft = Draft::default();
+fn draft(text: &str) -> Relabel {
+    let mut draft = Relabel::default();
     for pair in text.split(", ") {
         let (key, value) = pair.split_once(": ").unwrap_or((pair.trim_end_matches(':'), ""));
         let own = Some(value.to_owned());
