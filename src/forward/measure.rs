@@ -72,7 +72,15 @@ pub fn encode_rows(count: u64) -> RowCost {
     for number in 0..count {
         let place = (number % labels.len() as u64) as usize;
         let value = Value::Float(if number % 3 == 0 { number as f64 * 0.37 } else { number as f64 });
-        let row = Row { labels: &labels[place], time: 1_790_000_000_000 + number as i64, value, late: false, series: number, item: 0 };
+        let row = Row {
+            labels: &labels[place],
+            time: 1_790_000_000_000 + number as i64,
+            value,
+            late: false,
+            series: number,
+            item: 0,
+            before: None,
+        };
         encoder.encode(&row, &mut out);
         out.push(b'\n');
         if out.len() > 250_000 {
@@ -132,6 +140,7 @@ pub fn encode_requests(rounds: u64) -> Result<RequestCost, DecodeError> {
             late: picked.late,
             series: picked.series,
             item: picked.item,
+            before: None,
             from: picked.from,
         });
     })?;
