@@ -313,7 +313,12 @@ sinks:
     /// The pages' examples are judged as they stand.
     #[test]
     fn the_examples_of_the_pages_are_good() {
-        let pages = [include_str!("../../docs/sinks.md"), include_str!("../../docs/kafka.md"), include_str!("../../docs/configuration.md")];
+        let pages = [
+            include_str!("../../docs/sinks.md"),
+            include_str!("../../docs/kafka.md"),
+            include_str!("../../docs/configuration.md"),
+            include_str!("../../docs/druid.md"),
+        ];
         let mut judged = 0;
         for page in pages {
             for example in

@@ -9,6 +9,7 @@ mod crash;
 mod disk;
 mod door;
 mod double_failure;
+mod druid;
 mod edges;
 mod failover;
 mod files;
