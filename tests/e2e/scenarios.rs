@@ -24,6 +24,7 @@ mod relabel;
 mod restarts;
 mod rewind;
 mod rights;
+mod routes;
 mod sasl;
 mod senders;
 mod settings;
