@@ -30,6 +30,7 @@ mod senders;
 mod settings;
 mod store_nodes;
 mod stores;
+mod tenants;
 mod topics;
 mod trials;
 mod trio_disks;
