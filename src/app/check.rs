@@ -206,6 +206,7 @@ fn draft(kafka: &sinks::Kafka) -> KafkaDraft {
         topics: kafka.topics.clone(),
         key: kafka.key.clone(),
         tenant: kafka.tenant.clone(),
+        pass_tenant: kafka.pass_tenant,
         registry: kafka.registry.clone(),
         tls: kafka.tls.clone(),
         sasl: kafka.sasl.clone(),
@@ -318,6 +319,7 @@ sinks:
             include_str!("../../docs/kafka.md"),
             include_str!("../../docs/configuration.md"),
             include_str!("../../docs/druid.md"),
+            include_str!("../../docs/tenants.md"),
         ];
         let mut judged = 0;
         for page in pages {

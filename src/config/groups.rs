@@ -19,6 +19,17 @@ pub struct Groups {
     pub switches_per_hour: u32,
     /// What is special about single groups, by their name.
     pub overrides: Vec<Override>,
+    /// Whose samples are whose.
+    pub tenant: Tenant,
+}
+
+/// Where a request's tenant comes from, beside its URL and its token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tenant {
+    /// A header that senders set, in small letters. None is believed unless it is named here: whoever sends one splits groups.
+    pub header: Option<String>,
+    /// Requests without a tenant are answered 400.
+    pub required: bool,
 }
 
 /// Two labels: one names the group, one the replica in it.
@@ -67,6 +78,7 @@ impl Default for Groups {
             unidentified: Unidentified::Forward,
             switches_per_hour: 6,
             overrides: Vec::new(),
+            tenant: Tenant::default(),
         }
     }
 }
@@ -95,8 +107,23 @@ pub fn read(section: &Section<'_>) -> Groups {
     let unidentified = section.or("unidentified", default.unidentified, choices);
     let switches_per_hour = section.or("switches_per_hour", u64::from(default.switches_per_hour), values::number(1..=3600));
     let overrides = section.get("overrides").map(|node| read_overrides(&node)).unwrap_or_default();
+    let tenant = section.below("tenant").map(|section| read_tenant(&section)).unwrap_or_default();
     section.finish();
-    Groups { labels, unidentified, switches_per_hour: narrow(switches_per_hour), overrides }
+    Groups { labels, unidentified, switches_per_hour: narrow(switches_per_hour), overrides, tenant }
+}
+
+fn read_tenant(section: &Section<'_>) -> Tenant {
+    let header = section.get("header").and_then(|node| {
+        let name = node.value(values::text)?;
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+        if !plain {
+            node.complain("is no name of a header", "letters, digits and hyphens: X-Scope-OrgID, as senders to Mimir have it");
+        }
+        plain.then(|| name.to_ascii_lowercase())
+    });
+    let required = section.or("required", false, values::switch);
+    section.finish();
+    Tenant { header, required }
 }
 
 fn narrow(number: u64) -> u32 {

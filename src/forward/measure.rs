@@ -80,6 +80,7 @@ pub fn encode_rows(count: u64) -> RowCost {
             series: number,
             item: 0,
             before: None,
+            tenant: "",
         };
         encoder.encode(&row, &mut out);
         out.push(b'\n');
@@ -114,7 +115,7 @@ pub fn encode_requests(rounds: u64) -> Result<RequestCost, DecodeError> {
     }
     let mut raw = Vec::new();
     encoder.finish(&mut raw);
-    let body = Body { protocol: Protocol::V1, raw, strip: vec!["__replica__".to_owned()] };
+    let body = Body { protocol: Protocol::V1, raw, strip: vec!["__replica__".to_owned()], tenant: String::new() };
     let picks: Vec<Pick> = (0..series.len() as u32).map(|item| Pick { item, late: false }).collect();
     let (mut walker, mut outgoing) = (Walker::new(0x5eed), Outgoing::new(Protocol::V1));
     let mut time = |way: &mut dyn FnMut(&Picked<'_, '_>, &mut Outgoing)| {
@@ -141,6 +142,7 @@ pub fn encode_requests(rounds: u64) -> Result<RequestCost, DecodeError> {
             series: picked.series,
             item: picked.item,
             before: None,
+            tenant: picked.tenant,
             from: picked.from,
         });
     })?;

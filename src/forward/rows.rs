@@ -44,6 +44,8 @@ pub struct Row<'a> {
     pub series: u64,
     /// Its place in body order of its entry.
     pub item: u32,
+    /// Whose it is; empty: nobody's.
+    pub tenant: &'a str,
     /// What was forwarded of the series before: it is a counter, and the sink asks how far it rose.
     pub before: Option<Before>,
 }
@@ -77,6 +79,7 @@ impl<'a> Row<'a> {
             late: picked.late,
             series: picked.series,
             item: picked.item,
+            tenant: picked.tenant,
             before: picked.before,
         })
     }

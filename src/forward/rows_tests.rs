@@ -23,7 +23,7 @@ use crate::wire::remote_write::Walker;
 fn row_text(columns: &[&str], labels: &[(&str, &str)], value: Value<'_>, late: bool) -> Option<String> {
     let labels: Vec<Label<'_>> = labels.iter().map(|(name, value)| Label::new(0, name, value)).collect();
     let mut out = Vec::new();
-    let row = Row { labels: &labels, time: 1_790_000_000_123, value, late, series: 1, item: 0, before: None };
+    let row = Row { labels: &labels, time: 1_790_000_000_123, value, late, series: 1, item: 0, before: None, tenant: "" };
     let written = RowEncoder::new(Columns::new(columns).unwrap()).encode(&row, &mut out);
     written.then(|| String::from_utf8(out).unwrap())
 }
@@ -55,7 +55,7 @@ fn how_far_a_counter_rose_stands_behind_its_value() {
     let labels: Vec<Label<'_>> = [("__name__", "a_total"), ("job", "node")].map(|(name, value)| Label::new(0, name, value)).into();
     let text = |was: f64, value: Value<'_>, late: bool| {
         let before = Some(Before { time: 1_790_000_000_123 - 15_001, bits: was.to_bits() });
-        let row = Row { labels: &labels, time: 1_790_000_000_123, value, late, series: 1, item: 0, before };
+        let row = Row { labels: &labels, time: 1_790_000_000_123, value, late, series: 1, item: 0, tenant: "", before };
         let mut out = Vec::new();
         assert!(RowEncoder::new(Columns::default()).encode(&row, &mut out));
         let text = String::from_utf8(out).unwrap();
@@ -93,7 +93,7 @@ fn increases_telescope() {
                     value + step
                 }
             };
-            let row = Row { labels: &[], time, value: Value::Float(value), late: false, series: 1, item: 0, before };
+            let row = Row { labels: &[], time, value: Value::Float(value), late: false, series: 1, item: 0, tenant: "", before };
             sum += row.rise().map_or(0.0, |rise| rise.by);
             before = Some(Before { time, bits: value.to_bits() });
         }
@@ -215,8 +215,16 @@ fn a_row_does_not_depend_on_the_row_before() {
             }
             let there = NAMES.iter().zip(values).filter(|(_, value)| *value > 0);
             let labels: Vec<Label<'_>> = there.map(|(name, value)| Label::new(3, name, VALUES[value])).collect();
-            let row =
-                Row { labels: &labels, time: number, value: Value::Float(1.5), late: random.bool(), series: 0, item: 0, before: None };
+            let row = Row {
+                labels: &labels,
+                time: number,
+                value: Value::Float(1.5),
+                late: random.bool(),
+                series: 0,
+                item: 0,
+                before: None,
+                tenant: "",
+            };
             let mut out = Vec::new();
             encoder.encode(&row, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), plainly(&COLUMNS, &row), "SEED={seed}");
@@ -248,7 +256,7 @@ fn capture_reads_back(bytes: &[u8], wanted: &[(&str, usize)]) {
                     }
                 };
                 out.clear();
-                let row = Row { labels: series.labels, time: point.time, value, late: false, series: 0, item: 0, before: None };
+                let row = Row { labels: series.labels, time: point.time, value, late: false, series: 0, item: 0, before: None, tenant: "" };
                 if !encoder.encode(&row, &mut out) {
                     *seen.entry("exemplar").or_default() += 1;
                     continue;

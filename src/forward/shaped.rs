@@ -63,7 +63,9 @@ impl Source for Shaped {
         let there = self.inner.rows(emission, &mut |row| {
             let before = row.before.filter(|_| shaper.counts(row.labels));
             let out = !(row.late && drops_late)
-                && shaper.shape(row.labels, row.series, &mut |labels, series| visit(&Row { labels, series, before, ..*row }));
+                && shaper.shape((row.labels, row.series, row.tenant), &mut |labels, series, tenant| {
+                    visit(&Row { labels, series, tenant, before, ..*row });
+                });
             left_out += u64::from(!out);
         })?;
         Ok(there.map(|before| before + left_out))
@@ -74,9 +76,9 @@ impl Source for Shaped {
         let drops_late = shaper.drops_late();
         let there = self.inner.points(emission, &mut |picked| {
             let out = !(picked.late && drops_late)
-                && shaper.shape(picked.labels, picked.series, &mut |labels, series| {
+                && shaper.shape((picked.labels, picked.series, picked.tenant), &mut |labels, series, tenant| {
                     let Picked { point, late, item, from, .. } = *picked;
-                    visit(&Picked { labels, series, point, late, item, before: None, from });
+                    visit(&Picked { labels, series, point, late, item, before: None, tenant, from });
                 });
             left_out += u64::from(!out);
         })?;

@@ -20,13 +20,15 @@ use crate::shard::settings::Settings;
 use crate::shard::tokens::Tokens;
 
 /// Raised when the layout changes.
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 /// Images of this version end before tokens and nodes.
 const WITHOUT_TOKENS: u8 = 1;
 /// Images up to this version know no settings: a number and a text stood there that nobody ever wrote.
 const WITHOUT_SETTINGS: u8 = 2;
 /// Images up to this version end before the feature level.
 const WITHOUT_LEVEL: u8 = 3;
+/// Tokens in images up to this version have no tenants.
+const WITHOUT_TENANTS: u8 = 4;
 /// Groups in a cluster; a sender that invents names without end must not fill the memory.
 pub const MAX_GROUPS: usize = 10_000;
 
@@ -182,7 +184,7 @@ impl Control {
             control.groups.insert(from.text()?.to_owned(), ShardId(from.small()?));
         }
         if version > WITHOUT_TOKENS {
-            control.tokens = Arc::new(Tokens::read(&mut from)?);
+            control.tokens = Arc::new(Tokens::read(&mut from, version > WITHOUT_TENANTS)?);
             control.nodes = Nodes::read(&mut from)?;
         }
         if version > WITHOUT_LEVEL {
@@ -293,6 +295,8 @@ mod tests {
         apply(&mut control, Command::Assign { group: "a".into() });
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
+        bytes[0] = WITHOUT_TENANTS;
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
         bytes.pop();
         bytes[0] = WITHOUT_LEVEL;
         assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));

@@ -24,6 +24,8 @@ pub struct Body {
     pub raw: Vec<u8>,
     /// The replica labels.
     pub strip: Vec<String>,
+    /// Whose samples these are; empty: nobody's.
+    pub tenant: String,
 }
 
 /// One picked point.
@@ -40,6 +42,8 @@ pub struct Picked<'p, 'b> {
     pub item: u32,
     /// What was forwarded of its series before, where that was written down for it.
     pub before: Option<Before>,
+    /// Whose it is; empty: nobody's.
+    pub tenant: &'p str,
     /// Its series, with metadata and what exemplars refer to.
     pub from: &'p Series<'p, 'b>,
 }
@@ -84,7 +88,7 @@ impl Body {
                 {
                     visited += 1;
                     let (late, item) = (pick.late, pick.item);
-                    visit(Picked { labels: series.labels, point, late, series: hash, item, before, from: &series });
+                    visit(Picked { labels: series.labels, point, late, series: hash, item, before, tenant: &self.tenant, from: &series });
                 }
             }
         })?;
