@@ -12,6 +12,7 @@ mod client;
 mod cluster;
 mod config;
 mod groups;
+mod probes;
 mod senders;
 mod sinks;
 mod status;
@@ -91,6 +92,8 @@ enum Verb {
     /// Senders: who writes, how fast, and what they were told.
     #[command(subcommand)]
     Sender(senders::Verb),
+    /// What is looked at from outside: the Prometheus of the groups, probe jobs; what is down, and alerts (docs/verdicts.md).
+    Probes(probes::Probes),
     /// Sinks: where samples go, how far they are, what they refused.
     #[command(subcommand)]
     Sink(sinks::Verb),
@@ -269,6 +272,7 @@ fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Cluster(verb) => wait_for(cluster::carry_out(verb)),
         Verb::Config(verb) => wait_for(config::carry_out(verb)),
         Verb::Group(verb) => wait_for(groups::carry_out(verb)),
+        Verb::Probes(probes) => wait_for(probes::carry_out(probes)),
         Verb::Sender(verb) => wait_for(senders::carry_out(verb)),
         Verb::Sink(verb) => wait_for(sinks::carry_out(verb)),
         Verb::Token(verb) => wait_for(tokens::carry_out(verb)),

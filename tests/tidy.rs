@@ -42,9 +42,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("hdrhistogram", &["cli"]),
     // Retry-After may be a date; hyper brings it with it.
     ("httpdate", &["forward"]),
-    ("hyper", &["serve", "api", "console", "ingest", "peer", "forward", "app", "cli"]),
-    ("hyper_util", &["serve", "ingest", "peer", "forward", "app", "cli"]),
-    ("http_body_util", &["serve", "api", "ingest", "peer", "forward", "app", "cli"]),
+    ("hyper", &["serve", "api", "console", "ingest", "peer", "forward", "probe", "app", "cli"]),
+    ("hyper_util", &["serve", "ingest", "peer", "forward", "probe", "app", "cli"]),
+    ("http_body_util", &["serve", "api", "ingest", "peer", "forward", "probe", "app", "cli"]),
     ("md5", &["relabel"]),
     // And every `metrics.rs`: a part's own struct of counters.
     ("prometheus_client", &["telemetry"]),
@@ -124,6 +124,7 @@ const SITES: &[(&str, &str, &str)] = &[
         "reads the disk: a piece of a snapshot, one a shard and member; what a node says of itself, for a person",
     ),
     ("src/peer/door.rs", "JoinSet::new(", "a task a connection, 64 at most; ended with the door"),
+    ("src/probe/watcher.rs", "JoinSet::new(", "a task a Prometheus that is looked at, 4,096 at most; ended with the node"),
     ("src/serve.rs", "JoinSet::new(", "a task a connection, bounded by their number; ended with the server"),
     ("src/cli/client.rs", "tokio::spawn(", "drives the one connection of a verb that asks a node"),
     ("src/cli/bench/load.rs", "JoinSet::new(", "a task a sender of the load tool"),

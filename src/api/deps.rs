@@ -52,6 +52,8 @@ pub struct Deps {
     pub ingest: Arc<dyn Fn() -> Ingest + Send + Sync>,
     /// Who has written to this node, as of this time.
     pub senders: Arc<Who>,
+    /// What is looked at from outside.
+    pub probes: Arc<dyn Fn() -> crate::api::probes::Probes + Send + Sync>,
     /// The series of one group that has written to this node, or of all of them, by sample.
     pub census: Arc<Census>,
     /// Samples from now on, at a point of their way.

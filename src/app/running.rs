@@ -31,6 +31,7 @@ use crate::app::metrics;
 use crate::app::nothing::Nothing;
 use crate::app::own_metrics;
 use crate::app::pins;
+use crate::app::probes::Probes;
 use crate::app::reload::Parts;
 use crate::app::reload::Reload;
 use crate::app::removal;
@@ -137,12 +138,14 @@ impl Running {
         let own_name = seen.as_ref().map_or_else(|| config.name.clone(), |seen| seen.common().name().to_owned());
         let (file_of_node, disk) = (file.clone(), disk_report(&config.data_dir));
         let reload = Arc::new(Reload::new((config, file), in_force, own_name, seen.is_none(), parts));
+        let probes = Probes::start(&node.handle, &ingest, reload.groups(), (&stop, &mut tasks));
         let deps = Deps {
             node: Arc::new(handle),
             sinks: Arc::clone(&sinks) as Arc<dyn deps::Sinks>,
             ingest: shown_ingest(&ingest, &served),
             senders: seen::senders(&ingest),
             flow: flow::flows(&node.handle, &ingest),
+            probes: probes.shown(),
             census: seen::census(&ingest),
             metrics: {
                 let telemetry = telemetry.clone();
@@ -176,7 +179,7 @@ impl Running {
         if let (true, who, telemetry) = own {
             tasks.spawn(own_metrics::keep(Arc::clone(&ingest), Arc::clone(&sinks), (telemetry, who), stop.clone()));
         }
-        let door = front_door(api, ingest, node.handle.clone());
+        let door = front_door(api, ingest, (node.handle.clone(), probes));
         let door = entrance.open(serve::Door { answerer: guard.before(door.answerer), gone: door.gone });
         if let Some(membership) = &membership {
             tasks.spawn(seats::keep(node.handle.clone(), Arc::clone(&membership.seen), stop.clone()));
@@ -279,6 +282,7 @@ fn waiting(
         ingest: Arc::new(deps::Ingest::default),
         senders: Arc::new(|_| Vec::new()),
         flow: Arc::new(|_| Box::new(flow::Silent)),
+        probes: Arc::new(Default::default),
         census: Arc::new(|_| Vec::new()),
         metrics: Arc::new(|| Telemetry::default().render()),
         reload: Arc::new(|| Box::pin(async { Err(vec!["the node is only starting".to_owned()]) })),
@@ -466,7 +470,7 @@ fn desks() -> usize {
 }
 
 /// Remote write goes to `ingest`, everything else to `api`.
-fn front_door(api: Api, ingest: Arc<Ingest<Handle>>, drained: Handle) -> serve::Door {
+fn front_door(api: Api, ingest: Arc<Ingest<Handle>>, (drained, probes): (Handle, Arc<Probes>)) -> serve::Door {
     let told = Arc::clone(&ingest);
     let answerer: serve::Answerer = Arc::new(move |request, peer| match ingest::head::route(request.uri().path(), request.uri().query()) {
         Some(hint) => {
@@ -486,7 +490,7 @@ fn front_door(api: Api, ingest: Arc<Ingest<Handle>>, drained: Handle) -> serve::
             Box::pin(async move { api.answer(request, peer).await })
         }
     });
-    serve::Door { answerer, gone: Arc::new(move |connection, ours| told.gone(connection, ours)) }
+    serve::Door { answerer, gone: Arc::new(move |connection, ours| probes.doubt(&told.gone(connection, ours))) }
 }
 
 fn shown_ingest(ingest: &Arc<Ingest<Handle>>, served: &serve::metrics::Metrics) -> Arc<dyn Fn() -> deps::Ingest + Send + Sync> {

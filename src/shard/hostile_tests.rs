@@ -69,6 +69,15 @@ fn commands() -> Vec<Command> {
         Command::CreateToken(token("k8s-0", None)),
         Command::RevokeToken { name: text("people"), by: text("k8s-0") },
         Command::Finalize { level: 2, by: text("people") },
+        Command::Verdicts(vec![verdicts::Change { job: text("web"), instance: text("h:80"), down: Some((text("refused"), vec![1, 2])) }]),
+        Command::Alerts(vec![
+            alerts::Change::Raise {
+                id: text("x"),
+                said: alerts::Said { name: text("ProbeDown"), level: 2, labels: vec![(text("a"), text("b"))], ..alerts::Said::default() },
+            },
+            alerts::Change::Told { id: text("x"), ended: false },
+            alerts::Change::End { id: text("x") },
+        ]),
     ]
 }
 

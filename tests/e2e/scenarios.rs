@@ -20,6 +20,7 @@ mod manual;
 mod own;
 mod partitions;
 mod pauses;
+mod probed;
 mod relabel;
 mod restarts;
 mod rewind;

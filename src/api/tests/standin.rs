@@ -4,6 +4,10 @@ use std::sync::Mutex;
 
 use super::super::deps::*;
 use super::*;
+use crate::api::probes::Alert;
+use crate::api::probes::Probes;
+use crate::api::probes::Prometheus;
+use crate::api::probes::Target;
 use crate::api::settings;
 use crate::api::settings::Refused;
 use crate::api::settings::Wanted;
@@ -237,6 +241,18 @@ pub fn deps(node: Arc<StandIn>) -> Deps {
             let (group, replica, address) = ("monitoring/k8s".into(), "k8s-0".into(), "10.0.0.7".into());
             let (protocol, missing) = (Some("2.0".into()), None);
             vec![RemoteSender { group, replica, address, protocol, missing, last_refusal: Some(told), ..RemoteSender::default() }]
+        }),
+        probes: Arc::new(|| {
+            let one = |replica: &str, state: &str| Prometheus {
+                group: "g".into(),
+                replica: replica.into(),
+                state: state.into(),
+                ..Prometheus::default()
+            };
+            let prometheus = vec![one("a", "up"), one("b", "down")];
+            let targets = vec![Target { job: "web".into(), instance: "h:80".into(), verdict: "up".into(), ..Target::default() }];
+            let alerts = vec![Alert { name: "PrometheusDown".into(), ..Alert::default() }];
+            Probes { prometheus, targets, alerts }
         }),
         census: Arc::new(|group| {
             let labels = [("__name__", "up"), ("job", "node")].map(|(name, value)| (name.to_owned(), value.to_owned()));
