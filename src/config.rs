@@ -10,6 +10,7 @@ pub mod file;
 pub mod groups;
 pub mod kafka;
 pub mod limits;
+pub mod probe;
 pub mod read;
 pub mod redact;
 pub mod remote_write;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use crate::config::cluster::Cluster;
 use crate::config::groups::Groups;
 use crate::config::limits::Limits;
+use crate::config::probe::Probe;
 use crate::config::read::Node;
 use crate::config::read::Problem;
 use crate::config::read::Problems;
@@ -59,6 +61,8 @@ pub struct Config {
     pub sinks: Vec<Sink>,
     /// This node's own metrics go through the sinks, as group `sluice`.
     pub own_metrics: bool,
+    /// How things are probed, and whom `/probe` may be pointed at.
+    pub probe: Probe,
     /// The replicated log on disk.
     pub log: Log,
     /// What the process says about itself.
@@ -204,6 +208,7 @@ impl Config {
             limits: Limits::default(),
             sinks: Vec::new(),
             own_metrics: true,
+            probe: Probe::default(),
             log: Log::default(),
             logging: Logging { level: Level::Warn, format: Format::Text },
             settings: String::new(),
@@ -264,6 +269,11 @@ fn read(top: &Section<'_>) -> Option<Config> {
     let limits = top.below("limits").map(|section| limits::read(&section)).unwrap_or_default();
     let sinks = sinks::read(top);
     let own_metrics = top.or("own_metrics", true, values::switch);
+    let probe = top.below("probe").map(|section| {
+        let probe = probe::read(&section);
+        section.finish();
+        probe
+    });
     let log = top.below("log").map(|section| read_log(&section)).unwrap_or_default();
     let logging = top.below("logging").map(|section| read_logging(&section)).unwrap_or_default();
     let (cluster, cluster_name) = top.below("cluster").map_or((None, None), |section| cluster::read(&section));
@@ -282,6 +292,7 @@ fn read(top: &Section<'_>) -> Option<Config> {
         limits,
         sinks,
         own_metrics,
+        probe: probe.unwrap_or_default(),
         log,
         logging,
         settings: String::new(),

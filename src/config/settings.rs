@@ -128,7 +128,7 @@ fn write(tree: &Tree, depth: usize, out: &mut String) {
     match &tree.value {
         Value::Empty => out.push_str(" ~\n"),
         Value::Scalar(text) => {
-            out.push(' ');
+            out.push_str(if tree.binary { " !!binary " } else { " " });
             out.push_str(&scalar(text));
             out.push('\n');
         }
