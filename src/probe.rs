@@ -1,11 +1,22 @@
-//! Probes: what is looked at from outside, by every node for itself, and what the nodes together make of it.
+//! Probing: whether something answers as it should, how long each part of that took, and why it does not.
 //!
-//! - `ask`, `prometheus`, `watcher`: the Prometheus of the groups, once a second, as evidence for whoever leads their shards.
+//! Modules, metrics and their names are blackbox_exporter's, so that its configuration and whoever reads its metrics need not change. A probe is
+//! one call (`run::probe`) that never takes longer than its timeout: phases are timed where they end, and also where they are cut off.
+//! Left out on purpose: caches of any kind (a probe asks anew), and retries (an attempt that failed is a fact).
 //!
-//! Left out on purpose: who gets the results (`app` hands them on), and what a switch of leaders needs (`dedup`).
+//! Beside it stands what is looked at without being asked for, by every node for itself, and what the nodes together make of it:
+//! - `ask`, `prometheus`, `watcher`: the Prometheus of the groups, once a second, as evidence for whoever leads their shards;
+//! - `targets`, `schedule`, `jobs`: the targets of jobs, spread over nodes and time; what came of a probe is samples;
+//! - `verdict`: what is down, by the votes of several nodes.
 
 pub mod ask;
+pub mod guard;
+pub mod module;
+pub mod outcome;
 pub mod prometheus;
+pub mod record;
+pub mod run;
 pub mod schedule;
+pub mod targets;
 pub mod verdict;
 pub mod watcher;

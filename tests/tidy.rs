@@ -35,13 +35,14 @@ const MACROS: &[(&str, &str)] = &[("label_words", "telemetry")];
 
 /// External crates, and the modules that may name them: what a crate brings (its types, its errors) stays behind its owner.
 const OWNERS: &[(&str, &[&str])] = &[
-    ("base64", &["secret"]),
+    // `config`: `!!binary` in modules of probes.
+    ("base64", &["secret", "config", "probe"]),
     ("clap", &["cli", "main"]),
     ("clap_complete", &["cli"]),
-    ("flate2", &["cli", "wire"]),
+    ("flate2", &["cli", "wire", "probe"]),
     ("hdrhistogram", &["cli"]),
-    // Retry-After may be a date; hyper brings it with it.
-    ("httpdate", &["forward"]),
+    // Retry-After and Last-Modified are dates; hyper brings it with it.
+    ("httpdate", &["forward", "probe"]),
     ("hyper", &["serve", "api", "console", "ingest", "peer", "forward", "probe", "app", "cli"]),
     ("hyper_util", &["serve", "ingest", "peer", "forward", "probe", "app", "cli"]),
     ("http_body_util", &["serve", "api", "ingest", "peer", "forward", "probe", "app", "cli"]),
@@ -52,20 +53,22 @@ const OWNERS: &[(&str, &[&str])] = &[
     // `node` carries raft's messages and says what is on the disk in its words.
     ("raft", &["shard", "node"]),
     ("rcgen", &["secret"]),
-    ("regex", &["relabel"]),
+    // `config` looks whether an expression is one, where its line is known.
+    ("regex", &["relabel", "config", "probe"]),
     ("rdkafka", &["forward", "app"]),
     // For SHA-256 of tokens; rustls and rcgen bring it with them, and name a module of theirs after it.
-    ("ring", &["secret", "peer", "serve"]),
+    ("ring", &["secret", "peer", "serve", "probe"]),
     ("rocksdb", &["store"]),
     ("saphyr_parser", &["config"]),
     ("slog", &["shard"]),
     ("snap", &["wire"]),
     // `peer` between nodes, with the cluster's own certificates on both sides; `serve` on the public listener, with those of the operator, and for the
     // verbs that ask such a listener and sinks that write to a store. Nobody else opens a connection with TLS.
-    ("tokio_rustls", &["peer", "serve"]),
+    // `probe` in another way: it records the certificates that came, good or bad.
+    ("tokio_rustls", &["peer", "serve", "probe"]),
     // Certificates are read back by webpki.
     ("tracing_subscriber", &["telemetry"]),
-    ("webpki", &["peer"]),
+    ("webpki", &["peer", "probe"]),
     ("zstd", &["wire"]),
 ];
 

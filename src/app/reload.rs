@@ -26,6 +26,8 @@ use crate::app::sinks::SinkSet;
 use crate::app::translate;
 use crate::config::Config;
 use crate::config::groups::Groups;
+use crate::config::jobs::Jobs;
+use crate::config::notify::Notify;
 use crate::failpoint;
 use crate::ingest::Ingest;
 use crate::node::Handle;
@@ -67,6 +69,8 @@ pub struct Reload {
     parts: Parts,
     /// For whoever acts on groups by itself (`pins`).
     groups: watch::Sender<Groups>,
+    /// For the probes and whoever tells of alerts.
+    probing: watch::Sender<(Jobs, Notify)>,
     /// What a person should know of file and settings.
     trouble: SyncMutex<Vec<Problem>>,
 }
@@ -75,15 +79,21 @@ impl Reload {
     /// Of the running parts. `file` as it was read, `in_force` as it runs.
     pub fn new((file, path): (Config, Option<PathBuf>), in_force: Config, name: String, alone: bool, parts: Parts) -> Reload {
         let groups = watch::Sender::new(in_force.groups.clone());
+        let probing = watch::Sender::new((in_force.jobs.clone(), in_force.notify.clone()));
         parts.node.limit_groups(translate::group_limits(&in_force.groups, in_force.limits.per_group));
         // Which version that was is found out by the first look, which changes nothing then.
         let state = State { file, in_force, version: 0 };
-        Reload { state: Mutex::new(state), path, name, alone, parts, groups, trouble: SyncMutex::default() }
+        Reload { state: Mutex::new(state), path, name, alone, parts, groups, probing, trouble: SyncMutex::default() }
     }
 
     /// The groups' settings in force; changes with every reload, even one that changes nothing in them.
     pub fn groups(&self) -> watch::Receiver<Groups> {
         self.groups.subscribe()
+    }
+
+    /// Jobs of probes, and whom alerts are told to; as `groups`.
+    pub fn probing(&self) -> watch::Receiver<(Jobs, Notify)> {
+        self.probing.subscribe()
     }
 
     /// What is wrong between file and settings.
@@ -193,6 +203,7 @@ impl Reload {
         self.parts.ingest.reload(&state.in_force.groups, &state.in_force.limits);
         self.parts.node.limit_groups(translate::group_limits(&state.in_force.groups, state.in_force.limits.per_group));
         self.groups.send_replace(state.in_force.groups.clone());
+        self.probing.send_replace((state.in_force.jobs.clone(), state.in_force.notify.clone()));
         self.tell(state, None);
     }
 
@@ -317,6 +328,12 @@ fn changes(present: &Config, new: &Config) -> Vec<String> {
     changed.extend(gone.map(|sink| format!("sink {} removed", sink.name)));
     if present.groups != new.groups {
         changed.push("groups changed".to_owned());
+    }
+    if present.jobs != new.jobs {
+        changed.push("probe jobs changed".to_owned());
+    }
+    if present.notify != new.notify {
+        changed.push("notify changed".to_owned());
     }
     changed
 }

@@ -17,6 +17,8 @@ pub struct Tree {
     pub line: usize,
     /// What it is.
     pub value: Value,
+    /// The scalar is base64 of what is meant (`!!binary`).
+    pub binary: bool,
 }
 
 /// What a value is.
@@ -56,7 +58,7 @@ pub fn parse(text: &str) -> Result<Tree, Broken> {
             Some(event) => document = Some(events.value(event, 0)?),
         }
     }
-    Ok(document.unwrap_or(Tree { line: 1, value: Value::Empty }))
+    Ok(document.unwrap_or(Tree { line: 1, value: Value::Empty, binary: false }))
 }
 
 struct Events<'t> {
@@ -85,6 +87,7 @@ impl<'t> Events<'t> {
             return Err(self.broken("is nested too deeply"));
         }
         let line = self.line;
+        let binary = matches!(&event, Event::Scalar(_, _, _, Some(tag)) if tag.suffix == "binary");
         let value = match event {
             Event::Scalar(text, ScalarStyle::Plain, ..) if matches!(&*text, "" | "~" | "null") => Value::Empty,
             Event::Scalar(text, ..) => Value::Scalar(text.into_owned()),
@@ -107,7 +110,7 @@ impl<'t> Events<'t> {
             Event::Alias(_) => return Err(self.broken("aliases (`*name`) are not taken; write the value again")),
             _ => return Err(self.broken("is no value")),
         };
-        Ok(Tree { line, value })
+        Ok(Tree { line, value, binary })
     }
 
     /// The next member's first event, or nothing at `end`.
