@@ -10,9 +10,13 @@
 //! - `verdict`: what is down, by the votes of several nodes.
 
 pub mod ask;
+pub mod court;
+pub mod discovery;
 pub mod guard;
+pub mod jobs;
 pub mod module;
 pub mod outcome;
+pub mod plan;
 pub mod prometheus;
 pub mod record;
 pub mod run;

@@ -127,6 +127,8 @@ const SITES: &[(&str, &str, &str)] = &[
         "reads the disk: a piece of a snapshot, one a shard and member; what a node says of itself, for a person",
     ),
     ("src/peer/door.rs", "JoinSet::new(", "a task a connection, 64 at most; ended with the door"),
+    ("src/probe/discovery.rs", "spawn_blocking(", "reading lists of targets reads the disk; one at a time"),
+    ("src/probe/jobs.rs", "JoinSet::new(", "a task a look, 2,000 at most, and one request of samples on its way; ended with the node"),
     ("src/probe/watcher.rs", "JoinSet::new(", "a task a Prometheus that is looked at, 4,096 at most; ended with the node"),
     ("src/serve.rs", "JoinSet::new(", "a task a connection, bounded by their number; ended with the server"),
     ("src/cli/client.rs", "tokio::spawn(", "drives the one connection of a verb that asks a node"),

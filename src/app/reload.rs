@@ -21,13 +21,12 @@ use crate::app::Fault;
 use crate::app::certificates::Certificates;
 use crate::app::check;
 use crate::app::guard::Guard;
+use crate::app::probes::Probing;
 use crate::app::settings as agreed;
 use crate::app::sinks::SinkSet;
 use crate::app::translate;
 use crate::config::Config;
 use crate::config::groups::Groups;
-use crate::config::jobs::Jobs;
-use crate::config::notify::Notify;
 use crate::failpoint;
 use crate::ingest::Ingest;
 use crate::node::Handle;
@@ -70,7 +69,7 @@ pub struct Reload {
     /// For whoever acts on groups by itself (`pins`).
     groups: watch::Sender<Groups>,
     /// For the probes and whoever tells of alerts.
-    probing: watch::Sender<(Jobs, Notify)>,
+    probing: watch::Sender<Probing>,
     /// What a person should know of file and settings.
     trouble: SyncMutex<Vec<Problem>>,
 }
@@ -79,7 +78,7 @@ impl Reload {
     /// Of the running parts. `file` as it was read, `in_force` as it runs.
     pub fn new((file, path): (Config, Option<PathBuf>), in_force: Config, name: String, alone: bool, parts: Parts) -> Reload {
         let groups = watch::Sender::new(in_force.groups.clone());
-        let probing = watch::Sender::new((in_force.jobs.clone(), in_force.notify.clone()));
+        let probing = watch::Sender::new(probing(&in_force));
         parts.node.limit_groups(translate::group_limits(&in_force.groups, in_force.limits.per_group));
         // Which version that was is found out by the first look, which changes nothing then.
         let state = State { file, in_force, version: 0 };
@@ -92,7 +91,7 @@ impl Reload {
     }
 
     /// Jobs of probes, and whom alerts are told to; as `groups`.
-    pub fn probing(&self) -> watch::Receiver<(Jobs, Notify)> {
+    pub fn probing(&self) -> watch::Receiver<Probing> {
         self.probing.subscribe()
     }
 
@@ -203,7 +202,7 @@ impl Reload {
         self.parts.ingest.reload(&state.in_force.groups, &state.in_force.limits);
         self.parts.node.limit_groups(translate::group_limits(&state.in_force.groups, state.in_force.limits.per_group));
         self.groups.send_replace(state.in_force.groups.clone());
-        self.probing.send_replace((state.in_force.jobs.clone(), state.in_force.notify.clone()));
+        self.probing.send_replace(probing(&state.in_force));
         self.tell(state, None);
     }
 
@@ -297,6 +296,10 @@ impl settings::Settings for Reload {
     fn apply<'a>(&'a self, wanted: Wanted, by: &'a str) -> Later<'a, Result<String, Refused>> {
         Box::pin(Reload::apply(self, wanted, by))
     }
+}
+
+fn probing(config: &Config) -> Probing {
+    (config.jobs.clone(), config.notify.clone(), config.probe.clone())
 }
 
 fn in_words(refused: Refused) -> String {

@@ -31,6 +31,7 @@ use crate::app::metrics;
 use crate::app::nothing::Nothing;
 use crate::app::own_metrics;
 use crate::app::pins;
+use crate::app::probes;
 use crate::app::probes::Probes;
 use crate::app::reload::Parts;
 use crate::app::reload::Reload;
@@ -138,7 +139,15 @@ impl Running {
         let own_name = seen.as_ref().map_or_else(|| config.name.clone(), |seen| seen.common().name().to_owned());
         let (file_of_node, disk) = (file.clone(), disk_report(&config.data_dir));
         let reload = Arc::new(Reload::new((config, file), in_force, own_name, seen.is_none(), parts));
-        let probes = Probes::start(&node.handle, &ingest, reload.groups(), (&stop, &mut tasks));
+        let probing = probes::Parts {
+            node: &node.handle,
+            ingest: &ingest,
+            groups: reload.groups(),
+            probing: reload.probing(),
+            seen: seen.clone(),
+            sender: format!("http://{address}"),
+        };
+        let probes = Probes::start(probing, &stop, &mut tasks);
         let deps = Deps {
             node: Arc::new(handle),
             sinks: Arc::clone(&sinks) as Arc<dyn deps::Sinks>,
@@ -161,7 +170,7 @@ impl Running {
             file: file_of_node,
             disk,
             not_ready: not_ready(&node.handle, seen.clone(), stop.clone()),
-            problems: problems(&certificates, &guard, &reload),
+            problems: problems((&certificates, &guard), &reload, &probes),
             backup: backup(&node.handle, backups_of),
             settings: Some(Arc::clone(&reload) as Arc<dyn crate::api::settings::Settings>),
             public_certificate_expires: public_expiry(&certificates),
@@ -396,14 +405,15 @@ async fn open_node(config: &Config, together: Option<Together>, tell: watch::Sen
 
 /// What is wrong beside what the parts say themselves.
 fn problems(
-    certificates: &Arc<Certificates>,
-    guard: &Arc<Guard>,
+    (certificates, guard): (&Arc<Certificates>, &Arc<Guard>),
     reload: &Arc<Reload>,
+    probes: &Arc<Probes>,
 ) -> Arc<dyn Fn() -> Vec<deps::Problem> + Send + Sync> {
-    let (certificates, guard, reload) = (Arc::clone(certificates), Arc::clone(guard), Arc::clone(reload));
+    let (certificates, guard, reload, probes) = (Arc::clone(certificates), Arc::clone(guard), Arc::clone(reload), Arc::clone(probes));
     Arc::new(move || {
         let mut problems = guard.problems();
         problems.extend(reload.problems());
+        problems.extend(probes.problems());
         problems.extend(certificates.problems(clock::wall_ms()));
         problems
     })

@@ -138,7 +138,8 @@ fn read_job(node: &Node<'_>) -> Option<Job> {
     let section = node.section();
     let name = section.must("name", "write the job's name, which is the label `job` of its series", job_name);
     let module = section.or("module", "http_2xx".to_owned(), values::text);
-    let interval = section.or("interval", Duration::from_secs(15), values::duration_in(Duration::from_millis(500)..=Duration::from_secs(86_400)));
+    let interval =
+        section.or("interval", Duration::from_secs(15), values::duration_in(Duration::from_millis(500)..=Duration::from_secs(86_400)));
     let timeout = section.opt("timeout", values::duration_in(Duration::from_millis(50)..=Duration::from_secs(300)));
     if timeout.is_some_and(|timeout| timeout > interval)
         && let Some(node) = section.get("timeout")
@@ -181,7 +182,10 @@ fn read_job(node: &Node<'_>) -> Option<Job> {
 /// `prometheus` is what the Prometheus of the groups are known by.
 fn job_name(text: &str) -> Result<String, Refusal> {
     if text.is_empty() || text == "prometheus" {
-        return Err(("must be a name other than `prometheus`, by which the Prometheus of the groups are known".into(), "for example shops".into()));
+        return Err((
+            "must be a name other than `prometheus`, by which the Prometheus of the groups are known".into(),
+            "for example shops".into(),
+        ));
     }
     Ok(text.to_owned())
 }

@@ -90,7 +90,11 @@ fn read_webhook(section: &Section<'_>) -> Option<Webhook> {
     }
     let tls = section.below("tls").map(|section| remote_write::tls(&section)).unwrap_or_default();
     let timeout = section.or("timeout", Duration::from_secs(10), values::duration_in(Duration::from_millis(100)..=Duration::from_secs(60)));
-    let repeat = section.or("repeat", Duration::from_secs(4 * 3600), values::duration_in(Duration::from_secs(60)..=Duration::from_secs(30 * 86_400)));
+    let repeat = section.or(
+        "repeat",
+        Duration::from_secs(4 * 3600),
+        values::duration_in(Duration::from_secs(60)..=Duration::from_secs(30 * 86_400)),
+    );
     section.finish();
     Some(Webhook { url: url?, headers, tls, timeout, repeat })
 }

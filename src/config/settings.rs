@@ -50,7 +50,13 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { groups: Groups::default(), sinks: Vec::new(), keep: Log::default().keep, jobs: Jobs::default(), notify: Notify::default() }
+        Settings {
+            groups: Groups::default(),
+            sinks: Vec::new(),
+            keep: Log::default().keep,
+            jobs: Jobs::default(),
+            notify: Notify::default(),
+        }
     }
 }
 

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use http_body_util::Empty;
+use http_body_util::Full;
 use http_body_util::Limited;
 use hyper::Request;
 use hyper::Uri;
 use hyper::client::conn::http1;
 use hyper::header;
+use hyper::http::request::Builder;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
@@ -22,6 +23,12 @@ use tokio::net::TcpStream;
 
 use crate::config::remote_write::ClientTls;
 use crate::serve::tls;
+
+/// A request without what every one has, and its content.
+type Asked = (Builder, Bytes);
+
+/// Bytes of an answer that nobody reads but people.
+const ANSWER: usize = 64 << 10;
 
 /// Where somebody is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +40,8 @@ pub struct Place {
     authority: String,
     /// Before every path.
     prefix: String,
+    /// Where nothing follows: path and query as they were written.
+    whole: String,
     tls: Option<Secure>,
 }
 
@@ -77,44 +86,57 @@ impl Place {
             port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
             authority: uri.authority()?.as_str().to_owned(),
             prefix: uri.path().trim_end_matches('/').to_owned(),
+            whole: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
             tls: secure.then(|| Secure { name, authorities: tls.ca_file.clone(), own: tls.own.clone() }),
             host,
         })
     }
 }
 
-/// Asks, and takes at most so many bytes. Whatever happens, it is over within the time.
-pub async fn get(place: &Place, path: &str, (within, most): (Duration, usize)) -> Result<Answer, Silence> {
-    tokio::time::timeout(within, exchange(place, path, most)).await.unwrap_or(Err(Silence::Timeout))
+/// Posts to the place itself. Whatever happens, it is over within the time.
+pub async fn post(place: &Place, headers: &[(String, String)], body: Bytes, within: Duration) -> Result<Answer, Silence> {
+    let mut request = Request::post(place.whole.as_str());
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    let exchanged = exchange(place, (request, body), ANSWER);
+    tokio::time::timeout(within, exchanged).await.unwrap_or(Err(Silence::Timeout))
 }
 
-async fn exchange(place: &Place, path: &str, most: usize) -> Result<Answer, Silence> {
+/// Asks for a path below the place (none: for the place itself), and takes at most so many bytes. Whatever happens, it is over within the time.
+pub async fn get(place: &Place, path: &str, (within, most): (Duration, usize)) -> Result<Answer, Silence> {
+    let path = if path.is_empty() { place.whole.clone() } else { format!("{}{path}", place.prefix) };
+    let exchanged = exchange(place, (Request::get(path), Bytes::new()), most);
+    tokio::time::timeout(within, exchanged).await.unwrap_or(Err(Silence::Timeout))
+}
+
+async fn exchange(place: &Place, asked: Asked, most: usize) -> Result<Answer, Silence> {
     let stream = TcpStream::connect((place.host.as_str(), place.port)).await.map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused => Silence::Refused,
         _ => Silence::Broken(error.to_string()),
     })?;
     match &place.tls {
-        None => converse(stream, place, path, most).await,
+        None => converse(stream, place, asked, most).await,
         Some(with) => {
             let own = with.own.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
             let trust = tls::Trust { authorities: with.authorities.as_deref(), own, option: "tls.ca_file" };
             let stream = tls::connect(stream, &with.name, trust).await.map_err(Silence::Broken)?;
-            converse(stream, place, path, most).await
+            converse(stream, place, asked, most).await
         }
     }
 }
 
-async fn converse<Io>(stream: Io, place: &Place, path: &str, most: usize) -> Result<Answer, Silence>
+async fn converse<Io>(stream: Io, place: &Place, (request, content): Asked, most: usize) -> Result<Answer, Silence>
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let broken = |error: hyper::Error| Silence::Broken(error.to_string());
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let request = Request::get(format!("{}{path}", place.prefix))
+    let request = request
         .header(header::HOST, place.authority.as_str())
         .header(header::USER_AGENT, concat!("sluice/", env!("CARGO_PKG_VERSION")))
         .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(content))
         .map_err(|error| Silence::Broken(error.to_string()))?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(broken)?;

@@ -116,7 +116,10 @@ mod tests {
 
     #[test]
     fn targets_are_as_written_with_their_labels() {
-        let job = ready("{ name: web, targets: [a, a], labels: { team: x, dc: '1' }, static_configs: [ { targets: [b], labels: { team: y } } ] }").unwrap();
+        let job = ready(
+            "{ name: web, targets: [a, a], labels: { team: x, dc: '1' }, static_configs: [ { targets: [b], labels: { team: y } } ] }",
+        )
+        .unwrap();
         let found = [TargetGroup { targets: vec!["c".into()], labels: vec![("instance".into(), "see".into())] }];
         let all = all([(&job, &found[..])]);
         assert_eq!(

@@ -28,6 +28,17 @@ pub struct Ballot {
     pub withheld: bool,
     /// By key (`schedule::key`): why, in a word.
     pub down: BTreeMap<u64, String>,
+    /// By key: what is to be said of a target that is up.
+    pub remarks: BTreeMap<u64, Remark>,
+}
+
+/// What a node remarks on a target beside whether it is down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remark {
+    /// Its certificate ends sooner than its job allows: when, ms since 1970.
+    pub certificate_ends_ms: Option<i64>,
+    /// Since when looks take longer than its job allows, ms since 1970.
+    pub slow_since_ms: Option<i64>,
 }
 
 impl Ballot {
@@ -39,6 +50,12 @@ impl Ballot {
         for (key, cause) in self.down.iter().take(MOST) {
             out.fixed(*key);
             out.text(cause);
+        }
+        out.number(self.remarks.len().min(MOST) as u64);
+        for (key, remark) in self.remarks.iter().take(MOST) {
+            out.fixed(*key);
+            out.signed(remark.certificate_ends_ms.unwrap_or(0));
+            out.signed(remark.slow_since_ms.unwrap_or(0));
         }
         bytes
     }
@@ -53,6 +70,11 @@ impl Ballot {
         let mut ballot = Ballot { withheld, ..Ballot::default() };
         for _ in 0..from.count(9)? {
             ballot.down.insert(from.fixed()?, from.text()?.to_owned());
+        }
+        for _ in 0..from.count(10)? {
+            let (key, certificate, slow) = (from.fixed()?, from.signed()?, from.signed()?);
+            let some = |at: i64| (at != 0).then_some(at);
+            ballot.remarks.insert(key, Remark { certificate_ends_ms: some(certificate), slow_since_ms: some(slow) });
         }
         from.end()?;
         Ok(ballot)
@@ -84,7 +106,7 @@ impl Count {
     pub fn new(members: &[u64], ballots: impl IntoIterator<Item = (u64, u64, Ballot)>) -> Count {
         let mut count = Count { members: members.len(), ..Count::default() };
         let mut living = BTreeSet::new();
-        for (node, age, ballot) in ballots.into_iter().filter(|(node, age, _)| *age <= GOOD_FOR && members.contains(node)) {
+        for (node, _, ballot) in ballots.into_iter().filter(|(node, age, _)| *age <= GOOD_FOR && members.contains(node)) {
             living.insert(node);
             if !ballot.withheld {
                 count.votes.insert(node, ballot.down);
@@ -133,7 +155,7 @@ mod tests {
         let members: Vec<u64> = (1..=words.len() as u64).collect();
         let ballots = words.chars().zip(1..).filter(|(word, _)| *word != '-').map(|(word, node)| {
             let down = if word == 'u' { BTreeMap::new() } else { [(WEB, "refused".to_owned())].into() };
-            (node, if word == 'o' { GOOD_FOR + 1 } else { 900 }, Ballot { withheld: word == 'w', down })
+            (node, if word == 'o' { GOOD_FOR + 1 } else { 900 }, Ballot { withheld: word == 'w', down, ..Ballot::default() })
         });
         Count::new(&members, ballots)
     }
@@ -189,7 +211,7 @@ mod tests {
     #[test]
     fn a_node_that_is_cut_off_from_all_targets_brings_none_down() {
         let all: BTreeMap<u64, String> = (0..1000).map(|key| (key, "unreachable".to_owned())).collect();
-        let cut_off = |node| (node, 100, Ballot { withheld: false, down: all.clone() });
+        let cut_off = |node| (node, 100, Ballot { down: all.clone(), ..Ballot::default() });
         let well = |node| (node, 100, Ballot::default());
         let count = Count::new(&[1, 2, 3], [cut_off(1), well(2), well(3)]);
         assert_eq!(count.complaints().len(), 1000);
@@ -201,7 +223,7 @@ mod tests {
 
     #[test]
     fn the_cause_that_most_name_is_the_cause() {
-        let ballot = |node, cause: &str| (node, 0, Ballot { withheld: false, down: [(WEB, cause.to_owned())].into() });
+        let ballot = |node, cause: &str| (node, 0, Ballot { down: [(WEB, cause.to_owned())].into(), ..Ballot::default() });
         let count = Count::new(&[1, 2, 3], [ballot(1, "timeout"), ballot(2, "refused"), ballot(3, "timeout")]);
         let expected = Down { cause: "timeout".into(), by: vec![1, 2, 3] };
         assert_eq!(count.judge(WEB, 2, None), Some(expected));
@@ -215,8 +237,11 @@ mod tests {
             let mut state: Option<Down> = None;
             for _ in 0..40 {
                 // Node 1 says what it likes; the others tell the truth (it is up), or nothing, or withhold.
-                let words: String =
-                    (0..3).map(|node| if node == 0 { random.choice(['d', 'u', 'w', '-']) } else { random.choice(['u', 'u', 'w', '-']) }.unwrap_or('u')).collect();
+                let words: String = (0..3)
+                    .map(|node| {
+                        if node == 0 { random.choice(['d', 'u', 'w', '-']) } else { random.choice(['u', 'u', 'w', '-']) }.unwrap_or('u')
+                    })
+                    .collect();
                 state = count(&words).judge(WEB, 2, state.as_ref());
                 assert_eq!(state, None, "seed {seed}: {words}");
             }
@@ -225,12 +250,14 @@ mod tests {
 
     #[test]
     fn ballots_are_read_as_written_and_nonsense_is_none() {
-        let ballot = Ballot { withheld: true, down: [(7, "refused".to_owned()), (u64::MAX, String::new())].into() };
+        let remark = Remark { certificate_ends_ms: Some(5), slow_since_ms: None };
+        let down = [(7, "refused".to_owned()), (u64::MAX, String::new())].into();
+        let ballot = Ballot { withheld: true, down, remarks: [(9, remark)].into() };
         let bytes = ballot.encode();
         assert_eq!(Ballot::read(&bytes), Ok(ballot));
         for end in 0..bytes.len() {
             assert!(Ballot::read(&bytes[..end]).is_err());
         }
-        assert!(Ballot::read(&[2, 0, 0]).is_err());
+        assert!(Ballot::read(&[2, 0, 0, 0]).is_err());
     }
 }

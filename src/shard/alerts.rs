@@ -83,11 +83,12 @@ impl Alerts {
     /// Carries out changes.
     pub(super) fn change(&mut self, changes: Vec<Change>, at: i64) {
         for change in changes {
+            let full = self.all.len() >= MOST;
             match change {
                 Change::Raise { id, said } => match self.all.get_mut(&id) {
                     // It is back before its end was told: as if it had not been away.
                     Some(known) => (known.said, known.ended) = (Said { since: known.said.since, ..said }, None),
-                    None if self.all.len() < MOST => drop(self.all.insert(id, Alert { said, ended: None, told: false })),
+                    None if !full => drop(self.all.insert(id, Alert { said, ended: None, told: false })),
                     None => {}
                 },
                 Change::End { id } => match self.all.get_mut(&id) {
@@ -236,7 +237,11 @@ mod tests {
     #[test]
     fn one_that_is_back_before_its_end_was_told_was_never_away() {
         assert_eq!(after(vec![raise(2), told(false), end(), raise(1)]), Some((true, false, false)));
-        assert_eq!(after(vec![raise(2), told(false), end(), raise(1), told(true)]), Some((true, false, false)), "that telling was of its end");
+        assert_eq!(
+            after(vec![raise(2), told(false), end(), raise(1), told(true)]),
+            Some((true, false, false)),
+            "that telling was of its end"
+        );
     }
 
     #[test]
