@@ -5,8 +5,16 @@
 //! Left out on purpose: when what is probed and what follows from it (jobs and verdicts stand beside this), caches of any kind (a probe asks
 //! anew), and retries (an attempt that failed is a fact).
 
+pub mod certificate;
+pub mod connect;
+pub mod dialogue;
+pub mod files;
 pub mod guard;
+pub mod http;
 pub mod module;
 pub mod outcome;
 pub mod record;
+pub mod resolve;
 pub mod run;
+pub mod tcp;
+pub mod tls;

@@ -37,6 +37,7 @@ const MACROS: &[(&str, &str)] = &[("label_words", "telemetry")];
 const OWNERS: &[(&str, &[&str])] = &[
     // `config`: `!!binary` in modules of probes.
     ("base64", &["secret", "config", "probe"]),
+    ("brotli_decompressor", &["probe"]),
     ("clap", &["cli", "main"]),
     ("clap_complete", &["cli"]),
     ("flate2", &["cli", "wire", "probe"]),
@@ -127,6 +128,7 @@ const SITES: &[(&str, &str, &str)] = &[
         "reads the disk: a piece of a snapshot, one a shard and member; what a node says of itself, for a person",
     ),
     ("src/peer/door.rs", "JoinSet::new(", "a task a connection, 64 at most; ended with the door"),
+    ("src/probe/resolve.rs", "spawn_blocking(", "the system's resolver; 64 names at a time"),
     ("src/serve.rs", "JoinSet::new(", "a task a connection, bounded by their number; ended with the server"),
     ("src/cli/client.rs", "tokio::spawn(", "drives the one connection of a verb that asks a node"),
     ("src/cli/bench/load.rs", "JoinSet::new(", "a task a sender of the load tool"),
