@@ -10,17 +10,25 @@
 //! - `verdict`: what is down, by the votes of several nodes.
 
 pub mod ask;
+pub mod certificate;
+pub mod connect;
 pub mod court;
+pub mod dialogue;
 pub mod discovery;
+pub mod files;
 pub mod guard;
+pub mod http;
 pub mod jobs;
 pub mod module;
 pub mod outcome;
 pub mod plan;
 pub mod prometheus;
 pub mod record;
+pub mod resolve;
 pub mod run;
 pub mod schedule;
 pub mod targets;
+pub mod tcp;
+pub mod tls;
 pub mod verdict;
 pub mod watcher;

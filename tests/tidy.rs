@@ -37,6 +37,7 @@ const MACROS: &[(&str, &str)] = &[("label_words", "telemetry")];
 const OWNERS: &[(&str, &[&str])] = &[
     // `config`: `!!binary` in modules of probes.
     ("base64", &["secret", "config", "probe"]),
+    ("brotli_decompressor", &["probe"]),
     ("clap", &["cli", "main"]),
     ("clap_complete", &["cli"]),
     ("flate2", &["cli", "wire", "probe"]),
@@ -130,6 +131,7 @@ const SITES: &[(&str, &str, &str)] = &[
     ("src/probe/discovery.rs", "spawn_blocking(", "reading lists of targets reads the disk; one at a time"),
     ("src/probe/jobs.rs", "JoinSet::new(", "a task a look, 2,000 at most, and one request of samples on its way; ended with the node"),
     ("src/probe/watcher.rs", "JoinSet::new(", "a task a Prometheus that is looked at, 4,096 at most; ended with the node"),
+    ("src/probe/resolve.rs", "spawn_blocking(", "the system's resolver; 64 names at a time"),
     ("src/serve.rs", "JoinSet::new(", "a task a connection, bounded by their number; ended with the server"),
     ("src/cli/client.rs", "tokio::spawn(", "drives the one connection of a verb that asks a node"),
     ("src/cli/bench/load.rs", "JoinSet::new(", "a task a sender of the load tool"),

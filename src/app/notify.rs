@@ -73,8 +73,8 @@ impl Teller {
         match answer {
             Ok(()) => {
                 (self.failed, self.not_before, self.trouble) = (0, None, None);
-                due.iter().filter(|(_, alert)| alert.ended.is_none()).map(|(id, _)| (*id).to_owned());
-                XX
+                let holding = due.iter().filter(|(_, alert)| alert.ended.is_none());
+                self.told.extend(holding.map(|(id, _)| ((*id).to_owned(), now)));
                 let told: Vec<Change> = due
                     .iter()
                     .filter(|(_, alert)| alert.is_untold())

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::probe;
-use crate::config::probe::Kind;
+use crate::config::probe::Kind as Configured;
+use crate::probe::http::Http;
+use crate::probe::tcp::Tcp;
+use crate::probe::tcp::Unix;
 
 /// A module, ready to be used.
 #[derive(Debug)]
@@ -23,6 +26,17 @@ pub struct Module {
     pub(super) kind: Kind,
 }
 
+/// A prober with what it is told.
+#[derive(Debug)]
+pub(super) enum Kind {
+    Http(Box<Http>),
+    Tcp(Box<Tcp>),
+    Unix(Box<Unix>),
+    Icmp(probe::Icmp),
+    Dns,
+    Grpc,
+}
+
 /// All modules by name.
 #[derive(Clone, Debug, Default)]
 pub struct Modules(BTreeMap<String, Arc<Module>>);
@@ -33,7 +47,15 @@ const SHIPPED: &str = include_str!("../../packaging/blackbox.yml");
 impl Module {
     /// Of a name and what the configuration says.
     pub fn new(name: &str, module: &probe::Module, strict: bool) -> Module {
-        Module { name: name.to_owned(), timeout: module.timeout, shown: module.shown.clone(), strict, kind: module.kind.clone() }
+        let kind = match &module.kind {
+            Configured::Http(http) => Kind::Http(Box::new(Http::new(http))),
+            Configured::Tcp(tcp) => Kind::Tcp(Box::new(Tcp::new(tcp))),
+            Configured::Unix(unix) => Kind::Unix(Box::new(Unix::new(unix))),
+            Configured::Icmp(icmp) => Kind::Icmp(icmp.clone()),
+            Configured::Dns(_) => Kind::Dns,
+            Configured::Grpc(_) => Kind::Grpc,
+        };
+        Module { name: name.to_owned(), timeout: module.timeout, shown: module.shown.clone(), strict, kind }
     }
 
     /// How long a probe may take if whoever asks has this much time.

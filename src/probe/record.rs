@@ -31,6 +31,19 @@ impl Stop {
     }
 }
 
+/// What a handshake came to.
+#[derive(Clone, Debug)]
+pub struct Encrypted {
+    /// `TLS 1.3`
+    pub version: &'static str,
+    /// As Go calls it.
+    pub cipher: String,
+    /// When the longest of the ways to a trusted certificate ends, ms since 1970; `None`: none was good.
+    pub last_chain_ms: Option<i64>,
+    /// The module takes any certificate.
+    pub skipped: bool,
+}
+
 /// How far a probe came.
 pub type Way<T> = Result<T, Stop>;
 
@@ -45,6 +58,8 @@ pub struct Record {
     pub address: Option<IpAddr>,
     /// Certificates that came.
     pub certificates: Vec<Certificate>,
+    /// The last handshake that came to its end.
+    pub encrypted: Option<Encrypted>,
     /// Metrics so far.
     pub metrics: Vec<Metric>,
 }
@@ -60,6 +75,7 @@ impl Record {
             log: log.then(Vec::new),
             address: None,
             certificates: Vec::new(),
+            encrypted: None,
             metrics: Vec::with_capacity(24),
         }
     }
@@ -78,13 +94,6 @@ impl Record {
         self.close(clock::now(), true);
     }
 
-    /// Takes the time of a phase that has just ended as zero: it did not take place.
-    pub fn void(&mut self) {
-        if let Some(phase) = self.phases.last_mut() {
-            phase.took = Duration::ZERO;
-        }
-    }
-
     fn close(&mut self, now: Instant, done: bool) {
         if let (Some(since), Some(phase)) = (self.open.take(), self.phases.last_mut()) {
             (phase.took, phase.done) = (now.duration_since(since), done);
@@ -99,6 +108,21 @@ impl Record {
     /// How long all phases of this name took together; the one that is open until now.
     pub fn took(&self, name: &str) -> Duration {
         self.phases.iter().filter(|phase| phase.name == name).map(|phase| phase.took).sum()
+    }
+
+    /// How long the first phase of this name took.
+    pub fn first(&self, name: &str) -> Duration {
+        self.phases.iter().find(|phase| phase.name == name).map_or(Duration::ZERO, |phase| phase.took)
+    }
+
+    /// Whether a phase of this name began.
+    pub fn began(&self, name: &str) -> bool {
+        self.phases.iter().any(|phase| phase.name == name)
+    }
+
+    /// Whether a phase of this name came to its end.
+    pub fn has(&self, name: &str) -> bool {
+        self.phases.iter().any(|phase| phase.name == name && phase.done)
     }
 
     /// Since the probe began.

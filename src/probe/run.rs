@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use crate::config::probe::Kind;
+use crate::probe::dialogue;
 use crate::probe::guard::Guard;
+use crate::probe::http;
+use crate::probe::module::Kind;
 use crate::probe::module::Module;
 use crate::probe::outcome::Cause;
 use crate::probe::outcome::Outcome;
 use crate::probe::record::Record;
 use crate::probe::record::Stop;
+use crate::probe::record::Way;
+use crate::probe::tcp;
 
 /// What is asked for.
 #[derive(Clone, Copy)]
@@ -37,11 +41,38 @@ impl<'a> Ask<'a> {
 /// Probes. Never takes longer than the timeout, and never fails: what went wrong is the outcome.
 pub async fn probe(ask: &Ask<'_>) -> Outcome {
     let mut record = Record::new(ask.timeout, ask.log);
-    let way = match ask.module.kind {
-        Kind::Http(_) | Kind::Tcp(_) | Kind::Unix(_) | Kind::Icmp(_) | Kind::Dns(_) | Kind::Grpc(_) => {
-            Err(Stop::new(Cause::Other, "this prober is not built yet"))
+    let strict = ask.module.strict;
+    let way = match &ask.module.kind {
+        Kind::Http(http) => {
+            let mut told = http::Told::default();
+            let way = within(ask.timeout, http.run(ask, &mut told, &mut record)).await;
+            record.stop(&way);
+            http::tell(&told, &mut record, (strict, way.is_err(), http.resolves(ask.target)));
+            way
         }
+        Kind::Tcp(tcp) => {
+            let mut told = dialogue::Told::default();
+            let way = within(ask.timeout, tcp.run(ask, &mut told, &mut record)).await;
+            record.stop(&way);
+            tcp::tell(told, &mut record, (true, strict, way.is_err()));
+            way
+        }
+        Kind::Unix(unix) => {
+            let mut told = dialogue::Told::default();
+            let way = within(ask.timeout, unix.run(ask, &mut told, &mut record)).await;
+            record.stop(&way);
+            tcp::tell(told, &mut record, (false, strict, way.is_err()));
+            way
+        }
+        Kind::Icmp(_) | Kind::Dns | Kind::Grpc => Err(Stop::new(Cause::Other, "this prober is not built yet")),
     };
-    record.stop(&way);
     record.outcome(way)
+}
+
+/// Cuts a prober off when its time is up, whatever it waits for.
+async fn within(timeout: Duration, work: impl Future<Output = Way<()>>) -> Way<()> {
+    match tokio::time::timeout(timeout, work).await {
+        Ok(way) => way,
+        Err(_) => Err(Stop::new(Cause::Timeout, format!("not done within {} s", timeout.as_secs_f64()))),
+    }
 }

@@ -149,12 +149,12 @@ pub struct OAuth2 {
 /// By way of whom.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxy {
-    /// This one.
-    pub url: Option<String>,
+    /// For http://.
+    pub http: Option<String>,
+    /// For https://.
+    pub https: Option<String>,
     /// Not for these hosts.
     pub except: Option<String>,
-    /// What the process's environment says (`HTTPS_PROXY` and so on).
-    pub from_environment: bool,
     /// Sent with CONNECT.
     pub connect_headers: Vec<(String, String)>,
 }
@@ -416,21 +416,30 @@ fn proxy(section: &Section<'_>) -> Proxy {
             );
         }
     }
-    let proxy = Proxy {
-        url: section.get("proxy_url").filter(|node| !node.is_empty()).and_then(|node| node.value(proxy_url)),
-        except: section.get("no_proxy").filter(|node| !node.is_empty()).and_then(|node| node.value(values::text)),
-        from_environment: section.or("proxy_from_environment", false, switch),
-        connect_headers,
-    };
-    if let Some(node) =
-        section.get("proxy_from_environment").filter(|_| proxy.from_environment && (proxy.url.is_some() || proxy.except.is_some()))
+    let url = section.get("proxy_url").filter(|node| !node.is_empty());
+    let except = section.get("no_proxy").filter(|node| !node.is_empty());
+    let from_environment = section.or("proxy_from_environment", false, switch);
+    if let (true, Some(node)) = (from_environment, section.get("proxy_from_environment"))
+        && (url.is_some() || except.is_some())
     {
         node.complain("stands beside proxy_url or no_proxy", "keep one of them");
     }
-    if let Some(node) = section.get("no_proxy").filter(|_| proxy.except.is_some() && proxy.url.is_none() && !proxy.from_environment) {
+    if let Some(node) = except.as_ref().filter(|_| url.is_none()) {
         node.complain("stands without proxy_url", "write proxy_url, or leave it out");
     }
-    proxy
+    if from_environment {
+        // As curl and Go read it, when the configuration is read.
+        let named = |names: [&str; 2]| names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+        let https = named(["HTTPS_PROXY", "https_proxy"]);
+        return Proxy {
+            http: named(["HTTP_PROXY", "http_proxy"]),
+            https,
+            except: named(["NO_PROXY", "no_proxy"]).or(Some(String::new())),
+            connect_headers,
+        };
+    }
+    let url = url.and_then(|node| node.value(proxy_url));
+    Proxy { http: url.clone(), https: url, except: except.and_then(|node| node.value(values::text)), connect_headers }
 }
 
 /// A proxy is reached by HTTP, in clear; a user and a password may stand in its URL.
