@@ -102,7 +102,7 @@ impl Teller {
 }
 
 /// What is to be told: all of one name, the oldest first.
-fn due<'a>(alerts: &'a Alerts, repeat: impl Fn(&str) -> bool) -> Vec<(&'a str, &'a Alert)> {
+fn due(alerts: &Alerts, repeat: impl Fn(&str) -> bool) -> Vec<(&str, &Alert)> {
     let mut due: Vec<_> = alerts.all().filter(|(id, alert)| alert.is_untold() || alert.ended.is_none() && repeat(id)).collect();
     due.sort_by_key(|(id, alert)| (!alert.is_untold(), alert.said.since, *id));
     let Some(name) = due.first().map(|(_, alert)| alert.said.name.clone()) else { return due };

@@ -172,7 +172,8 @@ fn begin(board: &Board, hands: &Hands, modules: &Modules, (looks, now): (&mut Jo
         let module = modules.get(&job.job.module);
         looks.spawn(async move {
             let Some(module) = module else { return (start, None) };
-            let outcome = run::probe(&run::Ask::new(&address, &module, module.timeout(job.job.timeout))).await;
+            let ask = run::Ask::new(&address, &module, module.timeout(job.job.timeout));
+            let outcome = Box::pin(run::probe(&ask)).await;
             (start, Some(outcome))
         });
     }
@@ -313,7 +314,6 @@ mod tests {
         let label = ("phase", Cow::Borrowed("theirs"));
         out.push(&target, 7_000, [&Metric::with("probe_duration_seconds", "", label, 0.5)].into_iter());
         out.send(clock::now() + GATHER);
-        tokio::time::pause();
         out.sent().await;
         assert_eq!(out.waiting.len(), 1, "it stays until it is taken");
         out.send(clock::now());

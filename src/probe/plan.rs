@@ -272,7 +272,7 @@ mod tests {
                             living
                                 .iter()
                                 .filter(|other| *other != node)
-                                .for_each(|other| drop(self.plans[*other as usize].asked(start.key, self.now)));
+                                .for_each(|other| assert!(self.plans[*other as usize].asked(start.key, self.now)));
                         }
                     }
                 }

@@ -6,6 +6,7 @@
 
 use fastrand::Rng;
 
+use super::alerts;
 use super::command::Command;
 use super::command::CursorMove;
 use super::command::DeadLetter;
@@ -28,6 +29,7 @@ use super::entry::Entry;
 use super::entry::Samples;
 use super::settings::NewVersion;
 use super::tokens::NewToken;
+use super::verdicts;
 use crate::model::Item;
 use crate::model::Kind;
 use crate::model::Pick;

@@ -121,7 +121,8 @@ fn read_nodes(from: &mut Reader<'_>) -> Result<Vec<u64>, Malformed> {
 
 /// The beginning of a text that is longer than any should be.
 pub(super) fn cut(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(TEXT)).unwrap_or(text)
+    let end = (0..=TEXT.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.get(..end).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod manual;
 mod own;
 mod partitions;
 mod pauses;
+mod probe_jobs;
 mod probed;
 mod relabel;
 mod restarts;
