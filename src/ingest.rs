@@ -16,6 +16,7 @@ mod rooms;
 pub mod senders;
 pub mod tap;
 pub mod target;
+mod tenants;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -213,7 +214,7 @@ impl<T: Target> Ingest<T> {
     pub async fn take_own(&self, packed: bytes::Bytes, group: &str) -> Result<(), String> {
         let rules = Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner));
         let claim = self.budget.claim(packed.len() as u64).ok_or("in_flight_bytes")?;
-        let hint = Hint { group: Some(group.to_owned()), replica: Some(String::new()) };
+        let hint = Hint { group: Some(group.to_owned()), replica: Some(String::new()), tenant: None };
         let peer = serve::Peer { address: ([127, 0, 0, 1], 0).into(), connection: OWN, beyond_bound: false };
         let agent = concat!("sluice/", env!("CARGO_PKG_VERSION")).to_owned();
         let body = xxh3_64(&packed);
@@ -223,8 +224,9 @@ impl<T: Target> Ingest<T> {
         if answer.status < 300 { Ok(()) } else { Err(answer.text) }
     }
 
-    async fn outcome(&self, request: serve::Request, (peer, agent, retries): (serve::Peer, &str, u32), hint: Hint) -> Outcome {
+    async fn outcome(&self, request: serve::Request, (peer, agent, retries): (serve::Peer, &str, u32), mut hint: Hint) -> Outcome {
         let rules = Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner));
+        let claims = tenants::claims(request.headers(), request.extensions(), &rules.door.groups.tenant);
         if head::is_handshake(request.method(), request.body().is_end_stream(), request.uri().query()) {
             return Outcome::Handshake;
         }
@@ -236,6 +238,8 @@ impl<T: Target> Ingest<T> {
         };
         let mut body = request.into_body();
         let pace = Pace { bytes_per_second: rules.limits.body_bytes_per_second, grace: GRACE };
+        let known =
+            known.and_then(|known| tenants::settle(&mut hint, claims, &rules.door.groups.tenant).map(|()| known).map_err(Outcome::Tenant));
         let known = known.and_then(|known| if peer.beyond_bound { Err(Outcome::Busy(Unable::Connections)) } else { Ok(known) });
         let (protocol, packing) = match known {
             Ok(known) => known,

@@ -47,6 +47,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("hyper", &["serve", "api", "console", "ingest", "peer", "forward", "probe", "app", "cli"]),
     ("hyper_util", &["serve", "ingest", "peer", "forward", "probe", "app", "cli"]),
     ("http_body_util", &["serve", "api", "ingest", "peer", "forward", "probe", "app", "cli"]),
+    ("jiff", &["alert"]),
     ("md5", &["relabel"]),
     // And every `metrics.rs`: a part's own struct of counters.
     ("prometheus_client", &["telemetry"]),
@@ -54,8 +55,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     // `node` carries raft's messages and says what is on the disk in its words.
     ("raft", &["shard", "node"]),
     ("rcgen", &["secret"]),
-    // `config` looks whether an expression is one, where its line is known.
-    ("regex", &["relabel", "config", "probe"]),
+    // Compiled by `relabel::pattern`; `alert` keeps what comes of it, `config` looks whether an expression of a probe is one, where its line is known.
+    ("regex", &["alert", "relabel", "config", "probe"]),
     ("rdkafka", &["forward", "app"]),
     // For SHA-256 of tokens; rustls and rcgen bring it with them, and name a module of theirs after it.
     ("ring", &["secret", "peer", "serve", "probe"]),

@@ -177,6 +177,7 @@ fn draft(kafka: &sinks::Kafka) -> KafkaDraft {
         topics: kafka.topics.clone(),
         key: kafka.key.clone(),
         tenant: kafka.tenant.clone(),
+        pass_tenant: kafka.pass_tenant,
         registry: kafka.registry.clone(),
         tls: kafka.tls.clone(),
         sasl: kafka.sasl.clone(),
@@ -264,7 +265,12 @@ sinks:
     /// The pages' examples are judged as they stand.
     #[test]
     fn the_examples_of_the_pages_are_good() {
-        let pages = [include_str!("../../docs/sinks.md"), include_str!("../../docs/kafka.md"), include_str!("../../docs/configuration.md")];
+        let pages = [
+            include_str!("../../docs/sinks.md"),
+            include_str!("../../docs/kafka.md"),
+            include_str!("../../docs/configuration.md"),
+            include_str!("../../docs/tenants.md"),
+        ];
         let mut judged = 0;
         for page in pages {
             for example in

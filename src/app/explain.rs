@@ -8,6 +8,7 @@ use crate::clock;
 use crate::config::sinks::Sink;
 use crate::forward::preview;
 use crate::forward::shape::Left;
+use crate::model::tenant;
 use crate::relabel::selector::Selector;
 
 /// A sample that somebody wrote down.
@@ -19,9 +20,23 @@ pub struct Sample {
     pub value: f64,
     /// Milliseconds since 1970.
     pub time: i64,
+    /// Whose it is: written as the label `__tenant__`; empty: nobody's.
+    pub tenant: String,
 }
 
 impl Sample {
+    /// Reads a sample; `tenant`: whose it is, instead of a label.
+    pub fn of(text: &str, tenant: Option<&str>) -> Result<Sample, String> {
+        let mut sample = Sample::parse(text)?;
+        if let Some(tenant) = tenant {
+            if !tenant::legal(tenant) {
+                return Err(format!("{tenant:?} is no tenant: {}", tenant::RULE));
+            }
+            tenant.clone_into(&mut sample.tenant);
+        }
+        Ok(sample)
+    }
+
     /// Reads `up{job="node"}`, and behind it a value (1 otherwise) and a time in milliseconds (now otherwise).
     pub fn parse(text: &str) -> Result<Sample, String> {
         let (selector, rest) = Selector::begin(text).map_err(|wrong| format!("{text:?} is no series: {wrong}"))?;
@@ -43,25 +58,33 @@ impl Sample {
         if let Some(more) = words.next() {
             return Err(format!("{more:?} is too much: a sample is a series, a value and a time"));
         }
-        let labels = labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Ok(Sample { labels, value, time })
+        let mut labels: Vec<(String, String)> = labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let place = labels.iter().position(|(name, _)| name == tenant::LABEL);
+        let tenant = place.map(|place| labels.remove(place).1).unwrap_or_default();
+        if !tenant.is_empty() && !tenant::legal(&tenant) {
+            return Err(format!("{tenant:?} is no tenant: {}", tenant::RULE));
+        }
+        Ok(Sample { labels, value, time, tenant })
     }
 }
 
 /// What becomes of the sample at a sink. An error: the sink's settings are wrong.
 pub fn at(sink: &Sink, sample: &Sample) -> Result<Explained, String> {
     let (target, shape) = check::judged_or_why(sink)?;
-    let labels: Vec<(&str, &str)> = sample.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let labels: Vec<(&str, &str)> = borrowed(&sample.labels);
     let mut before: Option<Vec<(String, String)>> = None;
     let mut steps = Vec::new();
     let name = |number: usize| format!("relabel_configs[{number}]");
     let action = |number: usize| sink.shape.rules.get(number).and_then(|rule| rule.action.clone()).unwrap_or_else(|| "replace".to_owned());
-    let outcome = shape.follow(&labels, &mut |number, behind| {
+    let outcome = shape.follow(&labels, &sample.tenant, &mut |number, behind| {
         let unchanged = match &before {
             Some(before) => *before == behind,
             None => {
                 let with_external = sample.labels.iter().chain(shape.external.iter().filter(|(name, _)| !has(&sample.labels, name)));
                 let mut with_external: Vec<_> = with_external.cloned().collect();
+                if !sample.tenant.is_empty() {
+                    with_external.push((tenant::LABEL.to_owned(), sample.tenant.clone()));
+                }
                 with_external.sort_unstable();
                 with_external == behind
             }
@@ -74,8 +97,9 @@ pub fn at(sink: &Sink, sample: &Sample) -> Result<Explained, String> {
     let (kind, place) = (target.kind().to_owned(), target.place());
     let mut explained = Explained { sink: sink.name.clone(), kind, target: place, steps, taken: outcome.is_ok(), ..Explained::default() };
     match outcome {
-        Ok(labels) => {
+        Ok((labels, tenant)) => {
             let labels = borrowed(&labels);
+            explained.tenant = target.tenant_of(&tenant);
             explained.series = Some(preview::series(&labels));
             explained.record = Some(preview::record(&target, &labels, sample.value, sample.time));
         }

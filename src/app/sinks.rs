@@ -185,8 +185,8 @@ impl deps::Sinks for SinkSet {
         })
     }
 
-    fn explain(&self, sample: &str) -> Result<Vec<deps::Explained>, String> {
-        let sample = Sample::parse(sample)?;
+    fn explain(&self, sample: &str, tenant: Option<&str>) -> Result<Vec<deps::Explained>, String> {
+        let sample = Sample::of(sample, tenant)?;
         self.running().values().map(|(wanted, _)| explain::at(wanted, &sample)).collect()
     }
 

@@ -23,6 +23,17 @@ pub struct Groups {
     pub probe: Watched,
     /// What is special about single groups, by their name.
     pub overrides: Vec<Override>,
+    /// Whose samples are whose.
+    pub tenant: Tenant,
+}
+
+/// Where a request's tenant comes from, beside its URL and its token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tenant {
+    /// A header that senders set, in small letters. None is believed unless it is named here: whoever sends one splits groups.
+    pub header: Option<String>,
+    /// Requests without a tenant are answered 400.
+    pub required: bool,
 }
 
 /// How the Prometheus of a group are probed.
@@ -102,6 +113,7 @@ impl Default for Groups {
             switches_per_hour: 6,
             probe: Watched::default(),
             overrides: Vec::new(),
+            tenant: Tenant::default(),
         }
     }
 }
@@ -131,8 +143,9 @@ pub fn read(section: &Section<'_>) -> Groups {
     let switches_per_hour = section.or("switches_per_hour", u64::from(default.switches_per_hour), values::number(1..=3600));
     let probe = section.below("probe").map(|section| read_watched(&section)).unwrap_or_default();
     let overrides = section.get("overrides").map(|node| read_overrides(&node)).unwrap_or_default();
+    let tenant = section.below("tenant").map(|section| read_tenant(&section)).unwrap_or_default();
     section.finish();
-    Groups { labels, unidentified, switches_per_hour: narrow(switches_per_hour), probe, overrides }
+    Groups { labels, unidentified, switches_per_hour: narrow(switches_per_hour), probe, overrides, tenant }
 }
 
 fn read_watched(section: &Section<'_>) -> Watched {
@@ -160,6 +173,20 @@ fn read_replicas(node: &Node<'_>) -> Vec<Replica> {
         replicas.push(Replica { name, url: url.trim_end_matches('/').to_owned(), tls });
     }
     replicas
+}
+
+fn read_tenant(section: &Section<'_>) -> Tenant {
+    let header = section.get("header").and_then(|node| {
+        let name = node.value(values::text)?;
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+        if !plain {
+            node.complain("is no name of a header", "letters, digits and hyphens: X-Scope-OrgID, as senders to Mimir have it");
+        }
+        plain.then(|| name.to_ascii_lowercase())
+    });
+    let required = section.or("required", false, values::switch);
+    section.finish();
+    Tenant { header, required }
 }
 
 fn narrow(number: u64) -> u32 {

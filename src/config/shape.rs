@@ -77,6 +77,8 @@ pub fn external(top: &Section<'_>) -> Vec<(String, String)> {
     for (name, node) in top.below("external_labels").iter().flat_map(Section::pairs) {
         if name == "__name__" {
             node.complain("is the metric's name, which every series has", "name another label, for example datacenter");
+        } else if name == "__tenant__" {
+            node.complain("is the tenant's, which a sender or its token names", "name another label, for example datacenter");
         } else if let Some(value) = node.text() {
             labels.push((name.to_owned(), value.to_owned()));
         }

@@ -238,7 +238,7 @@ mod tests {
     }
 
     fn row<'a>(labels: &'a [Label<'a>], value: Value<'a>) -> Row<'a> {
-        Row { labels, time: 1_790_000_000_123, value, late: false, series: 1, item: 0 }
+        Row { labels, time: 1_790_000_000_123, value, late: false, series: 1, item: 0, tenant: "" }
     }
 
     /// By Avro's own implementation, which must take all of it.

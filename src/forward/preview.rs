@@ -35,7 +35,7 @@ pub fn series(labels: &[(&str, &str)]) -> String {
 pub fn record(target: &Target, labels: &[(&str, &str)], value: f64, time: i64) -> String {
     // The seed is of no matter: no hash is shown.
     let known: Vec<Label<'_>> = labels.iter().map(|(name, value)| Label::new(0, name, value)).collect();
-    let row = Row { labels: &known, time, value: Value::Float(value), late: false, series: series_hash(&known, &[]), item: 0 };
+    let row = Row { labels: &known, time, value: Value::Float(value), late: false, series: series_hash(&known, &[]), item: 0, tenant: "" };
     let mut out = Vec::new();
     match target {
         Target::Kafka(settings) => match settings.format {

@@ -43,6 +43,8 @@ pub struct Row<'a> {
     pub series: u64,
     /// Its place in body order of its entry.
     pub item: u32,
+    /// Whose it is; empty: nobody's.
+    pub tenant: &'a str,
 }
 
 impl<'a> Row<'a> {
@@ -58,7 +60,15 @@ impl<'a> Row<'a> {
                 Value::Histogram(histogram)
             }
         };
-        Ok(Row { labels: picked.labels, time: point.time, value, late: picked.late, series: picked.series, item: picked.item })
+        Ok(Row {
+            labels: picked.labels,
+            time: point.time,
+            value,
+            late: picked.late,
+            series: picked.series,
+            item: picked.item,
+            tenant: picked.tenant,
+        })
     }
 }
 

@@ -22,7 +22,7 @@ use crate::wire::remote_write::Walker;
 fn row_text(columns: &[&str], labels: &[(&str, &str)], value: Value<'_>, late: bool) -> Option<String> {
     let labels: Vec<Label<'_>> = labels.iter().map(|(name, value)| Label::new(0, name, value)).collect();
     let mut out = Vec::new();
-    let row = Row { labels: &labels, time: 1_790_000_000_123, value, late, series: 1, item: 0 };
+    let row = Row { labels: &labels, time: 1_790_000_000_123, value, late, series: 1, item: 0, tenant: "" };
     let written = RowEncoder::new(Columns::new(columns).unwrap()).encode(&row, &mut out);
     written.then(|| String::from_utf8(out).unwrap())
 }
@@ -163,7 +163,7 @@ fn a_row_does_not_depend_on_the_row_before() {
             }
             let there = NAMES.iter().zip(values).filter(|(_, value)| *value > 0);
             let labels: Vec<Label<'_>> = there.map(|(name, value)| Label::new(3, name, VALUES[value])).collect();
-            let row = Row { labels: &labels, time: number, value: Value::Float(1.5), late: random.bool(), series: 0, item: 0 };
+            let row = Row { labels: &labels, time: number, value: Value::Float(1.5), late: random.bool(), series: 0, item: 0, tenant: "" };
             let mut out = Vec::new();
             encoder.encode(&row, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), plainly(&COLUMNS, &row), "SEED={seed}");
@@ -195,7 +195,7 @@ fn capture_reads_back(bytes: &[u8], wanted: &[(&str, usize)]) {
                     }
                 };
                 out.clear();
-                let row = Row { labels: series.labels, time: point.time, value, late: false, series: 0, item: 0 };
+                let row = Row { labels: series.labels, time: point.time, value, late: false, series: 0, item: 0, tenant: "" };
                 if !encoder.encode(&row, &mut out) {
                     *seen.entry("exemplar").or_default() += 1;
                     continue;

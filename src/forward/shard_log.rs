@@ -70,8 +70,8 @@ impl ShardLog {
     }
 
     fn letter(&self, dead: Dead) -> Command {
-        let Dead { emission, item, reason, payload } = dead;
-        Command::Dead(DeadLetter { sink: self.sink.clone(), emission, item, reason, payload })
+        let Dead { emission, item, reason, payload, tenant } = dead;
+        Command::Dead(DeadLetter { sink: self.sink.clone(), emission, item, reason, payload, tenant })
     }
 }
 

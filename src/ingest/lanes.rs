@@ -21,6 +21,7 @@ use crate::ingest::offenders::Offenders;
 use crate::label_words;
 use crate::model::Item;
 use crate::model::Kind;
+use crate::model::tenant;
 use crate::node::offer::Struck;
 use crate::wire::remote_write::DecodeError;
 use crate::wire::remote_write::Limits as WireLimits;
@@ -263,7 +264,7 @@ impl Lanes {
             return self.refuse(series, lane, fault.into(), || fault.to_string());
         }
         let identity = door.identifier.identify(series.labels, hint);
-        let Some(number) = self.lane_of(&identity, door, look) else {
+        let Some(number) = self.lane_of(&identity, (door, hint), look) else {
             let lane = self.runs.last().map_or(NOT_YET, |run| run.lane);
             return self.refuse(series, lane, Refusal::TooManyLanes, || "the request holds series of more than 64 replicas".into());
         };
@@ -324,8 +325,8 @@ impl Lanes {
         }
     }
 
-    /// The lane of an identity: nearly always the last one.
-    fn lane_of(&mut self, identity: &Identity<'_>, door: &Door, look: Look<'_>) -> Option<usize> {
+    /// The lane of an identity: nearly always the last one. All of a request is of one tenant.
+    fn lane_of(&mut self, identity: &Identity<'_>, (door, hint): (&Door, &Hint), look: Look<'_>) -> Option<usize> {
         let same = |lane: &Lane| lane.identity.0 == identity.group && lane.replica == identity.replica && lane.identity.1 == identity.shard;
         if let Some(last) = self.runs.last().map(|run| run.lane)
             && self.lanes.get(last).is_some_and(same)
@@ -338,7 +339,7 @@ impl Lanes {
         if self.lanes.len() >= LANES_MAX {
             return None;
         }
-        let group = identity.group_name();
+        let group = tenant::group_name(hint.tenant.as_deref().unwrap_or_default(), &identity.group_name());
         let special = door.groups.of(&group);
         self.special.push((
             special.and_then(|special| special.future).map_or(door.future_ms, millis),

@@ -1,5 +1,7 @@
 //! Requests over a real socket, against shards that only take notes.
 
+mod tenants;
+
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -151,7 +153,7 @@ impl Bench {
             let items: Vec<Item> = Digest::parse(&offer.digest).unwrap().iter().collect();
             let mut raw = Vec::new();
             pack::unpack(offer.packing, &offer.body, pack::Bounds::default(), &mut raw).unwrap();
-            let body = Body { protocol: offer.protocol, raw, strip: offer.strip.clone() };
+            let body = Body { protocol: offer.protocol, raw, strip: offer.strip.clone(), tenant: String::new() };
             let good = |(at, item): (usize, &Item)| (!item.refused).then_some(crate::model::Pick { item: at as u32, late: false });
             let picks: Vec<_> = items.iter().enumerate().filter_map(good).collect();
             let mut names = Vec::new();

@@ -205,6 +205,8 @@ pub struct DeadLetter {
     pub reason: String,
     /// The row as it was refused; at most 64 KiB are kept.
     pub payload: Vec<u8>,
+    /// Whose it is, where that matters to the sink; empty: nobody's.
+    pub tenant: String,
 }
 
 /// Dead letters that were sent again, and are none any more.
@@ -452,11 +454,13 @@ impl DeadLetter {
         out.number(u64::from(self.item));
         out.text(cut(&self.reason));
         out.bytes(&self.payload[..self.payload.len().min(DEAD_PAYLOAD)]);
+        out.text(&self.tenant);
     }
 
     fn read(from: &mut Reader<'_>) -> Result<DeadLetter, Malformed> {
         let (sink, emission, item) = (from.text()?.to_owned(), from.number()?, from.small()?);
-        Ok(DeadLetter { sink, emission, item, reason: from.text()?.to_owned(), payload: from.bytes()?.to_vec() })
+        let (reason, payload) = (from.text()?.to_owned(), from.bytes()?.to_vec());
+        Ok(DeadLetter { sink, emission, item, reason, payload, tenant: from.text_if_any()?.to_owned() })
     }
 
     /// As it is kept.

@@ -22,15 +22,17 @@ use crate::shard::tokens::Tokens;
 use crate::shard::verdicts::Verdicts;
 
 /// Raised when the layout changes.
-const VERSION: u8 = 5;
+const VERSION: u8 = 6;
 /// Images of this version end before tokens and nodes.
 const WITHOUT_TOKENS: u8 = 1;
 /// Images up to this version know no settings: a number and a text stood there that nobody ever wrote.
 const WITHOUT_SETTINGS: u8 = 2;
 /// Images up to this version end before the feature level.
 const WITHOUT_LEVEL: u8 = 3;
+/// Tokens in images up to this version have no tenants.
+const WITHOUT_TENANTS: u8 = 4;
 /// Images up to this version end before verdicts and alerts.
-const WITHOUT_VERDICTS: u8 = 4;
+const WITHOUT_VERDICTS: u8 = 5;
 /// Groups in a cluster; a sender that invents names without end must not fill the memory.
 pub const MAX_GROUPS: usize = 10_000;
 
@@ -194,7 +196,7 @@ impl Control {
             control.groups.insert(from.text()?.to_owned(), ShardId(from.small()?));
         }
         if version > WITHOUT_TOKENS {
-            control.tokens = Arc::new(Tokens::read(&mut from)?);
+            control.tokens = Arc::new(Tokens::read(&mut from, version > WITHOUT_TENANTS)?);
             control.nodes = Nodes::read(&mut from)?;
         }
         if version > WITHOUT_LEVEL {
@@ -313,6 +315,8 @@ mod tests {
         control.write_image(&mut bytes);
         bytes.truncate(bytes.len() - 2);
         bytes[0] = WITHOUT_VERDICTS;
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
+        bytes[0] = WITHOUT_TENANTS;
         assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
         bytes.pop();
         bytes[0] = WITHOUT_LEVEL;

@@ -84,11 +84,11 @@ fn commands() -> Vec<Command> {
 }
 
 fn token(name: &str, expires_ms: Option<i64>) -> NewToken {
-    NewToken { name: name.into(), hash: [0xa5; 32], hint: "wxyz".into(), by: "first".into(), expires_ms, first: false }
+    NewToken { name: name.into(), hash: [0xa5; 32], hint: "wxyz".into(), by: "first".into(), expires_ms, first: false, tenant: "a".into() }
 }
 
 fn letter() -> DeadLetter {
-    DeadLetter { sink: "k".into(), emission: 1, item: 2, reason: "too large".into(), payload: br#"{"ts":1}"#.to_vec() }
+    DeadLetter { sink: "k".into(), emission: 1, item: 2, reason: "too large".into(), payload: br#"{"ts":1}"#.to_vec(), tenant: "a".into() }
 }
 
 fn samples(at: i64, replica: &str, leads: bool, series: std::ops::Range<u64>) -> Vec<u8> {

@@ -23,6 +23,8 @@ pub struct Body {
     pub raw: Vec<u8>,
     /// The replica labels.
     pub strip: Vec<String>,
+    /// Whose samples these are; empty: nobody's.
+    pub tenant: String,
 }
 
 /// One picked point.
@@ -37,6 +39,8 @@ pub struct Picked<'p, 'b> {
     pub series: u64,
     /// Its number in body order.
     pub item: u32,
+    /// Whose it is; empty: nobody's.
+    pub tenant: &'p str,
     /// Its series, with metadata and what exemplars refer to.
     pub from: &'p Series<'p, 'b>,
 }
@@ -65,7 +69,7 @@ impl Body {
                 {
                     visited += 1;
                     let (late, item) = (pick.late, pick.item);
-                    visit(Picked { labels: series.labels, point, late, series: hash, item, from: &series });
+                    visit(Picked { labels: series.labels, point, late, series: hash, item, tenant: &self.tenant, from: &series });
                 }
             }
         })?;

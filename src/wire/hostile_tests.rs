@@ -279,7 +279,7 @@ fn damaged_bodies_do_not_panic_and_stay_within_their_bounds() {
             encode(&items, &mut digest);
             assert!(Digest::parse(&digest).unwrap().iter().eq(items.iter().copied()), "SEED={seed}");
             let picks: Vec<_> = (0..items.len() as u32).map(|item| Pick { item, late: false }).collect();
-            let body = Body { protocol: *protocol, raw: std::mem::take(&mut out), strip: vec!["job".to_owned()] };
+            let body = Body { protocol: *protocol, raw: std::mem::take(&mut out), strip: vec!["job".to_owned()], tenant: String::new() };
             let taken = items.iter().filter(|item| !item.refused).count();
             assert_eq!(body.pick(&mut walker, &picks, &mut |_| ()), Ok(taken), "SEED={seed}");
             out = body.raw;

@@ -116,7 +116,17 @@ impl Node for StandIn {
 
     fn dead(&self, shard: ShardId, sink: &str, after: u64, limit: usize) -> Result<Vec<(u64, DeadLetter)>, ReadError> {
         let letter = |number| {
-            (number, DeadLetter { sink: sink.into(), emission: 9, item: 3, reason: "too large".into(), payload: b"{\"ts\":1}".to_vec() })
+            (
+                number,
+                DeadLetter {
+                    sink: sink.into(),
+                    emission: 9,
+                    item: 3,
+                    reason: "too large".into(),
+                    payload: b"{\"ts\":1}".to_vec(),
+                    tenant: String::new(),
+                },
+            )
         };
         Ok(if shard.0 == 1 { (after.saturating_add(1)..=5).map(letter).take(limit).collect() } else { Vec::new() })
     }
@@ -183,7 +193,7 @@ impl Sinks for StandInSinks {
         Box::pin(async move { Ok(vec![Rewound { shard: 1, samples: 7, from: Some(to), short: false }]) })
     }
 
-    fn explain(&self, sample: &str) -> Result<Vec<Explained>, String> {
+    fn explain(&self, sample: &str, _: Option<&str>) -> Result<Vec<Explained>, String> {
         match sample {
             "up" => Ok(vec![Explained { sink: "platform".into(), steps: vec![Relabelled::default()], ..Explained::default() }]),
             other => Err(format!("{other} is no sample")),
