@@ -135,7 +135,7 @@ pub fn holding(facts: &Facts<'_>, notify: &Notify) -> All {
     for sink in facts.sinks.iter().filter(|sink| !sink.paused) {
         if sink.lag_ms > LAG_MS {
             let summary = format!("the sink {} is {} s behind", sink.name, sink.lag_ms / 1000);
-            shipped("SinkLagging", &[("sink", &sink.name)], (0, summary, "`sluice sink show` says what stands in its way"));
+            shipped("SinkLagging", &[("sink", &sink.name)], (0, summary, "`sluice sink list` says what stands in its way"));
         }
         let percent = (sink.pending_bytes * 100).checked_div(sink.budget_bytes).unwrap_or(0);
         if percent >= NEARLY {

@@ -17,6 +17,7 @@ use crate::forward::settings::CreateTopic;
 use crate::forward::settings::KafkaDraft;
 use crate::forward::settings::KafkaSettings;
 use crate::forward::shape::Shape;
+use crate::probe::targets;
 use crate::relabel::rules::Rule;
 use crate::relabel::rules::Rules;
 use crate::relabel::selector::Selector;
@@ -55,9 +56,22 @@ pub fn text(text: &str, dir: &Path) -> Result<Config, Vec<Problem>> {
             problems.push(Problem { line, key, value: found.value, rule: found.rule, remedy: found.remedy });
         }
     }
+    problems.extend(of_jobs(&config));
     problems.extend(of_directories(&config));
     problems.sort_by_key(|problem| problem.line);
     if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+/// Rules of jobs that mean nothing.
+fn of_jobs(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (job, written) in config.jobs.jobs.iter().enumerate() {
+        for (rule, wrong) in targets::Ready::check(written).err().unwrap_or_default() {
+            let key = format!("probe.jobs[{job}].relabel_configs[{rule}].{}", wrong.key);
+            problems.push(Problem { line: config.line_of(&key), key, value: wrong.value, rule: wrong.rule, remedy: wrong.remedy });
+        }
+    }
+    problems
 }
 
 /// Files of a sink have no place among the node's own: a backup and a replacement treat that directory as one thing.

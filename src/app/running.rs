@@ -148,6 +148,7 @@ impl Running {
             sender: format!("http://{address}"),
         };
         let probes = Probes::start(probing, &stop, &mut tasks);
+        telemetry.register(|registry| metrics::register_probes(registry, probes.shown()));
         let deps = Deps {
             node: Arc::new(handle),
             sinks: Arc::clone(&sinks) as Arc<dyn deps::Sinks>,

@@ -69,7 +69,9 @@ pub fn parse(text: &str) -> Result<Settings, Vec<Problem>> {
     let problems = Problems::default();
     let top = Node::root(&tree, &problems).section();
     let groups = top.below("groups").map(|section| groups::read(&section)).unwrap_or_default();
-    let sinks = sinks::read(&top);
+    // A file's `sinks: []` is not written down: there is nothing to say of them.
+    let (written, _) = (top.get("sinks"), top.get("external_labels"));
+    let sinks = written.map(|_| sinks::read(&top)).unwrap_or_default();
     let keep = top.below("log").map_or(Log::default().keep, |section| {
         let keep = super::read_keep(&section);
         section.finish();
@@ -263,6 +265,14 @@ sinks:
             Settings { groups: config.groups.clone(), sinks: config.sinks.clone(), keep: config.log.keep, ..Settings::default() }
         );
         assert_eq!(parse("").unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn a_file_without_sinks_has_settings_that_can_be_read() {
+        let file = "listen: 127.0.0.1:1\ndata_dir: /x\nsinks: []\nexternal_labels: { a: b }\ngroups: { switches_per_hour: 3 }\n";
+        let config = super::super::Config::parse(file).unwrap();
+        let settings = parse(&config.settings).unwrap();
+        assert_eq!((settings.groups.switches_per_hour, settings.sinks.len()), (3, 0));
     }
 
     #[test]

@@ -96,8 +96,12 @@ impl Handle {
         &self.shared.notes
     }
 
-    /// The members of the control shard, by id; none yet: this node alone.
+    /// The members of the control shard, by id; none yet, or this node is all there is: this node alone.
     pub fn members(&self) -> Vec<u64> {
+        // Raft has an id of its own for a node that is all there is.
+        if self.shared.together.is_none() {
+            return vec![self.own_id()];
+        }
         let voters = self.shared.lane(ShardId::CONTROL).map(|lane| lock(&lane.views).seats.voters.clone()).unwrap_or_default();
         if voters.is_empty() { vec![self.own_id()] } else { voters }
     }

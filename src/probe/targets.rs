@@ -13,6 +13,7 @@ use crate::probe::schedule;
 use crate::relabel::rules::Rule;
 use crate::relabel::rules::Rules;
 use crate::relabel::rules::Work;
+use crate::relabel::rules::Wrong;
 
 /// Targets of all jobs; more are left out, and said so.
 pub const MOST: usize = 50_000;
@@ -41,17 +42,24 @@ pub struct Target {
 }
 
 impl Ready {
-    /// A job whose rules mean something, or what is wrong with the first that does not.
-    pub fn new(job: &Job) -> Result<Ready, String> {
-        let mut checked = Vec::new();
+    /// A job whose rules mean something, or all that is wrong with those that do not: number and what.
+    pub fn check(job: &Job) -> Result<Ready, Vec<(usize, Wrong)>> {
+        let (mut checked, mut all) = (Vec::new(), Vec::new());
         for (number, rule) in job.rules.iter().enumerate() {
-            let rule = Rule::check(rule).map_err(|wrong| {
-                let what = wrong.first().map(|wrong| format!("{}: {}", wrong.key, wrong.rule)).unwrap_or_default();
-                format!("probe.jobs, job {}: relabel_configs[{number}].{what}", job.name)
-            })?;
-            checked.push(rule);
+            match Rule::check(rule) {
+                Ok(rule) => checked.push(rule),
+                Err(wrong) => all.extend(wrong.into_iter().map(|wrong| (number, wrong))),
+            }
         }
-        Ok(Ready { job: job.clone(), rules: Rules::new(checked) })
+        if all.is_empty() { Ok(Ready { job: job.clone(), rules: Rules::new(checked) }) } else { Err(all) }
+    }
+
+    /// The same with the first that is wrong in words.
+    pub fn new(job: &Job) -> Result<Ready, String> {
+        Ready::check(job).map_err(|all| {
+            let what = all.first().map(|(number, wrong)| format!("relabel_configs[{number}].{}: {}", wrong.key, wrong.rule));
+            format!("probe.jobs, job {}: {}", job.name, what.unwrap_or_default())
+        })
     }
 
     /// What is to be looked at of these groups.
