@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod deps;
 pub mod doctor;
 pub mod groups;
+pub mod probe;
 pub mod route;
 pub mod senders;
 pub mod settings;
@@ -166,6 +167,7 @@ impl Api {
             Route::Healthy => json(ok, &Health { status: "healthy", reasons: Vec::new() }),
             Route::Ready => ready((deps.not_ready)()),
             Route::Reload => return self.reload().await,
+            Route::Probe => return probe::answer(deps, &call.query, &call.headers).await,
             Route::Metrics => {
                 let mut response = serve::answer(ok, telemetry::CONTENT_TYPE, (deps.metrics)());
                 answer::unstored(&mut response, &[]);

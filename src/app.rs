@@ -18,6 +18,7 @@ mod metrics;
 mod nothing;
 mod own_metrics;
 mod pins;
+mod probing;
 pub mod recover;
 mod reload;
 mod removal;

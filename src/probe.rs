@@ -8,9 +8,13 @@
 pub mod certificate;
 pub mod connect;
 pub mod dialogue;
+pub mod dns;
+pub mod exposition;
 pub mod files;
+pub mod grpc;
 pub mod guard;
 pub mod http;
+pub mod icmp;
 pub mod module;
 pub mod outcome;
 pub mod record;
@@ -18,3 +22,6 @@ pub mod resolve;
 pub mod run;
 pub mod tcp;
 pub mod tls;
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ use crate::app::Fault;
 use crate::app::certificates::Certificates;
 use crate::app::check;
 use crate::app::guard::Guard;
+use crate::app::probing::Probing;
 use crate::app::settings as agreed;
 use crate::app::sinks::SinkSet;
 use crate::app::translate;
@@ -44,6 +45,8 @@ pub struct Parts {
     pub certificates: Arc<Certificates>,
     /// Who is let in.
     pub guard: Arc<Guard>,
+    /// Modules of probes.
+    pub probing: Arc<Probing>,
 }
 
 /// What is in force.
@@ -124,6 +127,9 @@ impl Reload {
         }
         if self.parts.guard.reload(new.access) {
             changed.push("access changed".to_owned());
+        }
+        if self.parts.probing.reload(&new.probe) {
+            changed.push("probe changed".to_owned());
         }
         if state.in_force.limits != new.limits {
             changed.push("limits changed".to_owned());

@@ -31,6 +31,7 @@ use crate::app::metrics;
 use crate::app::nothing::Nothing;
 use crate::app::own_metrics;
 use crate::app::pins;
+use crate::app::probing::Probing;
 use crate::app::reload::Parts;
 use crate::app::reload::Reload;
 use crate::app::removal;
@@ -102,13 +103,14 @@ impl Running {
         let membership = Membership::start(&config, quit).await?;
         let peers = membership.as_ref().map(|membership| membership.seen.common());
         let certificates = Arc::new(Certificates::new(config.tls.as_ref(), peers)?);
+        let probing = Arc::new(Probing::new(&config.probe));
         let mut entrance = Entrance::Closed(listener.with_tls(certificates.tls()), bounds, served.clone(), stop.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&certificates).keep(stop.clone()));
         if let Some(membership) = &membership {
             guard::leave(&own_token, &config.data_dir).map_err(Fault::Start)?; // `sluice cluster init` comes before the data
             tasks.spawn(removal::watch(Arc::clone(&membership.seen), stop.clone()));
-            let api = waiting((&config, file.as_ref()), address, &membership.seen, &certificates, &stop);
+            let api = waiting((&config, file.as_ref()), address, &membership.seen, &certificates, (&probing, &stop));
             membership.seen.common().tell_of_itself(api.itself());
             entrance = entrance.open_for_now(guard.before(until_ready(api, &membership.seen)));
         }
@@ -129,6 +131,7 @@ impl Running {
             ingest: Arc::clone(&ingest),
             certificates: Arc::clone(&certificates),
             guard: Arc::clone(&guard),
+            probing: Arc::clone(&probing),
         };
         let peers = seen.clone().map(|seen| Arc::new(move || seen.peers()) as metrics::Peers);
         let telemetry = measured(&parts, &served, peers);
@@ -148,6 +151,7 @@ impl Running {
                 let telemetry = telemetry.clone();
                 Arc::new(move || telemetry.render())
             },
+            probe: Arc::clone(&probing) as Arc<dyn crate::api::probe::Prober>,
             reload: {
                 let reload = Arc::clone(&reload);
                 Arc::new(move || {
@@ -267,7 +271,7 @@ fn waiting(
     address: SocketAddr,
     seen: &Arc<Seen>,
     certificates: &Arc<Certificates>,
-    stop: &watch::Receiver<bool>,
+    (probing, stop): (&Arc<Probing>, &watch::Receiver<bool>),
 ) -> Api {
     let waits = {
         let seen = Arc::clone(seen);
@@ -281,6 +285,7 @@ fn waiting(
         flow: Arc::new(|_| Box::new(flow::Silent)),
         census: Arc::new(|_| Vec::new()),
         metrics: Arc::new(|| Telemetry::default().render()),
+        probe: Arc::clone(probing) as Arc<dyn crate::api::probe::Prober>,
         reload: Arc::new(|| Box::pin(async { Err(vec!["the node is only starting".to_owned()]) })),
         file: file.cloned(),
         disk: disk_report(&config.data_dir),
