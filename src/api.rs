@@ -13,6 +13,7 @@ pub mod deps;
 pub mod doctor;
 pub mod groups;
 pub mod probes;
+pub mod probe;
 pub mod route;
 pub mod senders;
 pub mod settings;
@@ -167,6 +168,7 @@ impl Api {
             Route::Healthy => json(ok, &Health { status: "healthy", reasons: Vec::new() }),
             Route::Ready => ready((deps.not_ready)()),
             Route::Reload => return self.reload().await,
+            Route::Probe => return probe::answer(deps, &call.query, &call.headers).await,
             Route::Metrics => {
                 let mut response = serve::answer(ok, telemetry::CONTENT_TYPE, (deps.metrics)());
                 answer::unstored(&mut response, &[]);

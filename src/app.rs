@@ -21,6 +21,7 @@ mod notify;
 mod own_metrics;
 mod pins;
 mod probes;
+mod probing;
 pub mod recover;
 mod reload;
 mod removal;

@@ -14,6 +14,7 @@ mod config;
 mod groups;
 mod probes;
 mod routes;
+mod probe;
 mod senders;
 mod sinks;
 mod status;
@@ -101,6 +102,8 @@ enum Verb {
     /// Sinks: where samples go, how far they are, what they refused.
     #[command(subcommand)]
     Sink(sinks::Verb),
+    /// Probe something from here, once: each phase with its time, and why it failed (docs/probing.md).
+    Probe(probe::Probe),
     /// Tokens: who may ask a node, and write to it (docs/security.md).
     #[command(subcommand)]
     Token(tokens::Verb),
@@ -280,6 +283,7 @@ fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Route(verb) => routes::carry_out(verb),
         Verb::Sender(verb) => wait_for(senders::carry_out(verb)),
         Verb::Sink(verb) => wait_for(sinks::carry_out(verb)),
+        Verb::Probe(asked) => wait_for(probe::carry_out(asked)),
         Verb::Token(verb) => wait_for(tokens::carry_out(verb)),
         Verb::Top(top) => wait_for(top::carry_out(top)),
         Verb::Tap(tap) => wait_for(tap::carry_out(tap)),

@@ -9,15 +9,22 @@
 //! - `targets`, `schedule`, `jobs`: the targets of jobs, spread over nodes and time; what came of a probe is samples;
 //! - `verdict`: what is down, by the votes of several nodes.
 
+
+#[cfg(test)]
+mod tests;
 pub mod ask;
 pub mod certificate;
 pub mod connect;
 pub mod court;
 pub mod dialogue;
 pub mod discovery;
+pub mod dns;
+pub mod exposition;
 pub mod files;
+pub mod grpc;
 pub mod guard;
 pub mod http;
+pub mod icmp;
 pub mod jobs;
 pub mod module;
 pub mod outcome;

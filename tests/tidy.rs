@@ -64,6 +64,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("saphyr_parser", &["config"]),
     ("slog", &["shard"]),
     ("snap", &["wire"]),
+    // Sockets for ICMP.
+    ("socket2", &["probe"]),
     // `peer` between nodes, with the cluster's own certificates on both sides; `serve` on the public listener, with those of the operator, and for the
     // verbs that ask such a listener and sinks that write to a store. Nobody else opens a connection with TLS.
     // `probe` in another way: it records the certificates that came, good or bad.

@@ -60,6 +60,8 @@ pub struct Deps {
     pub flow: Arc<Flows>,
     /// The exposition: `Telemetry::render`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Who probes at somebody's wish.
+    pub probe: Arc<dyn crate::api::probe::Prober>,
     /// Prepares everything, then swaps: what changed, or all problems.
     pub reload: Arc<dyn Fn() -> Later<'static, Result<String, Vec<String>>> + Send + Sync>,
     /// The node's file, to be shown without secrets.

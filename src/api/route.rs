@@ -14,6 +14,8 @@ pub enum Route {
     Reload,
     /// `/metrics`
     Metrics,
+    /// `/probe`
+    Probe,
     /// `/api/v1/status`
     Status,
     /// `/api/v1/groups`
@@ -125,7 +127,7 @@ const OF_SINK: [(&str, OfSink); 7] = [
 
 /// Shown where a path is unknown.
 pub const PATHS: &str =
-    "/api/v1/status, /api/v1/groups, /api/v1/sinks, /metrics, /-/healthy, /-/ready, /-/reload; docs/api.md has all of them";
+    "/api/v1/status, /api/v1/groups, /api/v1/sinks, /metrics, /probe, /-/healthy, /-/ready, /-/reload; docs/api.md has all of them";
 
 impl Route {
     /// Of a path without its query; `None`: nothing is there.
@@ -136,6 +138,7 @@ impl Route {
             "/-/ready" => return Some(Route::Ready),
             "/-/reload" => return Some(Route::Reload),
             "/metrics" => return Some(Route::Metrics),
+            "/probe" => return Some(Route::Probe),
             "/api/v1/status" => return Some(Route::Status),
             "/api/v1/groups" => return Some(Route::Groups),
             "/api/v1/cardinality" => return Some(Route::Cardinality),

@@ -49,6 +49,7 @@ pub fn text(text: &str, dir: &Path) -> Result<Config, Vec<Problem>> {
         tls.beside(dir);
     }
     let mut problems = of_certificate(&config);
+    problems.extend(read_modules(&mut config, dir));
     for (index, sink) in config.sinks.iter().enumerate() {
         for found in judged(sink).err().unwrap_or_default() {
             let key = format!("sinks[{index}].{}", found.key);
@@ -88,6 +89,28 @@ fn of_directories(config: &Config) -> Vec<Problem> {
         })
     };
     config.sinks.iter().enumerate().filter_map(inside).collect()
+}
+
+/// Reads the file of modules, if one is named: those that are written into the configuration count more.
+fn read_modules(config: &mut Config, dir: &Path) -> Vec<Problem> {
+    let Some(file) = &config.probe.modules_file else { return Vec::new() };
+    let file = dir.join(file);
+    let key = "probe.modules_file".to_owned();
+    let line = config.line_of(&key);
+    let problem =
+        |rule: String, remedy: &str| Problem { line, key: key.clone(), value: file.display().to_string(), rule, remedy: remedy.to_owned() };
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) => return vec![problem(format!("cannot be read: {error}"), "is the path right? A relative one begins at this file")],
+    };
+    match config::probe::parse_file(&text) {
+        Ok(mut modules) => {
+            modules.append(&mut config.probe.modules);
+            config.probe.modules = modules;
+            Vec::new()
+        }
+        Err(found) => found.iter().map(|found| problem(found.to_string(), "")).collect(),
+    }
 }
 
 /// What is wrong with the files of `tls:`.

@@ -60,7 +60,7 @@ const KNOWS: Duration = Duration::from_secs(15);
 const AN_ENTRY: usize = 200;
 
 /// Jobs, whom alerts are told to, and modules.
-pub type Probing = (Jobs, Notify, Probe);
+pub type Agreed = (Jobs, Notify, Probe);
 
 /// Between two looks at who writes.
 const LOOK: Duration = Duration::from_secs(5);
@@ -91,7 +91,7 @@ pub struct Parts<'a> {
     /// Groups in force.
     pub groups: watch::Receiver<Groups>,
     /// Jobs, modules, and whom alerts are told to.
-    pub probing: watch::Receiver<Probing>,
+    pub probing: watch::Receiver<Agreed>,
     /// The other nodes; `None`: there are none.
     pub seen: Option<Arc<Seen>>,
     /// Where this node is, for whoever is told of alerts.
@@ -230,7 +230,7 @@ impl Probes {
 
 /// Hands the settings on to those who need parts of them.
 async fn hand_out(
-    mut probing: watch::Receiver<Probing>,
+    mut probing: watch::Receiver<Agreed>,
     (wanted, references): (watch::Sender<Arc<Wanted>>, watch::Sender<Vec<String>>),
     mut stop: watch::Receiver<bool>,
 ) {
@@ -249,7 +249,7 @@ async fn hand_out(
 }
 
 /// Where this node leads the control shard: proposes what alerts there are, and tells of them.
-async fn alarm(probes: Arc<Probes>, probing: watch::Receiver<Probing>, sender: String, mut stop: watch::Receiver<bool>) {
+async fn alarm(probes: Arc<Probes>, probing: watch::Receiver<Agreed>, sender: String, mut stop: watch::Receiver<bool>) {
     let (mut memory, mut teller, mut leads) = (Memory::default(), Teller::default(), None);
     loop {
         tokio::select! {

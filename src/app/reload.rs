@@ -21,7 +21,8 @@ use crate::app::Fault;
 use crate::app::certificates::Certificates;
 use crate::app::check;
 use crate::app::guard::Guard;
-use crate::app::probes::Probing;
+use crate::app::probes::Agreed;
+use crate::app::probing::Probing;
 use crate::app::settings as agreed;
 use crate::app::sinks::SinkSet;
 use crate::app::translate;
@@ -45,6 +46,8 @@ pub struct Parts {
     pub certificates: Arc<Certificates>,
     /// Who is let in.
     pub guard: Arc<Guard>,
+    /// Modules of probes.
+    pub probing: Arc<Probing>,
 }
 
 /// What is in force.
@@ -69,7 +72,7 @@ pub struct Reload {
     /// For whoever acts on groups by itself (`pins`).
     groups: watch::Sender<Groups>,
     /// For the probes and whoever tells of alerts.
-    probing: watch::Sender<Probing>,
+    looked_at: watch::Sender<Agreed>,
     /// What a person should know of file and settings.
     trouble: SyncMutex<Vec<Problem>>,
 }
@@ -78,11 +81,11 @@ impl Reload {
     /// Of the running parts. `file` as it was read, `in_force` as it runs.
     pub fn new((file, path): (Config, Option<PathBuf>), in_force: Config, name: String, alone: bool, parts: Parts) -> Reload {
         let groups = watch::Sender::new(in_force.groups.clone());
-        let probing = watch::Sender::new(probing(&in_force));
+        let looked_at = watch::Sender::new(looked_at(&in_force));
         parts.node.limit_groups(translate::group_limits(&in_force.groups, in_force.limits.per_group));
         // Which version that was is found out by the first look, which changes nothing then.
         let state = State { file, in_force, version: 0 };
-        Reload { state: Mutex::new(state), path, name, alone, parts, groups, probing, trouble: SyncMutex::default() }
+        Reload { state: Mutex::new(state), path, name, alone, parts, groups, looked_at, trouble: SyncMutex::default() }
     }
 
     /// The groups' settings in force; changes with every reload, even one that changes nothing in them.
@@ -91,8 +94,8 @@ impl Reload {
     }
 
     /// Jobs of probes, and whom alerts are told to; as `groups`.
-    pub fn probing(&self) -> watch::Receiver<Probing> {
-        self.probing.subscribe()
+    pub fn looked_at(&self) -> watch::Receiver<Agreed> {
+        self.looked_at.subscribe()
     }
 
     /// What is wrong between file and settings.
@@ -133,6 +136,9 @@ impl Reload {
         }
         if self.parts.guard.reload(new.access) {
             changed.push("access changed".to_owned());
+        }
+        if self.parts.probing.reload(&new.probe) {
+            changed.push("probe changed".to_owned());
         }
         if state.in_force.limits != new.limits {
             changed.push("limits changed".to_owned());
@@ -202,7 +208,7 @@ impl Reload {
         self.parts.ingest.reload(&state.in_force.groups, &state.in_force.limits);
         self.parts.node.limit_groups(translate::group_limits(&state.in_force.groups, state.in_force.limits.per_group));
         self.groups.send_replace(state.in_force.groups.clone());
-        self.probing.send_replace(probing(&state.in_force));
+        self.looked_at.send_replace(looked_at(&state.in_force));
         self.tell(state, None);
     }
 
@@ -298,7 +304,7 @@ impl settings::Settings for Reload {
     }
 }
 
-fn probing(config: &Config) -> Probing {
+fn looked_at(config: &Config) -> Agreed {
     (config.jobs.clone(), config.notify.clone(), config.probe.clone())
 }
 

@@ -33,6 +33,7 @@ use crate::app::own_metrics;
 use crate::app::pins;
 use crate::app::probes;
 use crate::app::probes::Probes;
+use crate::app::probing::Probing;
 use crate::app::reload::Parts;
 use crate::app::reload::Reload;
 use crate::app::removal;
@@ -104,13 +105,14 @@ impl Running {
         let membership = Membership::start(&config, quit).await?;
         let peers = membership.as_ref().map(|membership| membership.seen.common());
         let certificates = Arc::new(Certificates::new(config.tls.as_ref(), peers)?);
+        let probing = Arc::new(Probing::new(&config.probe));
         let mut entrance = Entrance::Closed(listener.with_tls(certificates.tls()), bounds, served.clone(), stop.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&certificates).keep(stop.clone()));
         if let Some(membership) = &membership {
             guard::leave(&own_token, &config.data_dir).map_err(Fault::Start)?; // `sluice cluster init` comes before the data
             tasks.spawn(removal::watch(Arc::clone(&membership.seen), stop.clone()));
-            let api = waiting((&config, file.as_ref()), address, &membership.seen, &certificates, &stop);
+            let api = waiting((&config, file.as_ref()), address, &membership.seen, &certificates, (&probing, &stop));
             membership.seen.common().tell_of_itself(api.itself());
             entrance = entrance.open_for_now(guard.before(until_ready(api, &membership.seen)));
         }
@@ -131,6 +133,7 @@ impl Running {
             ingest: Arc::clone(&ingest),
             certificates: Arc::clone(&certificates),
             guard: Arc::clone(&guard),
+            probing: Arc::clone(&probing),
         };
         let peers = seen.clone().map(|seen| Arc::new(move || seen.peers()) as metrics::Peers);
         let telemetry = measured(&parts, &served, peers);
@@ -139,15 +142,15 @@ impl Running {
         let own_name = seen.as_ref().map_or_else(|| config.name.clone(), |seen| seen.common().name().to_owned());
         let (file_of_node, disk) = (file.clone(), disk_report(&config.data_dir));
         let reload = Arc::new(Reload::new((config, file), in_force, own_name, seen.is_none(), parts));
-        let probing = probes::Parts {
+        let looked_at = probes::Parts {
             node: &node.handle,
             ingest: &ingest,
             groups: reload.groups(),
-            probing: reload.probing(),
+            probing: reload.looked_at(),
             seen: seen.clone(),
             sender: format!("http://{address}"),
         };
-        let probes = Probes::start(probing, &stop, &mut tasks);
+        let probes = Probes::start(looked_at, &stop, &mut tasks);
         telemetry.register(|registry| metrics::register_probes(registry, probes.shown()));
         let deps = Deps {
             node: Arc::new(handle),
@@ -161,6 +164,7 @@ impl Running {
                 let telemetry = telemetry.clone();
                 Arc::new(move || telemetry.render())
             },
+            probe: Arc::clone(&probing) as Arc<dyn crate::api::probe::Prober>,
             reload: {
                 let reload = Arc::clone(&reload);
                 Arc::new(move || {
@@ -280,7 +284,7 @@ fn waiting(
     address: SocketAddr,
     seen: &Arc<Seen>,
     certificates: &Arc<Certificates>,
-    stop: &watch::Receiver<bool>,
+    (probing, stop): (&Arc<Probing>, &watch::Receiver<bool>),
 ) -> Api {
     let waits = {
         let seen = Arc::clone(seen);
@@ -295,6 +299,7 @@ fn waiting(
         probes: Arc::new(Default::default),
         census: Arc::new(|_| Vec::new()),
         metrics: Arc::new(|| Telemetry::default().render()),
+        probe: Arc::clone(probing) as Arc<dyn crate::api::probe::Prober>,
         reload: Arc::new(|| Box::pin(async { Err(vec!["the node is only starting".to_owned()]) })),
         file: file.cloned(),
         disk: disk_report(&config.data_dir),

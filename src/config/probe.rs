@@ -326,7 +326,7 @@ pub fn pattern(text: &str) -> Result<String, Refusal> {
     }
 }
 
-/// A path; a relative one begins where the process runs, as in blackbox_exporter.
+/// A path. In modules a relative one begins where the process runs, as in blackbox_exporter.
 pub fn path(text: &str) -> Result<PathBuf, Refusal> {
     if text.is_empty() { Err(("must not be empty".into(), "for example /etc/sluice/blackbox.yml".into())) } else { Ok(PathBuf::from(text)) }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::config::probe;
 use crate::config::probe::Kind as Configured;
+use crate::probe::dns::Dns;
+use crate::probe::grpc::Grpc;
 use crate::probe::http::Http;
 use crate::probe::tcp::Tcp;
 use crate::probe::tcp::Unix;
@@ -33,8 +35,8 @@ pub(super) enum Kind {
     Tcp(Box<Tcp>),
     Unix(Box<Unix>),
     Icmp(probe::Icmp),
-    Dns,
-    Grpc,
+    Dns(Box<Dns>),
+    Grpc(Box<Grpc>),
 }
 
 /// All modules by name.
@@ -52,10 +54,15 @@ impl Module {
             Configured::Tcp(tcp) => Kind::Tcp(Box::new(Tcp::new(tcp))),
             Configured::Unix(unix) => Kind::Unix(Box::new(Unix::new(unix))),
             Configured::Icmp(icmp) => Kind::Icmp(icmp.clone()),
-            Configured::Dns(_) => Kind::Dns,
-            Configured::Grpc(_) => Kind::Grpc,
+            Configured::Dns(dns) => Kind::Dns(Box::new(Dns::new(dns))),
+            Configured::Grpc(grpc) => Kind::Grpc(Box::new(Grpc::new(grpc))),
         };
         Module { name: name.to_owned(), timeout: module.timeout, shown: module.shown.clone(), strict, kind }
+    }
+
+    /// `Host`, if it is an HTTP module that says one.
+    pub fn host(&self) -> Option<&str> {
+        if let Kind::Http(http) = &self.kind { http.host() } else { None }
     }
 
     /// How long a probe may take if whoever asks has this much time.

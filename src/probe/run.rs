@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use crate::probe::dialogue;
+use crate::probe::dns;
+use crate::probe::grpc;
 use crate::probe::guard::Guard;
 use crate::probe::http;
+use crate::probe::icmp;
 use crate::probe::module::Kind;
 use crate::probe::module::Module;
 use crate::probe::outcome::Cause;
@@ -45,26 +48,47 @@ pub async fn probe(ask: &Ask<'_>) -> Outcome {
     let way = match &ask.module.kind {
         Kind::Http(http) => {
             let mut told = http::Told::default();
-            let way = within(ask.timeout, http.run(ask, &mut told, &mut record)).await;
+            let way = within(ask.timeout, Box::pin(http.run(ask, &mut told, &mut record))).await;
             record.stop(&way);
             http::tell(&told, &mut record, (strict, way.is_err(), http.resolves(ask.target)));
             way
         }
         Kind::Tcp(tcp) => {
             let mut told = dialogue::Told::default();
-            let way = within(ask.timeout, tcp.run(ask, &mut told, &mut record)).await;
+            let way = within(ask.timeout, Box::pin(tcp.run(ask, &mut told, &mut record))).await;
             record.stop(&way);
             tcp::tell(told, &mut record, (true, strict, way.is_err()));
             way
         }
         Kind::Unix(unix) => {
             let mut told = dialogue::Told::default();
-            let way = within(ask.timeout, unix.run(ask, &mut told, &mut record)).await;
+            let way = within(ask.timeout, Box::pin(unix.run(ask, &mut told, &mut record))).await;
             record.stop(&way);
             tcp::tell(told, &mut record, (false, strict, way.is_err()));
             way
         }
-        Kind::Icmp(_) | Kind::Dns | Kind::Grpc => Err(Stop::new(Cause::Other, "this prober is not built yet")),
+        Kind::Icmp(module) => {
+            let mut told = icmp::Told::default();
+            let way = within(ask.timeout, Box::pin(icmp::run(module, ask, &mut told, &mut record))).await;
+            record.stop(&way);
+            icmp::tell(&told, &mut record);
+            way
+        }
+        Kind::Dns(dns) => {
+            let mut told = dns::Told::default();
+            let way = within(ask.timeout, Box::pin(dns.run(ask, &mut told, &mut record))).await;
+            record.stop(&way);
+            dns::tell(dns, &told, &mut record);
+            way
+        }
+        Kind::Grpc(grpc) => {
+            let mut told = grpc::Told::default();
+            let way = within(ask.timeout, Box::pin(grpc.run(ask, &mut told, &mut record))).await;
+            record.stop(&way);
+            let late = way.as_ref().is_err_and(|stop| stop.cause == Cause::Timeout);
+            grpc::tell(grpc, &told, &mut record, (strict, way.is_err(), late));
+            way
+        }
     };
     record.outcome(way)
 }

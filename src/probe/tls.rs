@@ -59,9 +59,11 @@ const YEAR_ONE: f64 = -62_135_596_800.0;
 pub struct Tls {
     settings: ProbeTls,
     protocols: &'static [&'static [u8]],
-    kept: Mutex<Option<(Vec<Option<Stamp>>, Arc<Client>)>>,
+    kept: Mutex<Option<Kept>>,
 }
 
+/// What was read, and of which files.
+type Kept = (Vec<Option<Stamp>>, Arc<Client>);
 /// By this a changed file is told.
 type Stamp = (u64, SystemTime);
 

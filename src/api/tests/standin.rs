@@ -228,8 +228,24 @@ impl DevControls for StandInDev {
     }
 }
 
+/// Knows one module, and one host.
+struct StandInProber;
+
+impl crate::api::probe::Prober for StandInProber {
+    fn probe(&self, asked: crate::api::probe::Asked) -> Later<'_, Result<crate::api::probe::Text, crate::api::probe::Refused>> {
+        use crate::api::probe::Refused;
+        Box::pin(std::future::ready(match (asked.module.as_str(), asked.hostname.as_deref()) {
+            ("http_2xx", None) => Ok(("text/plain; version=0.0.4; charset=utf-8", format!("probe_success 1 # {}\n", asked.target))),
+            ("http_2xx", Some(_)) => Err(Refused::OtherHost("a.example".into())),
+            ("off", _) => Err(Refused::Off),
+            _ => Err(Refused::NoModule(vec!["http_2xx".into()])),
+        }))
+    }
+}
+
 pub fn deps(node: Arc<StandIn>) -> Deps {
     Deps {
+        probe: Arc::new(StandInProber),
         backup: Arc::new(|name| {
             let made = match name.as_str() {
                 "taken" => Err(Refusal::Conflict { text: "it is there".into(), remedy: "take another name".into() }),

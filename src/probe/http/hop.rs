@@ -113,7 +113,7 @@ impl Hop<'_> {
             Some(tls) => {
                 let secured = tls.shake(self.name, wire, record).await?;
                 let http2 = secured.get_ref().1.alpn_protocol() == Some(b"h2");
-                self.ask(request, secured, (http2, None), ends, record).await
+                Box::pin(self.ask(request, secured, (http2, None), ends, record)).await
             }
         }
     }
@@ -167,7 +167,7 @@ impl Hop<'_> {
         let io = TokioIo::new(wire);
         if http2 {
             let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.map_err(|error| of_hyper(&error))?;
-            drive(connection, take(sender.send_request(built), head, ends, record)).await
+            Box::pin(drive(connection, take(sender.send_request(built), head, ends, record))).await
         } else {
             let shaken = http1::Builder::new().max_headers(512).handshake(io).await;
             let (mut sender, connection) = shaken.map_err(|error| of_hyper(&error))?;
@@ -177,7 +177,7 @@ impl Hop<'_> {
 }
 
 /// Does `work`, and what the connection must do meanwhile.
-async fn drive<T>(connection: impl Future, work: impl Future<Output = T>) -> T {
+pub async fn drive<T>(connection: impl Future, work: impl Future<Output = T>) -> T {
     let (mut connection, mut work) = (pin!(connection), pin!(work));
     let mut over = false;
     poll_fn(move |context| {
@@ -230,7 +230,7 @@ fn length(parts: &hyper::http::response::Parts, body: &Incoming, head: bool) -> 
 }
 
 /// Why an exchange failed.
-fn of_hyper(error: &hyper::Error) -> Stop {
+pub fn of_hyper(error: &hyper::Error) -> Stop {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     let mut text = error.to_string();
     while let Some(inner) = source {

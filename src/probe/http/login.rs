@@ -100,18 +100,7 @@ impl Login {
         }
         let wrong = |text: String| Stop::new(Cause::Other, format!("no token from {}: {text}", oauth2.token_url));
         let url = Url::of_target(&oauth2.token_url).map_err(wrong)?;
-        // Within a block, since what writes it may not go to another thread while an answer is waited for.
-        let form = {
-            let mut form = form_urlencoded::Serializer::new(String::new());
-            if !oauth2.params.iter().any(|(name, _)| name == "grant_type") {
-                form.append_pair("grant_type", "client_credentials");
-            }
-            if !oauth2.scopes.is_empty() {
-                form.append_pair("scope", &oauth2.scopes.join(" "));
-            }
-            form.extend_pairs(&oauth2.params);
-            form.finish()
-        };
+        let form = form(oauth2);
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         let client = format!("{}:{}", oauth2.client_id, files::secret(&oauth2.client_secret)?);
@@ -131,7 +120,7 @@ impl Login {
         };
         let request = hop::Request { method: Method::POST, host: url.authority(), headers, body: Bytes::from(form) };
         let mut answer = Whole::default();
-        hop.go(request, &mut answer, &mut aside).await?;
+        Box::pin(hop.go(request, &mut answer, &mut aside)).await?;
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         if answer.status != 200 {
             return Err(wrong(format!("{} {}", answer.status, text.chars().take(200).collect::<String>())));
@@ -143,6 +132,18 @@ impl Login {
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some((text.clone(), until));
         Ok(text)
     }
+}
+
+fn form(oauth2: &http::OAuth2) -> String {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    if !oauth2.params.iter().any(|(name, _)| name == "grant_type") {
+        form.append_pair("grant_type", "client_credentials");
+    }
+    if !oauth2.scopes.is_empty() {
+        form.append_pair("scope", &oauth2.scopes.join(" "));
+    }
+    form.extend_pairs(&oauth2.params);
+    form.finish()
 }
 
 /// All of a short answer.
