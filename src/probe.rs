@@ -9,9 +9,6 @@
 //! - `targets`, `schedule`, `jobs`: the targets of jobs, spread over nodes and time; what came of a probe is samples;
 //! - `verdict`: what is down, by the votes of several nodes.
 
-
-#[cfg(test)]
-mod tests;
 pub mod ask;
 pub mod certificate;
 pub mod connect;
@@ -36,6 +33,8 @@ pub mod run;
 pub mod schedule;
 pub mod targets;
 pub mod tcp;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 pub mod verdict;
 pub mod watcher;

@@ -144,15 +144,11 @@ impl Probes {
     fn names(&self) -> (BTreeMap<u64, String>, Vec<String>) {
         let Some(seen) = &self.seen else { return ([(self.node.own_id(), "this node".to_owned())].into(), Vec::new()) };
         let (common, members) = (seen.common(), self.node.members());
-        let mut names: BTreeMap<u64, String> = [(common.id(), common.name().to_owned())].into();
-        let mut down = Vec::new();
-        for link in common.links() {
-            let Some(id) = link.id() else { continue };
-            names.insert(id, link.member.name.clone());
-            if members.contains(&id) && matches!(link.sight(), Sight::Unreachable(_)) {
-                down.push(link.member.name.clone());
-            }
-        }
+        let names: BTreeMap<u64, String> = seen.roles().nodes.into_iter().map(|node| (node.id, node.name)).collect();
+        let answers =
+            |name: &str| common.links().iter().any(|link| link.member.name == name && matches!(link.sight(), Sight::Greeted { .. }));
+        let others = names.iter().filter(|(id, _)| **id != common.id() && members.contains(id));
+        let down = others.filter(|(_, name)| !answers(name)).map(|(_, name)| name.clone()).collect();
         (names, down)
     }
 

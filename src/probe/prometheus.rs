@@ -237,7 +237,8 @@ mod tests {
         let within = Duration::from_millis(300);
         let full = |answer| async move { look(&stand_in(answer).await, within).await };
         assert_eq!(full("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes").await, Sight::Ready);
-        let replay = "HTTP/1.1 503 X\r\nX-Prometheus-Stopping: false\r\nContent-Length: 39\r\n\r\n{\"data\":{\"min\":1,\"max\":11,\"current\":4}}";
+        let replay =
+            "HTTP/1.1 503 X\r\nX-Prometheus-Stopping: false\r\nContent-Length: 39\r\n\r\n{\"data\":{\"min\":1,\"max\":11,\"current\":4}}";
         assert_eq!(full(replay).await, Sight::NotReady { stopping: Some(false), replay: Some((3, 10)) });
         let stopping = "HTTP/1.1 503 X\r\nX-Prometheus-Stopping: true\r\nContent-Length: 0\r\n\r\n";
         assert_eq!(full(stopping).await, Sight::NotReady { stopping: Some(true), replay: None });

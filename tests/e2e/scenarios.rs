@@ -13,6 +13,7 @@ mod edges;
 mod failover;
 mod files;
 mod harness;
+mod increase;
 mod letters;
 mod limits;
 mod loaded;
