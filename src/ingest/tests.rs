@@ -117,7 +117,7 @@ impl Bench {
             })
         });
         let bounds = serve::Bounds { connections: limits.connections, age: Duration::ZERO, drain: Duration::from_secs(1) };
-        let door = serve::Door { answerer, gone: Arc::new(move |connection, ours| told.gone(connection, ours)) };
+        let door = serve::Door { answerer, gone: Arc::new(move |connection, ours| drop(told.gone(connection, ours))) };
         tokio::spawn(serve::run(listener, bounds, door, serve::metrics::Metrics::default(), stopping));
         let client = Client::builder(TokioExecutor::new()).build_http();
         Bench { notes, ingest, address, client, _stop: stop }

@@ -22,6 +22,8 @@ mod manual;
 mod own;
 mod partitions;
 mod pauses;
+mod probe_jobs;
+mod probed;
 mod relabel;
 mod restarts;
 mod rewind;
