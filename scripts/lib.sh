@@ -34,6 +34,7 @@ prometheus    command:prometheus               prometheus                 golang
 node-exporter command:prometheus-node-exporter|command:node_exporter prometheus-node-exporter node-exporter
 vmagent       command:vmagent                  victoria-metrics         victoria-metrics
 victoria-metrics command:victoria-metrics      victoria-metrics         victoria-metrics
+prometheus-blackbox-exporter command:prometheus-blackbox-exporter prometheus-blackbox-exporter golang-github-prometheus-blackbox-exporter
 haproxy       command:haproxy                  haproxy                  haproxy
 faketime      command:faketime                 faketime                 libfaketime
 kcat          command:kcat                     kcat                       kcat
@@ -78,9 +79,9 @@ install_missing() {
   say "$why: installing $packages ($time)"
   # A server that a package brings is for the tests, which start their own on free ports: the one of the system stays off.
   case " $packages " in
-    *" prometheus "* | *" prometheus-node-exporter "* | *" victoria-metrics "*)
+    *" prometheus "* | *" prometheus-node-exporter "* | *" prometheus-blackbox-exporter "* | *" victoria-metrics "*)
       if [ "$family" = debian ] && command -v systemctl >/dev/null; then
-        for unit in prometheus prometheus-node-exporter victoria-metrics; do
+        for unit in prometheus prometheus-node-exporter prometheus-blackbox-exporter victoria-metrics; do
           case " $packages " in *" $unit "*) "${run[@]}" systemctl mask "$unit" >&2 || true
             say "  $unit.service stays off (systemctl unmask $unit gives it back)" ;; esac
         done

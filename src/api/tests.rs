@@ -112,8 +112,17 @@ async fn every_route_is_in_the_manual() {
     let words = ["", "/history", "/cardinality", "/pin", "/unpin", "/step-down"].map(|word| format!("/api/v1/groups/{{group}}{word}`"));
     let more =
         ["", "/dead", "/replay", "/test", "/rewind", "/pause", "/resume", "/tap"].map(|word| format!("/api/v1/sinks/{{sink}}{word}`"));
-    let plain =
-        ["/-/healthy", "/-/ready", "/-/reload", "/metrics", "/api/v1/status", "/api/v1/groups", "/api/v1/sinks", "/api/v1/dev/senders"];
+    let plain = [
+        "/-/healthy",
+        "/-/ready",
+        "/-/reload",
+        "/metrics",
+        "/probe",
+        "/api/v1/status",
+        "/api/v1/groups",
+        "/api/v1/sinks",
+        "/api/v1/dev/senders",
+    ];
     let plain = plain.into_iter().chain([
         "/api/v1/senders",
         "/api/v1/probes",

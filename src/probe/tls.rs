@@ -262,6 +262,10 @@ fn of_webpki(error: &webpki::Error) -> Stop {
         }
         webpki::Error::CertNotValidForName(_) => Stop::new(Cause::CertificateName, format!("the certificate is for another name: {error}")),
         webpki::Error::UnknownIssuer => Stop::new(Cause::CertificateAuthority, "nobody who is trusted has signed the certificate"),
+        webpki::Error::InvalidSignatureForPublicKey => Stop::new(
+            Cause::CertificateAuthority,
+            "the certificate was signed by somebody who has the name of one who is trusted, and another key",
+        ),
         // Its own authority, and nobody's who is trusted.
         webpki::Error::CaUsedAsEndEntity => {
             Stop::new(Cause::CertificateAuthority, "the certificate is an authority's own, which is not trusted")

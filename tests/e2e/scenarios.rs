@@ -2,6 +2,7 @@
 
 mod backup;
 mod balancer;
+mod blackbox;
 mod captures;
 mod clocks;
 mod cluster;

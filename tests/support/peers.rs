@@ -27,6 +27,8 @@ pub enum Peer {
     /// The store, as one process.
     VictoriaMetrics,
     Haproxy,
+    /// What probes are compared with, as Debian calls it.
+    Blackbox,
     /// Wrong clocks.
     Faketime,
     /// The right to listen at port 53, and to make a mount namespace.
@@ -51,6 +53,7 @@ impl Peer {
             Peer::Vmagent => "vmagent",
             Peer::VictoriaMetrics => "victoria-metrics",
             Peer::Haproxy => "haproxy",
+            Peer::Blackbox => "prometheus-blackbox-exporter",
             Peer::Faketime => "faketime",
             Peer::NameServer => "name-server",
         }
@@ -87,6 +90,7 @@ impl Peer {
             | Peer::Curl
             | Peer::Chromium
             | Peer::Haproxy
+            | Peer::Blackbox
             | Peer::Faketime => program(&[self.name()]),
         }
     }

@@ -108,7 +108,9 @@ async fn the_request_is_what_the_module_says() {
     assert!(ask(&format!("authorization: {{type: Token, credentials_file: {path}}}")).await.contains("authorization: token from-file\r\n"));
     let more = ask(&format!("http_headers: {{X-K: {{values: [one], secrets: [two], files: [{path}]}}}}")).await;
     assert!(more.contains("x-k: one\r\n") && more.contains("x-k: two\r\n") && more.contains("x-k: from-file\r\n"), "{more}");
-    assert!(ask("compression: gzip, method: HEAD").await.contains("accept-encoding: gzip"));
+    // Nothing is no gzip.
+    probe(&http("compression: gzip"), &address.to_string()).await.failed(Cause::Encoding, "transfer");
+    assert!(seen.lock().unwrap().contains("accept-encoding: gzip"));
     // The name that whoever asks wants it to be asked by.
     probe_so(&module(&http(""), false), &format!("http://{address}"), Some("asked.example")).await.good();
     assert!(seen.lock().unwrap().contains("asked.example"));

@@ -152,9 +152,6 @@ async fn echoes_come_back() {
         assert!(outcome.value("probe_icmp_duration_seconds{phase=\"rtt\"}").unwrap() > 0.0);
         assert_eq!(outcome.value("probe_icmp_reply_hop_limit").is_some(), icmp::mode() == "raw");
     }
-    // 192.0.2.0/24 is nobody's; without a way there, sending fails at once.
-    let nobody = probe("prober: icmp\ntimeout: 200ms", "192.0.2.1").await;
-    assert!(!nobody.success && nobody.failure.as_ref().is_some_and(|failure| failure.phase == "rtt"), "{:?}", nobody.failure);
     if icmp::mode() == "raw" {
         probe("prober: icmp\ntimeout: 2s\nicmp: {dont_fragment: true}", "127.0.0.1").await.good();
     }

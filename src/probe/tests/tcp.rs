@@ -129,10 +129,11 @@ async fn tls_begins_at_once_or_in_the_middle() {
         outcome.value("probe_ssl_earliest_cert_expiry").is_some()
             && !outcome.metrics.iter().any(|metric| metric.name == "probe_tls_cipher_info")
     );
-    probe(&lines(true, "    - expect: \"^[+]OK\"\n"), &format!("127.0.0.2:{}", pop3s.port())).await.failed(Cause::CertificateName, "tls");
+    let other = module(&lines(true, "    - expect: \"^[+]OK\"\n"), false);
+    probe_so(&other, &target, Some("other.example")).await.failed(Cause::CertificateName, "tls");
     let hostname = probe_so(
         &module(&lines(true, "    []\n").replace("query_response:\n    []\n", ""), false),
-        &format!("127.0.0.2:{}", pop3s.port()),
+        &format!("127.0.0.1:{}", pop3s.port()),
         Some("localhost"),
     )
     .await;
