@@ -38,6 +38,7 @@ jq            command:jq                       jq                         jq
 python3       command:python3                  python3                    python3
 curl          command:curl                     curl                       curl
 chromium      command:chromium                 chromium                   chromium
+amtool        command:amtool                   prometheus-alertmanager    alertmanager
 strace        command:strace                   strace                     strace
 tmpfs         command:unshare                  util-linux                 util-linux
 '

@@ -12,6 +12,7 @@ mod client;
 mod cluster;
 mod config;
 mod groups;
+mod routes;
 mod senders;
 mod sinks;
 mod status;
@@ -88,6 +89,9 @@ enum Verb {
     /// Groups: pairs of Prometheus and who of them leads.
     #[command(subcommand)]
     Group(groups::Verb),
+    /// Alerts' ways by an alertmanager.yml: what is wrong with it, and where an alert would go (docs/alerting.md).
+    #[command(subcommand)]
+    Route(routes::Verb),
     /// Senders: who writes, how fast, and what they were told.
     #[command(subcommand)]
     Sender(senders::Verb),
@@ -269,6 +273,7 @@ fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Cluster(verb) => wait_for(cluster::carry_out(verb)),
         Verb::Config(verb) => wait_for(config::carry_out(verb)),
         Verb::Group(verb) => wait_for(groups::carry_out(verb)),
+        Verb::Route(verb) => routes::carry_out(verb),
         Verb::Sender(verb) => wait_for(senders::carry_out(verb)),
         Verb::Sink(verb) => wait_for(sinks::carry_out(verb)),
         Verb::Token(verb) => wait_for(tokens::carry_out(verb)),

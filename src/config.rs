@@ -13,6 +13,7 @@ pub mod limits;
 pub mod read;
 pub mod redact;
 pub mod remote_write;
+pub mod routing;
 pub mod settings;
 pub mod shape;
 pub mod sinks;
@@ -238,15 +239,17 @@ impl Config {
 }
 
 fn tree_of(text: &str) -> Result<tree::Tree, Vec<Problem>> {
-    tree::parse(text).map_err(|broken| {
-        vec![Problem {
-            line: broken.line,
-            key: "(the file)".into(),
-            value: String::new(),
-            rule: format!("is no YAML: {}", broken.reason),
-            remedy: "look at this line and those next to it: indentation, tabs, a missing `:` or quote".into(),
-        }]
-    })
+    tree::parse(text).map_err(broken)
+}
+
+fn broken(broken: tree::Broken) -> Vec<Problem> {
+    vec![Problem {
+        line: broken.line,
+        key: "(the file)".into(),
+        value: String::new(),
+        rule: format!("is no YAML: {}", broken.reason),
+        remedy: "look at this line and those next to it: indentation, tabs, a missing `:` or quote".into(),
+    }]
 }
 
 fn read(top: &Section<'_>) -> Option<Config> {

@@ -64,6 +64,7 @@ use crate::node::group_limits;
 use crate::node::offer::Offer;
 use crate::node::offer::OfferError;
 use crate::node::offer::Struck;
+use crate::relabel::counters::Asked;
 use crate::serve;
 use crate::serve::body::Pace;
 use crate::serve::body::ReadError;
@@ -101,8 +102,8 @@ struct Rules {
 }
 
 impl Rules {
-    fn new(groups: &Groups, limits: &Limits) -> Arc<Rules> {
-        Arc::new(Rules { limits: limits.clone(), door: Arc::new(Door::new(groups, limits)) })
+    fn new(groups: &Groups, limits: &Limits, counters: &Asked) -> Arc<Rules> {
+        Arc::new(Rules { limits: limits.clone(), door: Arc::new(Door::new(groups, limits, counters)) })
     }
 
     /// Bytes that the group may have under way.
@@ -125,12 +126,12 @@ struct Head {
 }
 
 impl<T: Target> Ingest<T> {
-    /// Ready to take requests. `desks`: how many are read at the same time.
-    pub fn new(target: T, groups: &Groups, limits: &Limits, desks: usize) -> Ingest<T> {
+    /// Ready to take requests. `counters`: of which series the shards are told values. `desks`: how many requests are read at the same time.
+    pub fn new(target: T, groups: &Groups, limits: &Limits, counters: &Asked, desks: usize) -> Ingest<T> {
         let seed = target.hash_seed();
         Ingest {
             target,
-            rules: RwLock::new(Rules::new(groups, limits)),
+            rules: RwLock::new(Rules::new(groups, limits, counters)),
             budget: Budget::new(limits.in_flight_bytes),
             rooms: Rooms::default(),
             desks: Arc::new(Desks::new(desks, seed)),
@@ -149,9 +150,9 @@ impl<T: Target> Ingest<T> {
     }
 
     /// Takes new rules; requests under way end by the old ones.
-    pub fn reload(&self, groups: &Groups, limits: &Limits) {
+    pub fn reload(&self, groups: &Groups, limits: &Limits, counters: &Asked) {
         self.budget.set_limit(limits.in_flight_bytes);
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Rules::new(groups, limits);
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Rules::new(groups, limits, counters);
     }
 
     /// The counters, to be registered.

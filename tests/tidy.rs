@@ -45,6 +45,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("hyper", &["serve", "api", "console", "ingest", "peer", "forward", "app", "cli"]),
     ("hyper_util", &["serve", "ingest", "peer", "forward", "app", "cli"]),
     ("http_body_util", &["serve", "api", "ingest", "peer", "forward", "app", "cli"]),
+    ("jiff", &["alert"]),
     ("md5", &["relabel"]),
     // And every `metrics.rs`: a part's own struct of counters.
     ("prometheus_client", &["telemetry"]),
@@ -52,7 +53,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     // `node` carries raft's messages and says what is on the disk in its words.
     ("raft", &["shard", "node"]),
     ("rcgen", &["secret"]),
-    ("regex", &["relabel"]),
+    // Compiled by `relabel::pattern` alone; `alert` keeps what comes of it.
+    ("regex", &["alert", "relabel"]),
     ("rdkafka", &["forward", "app"]),
     // For SHA-256 of tokens; rustls and rcgen bring it with them, and name a module of theirs after it.
     ("ring", &["secret", "peer", "serve"]),

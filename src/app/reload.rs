@@ -190,7 +190,7 @@ impl Reload {
 
     /// Groups and limits, for those who look at each request.
     fn take_over(&self, state: &State) {
-        self.parts.ingest.reload(&state.in_force.groups, &state.in_force.limits);
+        self.parts.ingest.reload(&state.in_force.groups, &state.in_force.limits, &check::asked(&state.in_force));
         self.parts.node.limit_groups(translate::group_limits(&state.in_force.groups, state.in_force.limits.per_group));
         self.groups.send_replace(state.in_force.groups.clone());
         self.tell(state, None);

@@ -19,6 +19,7 @@ use crate::api::deps::Deps;
 use crate::app::Fault;
 use crate::app::backup;
 use crate::app::certificates::Certificates;
+use crate::app::check;
 use crate::app::cluster::Membership;
 use crate::app::cluster::Seen;
 use crate::app::disk;
@@ -120,7 +121,7 @@ impl Running {
         let seen = membership.as_ref().map(|membership| Arc::clone(&membership.seen));
         guard.knows(Box::new(Heard { node: handle.clone(), seen: seen.clone() }));
         guard.problems().iter().for_each(|problem| tracing::error!("{}. {}", problem.text, problem.remedy));
-        let ingest = Arc::new(Ingest::new(handle.clone(), &in_force.groups, &config.limits, desks()));
+        let ingest = Arc::new(Ingest::new(handle.clone(), &in_force.groups, &config.limits, &check::asked(&in_force), desks()));
         let name = config.name.clone();
         let backups_of = (config.name.clone(), config.data_dir.clone());
         let parts = Parts {

@@ -65,7 +65,8 @@ pub struct Back {
 /// `sluice sink explain`.
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// A series as PromQL writes it, and a value and a time in ms if they matter: 'up{job="node"} 1'.
+    /// A series as PromQL writes it, and a value and a time in ms if they matter: 'up{job="node"} 1'. For a sink with `increase` the sample before may follow: 'x_total 17 1700000015000 after 12
+    /// 1700000000000'.
     sample: String,
     /// It is of this tenant; the same as the label `__tenant__` in the sample.
     #[arg(long, value_name = "TENANT")]

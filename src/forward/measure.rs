@@ -79,6 +79,7 @@ pub fn encode_rows(count: u64) -> RowCost {
             late: false,
             series: number,
             item: 0,
+            before: None,
             tenant: "",
         };
         encoder.encode(&row, &mut out);
@@ -140,6 +141,7 @@ pub fn encode_requests(rounds: u64, protocol: Protocol) -> Result<RequestCost, D
             late: picked.late,
             series: picked.series,
             item: picked.item,
+            before: None,
             tenant: picked.tenant,
             from: picked.from,
         });

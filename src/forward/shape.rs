@@ -1,4 +1,5 @@
-//! What a sink takes, and as what: the cluster's external labels, then the sink's `match`, then its `relabel_configs`, then `late`.
+//! What a sink takes, and as what: the cluster's external labels, then the sink's `match`, then its `relabel_configs`, then `late`; and of which counters it is
+//! told how far they rose, which goes by the labels before `relabel_configs`.
 //!
 //! Costs are kept where they belong. A series that is not wanted, or that goes out as it came, costs a lookup by its hash a sample; labels that every
 //! series gets are merged in without copying a text; only what rules really change is worked out anew each time, since its text would cost more
@@ -10,6 +11,8 @@ use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::model::tenant;
+use crate::relabel::counters::Counters;
+use crate::relabel::counters::found;
 use crate::relabel::rules::Rules;
 use crate::relabel::rules::Work;
 use crate::relabel::selector::Selector;
@@ -30,6 +33,8 @@ pub struct Shape {
     pub rules: Rules,
     /// Samples older than what was forwarded of their series stay behind.
     pub drops_late: bool,
+    /// Of which series it is told how far they rose; `None`: of none.
+    pub counters: Option<Counters>,
 }
 
 /// What becomes of a series.
@@ -77,7 +82,13 @@ pub struct Shaper {
 impl Shape {
     /// Whether everything goes out as it came.
     pub fn is_plain(&self) -> bool {
-        self.external.is_empty() && self.selectors.is_empty() && self.rules.is_empty() && !self.drops_late
+        self.external.is_empty() && self.selectors.is_empty() && self.rules.is_empty() && !self.drops_late && self.counters.is_none()
+    }
+
+    /// Whether the sink is told how far this series rises, whose labels `value` finds.
+    pub fn counts<'v>(&'v self, value: impl Fn(&str) -> Option<&'v str>) -> bool {
+        let value = |name: &str| value(name).or_else(|| found(&self.external, name));
+        self.counters.as_ref().is_some_and(|counters| counters.takes(value))
     }
 
     /// The labels with which a series goes out, and its tenant, after each rule: `show` gets the rule's number and the labels behind it, the tenant among them.
@@ -137,6 +148,11 @@ impl Shaper {
     /// Whether samples that come late stay behind.
     pub fn drops_late(&self) -> bool {
         self.shape.drops_late
+    }
+
+    /// Whether the sink is told how far the series with these labels rises.
+    pub fn counts(&self, labels: &[Label<'_>]) -> bool {
+        self.shape.counts(|name| labels.iter().find(|label| label.name == name).map(|label| label.value))
     }
 
     /// Shows the labels and the hash with which a series goes out, and whose it is then. False: it stays behind.
@@ -246,7 +262,7 @@ mod tests {
             external: external.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             selectors: selectors.iter().map(|text| Selector::parse(text).unwrap()).collect(),
             rules: Rules::new(drafts.iter().map(|draft| Rule::check(draft).unwrap()).collect()),
-            drops_late: false,
+            ..Shape::default()
         }
     }
 

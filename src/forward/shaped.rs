@@ -61,9 +61,10 @@ impl Source for Shaped {
         let (mut shaper, mut left_out) = (self.shaper(), 0);
         let drops_late = shaper.drops_late();
         let there = self.inner.rows(emission, &mut |row| {
+            let before = row.before.filter(|_| shaper.counts(row.labels));
             let out = !(row.late && drops_late)
                 && shaper.shape((row.labels, row.series, row.tenant), &mut |labels, series, tenant| {
-                    visit(&Row { labels, series, tenant, ..*row });
+                    visit(&Row { labels, series, tenant, before, ..*row });
                 });
             left_out += u64::from(!out);
         })?;
@@ -76,8 +77,8 @@ impl Source for Shaped {
         let there = self.inner.points(emission, &mut |picked| {
             let out = !(picked.late && drops_late)
                 && shaper.shape((picked.labels, picked.series, picked.tenant), &mut |labels, series, tenant| {
-                    let (point, late, item, from) = (picked.point, picked.late, picked.item, picked.from);
-                    visit(&Picked { labels, series, point, late, item, tenant, from });
+                    let Picked { point, late, item, from, .. } = *picked;
+                    visit(&Picked { labels, series, point, late, item, before: None, tenant, from });
                 });
             left_out += u64::from(!out);
         })?;

@@ -247,7 +247,16 @@ impl Source for Shard {
             let labels = [Label::new(0, "__name__", "counted"), Label::new(0, "filling", &filling), Label::new(0, "s", &series)];
             let value = if sample.exemplar { Value::Exemplar } else { Value::Float(sample.number as f64) };
             let time = 1_790_000_000_000 + sample.number as i64;
-            visit(&Row { labels: &labels, time, value, late: false, series: sample.series, item: item as u32, tenant: &tenant });
+            visit(&Row {
+                labels: &labels,
+                time,
+                value,
+                late: false,
+                series: sample.series,
+                item: item as u32,
+                before: None,
+                tenant: &tenant,
+            });
         }
         Ok(Some(0))
     }

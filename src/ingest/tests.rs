@@ -17,6 +17,7 @@ use super::*;
 use crate::model::Item;
 use crate::model::ShardId;
 use crate::node::offer::ProposeError;
+use crate::relabel::counters::Asked;
 use crate::wire::body::Body;
 use crate::wire::capture;
 use crate::wire::digest::Digest;
@@ -101,7 +102,7 @@ impl Bench {
         let (mut groups, mut limits) = (Groups::default(), Limits::default());
         change(&mut groups, &mut limits);
         let notes: Arc<Notes> = Arc::default();
-        let ingest = Arc::new(Ingest::new(Arc::clone(&notes), &groups, &limits, 2));
+        let ingest = Arc::new(Ingest::new(Arc::clone(&notes), &groups, &limits, &Asked::default(), 2));
         let listener = serve::Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.address();
         let (stop, stopping) = tokio::sync::watch::channel(false);

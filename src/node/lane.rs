@@ -184,11 +184,11 @@ impl Lane {
     pub fn push(&self, emission: Arc<Emission>) {
         let written = self.written.load(Ordering::Acquire);
         let mut recent = lock(&self.recent);
-        recent.picks += emission.picks.len() + 16;
+        recent.picks += weight(&emission);
         recent.emissions.push_back(emission);
         while recent.picks > self.most_picks && recent.emissions.front().is_some_and(|oldest| oldest.number <= written) {
             if let Some(oldest) = recent.emissions.pop_front() {
-                recent.picks -= oldest.picks.len() + 16;
+                recent.picks -= weight(&oldest);
             }
         }
     }
@@ -208,4 +208,9 @@ impl Lane {
         }
         Some(found)
     }
+}
+
+/// What an emission takes of memory, in picks of 8 bytes.
+fn weight(emission: &Emission) -> usize {
+    emission.picks.len() + 3 * emission.befores.len() + 16
 }

@@ -28,6 +28,7 @@ use super::entry::Entry;
 use super::entry::Samples;
 use super::settings::NewVersion;
 use super::tokens::NewToken;
+use crate::model::Before;
 use crate::model::Item;
 use crate::model::Kind;
 use crate::model::Pick;
@@ -190,7 +191,10 @@ fn damaged_images_are_refused_or_whole() {
 fn damaged_emissions_and_dead_letters_stay_within_their_bounds() {
     let late = |item: u32| Pick { item, late: item.is_multiple_of(7) };
     let picks = (0..200).chain(500..900).map(late).collect();
-    let emission = Emission { number: 9, entry: 1 << 40, at: T0, group: "g".into(), replica: "a".into(), picks, ..Emission::default() };
+    let before = |place: u32| (place, Before { time: T0 - i64::from(place % 3), bits: f64::from(place).to_bits() });
+    let befores = (0..50).chain(100..500).map(before).collect();
+    let emission =
+        Emission { number: 9, entry: 1 << 40, at: T0, group: "g".into(), replica: "a".into(), picks, befores, ..Emission::default() };
     let (emission, letter) = (emission.encode(), letter().encode());
     for seed in seeds(20_000) {
         let random = &mut Rng::with_seed(seed);
@@ -199,6 +203,8 @@ fn damaged_emissions_and_dead_letters_stay_within_their_bounds() {
         if let Ok(read) = Emission::decode(&bytes) {
             assert!(read.picks.len() <= MAX_PICKS && read.picks.capacity() <= 2 * MAX_PICKS, "SEED={seed}");
             assert!(read.picks.windows(2).all(|two| two[0].item < two[1].item), "SEED={seed}");
+            assert!(read.befores.len() <= read.picks.len() && read.befores.capacity() <= 2 * MAX_PICKS, "SEED={seed}");
+            assert!(read.befores.windows(2).all(|two| two[0].0 < two[1].0), "SEED={seed}");
             assert_eq!(Emission::decode(&read.encode()).as_ref(), Ok(&read), "SEED={seed}");
         }
         let mut bytes = letter.clone();

@@ -254,7 +254,7 @@ mod tests {
             [("__name__", "up"), ("a", "x\"y,\"labels\":{"), ("job", "node"), ("ts", "t")].map(|(name, value)| Label::new(9, name, value));
         let series = series_hash(&labels, &[]);
         let mut row = Vec::new();
-        let sample = Row { labels: &labels, time: 5, value: Value::Float(1.5), late: false, series, item: 0, tenant: "" };
+        let sample = Row { labels: &labels, time: 5, value: Value::Float(1.5), late: false, series, item: 0, before: None, tenant: "" };
         RowEncoder::new(Columns::default()).encode(&sample, &mut row);
         let again = Again::of((Format::Row, false), 9, &row).unwrap();
         assert_eq!(again.series, series);
@@ -282,7 +282,7 @@ mod tests {
                 ..KafkaDraft::default()
             };
             let mut letter = Vec::new();
-            let sample = Row { labels: &labels, time: 5, value: Value::Float(1.5), late: false, series, item: 0, tenant: "" };
+            let sample = Row { labels: &labels, time: 5, value: Value::Float(1.5), late: false, series, item: 0, before: None, tenant: "" };
             Encoder::new(&KafkaSettings::check(&draft).unwrap()).encode(&sample, None, &mut letter);
             if format == Format::RemoteWrite {
                 let raw = std::mem::take(&mut letter);
