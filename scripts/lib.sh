@@ -5,6 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sluice
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
 export SLUICE_KAFKA_LIBS=${SLUICE_KAFKA_LIBS:-$cache/kafka-4.1.1/libs}
+export SLUICE_DRUID_LIBS=${SLUICE_DRUID_LIBS:-$cache/druid-33.0.0/libs}
 cores=$(nproc)
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
@@ -27,6 +28,8 @@ command:protoc            protobuf-compiler        protobuf-compiler
 test_needs='
 kafka         command:java                     default-jre-headless       java-17-openjdk-headless
 kafka         command:mvn                      maven                      maven
+druid         command:java                     default-jre-headless       java-17-openjdk-headless
+druid         command:mvn                      maven                      maven
 prometheus    command:prometheus               prometheus                 golang-github-prometheus
 node-exporter command:prometheus-node-exporter|command:node_exporter prometheus-node-exporter node-exporter
 vmagent       command:vmagent                  victoria-metrics         victoria-metrics
@@ -39,6 +42,7 @@ jq            command:jq                       jq                         jq
 python3       command:python3                  python3                    python3
 curl          command:curl                     curl                       curl
 chromium      command:chromium                 chromium                   chromium
+amtool        command:amtool                   prometheus-alertmanager    alertmanager
 strace        command:strace                   strace                     strace
 tmpfs         command:unshare                  util-linux                 util-linux
 '
@@ -106,17 +110,18 @@ need_peers() {
     [ -z "$peer" ] || allowed_missing "$peer" || present "$check" || missing+=("$(package_of "$deb" "$rpm")")
   done <<<"$test_needs"
   install_missing "Testing" "1-3 minutes" "${missing[@]}"
-  allowed_missing kafka || need_kafka
+  allowed_missing kafka || need_jars kafka Kafka "$SLUICE_KAFKA_LIBS" "43 MB, about 10 seconds"
+  allowed_missing druid || need_jars druid Druid "$SLUICE_DRUID_LIBS" "192 MB, about 20 seconds"
 }
 
-# The broker's jars from Maven Central. No network: the tests that need it fail and say so.
-need_kafka() {
-  [ -e "$SLUICE_KAFKA_LIBS/complete" ] && return
-  local dir; dir=$(dirname "$SLUICE_KAFKA_LIBS")
-  say "Testing: fetching Apache Kafka from Maven Central into $dir (43 MB, about 10 seconds)"
-  mkdir -p "$dir"; cp tests/support/kafka-pom.xml "$dir/pom.xml"
-  (cd "$dir" && mvn -q -B dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$SLUICE_KAFKA_LIBS" >&2) \
-    && touch "$SLUICE_KAFKA_LIBS/complete" || say "Kafka did not come; tests that need it will fail (SLUICE_ALLOW_MISSING=kafka leaves them out)"
+# need_jars PEER NAME DIRECTORY HOW_MUCH: a peer's jars from Maven Central. No network: the tests that need it fail and say so.
+need_jars() {
+  [ -e "$3/complete" ] && return
+  local dir; dir=$(dirname "$3")
+  say "Testing: fetching Apache $2 from Maven Central into $dir ($4)"
+  mkdir -p "$dir"; cp "tests/support/$1-pom.xml" "$dir/pom.xml"
+  (cd "$dir" && mvn -q -B dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$3" >&2) \
+    && touch "$3/complete" || say "$2 did not come; tests that need it will fail (SLUICE_ALLOW_MISSING=$1 leaves them out)"
 }
 
 # first_build WHAT: says how long the first one takes, since it compiles RocksDB, librdkafka and OpenSSL.

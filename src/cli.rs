@@ -13,6 +13,8 @@ mod cluster;
 mod config;
 mod groups;
 mod probe;
+mod probes;
+mod routes;
 mod senders;
 mod sinks;
 mod status;
@@ -89,9 +91,14 @@ enum Verb {
     /// Groups: pairs of Prometheus and who of them leads.
     #[command(subcommand)]
     Group(groups::Verb),
+    /// Alerts' ways by an alertmanager.yml: what is wrong with it, and where an alert would go (docs/alerting.md).
+    #[command(subcommand)]
+    Route(routes::Verb),
     /// Senders: who writes, how fast, and what they were told.
     #[command(subcommand)]
     Sender(senders::Verb),
+    /// What is looked at from outside: the Prometheus of the groups, probe jobs; what is down, and alerts (docs/verdicts.md).
+    Probes(probes::Probes),
     /// Sinks: where samples go, how far they are, what they refused.
     #[command(subcommand)]
     Sink(sinks::Verb),
@@ -272,6 +279,8 @@ fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Cluster(verb) => wait_for(cluster::carry_out(verb)),
         Verb::Config(verb) => wait_for(config::carry_out(verb)),
         Verb::Group(verb) => wait_for(groups::carry_out(verb)),
+        Verb::Probes(probes) => wait_for(probes::carry_out(probes)),
+        Verb::Route(verb) => routes::carry_out(verb),
         Verb::Sender(verb) => wait_for(senders::carry_out(verb)),
         Verb::Sink(verb) => wait_for(sinks::carry_out(verb)),
         Verb::Probe(asked) => wait_for(probe::carry_out(asked)),

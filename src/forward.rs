@@ -106,6 +106,19 @@ impl Target {
         }
     }
 
+    /// Whose a sample of this tenant is told to be; `None`: nothing is told.
+    pub fn tenant_of(&self, tenant: &str) -> Option<String> {
+        let told = match self {
+            Target::Kafka(settings) => match &settings.tenant {
+                Some(_) if settings.pass_tenant && !tenant.is_empty() => tenant,
+                fixed => fixed.as_deref().unwrap_or_default(),
+            },
+            Target::Store(settings) => settings.tenant_of(tenant),
+            Target::Files(_) => "",
+        };
+        Some(told.to_owned()).filter(|told| !told.is_empty())
+    }
+
     /// With what promise.
     pub fn delivery(&self) -> Delivery {
         match self {

@@ -16,6 +16,7 @@ mod rooms;
 pub mod senders;
 pub mod tap;
 pub mod target;
+mod tenants;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -63,6 +64,7 @@ use crate::node::group_limits;
 use crate::node::offer::Offer;
 use crate::node::offer::OfferError;
 use crate::node::offer::Struck;
+use crate::relabel::counters::Asked;
 use crate::serve;
 use crate::serve::body::Pace;
 use crate::serve::body::ReadError;
@@ -100,8 +102,8 @@ struct Rules {
 }
 
 impl Rules {
-    fn new(groups: &Groups, limits: &Limits) -> Arc<Rules> {
-        Arc::new(Rules { limits: limits.clone(), door: Arc::new(Door::new(groups, limits)) })
+    fn new(groups: &Groups, limits: &Limits, counters: &Asked) -> Arc<Rules> {
+        Arc::new(Rules { limits: limits.clone(), door: Arc::new(Door::new(groups, limits, counters)) })
     }
 
     /// Bytes that the group may have under way.
@@ -124,12 +126,12 @@ struct Head {
 }
 
 impl<T: Target> Ingest<T> {
-    /// Ready to take requests. `desks`: how many are read at the same time.
-    pub fn new(target: T, groups: &Groups, limits: &Limits, desks: usize) -> Ingest<T> {
+    /// Ready to take requests. `counters`: of which series the shards are told values. `desks`: how many requests are read at the same time.
+    pub fn new(target: T, groups: &Groups, limits: &Limits, counters: &Asked, desks: usize) -> Ingest<T> {
         let seed = target.hash_seed();
         Ingest {
             target,
-            rules: RwLock::new(Rules::new(groups, limits)),
+            rules: RwLock::new(Rules::new(groups, limits, counters)),
             budget: Budget::new(limits.in_flight_bytes),
             rooms: Rooms::default(),
             desks: Arc::new(Desks::new(desks, seed)),
@@ -148,9 +150,9 @@ impl<T: Target> Ingest<T> {
     }
 
     /// Takes new rules; requests under way end by the old ones.
-    pub fn reload(&self, groups: &Groups, limits: &Limits) {
+    pub fn reload(&self, groups: &Groups, limits: &Limits, counters: &Asked) {
         self.budget.set_limit(limits.in_flight_bytes);
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Rules::new(groups, limits);
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Rules::new(groups, limits, counters);
     }
 
     /// The counters, to be registered.
@@ -179,11 +181,13 @@ impl<T: Target> Ingest<T> {
     }
 
     /// A connection is gone. Whoever has no other one left may have died: the next silence of theirs counts sooner. Not where this side closed it
-    /// (`ours`): then the sender had no choice.
-    pub fn gone(&self, connection: u64, ours: bool) {
-        for (group, replica) in self.senders.gone(connection).into_iter().filter(|_| !ours) {
-            self.target.doubt(&group, &replica, detect::Hint::Closed);
+    /// (`ours`): then the sender had no choice. Says who is doubted: group and replica.
+    pub fn gone(&self, connection: u64, ours: bool) -> Vec<(String, String)> {
+        let doubted: Vec<_> = self.senders.gone(connection).into_iter().filter(|_| !ours).collect();
+        for (group, replica) in &doubted {
+            self.target.doubt(group, replica, detect::Hint::Closed);
         }
+        doubted
     }
 
     /// Takes one request whose path was found to be ours.
@@ -211,7 +215,7 @@ impl<T: Target> Ingest<T> {
     pub async fn take_own(&self, packed: bytes::Bytes, group: &str) -> Result<(), String> {
         let rules = Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner));
         let claim = self.budget.claim(packed.len() as u64).ok_or("in_flight_bytes")?;
-        let hint = Hint { group: Some(group.to_owned()), replica: Some(String::new()) };
+        let hint = Hint { group: Some(group.to_owned()), replica: Some(String::new()), tenant: None };
         let peer = serve::Peer { address: ([127, 0, 0, 1], 0).into(), connection: OWN, beyond_bound: false };
         let agent = concat!("sluice/", env!("CARGO_PKG_VERSION")).to_owned();
         let body = xxh3_64(&packed);
@@ -221,8 +225,9 @@ impl<T: Target> Ingest<T> {
         if answer.status < 300 { Ok(()) } else { Err(answer.text) }
     }
 
-    async fn outcome(&self, request: serve::Request, (peer, agent, retries): (serve::Peer, &str, u32), hint: Hint) -> Outcome {
+    async fn outcome(&self, request: serve::Request, (peer, agent, retries): (serve::Peer, &str, u32), mut hint: Hint) -> Outcome {
         let rules = Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner));
+        let claims = tenants::claims(request.headers(), request.extensions(), &rules.door.groups.tenant);
         if head::is_handshake(request.method(), request.body().is_end_stream(), request.uri().query()) {
             return Outcome::Handshake;
         }
@@ -234,6 +239,8 @@ impl<T: Target> Ingest<T> {
         };
         let mut body = request.into_body();
         let pace = Pace { bytes_per_second: rules.limits.body_bytes_per_second, grace: GRACE };
+        let known =
+            known.and_then(|known| tenants::settle(&mut hint, claims, &rules.door.groups.tenant).map(|()| known).map_err(Outcome::Tenant));
         let known = known.and_then(|known| if peer.beyond_bound { Err(Outcome::Busy(Unable::Connections)) } else { Ok(known) });
         let (protocol, packing) = match known {
             Ok(known) => known,

@@ -20,6 +20,7 @@ mod mutate;
 pub mod model;
 
 // Pure: bytes <-> model, and what passes.
+pub mod alert;
 pub mod dedup;
 pub mod relabel;
 pub mod wire;

@@ -2,6 +2,8 @@
 //!
 //! Plain values only: no serde, no IO, no clock. Wire formats live in `wire`, disk formats in `shard` and `store`.
 
+pub mod tenant;
+
 /// What one point of a series is. The numbers are part of the digest's format and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -31,6 +33,18 @@ impl Kind {
 
 /// The bit pattern of Prometheus' stale marker (a signalling NaN; `model/value` of prometheus).
 pub const STALE_NAN: u64 = 0x7ff0_0000_0000_0002;
+
+/// In place of a value's bits: nobody said what the value is. No sample has it, since these bits are a marker's.
+pub const NO_VALUE: u64 = STALE_NAN;
+
+/// A sample that was forwarded before another one of its series: what an increase is counted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// Milliseconds since 1970.
+    pub time: i64,
+    /// Bits of its value.
+    pub bits: u64,
+}
 
 /// One point of a request in the form on which the shard decides: no labels, no value.
 ///

@@ -18,6 +18,7 @@ mod lane;
 mod leadership;
 mod mailbox;
 pub mod measure;
+pub mod notes;
 pub mod offer;
 mod packed;
 pub mod peers;
@@ -42,6 +43,7 @@ use tokio::sync::watch as latest;
 use crate::clock;
 use crate::dedup::detect::SwitchLimits;
 use crate::model::ShardId;
+use crate::model::tenant;
 use crate::node::evidence::Evidence;
 use crate::node::group_limits::GroupLimits;
 use crate::node::lane::Lane;
@@ -141,7 +143,7 @@ impl Handle {
                 let bare = std::mem::take(&mut offer.bare);
                 if answer.is_ok() && !bare.is_empty() {
                     let (group, replica) = (offer.group.clone(), offer.replica.clone());
-                    self.testify(lane, Evidence { group, replica, hint: None, bare });
+                    self.testify(lane, Evidence { group, replica, hint: None, node: self.own_id(), bare });
                 }
                 answer
             }
@@ -288,7 +290,7 @@ impl Handle {
         let mut raw = self.shared.bodies.room();
         pack::unpack(samples.packing, samples.body, Bounds::default(), &mut raw).map_err(|error| wrong(&error))?;
         let strip = samples.strip.iter().map(|label| (*label).to_owned()).collect();
-        let body = Arc::new(Body { protocol: samples.protocol, raw, strip });
+        let body = Arc::new(Body { protocol: samples.protocol, raw, strip, tenant: tenant::of(samples.group).to_owned() });
         self.shared.bodies.put(shard, number, Arc::clone(&body));
         Ok(Some(body))
     }

@@ -4,6 +4,7 @@
 //! Pure, and of no label type: labels come as pairs of text, or as a function that finds one. Left out on purpose: where labels come from
 //! and go to (`forward`), and remembering what was decided of a series, which only a caller that knows its hash can do cheaply.
 
+pub mod counters;
 pub mod pattern;
 pub mod rules;
 pub mod selector;

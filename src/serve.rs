@@ -72,6 +72,10 @@ pub struct Peer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Who(pub Arc<str>);
 
+/// Whose samples come with the token of a request. An extension of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant(pub Arc<str>);
+
 /// Why there is no listening.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {

@@ -47,6 +47,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("hyper", &["serve", "api", "console", "ingest", "peer", "forward", "probe", "app", "cli"]),
     ("hyper_util", &["serve", "ingest", "peer", "forward", "probe", "app", "cli"]),
     ("http_body_util", &["serve", "api", "ingest", "peer", "forward", "probe", "app", "cli"]),
+    ("jiff", &["alert"]),
     ("md5", &["relabel"]),
     // And every `metrics.rs`: a part's own struct of counters.
     ("prometheus_client", &["telemetry"]),
@@ -54,8 +55,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     // `node` carries raft's messages and says what is on the disk in its words.
     ("raft", &["shard", "node"]),
     ("rcgen", &["secret"]),
-    // `config` looks whether an expression is one, where its line is known.
-    ("regex", &["relabel", "config", "probe"]),
+    // Compiled by `relabel::pattern`; `alert` keeps what comes of it, `config` looks whether an expression of a probe is one, where its line is known.
+    ("regex", &["alert", "relabel", "config", "probe"]),
     ("rdkafka", &["forward", "app"]),
     // For SHA-256 of tokens; rustls and rcgen bring it with them, and name a module of theirs after it.
     ("ring", &["secret", "peer", "serve", "probe"]),
@@ -130,6 +131,9 @@ const SITES: &[(&str, &str, &str)] = &[
         "reads the disk: a piece of a snapshot, one a shard and member; what a node says of itself, for a person",
     ),
     ("src/peer/door.rs", "JoinSet::new(", "a task a connection, 64 at most; ended with the door"),
+    ("src/probe/discovery.rs", "spawn_blocking(", "reading lists of targets reads the disk; one at a time"),
+    ("src/probe/jobs.rs", "JoinSet::new(", "a task a look, 2,000 at most, and one request of samples on its way; ended with the node"),
+    ("src/probe/watcher.rs", "JoinSet::new(", "a task a Prometheus that is looked at, 4,096 at most; ended with the node"),
     ("src/probe/resolve.rs", "spawn_blocking(", "the system's resolver; 64 names at a time"),
     ("src/serve.rs", "JoinSet::new(", "a task a connection, bounded by their number; ended with the server"),
     ("src/cli/client.rs", "tokio::spawn(", "drives the one connection of a verb that asks a node"),

@@ -14,7 +14,7 @@ use crate::api::deps::Problem;
 use crate::api::deps::Severity;
 use crate::api::doctor;
 use crate::api::status;
-use crate::model::NO_GROUP;
+use crate::model::tenant;
 use crate::node::view::GroupView;
 use crate::node::view::StoreStats;
 
@@ -94,7 +94,7 @@ fn wrong(check: &'static str, verdict: Verdict, text: String, remedy: &str) -> C
 pub fn checkup(deps: &Deps, now: i64) -> Checkup {
     let mut found: Vec<Check> = status::status(deps, now).problems.iter().map(of_problem).collect();
     let (groups, stats) = (deps.node.groups(), deps.node.stats());
-    found.extend(groups.iter().filter(|group| group.name != NO_GROUP).flat_map(of_hints));
+    found.extend(groups.iter().filter(|group| !tenant::is_no_group(&group.name)).flat_map(of_hints));
     let view = deps.cluster.as_ref().map(|cluster| cluster.view());
     let mut fine = Vec::new();
     match &view {

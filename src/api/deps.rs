@@ -52,6 +52,8 @@ pub struct Deps {
     pub ingest: Arc<dyn Fn() -> Ingest + Send + Sync>,
     /// Who has written to this node, as of this time.
     pub senders: Arc<Who>,
+    /// What is looked at from outside.
+    pub probes: Arc<dyn Fn() -> crate::api::probes::Probes + Send + Sync>,
     /// The series of one group that has written to this node, or of all of them, by sample.
     pub census: Arc<Census>,
     /// Samples from now on, at a point of their way.
@@ -149,7 +151,7 @@ pub trait Sinks: Send + Sync {
     /// Sends the sink's receiver one record of its own.
     fn test<'a>(&'a self, sink: &'a str) -> Later<'a, Result<Tried, Refusal>>;
     /// What becomes of a sample at each sink; nothing is sent. An error: the text is no sample.
-    fn explain(&self, sample: &str) -> Result<Vec<Explained>, String>;
+    fn explain(&self, sample: &str, tenant: Option<&str>) -> Result<Vec<Explained>, String>;
     /// Holds delivery, or lets it go on.
     fn pause<'a>(&'a self, sink: &'a str, paused: bool) -> Later<'a, Result<(), Refusal>>;
 }
@@ -199,6 +201,8 @@ pub struct Explained {
     pub series: Option<String>,
     /// What is written; a sample and its series in words where that is no text.
     pub record: Option<String>,
+    /// Whose it is told to be, where the sink passes that on.
+    pub tenant: Option<String>,
 }
 
 /// What a rule did.

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::dedup::detect::doctor::Oddity;
-use crate::model::NO_GROUP;
+use crate::model::tenant;
 use crate::node::view::GroupView;
 
 /// Something that looks wrong.
@@ -20,7 +20,7 @@ pub struct Hint {
 
 /// All hints about a group.
 pub fn hints(view: &GroupView) -> Vec<Hint> {
-    if view.name == NO_GROUP {
+    if tenant::is_no_group(&view.name) {
         return vec![Hint {
             code: "unidentified",
             text: "these series do not say which pair they come from, so nothing can be deduplicated".into(),
@@ -55,6 +55,7 @@ fn hint(oddity: &Oddity) -> Hint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::NO_GROUP;
 
     #[test]
     fn each_oddity_has_its_word_and_a_remedy() {

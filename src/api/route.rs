@@ -26,6 +26,8 @@ pub enum Route {
     Cardinality,
     /// `/api/v1/tap`
     Tap,
+    /// `/api/v1/probes`
+    Probes,
     /// `/api/v1/senders`
     RemoteSenders,
     /// `/api/v1/sinks`
@@ -141,6 +143,7 @@ impl Route {
             "/api/v1/groups" => return Some(Route::Groups),
             "/api/v1/cardinality" => return Some(Route::Cardinality),
             "/api/v1/tap" => return Some(Route::Tap),
+            "/api/v1/probes" => return Some(Route::Probes),
             "/api/v1/senders" => return Some(Route::RemoteSenders),
             "/api/v1/sinks" => return Some(Route::Sinks),
             "/api/v1/explain" => return Some(Route::Explain),

@@ -161,6 +161,7 @@ pub struct Letter {
     item: u32,
     reason: String,
     payload: String,
+    tenant: String,
 }
 
 /// Dead letters, the oldest of each shard first. The query takes `shard` and `after` (a number), to read on, and `limit`.
@@ -200,7 +201,7 @@ pub async fn dead(node: &Arc<dyn Node>, name: &str, query: &str) -> Result<Dead,
 
 fn published(shard: u16, number: u64, letter: DeadLetter) -> Letter {
     let payload = String::from_utf8_lossy(&letter.payload).into_owned();
-    Letter { shard, number, emission: letter.emission, item: letter.item, reason: letter.reason, payload }
+    Letter { shard, number, emission: letter.emission, item: letter.item, reason: letter.reason, payload, tenant: letter.tenant }
 }
 
 /// `POST /api/v1/sinks/{name}/replay`.
@@ -282,9 +283,9 @@ pub struct Explanation {
 /// What becomes of the sample that the query names as `sample`, at every sink.
 pub fn explain(sinks: &dyn deps::Sinks, query: &str) -> Result<Explanation, Failure> {
     const EXPECTED: &str = r#"ask for sample=up{job="node"} 1, encoded as a URL is; value and time may be left out"#;
-    let sample = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "sample");
-    let (_, sample) = sample.ok_or_else(|| Failure::wrong("the query names no sample", EXPECTED))?;
-    Ok(Explanation { sinks: sinks.explain(&sample).map_err(|text| Failure::wrong(text, EXPECTED))? })
+    let asked = |name: &str| form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value);
+    let sample = asked("sample").ok_or_else(|| Failure::wrong("the query names no sample", EXPECTED))?;
+    Ok(Explanation { sinks: sinks.explain(&sample, asked("tenant").as_deref()).map_err(|text| Failure::wrong(text, EXPECTED))? })
 }
 
 /// Holds delivery, or lets it go on.

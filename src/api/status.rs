@@ -15,7 +15,7 @@ use crate::api::groups::Switch;
 use crate::api::sinks;
 use crate::api::sinks::Sink;
 use crate::api::tokens;
-use crate::model::NO_GROUP;
+use crate::model::tenant;
 use crate::node::view::GroupView;
 use crate::node::view::ShardStats;
 use crate::node::view::StoreStats;
@@ -206,7 +206,7 @@ fn of_dead(shards: &[ShardStats], sinks: &[Sink]) -> Option<Problem> {
 }
 
 fn of_group(view: &GroupView, now: i64) -> Vec<Problem> {
-    if view.name == NO_GROUP {
+    if tenant::is_no_group(&view.name) {
         return Vec::new(); // `of_unidentified` says it better
     }
     let about = || format!("group {}", view.name);

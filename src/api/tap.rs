@@ -16,6 +16,7 @@ use crate::api::answer::Failure;
 use crate::api::deps::Deps;
 use crate::api::deps::Flow;
 use crate::api::deps::Later;
+use crate::api::deps::Part;
 use crate::api::deps::Passing;
 use crate::api::deps::Point;
 use crate::api::deps::Rows;
@@ -25,6 +26,7 @@ use crate::api::sinks;
 use crate::clock;
 use crate::model::Kind;
 use crate::model::Pick;
+use crate::model::tenant;
 use crate::relabel::selector::Selector;
 use crate::serve::Response;
 use crate::wire::histogram::Histogram;
@@ -60,7 +62,7 @@ struct LeftOut {
 
 /// `GET /api/v1/tap`.
 pub fn tap(deps: &Deps, query: &str) -> Result<Response, Failure> {
-    let (mut tapped, mut selector, mut rate) = (Tapped { point: Point::Passed, group: None }, None, RATE);
+    let (mut tapped, mut fitting, mut rate) = (Tapped { point: Point::Passed, group: None }, Wanted::default(), RATE);
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
         match (&*key, &*value) {
             ("at", "in") => tapped.point = Point::In,
@@ -68,11 +70,12 @@ pub fn tap(deps: &Deps, query: &str) -> Result<Response, Failure> {
             ("at", "waiting") => tapped.point = Point::Waiting,
             ("at", "covered") => tapped.point = Point::Covered,
             ("group", group) => tapped.group = Some(group.to_owned()),
-            ("match", text) => selector = Some(parsed(text)?),
+            ("tenant", tenant) => fitting.tenant = Some(tenant.to_owned()),
+            ("match", text) => fitting.selector = Some(parsed(text)?),
             ("rate", text) => rate = rate_of(text)?,
             _ => {
                 let text = format!("{key}={value} is not understood");
-                let remedy = "the query takes at=in, passed, waiting or covered, group=NAME, match=SELECTOR, rate=NUMBER; a sink has a path of its own";
+                let remedy = "the query takes at=in, passed, waiting or covered, group=NAME, tenant=NAME, match=SELECTOR, rate=NUMBER; a sink has a path of its own";
                 return Err(Failure::wrong(text, remedy));
             }
         }
@@ -80,7 +83,7 @@ pub fn tap(deps: &Deps, query: &str) -> Result<Response, Failure> {
     if let Some(group) = tapped.group.as_deref().filter(|_| tapped.point != Point::In) {
         groups::find(&*deps.node, group)?;
     }
-    let lines = Lines { flow: (deps.flow)(tapped), selector: selector.map(Arc::new), pace: Pace::new(rate, clock::now()) };
+    let lines = Lines { flow: (deps.flow)(tapped), wanted: Arc::new(fitting), pace: Pace::new(rate, clock::now()) };
     Ok(sinks::stream(Box::new(lines), deps.stopping.clone()))
 }
 
@@ -136,9 +139,16 @@ impl Pace {
     }
 }
 
+/// Which samples are shown.
+#[derive(Debug, Default)]
+struct Wanted {
+    tenant: Option<String>,
+    selector: Option<Selector>,
+}
+
 struct Lines {
     flow: Box<dyn Flow>,
-    selector: Option<Arc<Selector>>,
+    wanted: Arc<Wanted>,
     pace: Pace,
 }
 
@@ -157,10 +167,10 @@ impl Rows for Lines {
                     }
                     passing = self.flow.next() => passing?,
                 };
-                let selector = self.selector.clone();
+                let wanted = Arc::clone(&self.wanted);
                 let mut pace = std::mem::replace(&mut self.pace, Pace::new(1, clock::now()));
                 let walked = tokio::task::spawn_blocking(move || {
-                    let lines = walk(&passing, selector.as_deref(), &mut pace);
+                    let lines = walk(&passing, &wanted, &mut pace);
                     (lines, pace)
                 });
                 let (lines, pace) = walked.await.ok()?;
@@ -173,17 +183,21 @@ impl Rows for Lines {
     }
 }
 
-fn walk(passing: &Passing, selector: Option<&Selector>, pace: &mut Pace) -> Vec<u8> {
+fn walk(passing: &Passing, wanted: &Wanted, pace: &mut Pace) -> Vec<u8> {
     let (mut out, mut walker, mut lines) = (Vec::new(), Walker::new(0), 0);
     pace.missed += passing.missed;
-    for part in &passing.parts {
+    let of_tenant = |part: &&Part| wanted.tenant.as_deref().is_none_or(|wanted| wanted == part.body.tenant);
+    for part in passing.parts.iter().filter(of_tenant) {
         let picks: Vec<Pick> = part.items.iter().map(|(item, _)| Pick { item: *item, late: false }).collect();
         let mut marks = part.items.iter();
         // It was read at the door, so it cannot fail here.
         let _ = part.body.pick(&mut walker, &picks, &mut |picked| {
             let Some((_, mark)) = marks.find(|(item, _)| *item == picked.item) else { return };
-            let value = |name: &str| picked.labels.iter().find(|label| label.name == name).map(|label| label.value);
-            if selector.is_some_and(|selector| !selector.takes(value)) || lines >= LINES_MOST || !pace.takes() {
+            let value = |name: &str| match name {
+                tenant::LABEL => Some(picked.tenant).filter(|tenant| !tenant.is_empty()),
+                name => picked.labels.iter().find(|label| label.name == name).map(|label| label.value),
+            };
+            if wanted.selector.as_ref().is_some_and(|selector| !selector.takes(value)) || lines >= LINES_MOST || !pace.takes() {
                 return;
             }
             lines += 1;
@@ -258,7 +272,6 @@ fn fits(selector: &Selector, row: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::api::deps::Mark;
-    use crate::api::deps::Part;
     use crate::wire::body::Body;
     use crate::wire::encode::Encoder;
     use crate::wire::encode::NewSeries;
@@ -279,15 +292,15 @@ mod tests {
         let mut raw = Vec::new();
         encoder.finish(&mut raw);
         let items = (0..series as u32).map(|item| (item, Mark { verdict: "covered", reason: "repeated" })).collect();
-        let body = Arc::new(Body { protocol: Protocol::V1, raw, strip: vec!["__replica__".to_owned()] });
+        let body = Arc::new(Body { protocol: Protocol::V1, raw, strip: vec!["__replica__".to_owned()], tenant: String::new() });
         Passing { parts: vec![Part { group: "g".into(), replica: "a".into(), body, items }], missed: 3 }
     }
 
     #[test]
     fn a_line_says_what_was_decided_and_why() {
-        let selector = Selector::parse(r#"{n=~"1|7"}"#).unwrap();
+        let wanted = Wanted { selector: Some(Selector::parse(r#"{n=~"1|7"}"#).unwrap()), tenant: None };
         let mut pace = Pace::new(10, clock::now());
-        let lines = String::from_utf8(walk(&passing(8), Some(&selector), &mut pace)).unwrap();
+        let lines = String::from_utf8(walk(&passing(8), &wanted, &mut pace)).unwrap();
         let first = r#"{"time":1000,"group":"g","replica":"a","verdict":"covered","reason":"repeated","labels":{"__name__":"up","n":"1"},"value":1.0}"#;
         assert_eq!(lines.lines().next(), Some(first));
         assert_eq!(lines.lines().count(), 2);
@@ -296,12 +309,32 @@ mod tests {
     }
 
     #[test]
+    fn a_tenants_samples_are_shown_alone() {
+        let shown = |tenant: Option<&str>, selector: Option<&str>| {
+            let mut passing = passing(1);
+            let body = Body { tenant: "a".to_owned(), ..(*passing.parts[0].body).clone() };
+            passing.parts.push(Part {
+                group: "a::g".into(),
+                replica: "a".into(),
+                body: Arc::new(body),
+                items: passing.parts[0].items.clone(),
+            });
+            let selector = selector.map(|text| Selector::parse(text).unwrap());
+            let wanted = Wanted { tenant: tenant.map(Into::into), selector };
+            let lines = String::from_utf8(walk(&passing, &wanted, &mut Pace::new(10, clock::now()))).unwrap();
+            lines.lines().map(|line| if line.contains("a::g") { 'a' } else { '-' }).collect::<String>()
+        };
+        assert_eq!([shown(None, None), shown(Some("a"), None), shown(Some(""), None), shown(Some("b"), None)], ["-a", "a", "-", ""]);
+        assert_eq!([shown(None, Some(r#"{__tenant__="a"}"#)), shown(None, Some(r#"{__tenant__=""}"#))], ["a", "-"]);
+    }
+
+    #[test]
     fn no_more_than_so_many_a_second_are_shown_and_the_rest_is_told() {
         let mut pace = Pace::new(10, clock::now());
-        assert_eq!(String::from_utf8(walk(&passing(1000), None, &mut pace)).unwrap().lines().count(), 10);
+        assert_eq!(String::from_utf8(walk(&passing(1000), &Wanted::default(), &mut pace)).unwrap().lines().count(), 10);
         assert_eq!(pace.turn(clock::now()).unwrap().left_out, 990);
         // The next second they are spread: every hundredth.
-        let lines = String::from_utf8(walk(&passing(1000), None, &mut pace)).unwrap();
+        let lines = String::from_utf8(walk(&passing(1000), &Wanted::default(), &mut pace)).unwrap();
         assert!(lines.lines().count() == 10 && lines.contains(r#""n":"999""#), "{lines}");
         pace.turn(clock::now());
         assert!(pace.turn(clock::now()).is_none(), "nothing was left out");

@@ -125,6 +125,7 @@ async fn every_route_is_in_the_manual() {
     ];
     let plain = plain.into_iter().chain([
         "/api/v1/senders",
+        "/api/v1/probes",
         "/api/v1/tap",
         "/api/v1/cardinality",
         "/api/v1/tokens",
@@ -160,6 +161,15 @@ async fn a_bundle_has_what_somebody_who_helps_would_ask_for() {
     ];
     assert_eq!(names, expected.map(|name| format!("node/{name}")));
     assert!(!asked.to_string().contains("wxyz"), "not even a token's last letters");
+}
+
+#[tokio::test]
+async fn probes_are_shown_all_or_what_is_not_well() {
+    let all = ask("GET", "/api/v1/probes", "").await.json();
+    assert_eq!((all["prometheus"].as_array().unwrap().len(), all["targets"].as_array().unwrap().len()), (2, 1));
+    let down = ask("GET", "/api/v1/probes?down", "").await.json();
+    assert_eq!((&down["prometheus"][0]["replica"], down["targets"].as_array().unwrap().len()), (&Value::from("b"), 0));
+    assert_eq!(ask("GET", "/api/v1/probes?up", "").await.status, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use crate::api::deps::Severity;
 use crate::api::groups::Done;
 use crate::config::values;
 use crate::model::ShardId;
+use crate::model::tenant;
 use crate::secret::token::Token;
 use crate::serve::Who;
 use crate::shard::command::Command;
@@ -37,6 +38,7 @@ pub struct One {
     created_by: String,
     expires: Option<i64>,
     expired: bool,
+    tenant: String,
 }
 
 /// `POST /api/v1/tokens`.
@@ -48,6 +50,7 @@ pub struct Created {
     expires: Option<i64>,
     /// From now on a token is wanted on every node.
     first: bool,
+    tenant: String,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +58,8 @@ pub struct Created {
 struct Create {
     name: String,
     expires_seconds: Option<u64>,
+    #[serde(default)]
+    tenant: String,
 }
 
 /// All of them.
@@ -66,16 +71,21 @@ pub fn all(tokens: &Tokens, now: i64) -> Shown {
         created_by: kept.by.clone(),
         expires: kept.expires_ms,
         expired: kept.expires_ms.is_some_and(|ends| ends <= now),
+        tenant: kept.tenant.clone(),
     };
     Shown { tokens: tokens.all().map(one).collect() }
 }
 
 /// Makes one.
 pub async fn create(node: &dyn Node, body: &[u8], who: &Who, now: i64) -> Result<Created, Failure> {
-    const EXPECTED: &str = r#"send {"name": "NAME"}, and "expires_seconds": 7776000 if it shall end"#;
+    const EXPECTED: &str =
+        r#"send {"name": "NAME"}, and "expires_seconds": 7776000 if it shall end, "tenant": "TENANT" if it is one tenant's"#;
     let wrong = |error: &dyn std::fmt::Display| Failure::wrong(format!("the body is not as expected: {error}"), EXPECTED);
-    let Create { name, expires_seconds } = serde_json::from_slice(body).map_err(|error| wrong(&error))?;
+    let Create { name, expires_seconds, tenant } = serde_json::from_slice(body).map_err(|error| wrong(&error))?;
     let name = values::name(&name).map_err(|(rule, remedy)| Failure::wrong(format!("`{name}`: a token's name {rule}"), remedy))?;
+    if !tenant.is_empty() && !tenant::legal(&tenant) {
+        return Err(Failure::wrong(format!("`{tenant}` is no tenant"), tenant::RULE));
+    }
     if expires_seconds.is_some_and(|seconds| !(1..=LONGEST_SECONDS).contains(&seconds)) {
         return Err(wrong(&format!("expires_seconds must be 1 to {LONGEST_SECONDS}")));
     }
@@ -84,9 +94,10 @@ pub async fn create(node: &dyn Node, body: &[u8], who: &Who, now: i64) -> Result
         Failure::new(hyper::StatusCode::INTERNAL_SERVER_ERROR, "no_randomness", format!("/dev/urandom: {error}"), "look at this system")
     })?;
     let first = node.tokens().never_any();
-    let new = NewToken { name: name.clone(), hash: token.hash(), hint: token.hint(), by: who.0.to_string(), expires_ms, first: false };
+    let (hash, hint, by) = (token.hash(), token.hint(), who.0.to_string());
+    let new = NewToken { name: name.clone(), hash, hint, by, expires_ms, first: false, tenant: tenant.clone() };
     node.propose(ShardId::CONTROL, Command::CreateToken(new)).await.map_err(Failure::of_command)?;
-    Ok(Created { name, token: token.reveal().to_owned(), expires: expires_ms, first })
+    Ok(Created { name, token: token.reveal().to_owned(), expires: expires_ms, first, tenant })
 }
 
 /// Revokes one.

@@ -110,6 +110,20 @@ mod tests {
         assert!(outcomes.len() == 2 && outcomes.iter().all(|outcome| outcome.wrong.is_empty()), "{outcomes:#?}");
     }
 
+    /// Those of increases, on their configuration.
+    #[test]
+    fn increases_of_the_page_are_counted() {
+        let page = include_str!("../../docs/sinks.md");
+        let block = |with: &str| page.split("```yaml\n").find(|rest| rest.starts_with(with)).unwrap().split("```").next().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let config = format!("listen: 127.0.0.1:9201\ndata_dir: /x\n{}", block("# increases"));
+        std::fs::write(dir.path().join("sluice.yaml"), config).unwrap();
+        let path = dir.path().join("cases.yaml");
+        std::fs::write(&path, block("# cases of increases")).unwrap();
+        let outcomes = super::run(&path).unwrap();
+        assert!(outcomes.len() == 2 && outcomes.iter().all(|outcome| outcome.wrong.is_empty()), "{outcomes:#?}");
+    }
+
     #[test]
     fn cases_hold_or_say_what_they_got() {
         let dir = tempfile::tempdir().unwrap();

@@ -17,6 +17,9 @@ use crate::forward::settings::CreateTopic;
 use crate::forward::settings::KafkaDraft;
 use crate::forward::settings::KafkaSettings;
 use crate::forward::shape::Shape;
+use crate::probe::targets;
+use crate::relabel::counters::Asked;
+use crate::relabel::counters::Counters;
 use crate::relabel::rules::Rule;
 use crate::relabel::rules::Rules;
 use crate::relabel::selector::Selector;
@@ -56,9 +59,22 @@ pub fn text(text: &str, dir: &Path) -> Result<Config, Vec<Problem>> {
             problems.push(Problem { line, key, value: found.value, rule: found.rule, remedy: found.remedy });
         }
     }
+    problems.extend(of_jobs(&config));
     problems.extend(of_directories(&config));
     problems.sort_by_key(|problem| problem.line);
     if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+/// Rules of jobs that mean nothing.
+fn of_jobs(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (job, written) in config.jobs.jobs.iter().enumerate() {
+        for (rule, wrong) in targets::Ready::check(written).err().unwrap_or_default() {
+            let key = format!("probe.jobs[{job}].relabel_configs[{rule}].{}", wrong.key);
+            problems.push(Problem { line: config.line_of(&key), key, value: wrong.value, rule: wrong.rule, remedy: wrong.remedy });
+        }
+    }
+    problems
 }
 
 /// Files of a sink have no place among the node's own: a backup and a replacement treat that directory as one thing.
@@ -126,6 +142,7 @@ pub type Judged = (forward::Target, Arc<Shape>);
 pub fn judged(sink: &sinks::Sink) -> Result<Judged, Vec<forward::settings::Problem>> {
     let mut problems = Vec::new();
     let shape = shape(&sink.shape, &mut problems);
+    problems.extend(no_increase(sink));
     let target = match &sink.target {
         Target::Kafka(kafka) => KafkaSettings::check(&draft(kafka)).map(|settings| forward::Target::Kafka(Arc::new(settings))),
         Target::RemoteWrite(store) => StoreSettings::check(store).map(|settings| forward::Target::Store(Arc::new(settings))),
@@ -147,20 +164,21 @@ fn shape(wanted: &config::shape::Shape, problems: &mut Vec<forward::settings::Pr
     let mut complain = |key: String, value: &str, rule: String, remedy: &str| {
         problems.push(forward::settings::Problem { key, value: value.to_owned(), rule, remedy: remedy.to_owned() });
     };
-    let mut selectors = Vec::new();
-    for (number, text) in wanted.selectors.iter().enumerate() {
-        match Selector::parse(text) {
-            Ok(selector) => selectors.push(selector),
-            Err(wrong) => {
-                complain(
-                    format!("match[{number}]"),
-                    text,
-                    format!("is no selector of series: {wrong}"),
-                    "for example '{job=\"node\", mode!~\"idle|iowait\"}'",
-                );
+    let mut parsed = |key: &str, texts: &[String]| {
+        let mut selectors = Vec::new();
+        for (number, text) in texts.iter().enumerate() {
+            match Selector::parse(text) {
+                Ok(selector) => selectors.push(selector),
+                Err(wrong) => {
+                    let (key, rule) = (format!("{key}[{number}]"), format!("is no selector of series: {wrong}"));
+                    complain(key, text, rule, "for example '{job=\"node\", mode!~\"idle|iowait\"}'");
+                }
             }
         }
-    }
+        selectors
+    };
+    let selectors = parsed("match", &wanted.selectors);
+    let counters = wanted.increase.as_ref().map(|increase| Counters::new(parsed("increase.match", &increase.selectors)));
     let mut rules = Vec::new();
     for (number, relabel) in wanted.rules.iter().enumerate() {
         match Rule::check(relabel) {
@@ -172,7 +190,32 @@ fn shape(wanted: &config::shape::Shape, problems: &mut Vec<forward::settings::Pr
             }
         }
     }
-    Shape { external: wanted.external.clone(), selectors, rules: Rules::new(rules), drops_late: wanted.drops_late }
+    Shape { external: wanted.external.clone(), selectors, rules: Rules::new(rules), drops_late: wanted.drops_late, counters }
+}
+
+/// `increase` where no row has a place for it.
+fn no_increase(sink: &sinks::Sink) -> Option<forward::settings::Problem> {
+    let (rule, remedy) = match &sink.target {
+        Target::RemoteWrite(_) => ("stores count increases themselves, with PromQL's increase()", "take it out"),
+        Target::Kafka(kafka) if !matches!(kafka.format, sinks::Format::Rows | sinks::Format::Row | sinks::Format::Avro) => {
+            ("the messages of this format have no place for it", "take it out, or write format: rows, row or avro")
+        }
+        Target::Kafka(_) | Target::Files(_) => return None,
+    };
+    let problem = |_| forward::settings::Problem {
+        key: "increase".to_owned(),
+        value: "true".to_owned(),
+        rule: rule.to_owned(),
+        remedy: remedy.to_owned(),
+    };
+    sink.shape.increase.as_ref().map(problem)
+}
+
+/// The counters of which sinks want to be told how far they rise.
+pub fn asked(config: &Config) -> Asked {
+    let counters = config.sinks.iter().filter_map(|sink| shape(&sink.shape, &mut Vec::new()).counters);
+    let external = config.sinks.first().map(|sink| sink.shape.external.as_slice()).unwrap_or_default();
+    Asked::new(counters, external)
 }
 
 /// The same, with what is wrong as one sentence.
@@ -200,6 +243,7 @@ fn draft(kafka: &sinks::Kafka) -> KafkaDraft {
         topics: kafka.topics.clone(),
         key: kafka.key.clone(),
         tenant: kafka.tenant.clone(),
+        pass_tenant: kafka.pass_tenant,
         registry: kafka.registry.clone(),
         tls: kafka.tls.clone(),
         sasl: kafka.sasl.clone(),
@@ -284,10 +328,36 @@ sinks:
         assert!(problems[2].starts_with("line 10: sinks[0].relabel_configs[1].modulus\n"), "{problems:#?}");
     }
 
+    #[test]
+    fn increases_are_for_what_has_a_place_for_them() {
+        let text = |target: &str| {
+            format!("listen: 127.0.0.1:9201\ndata_dir: /x\nsinks:\n  - name: s\n    increase: {{ match: [up] }}\n    {target}\n")
+        };
+        let kafka = |format: &str| text(&format!("kafka: {{ brokers: [\"a:1\"], topic: t, format: {format} }}"));
+        for format in ["rows", "row", "avro"] {
+            let config = judged(&kafka(format)).unwrap();
+            let asked = asked(&config);
+            assert!(asked.takes(|name| (name == "__name__").then_some("up")) && !asked.takes(|_| Some("down")), "{format}");
+        }
+        judged(&text("file: { directory: /rows }")).unwrap();
+        for refused in [kafka("adapter"), kafka("remote-write"), text("remote_write: { url: \"http://store/w\" }")] {
+            let problems = judged(&refused).unwrap_err();
+            assert!(problems.len() == 1 && problems[0].key == "sinks[0].increase" && problems[0].line == 5, "{problems:#?}");
+        }
+        let wrong = judged(&kafka("rows").replace("[up]", "[\"up{\"]")).unwrap_err();
+        assert_eq!(wrong[0].key, "sinks[0].increase.match[0]");
+    }
+
     /// The pages' examples are judged as they stand.
     #[test]
     fn the_examples_of_the_pages_are_good() {
-        let pages = [include_str!("../../docs/sinks.md"), include_str!("../../docs/kafka.md"), include_str!("../../docs/configuration.md")];
+        let pages = [
+            include_str!("../../docs/sinks.md"),
+            include_str!("../../docs/kafka.md"),
+            include_str!("../../docs/configuration.md"),
+            include_str!("../../docs/druid.md"),
+            include_str!("../../docs/tenants.md"),
+        ];
         let mut judged = 0;
         for page in pages {
             for example in

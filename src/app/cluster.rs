@@ -190,8 +190,14 @@ impl Membership {
         let Some(hash) = first.hash() else {
             return tracing::warn!("the hash of the first token is damaged; `sluice token create NAME` on this node makes another one");
         };
-        let new =
-            NewToken { name: "first".to_owned(), hash, hint: first.hint, by: "cluster prepare".to_owned(), expires_ms: None, first: true };
+        let new = NewToken {
+            name: "first".to_owned(),
+            hash,
+            hint: first.hint,
+            by: "cluster prepare".to_owned(),
+            first: true,
+            ..NewToken::default()
+        };
         for _ in 0..FIRST_TOKEN_TRIES {
             match handle.propose(ShardId::CONTROL, Command::CreateToken(new.clone())).await {
                 // Void: another node's came first.

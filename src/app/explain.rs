@@ -8,6 +8,9 @@ use crate::clock;
 use crate::config::sinks::Sink;
 use crate::forward::preview;
 use crate::forward::shape::Left;
+use crate::model::Before;
+use crate::model::tenant;
+use crate::relabel::counters::found;
 use crate::relabel::selector::Selector;
 
 /// A sample that somebody wrote down.
@@ -19,10 +22,27 @@ pub struct Sample {
     pub value: f64,
     /// Milliseconds since 1970.
     pub time: i64,
+    /// Whose it is: written as the label `__tenant__`; empty: nobody's.
+    pub tenant: String,
+    /// What was forwarded of its series before.
+    pub before: Option<Before>,
 }
 
 impl Sample {
-    /// Reads `up{job="node"}`, and behind it a value (1 otherwise) and a time in milliseconds (now otherwise).
+    /// Reads a sample; `tenant`: whose it is, instead of a label.
+    pub fn of(text: &str, tenant: Option<&str>) -> Result<Sample, String> {
+        let mut sample = Sample::parse(text)?;
+        if let Some(tenant) = tenant {
+            if !tenant::legal(tenant) {
+                return Err(format!("{tenant:?} is no tenant: {}", tenant::RULE));
+            }
+            tenant.clone_into(&mut sample.tenant);
+        }
+        Ok(sample)
+    }
+
+    /// Reads `up{job="node"}`, and behind it a value (1 otherwise) and a time in milliseconds (now otherwise); and, behind the word `after`, value and
+    /// time of the sample before it.
     pub fn parse(text: &str) -> Result<Sample, String> {
         let (selector, rest) = Selector::begin(text).map_err(|wrong| format!("{text:?} is no series: {wrong}"))?;
         let labels = selector.labels().map_err(|label| format!("{text:?} is no series: label `{label}` has not one value"))?;
@@ -36,32 +56,48 @@ impl Sample {
             "-Inf" => Ok(f64::NEG_INFINITY),
             word => word.parse().map_err(|_| format!("{word:?} is no value")),
         };
+        let moment = |word: &str| {
+            let time = word.parse::<i64>();
+            time.map_err(|_| format!("{word:?} is no time: write milliseconds since 1970, as Prometheus does"))
+        };
         let value = words.next().map_or(Ok(1.0), number)?;
-        let time = words.next().map_or(Ok(clock::wall_ms()), |word| {
-            word.parse().map_err(|_| format!("{word:?} is no time: write milliseconds since 1970, as Prometheus does"))
-        })?;
+        let time = words.next().map_or(Ok(clock::wall_ms()), moment)?;
+        let before = match (words.next(), words.next(), words.next()) {
+            (None, ..) => None,
+            (Some("after"), Some(value), Some(time)) => Some(Before { bits: number(value)?.to_bits(), time: moment(time)? }),
+            (Some("after"), ..) => return Err("behind `after` stand value and time of the sample before".to_owned()),
+            (Some(more), ..) => return Err(format!("{more:?} is too much: a sample is a series, a value and a time")),
+        };
         if let Some(more) = words.next() {
             return Err(format!("{more:?} is too much: a sample is a series, a value and a time"));
         }
-        let labels = labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Ok(Sample { labels, value, time })
+        let mut labels: Vec<(String, String)> = labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let place = labels.iter().position(|(name, _)| name == tenant::LABEL);
+        let tenant = place.map(|place| labels.remove(place).1).unwrap_or_default();
+        if !tenant.is_empty() && !tenant::legal(&tenant) {
+            return Err(format!("{tenant:?} is no tenant: {}", tenant::RULE));
+        }
+        Ok(Sample { labels, value, time, tenant, before })
     }
 }
 
 /// What becomes of the sample at a sink. An error: the sink's settings are wrong.
 pub fn at(sink: &Sink, sample: &Sample) -> Result<Explained, String> {
     let (target, shape) = check::judged_or_why(sink)?;
-    let labels: Vec<(&str, &str)> = sample.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let labels: Vec<(&str, &str)> = borrowed(&sample.labels);
     let mut before: Option<Vec<(String, String)>> = None;
     let mut steps = Vec::new();
     let name = |number: usize| format!("relabel_configs[{number}]");
     let action = |number: usize| sink.shape.rules.get(number).and_then(|rule| rule.action.clone()).unwrap_or_else(|| "replace".to_owned());
-    let outcome = shape.follow(&labels, &mut |number, behind| {
+    let outcome = shape.follow(&labels, &sample.tenant, &mut |number, behind| {
         let unchanged = match &before {
             Some(before) => *before == behind,
             None => {
                 let with_external = sample.labels.iter().chain(shape.external.iter().filter(|(name, _)| !has(&sample.labels, name)));
                 let mut with_external: Vec<_> = with_external.cloned().collect();
+                if !sample.tenant.is_empty() {
+                    with_external.push((tenant::LABEL.to_owned(), sample.tenant.clone()));
+                }
                 with_external.sort_unstable();
                 with_external == behind
             }
@@ -74,10 +110,12 @@ pub fn at(sink: &Sink, sample: &Sample) -> Result<Explained, String> {
     let (kind, place) = (target.kind().to_owned(), target.place());
     let mut explained = Explained { sink: sink.name.clone(), kind, target: place, steps, taken: outcome.is_ok(), ..Explained::default() };
     match outcome {
-        Ok(labels) => {
+        Ok((labels, tenant)) => {
             let labels = borrowed(&labels);
+            explained.tenant = target.tenant_of(&tenant);
             explained.series = Some(preview::series(&labels));
-            explained.record = Some(preview::record(&target, &labels, sample.value, sample.time));
+            let before = sample.before.filter(|_| shape.counts(|name| found(&sample.labels, name)));
+            explained.record = Some(preview::record(&target, &labels, (sample.value, sample.time), before));
         }
         Err(Left::Unmatched) => explained.why = Some("no selector of `match` takes it".to_owned()),
         Err(Left::Rule(number)) => explained.why = Some(format!("{} ({}) drops it", name(number), action(number))),
@@ -87,7 +125,7 @@ pub fn at(sink: &Sink, sample: &Sample) -> Result<Explained, String> {
 }
 
 fn has(labels: &[(String, String)], name: &str) -> bool {
-    labels.iter().any(|(known, _)| known == name)
+    found(labels, name).is_some()
 }
 
 fn borrowed(labels: &[(String, String)]) -> Vec<(&str, &str)> {
@@ -134,6 +172,24 @@ sinks:
         let dropped = &explained("up{job=\"node\", instance=\"h2:1\"}")[0];
         assert_eq!(dropped.why.as_deref(), Some("relabel_configs[2] (drop) drops it"));
         assert!(!dropped.taken && dropped.record.is_none());
+    }
+
+    #[test]
+    fn an_increase_is_counted_from_the_sample_before() {
+        let file = FILE.replace("  - name: platform\n", "  - name: platform\n    increase: true\n");
+        let record = |text: &str| {
+            let config = Config::parse(&file).unwrap();
+            at(&config.sinks[0], &Sample::parse(text).unwrap()).unwrap().record.unwrap()
+        };
+        let rose = record("a_total{job=\"node\"} 17 1700000015000 after 12 1700000000000");
+        assert!(rose.starts_with(r#"{"ts":1700000015000,"name":"a_total","v":17,"d":5,"dt":15000,"job":"node","#), "{rose}");
+        let anew = record("a_total{job=\"node\"} 3 1700000015000 after 12 1700000000000");
+        assert!(anew.contains(r#""v":3,"d":3,"dt":15000,"#), "{anew}");
+        for text in ["a_total{job=\"node\"} 17 1700000015000", "up{job=\"node\"} 1 1700000015000 after 0 1700000000000"] {
+            assert!(!record(text).contains("\"d\""), "{text}");
+        }
+        assert!(Sample::parse("up 1 2 after 3").unwrap_err().contains("behind `after`"));
+        assert!(Sample::parse("up 1 2 after 3 x").unwrap_err().contains("no time"));
     }
 
     #[test]

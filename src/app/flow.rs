@@ -16,6 +16,7 @@ use crate::dedup::judged::Fate;
 use crate::ingest::Ingest;
 use crate::ingest::tap;
 use crate::ingest::tap::Came;
+use crate::model::tenant;
 use crate::node::Handle;
 use crate::node::fates;
 use crate::node::fates::Batch;
@@ -71,7 +72,7 @@ fn at_door(came: &Came) -> Option<Part> {
     };
     let items = digest.iter().enumerate().map(|(number, item)| (number as u32, mark(item.refused))).collect();
     // With the replica's label: as it came.
-    let body = Arc::new(Body { protocol: came.protocol, raw, strip: Vec::new() });
+    let body = Arc::new(Body { protocol: came.protocol, raw, strip: Vec::new(), tenant: tenant::of(&came.group).to_owned() });
     Some(Part { group: came.group.clone(), replica: came.replica.clone(), body, items })
 }
 

@@ -43,6 +43,7 @@ use crate::secret::token::Hash;
 use crate::secret::token::Token;
 use crate::serve;
 use crate::serve::Response;
+use crate::serve::Tenant;
 use crate::serve::Who;
 use crate::serve::body;
 use crate::shard::tokens::Found;
@@ -69,6 +70,15 @@ pub trait Known: Send + Sync {
     fn tokens(&self) -> Arc<Tokens>;
     /// Whether it has heard all that there is to hear.
     fn current(&self) -> bool;
+}
+
+/// Who is let in.
+#[derive(Debug, Default)]
+struct Caller {
+    /// The token's name; nobody in particular where none was wanted.
+    name: Option<String>,
+    /// Whose samples come with it.
+    tenant: Option<String>,
 }
 
 /// The guard of a listener.
@@ -116,8 +126,11 @@ impl Guard {
     pub fn before(self: &Arc<Guard>, inner: serve::Answerer) -> serve::Answerer {
         let guard = Arc::clone(self);
         Arc::new(move |mut request, peer| match guard.judge(&request, clock::wall_ms()) {
-            Ok(name) => {
+            Ok(Caller { name, tenant }) => {
                 let who = name.unwrap_or_else(|| peer.address.ip().to_string());
+                if let Some(tenant) = tenant {
+                    request.extensions_mut().insert(Tenant(tenant.into()));
+                }
                 request.extensions_mut().insert(Who(who.into()));
                 inner(request, peer)
             }
@@ -131,7 +144,7 @@ impl Guard {
         })
     }
 
-    fn judge<B>(&self, request: &hyper::Request<B>, now_ms: i64) -> Result<Option<String>, Refusal> {
+    fn judge<B>(&self, request: &hyper::Request<B>, now_ms: i64) -> Result<Caller, Refusal> {
         let presented = request.headers().get(AUTHORIZATION).and_then(|header| token::presented(header.to_str().ok()?));
         let access = *self.access.read().unwrap_or_else(PoisonError::into_inner);
         let path = request.uri().path();
@@ -139,9 +152,9 @@ impl Guard {
         let tokens = self.known.get().map(|known| known.tokens()).unwrap_or_default();
         let wanted = wanted && (self.beyond_loopback || !tokens.never_any());
         let refusal = match presented.map(|token| token::hash(&token)) {
-            Some(hash) if token::same(&hash, &self.local) => return Ok(Some(LOCAL_NAME.to_owned())),
+            Some(hash) if token::same(&hash, &self.local) => return Ok(Caller { name: Some(LOCAL_NAME.to_owned()), tenant: None }),
             Some(hash) => match tokens.find(&hash, now_ms) {
-                Found::Good(name) => return Ok(Some(name.to_owned())),
+                Found::Good(name) => return Ok(Caller { name: Some(name.to_owned()), tenant: tokens.tenant_of(name).map(str::to_owned) }),
                 Found::Ended(_) => Refusal::Expired,
                 Found::Unknown if self.known.get().is_none_or(|known| !known.current()) => Refusal::Unsure,
                 Found::Unknown => Refusal::Unknown,
@@ -149,7 +162,7 @@ impl Guard {
             None => Refusal::Missing,
         };
         if !wanted {
-            return Ok(None);
+            return Ok(Caller::default());
         }
         // No sender can have a token yet. Whoever operates the node is told to make one, whoever sends to come again.
         let nothing_to_show = tokens.never_any() && head::route(path, None).is_some();

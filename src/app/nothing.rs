@@ -56,7 +56,7 @@ impl deps::Sinks for Nothing {
         Box::pin(std::future::ready(Err(deps::Refusal::Unknown)))
     }
 
-    fn explain(&self, _: &str) -> Result<Vec<deps::Explained>, String> {
+    fn explain(&self, _: &str, _: Option<&str>) -> Result<Vec<deps::Explained>, String> {
         Ok(Vec::new())
     }
 

@@ -19,6 +19,7 @@ use crate::api::deps::Deps;
 use crate::app::Fault;
 use crate::app::backup;
 use crate::app::certificates::Certificates;
+use crate::app::check;
 use crate::app::cluster::Membership;
 use crate::app::cluster::Seen;
 use crate::app::disk;
@@ -31,6 +32,8 @@ use crate::app::metrics;
 use crate::app::nothing::Nothing;
 use crate::app::own_metrics;
 use crate::app::pins;
+use crate::app::probes;
+use crate::app::probes::Probes;
 use crate::app::probing::Probing;
 use crate::app::reload::Parts;
 use crate::app::reload::Reload;
@@ -122,7 +125,7 @@ impl Running {
         let seen = membership.as_ref().map(|membership| Arc::clone(&membership.seen));
         guard.knows(Box::new(Heard { node: handle.clone(), seen: seen.clone() }));
         guard.problems().iter().for_each(|problem| tracing::error!("{}. {}", problem.text, problem.remedy));
-        let ingest = Arc::new(Ingest::new(handle.clone(), &in_force.groups, &config.limits, desks()));
+        let ingest = Arc::new(Ingest::new(handle.clone(), &in_force.groups, &config.limits, &check::asked(&in_force), desks()));
         let name = config.name.clone();
         let backups_of = (config.name.clone(), config.data_dir.clone());
         let parts = Parts {
@@ -140,12 +143,23 @@ impl Running {
         let own_name = seen.as_ref().map_or_else(|| config.name.clone(), |seen| seen.common().name().to_owned());
         let (file_of_node, disk) = (file.clone(), disk_report(&config.data_dir));
         let reload = Arc::new(Reload::new((config, file), in_force, own_name, seen.is_none(), parts));
+        let looked_at = probes::Parts {
+            node: &node.handle,
+            ingest: &ingest,
+            groups: reload.groups(),
+            probing: reload.looked_at(),
+            seen: seen.clone(),
+            sender: format!("http://{address}"),
+        };
+        let probes = Probes::start(looked_at, &stop, &mut tasks);
+        telemetry.register(|registry| metrics::register_probes(registry, probes.shown()));
         let deps = Deps {
             node: Arc::new(handle),
             sinks: Arc::clone(&sinks) as Arc<dyn deps::Sinks>,
             ingest: shown_ingest(&ingest, &served),
             senders: seen::senders(&ingest),
             flow: flow::flows(&node.handle, &ingest),
+            probes: probes.shown(),
             census: seen::census(&ingest),
             metrics: {
                 let telemetry = telemetry.clone();
@@ -162,7 +176,7 @@ impl Running {
             file: file_of_node,
             disk,
             not_ready: not_ready(&node.handle, seen.clone(), stop.clone()),
-            problems: problems(&certificates, &guard, &reload),
+            problems: problems((&certificates, &guard), &reload, &probes),
             backup: backup(&node.handle, backups_of),
             settings: Some(Arc::clone(&reload) as Arc<dyn crate::api::settings::Settings>),
             public_certificate_expires: public_expiry(&certificates),
@@ -180,7 +194,7 @@ impl Running {
         if let (true, who, telemetry) = own {
             tasks.spawn(own_metrics::keep(Arc::clone(&ingest), Arc::clone(&sinks), (telemetry, who), stop.clone()));
         }
-        let door = front_door(api, ingest, node.handle.clone());
+        let door = front_door(api, ingest, (node.handle.clone(), probes));
         let door = entrance.open(serve::Door { answerer: guard.before(door.answerer), gone: door.gone });
         if let Some(membership) = &membership {
             tasks.spawn(seats::keep(node.handle.clone(), Arc::clone(&membership.seen), stop.clone()));
@@ -283,6 +297,7 @@ fn waiting(
         ingest: Arc::new(deps::Ingest::default),
         senders: Arc::new(|_| Vec::new()),
         flow: Arc::new(|_| Box::new(flow::Silent)),
+        probes: Arc::new(Default::default),
         census: Arc::new(|_| Vec::new()),
         metrics: Arc::new(|| Telemetry::default().render()),
         probe: Arc::clone(probing) as Arc<dyn crate::api::probe::Prober>,
@@ -397,14 +412,15 @@ async fn open_node(config: &Config, together: Option<Together>, tell: watch::Sen
 
 /// What is wrong beside what the parts say themselves.
 fn problems(
-    certificates: &Arc<Certificates>,
-    guard: &Arc<Guard>,
+    (certificates, guard): (&Arc<Certificates>, &Arc<Guard>),
     reload: &Arc<Reload>,
+    probes: &Arc<Probes>,
 ) -> Arc<dyn Fn() -> Vec<deps::Problem> + Send + Sync> {
-    let (certificates, guard, reload) = (Arc::clone(certificates), Arc::clone(guard), Arc::clone(reload));
+    let (certificates, guard, reload, probes) = (Arc::clone(certificates), Arc::clone(guard), Arc::clone(reload), Arc::clone(probes));
     Arc::new(move || {
         let mut problems = guard.problems();
         problems.extend(reload.problems());
+        problems.extend(probes.problems());
         problems.extend(certificates.problems(clock::wall_ms()));
         problems
     })
@@ -471,7 +487,7 @@ fn desks() -> usize {
 }
 
 /// Remote write goes to `ingest`, everything else to `api`.
-fn front_door(api: Api, ingest: Arc<Ingest<Handle>>, drained: Handle) -> serve::Door {
+fn front_door(api: Api, ingest: Arc<Ingest<Handle>>, (drained, probes): (Handle, Arc<Probes>)) -> serve::Door {
     let told = Arc::clone(&ingest);
     let answerer: serve::Answerer = Arc::new(move |request, peer| match ingest::head::route(request.uri().path(), request.uri().query()) {
         Some(hint) => {
@@ -491,7 +507,7 @@ fn front_door(api: Api, ingest: Arc<Ingest<Handle>>, drained: Handle) -> serve::
             Box::pin(async move { api.answer(request, peer).await })
         }
     });
-    serve::Door { answerer, gone: Arc::new(move |connection, ours| told.gone(connection, ours)) }
+    serve::Door { answerer, gone: Arc::new(move |connection, ours| probes.doubt(&told.gone(connection, ours))) }
 }
 
 fn shown_ingest(ingest: &Arc<Ingest<Handle>>, served: &serve::metrics::Metrics) -> Arc<dyn Fn() -> deps::Ingest + Send + Sync> {

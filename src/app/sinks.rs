@@ -98,7 +98,7 @@ impl SinkSet {
         let node = own.map_or(0, |own| own.node);
         let identity = SinkIdentity { cluster: self.cluster.clone(), seal: self.seal.clone(), sink: wanted.name.clone(), node };
         let source = |shard: &crate::model::ShardId| {
-            let log = ShardLog::new(self.node.clone(), *shard, &wanted.name, self.runtime.clone());
+            let log = ShardLog::new(self.node.clone(), *shard, &wanted.name, shape.counters.is_some(), self.runtime.clone());
             (shard.0, Arc::new(log) as Arc<dyn Source>)
         };
         let shards = self.node.shards().iter().map(source).collect();
@@ -185,8 +185,8 @@ impl deps::Sinks for SinkSet {
         })
     }
 
-    fn explain(&self, sample: &str) -> Result<Vec<deps::Explained>, String> {
-        let sample = Sample::parse(sample)?;
+    fn explain(&self, sample: &str, tenant: Option<&str>) -> Result<Vec<deps::Explained>, String> {
+        let sample = Sample::of(sample, tenant)?;
         self.running().values().map(|(wanted, _)| explain::at(wanted, &sample)).collect()
     }
 

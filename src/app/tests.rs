@@ -18,6 +18,7 @@ use crate::ingest::Ingest;
 use crate::node::settings::Reserve;
 use crate::node::settings::Settings;
 use crate::node::start::Node;
+use crate::relabel::counters::Asked;
 use crate::serve;
 use crate::wire::encode::Encoder;
 use crate::wire::encode::NewSeries;
@@ -62,7 +63,7 @@ async fn two_groups_with_the_same_series_are_told_and_others_are_not() {
     settings.timing.watched = Duration::from_millis(300);
     let node = Node::start(settings, Box::new(|reason| eprintln!("fatal: {reason}"))).unwrap();
     node.handle.ready().await.unwrap();
-    let mut ingest = Ingest::new(node.handle.clone(), &Groups::default(), &Limits::default(), 1);
+    let mut ingest = Ingest::new(node.handle.clone(), &Groups::default(), &Limits::default(), &Asked::default(), 1);
     ingest.show_always();
     let ingest = Arc::new(ingest);
     let listener = serve::Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();

@@ -39,6 +39,9 @@ pub struct LoadArguments {
     /// Groups.
     #[arg(long, default_value_t = 1)]
     groups: usize,
+    /// Number of the first group, so that two loads at a time write to groups of their own.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    first_group: usize,
     /// Series of each group.
     #[arg(long, default_value_t = 100_000)]
     series: usize,
@@ -100,6 +103,7 @@ async fn run_load(arguments: LoadArguments) -> Result<(), Failure> {
         replicas,
         series,
         groups,
+        first_group: arguments.first_group,
         interval,
         duration: Duration::from_secs(arguments.seconds),
         protocol: arguments.protocol.protocol(),

@@ -65,8 +65,12 @@ pub struct Back {
 /// `sluice sink explain`.
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// A series as PromQL writes it, and a value and a time in ms if they matter: 'up{job="node"} 1'.
+    /// A series as PromQL writes it, and a value and a time in ms if they matter: 'up{job="node"} 1'. For a sink with `increase` the sample before may follow: 'x_total 17 1700000015000 after 12
+    /// 1700000000000'.
     sample: String,
+    /// It is of this tenant; the same as the label `__tenant__` in the sample.
+    #[arg(long, value_name = "TENANT")]
+    tenant: Option<String>,
     /// Judge by this configuration instead of the running node's.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -96,8 +100,11 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
         }
         Verb::Explain(explain) => {
             let answer = match &explain.config {
-                Some(file) => explained_by(file, &explain.sample)?,
-                None => explain.asked.client().get(&format!("/api/v1/explain?sample={}", segment(&explain.sample))).await?,
+                Some(file) => explained_by(file, &explain.sample, explain.tenant.as_deref())?,
+                None => {
+                    let tenant = explain.tenant.as_deref().map(|tenant| format!("&tenant={}", segment(tenant))).unwrap_or_default();
+                    explain.asked.client().get(&format!("/api/v1/explain?sample={}{tenant}", segment(&explain.sample))).await?
+                }
             };
             print_or_json(&explain.asked, &answer, explained)
         }
@@ -194,9 +201,9 @@ fn rewound(answer: &Value) -> String {
 }
 
 /// The answer of a node with this file.
-fn explained_by(file: &Path, sample: &str) -> Result<Value, Failure> {
+fn explained_by(file: &Path, sample: &str, tenant: Option<&str>) -> Result<Value, Failure> {
     let config = app::check::file(file)?;
-    let sample = app::explain::Sample::parse(sample).map_err(Failure::Wrong)?;
+    let sample = app::explain::Sample::of(sample, tenant).map_err(Failure::Wrong)?;
     let sinks = config.sinks.iter().map(|sink| app::explain::at(sink, &sample)).collect::<Result<Vec<_>, String>>();
     Ok(json!({ "sinks": sinks.map_err(Failure::Wrong)? }))
 }
@@ -212,6 +219,9 @@ fn explained(answer: &Value) -> String {
         }
         if sink["taken"] == true {
             text.push_str(&format!("  {:<30}  {}\n", "goes out as", cell(&sink["record"])));
+            if let Some(tenant) = sink["tenant"].as_str() {
+                text.push_str(&format!("  {:<30}  {tenant}\n", "of tenant"));
+            }
         }
     }
     if text.is_empty() { "no sinks; `sinks:` in the configuration names them\n".to_owned() } else { text }

@@ -19,6 +19,9 @@ pub struct Tap {
     /// Only samples of this group (not at a sink).
     #[arg(long, value_name = "GROUP")]
     group: Option<String>,
+    /// Only samples of this tenant (not at a sink).
+    #[arg(long, value_name = "TENANT")]
+    tenant: Option<String>,
     /// Only samples that this selector takes, as PromQL writes them: 'up{job="node"}'.
     #[arg(long = "match", value_name = "SELECTOR")]
     selector: Option<String>,
@@ -43,11 +46,12 @@ impl Tap {
         let selector = self.selector.as_ref().map(|selector| format!("match={}", segment(selector)));
         if self.at_point() {
             let group = self.group.as_ref().map(|group| format!("group={}", segment(group)));
-            let query = [Some(format!("at={}", self.at)), Some(format!("rate={}", self.rate)), group, selector];
+            let tenant = self.tenant.as_ref().map(|tenant| format!("tenant={}", segment(tenant)));
+            let query = [Some(format!("at={}", self.at)), Some(format!("rate={}", self.rate)), group, tenant, selector];
             return Ok(format!("/api/v1/tap?{}", query.into_iter().flatten().collect::<Vec<_>>().join("&")));
         }
-        if self.group.is_some() {
-            return Err(Failure::Wrong("rows of a sink do not say of which group they are; use --match".to_owned()));
+        if self.group.is_some() || self.tenant.is_some() {
+            return Err(Failure::Wrong("rows of a sink do not say of which group or tenant they are; use --match".to_owned()));
         }
         Ok(format!("/api/v1/sinks/{}/tap{}", segment(&self.at), selector.map(|query| format!("?{query}")).unwrap_or_default()))
     }

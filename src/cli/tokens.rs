@@ -24,6 +24,9 @@ pub enum Verb {
         /// It ends after this time (90d, 12h); without it, when it is revoked.
         #[arg(long, value_name = "TIME", value_parser = time)]
         expires: Option<Duration>,
+        /// Whatever is sent with it is this tenant's.
+        #[arg(long, value_name = "TENANT")]
+        tenant: Option<String>,
         #[command(flatten)]
         asked: Asked,
     },
@@ -45,7 +48,7 @@ fn time(text: &str) -> Result<Duration, String> {
 /// Does it.
 pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
     match verb {
-        Verb::Create { name, expires, asked } => create(&name, expires, &asked).await,
+        Verb::Create { name, expires, tenant, asked } => create(&name, expires, tenant.as_deref(), &asked).await,
         Verb::List(asked) => {
             let answer = asked.client().get("/api/v1/tokens").await?;
             if asked.json {
@@ -68,10 +71,13 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
 }
 
 /// The token alone goes to standard output, so that it can go straight into a file.
-async fn create(name: &str, expires: Option<Duration>, asked: &Asked) -> Result<(), Failure> {
+async fn create(name: &str, expires: Option<Duration>, tenant: Option<&str>, asked: &Asked) -> Result<(), Failure> {
     let mut body = json!({ "name": name });
     if let Some(expires) = expires {
         body["expires_seconds"] = expires.as_secs().into();
+    }
+    if let Some(tenant) = tenant {
+        body["tenant"] = tenant.into();
     }
     let answer = asked.client().post("/api/v1/tokens", &body).await?;
     if asked.json {
@@ -91,13 +97,14 @@ async fn create(name: &str, expires: Option<Duration>, asked: &Asked) -> Result<
 }
 
 fn list(answer: &Value) -> String {
-    let mut table = Table::new(&["TOKEN", "LETTERS", "CREATED", "BY", "EXPIRES"]);
+    let mut table = Table::new(&["TOKEN", "LETTERS", "TENANT", "CREATED", "BY", "EXPIRES"]);
     let when = |value: &Value| value.as_i64().map_or_else(|| "-".to_owned(), clock::rfc3339);
     for token in answer["tokens"].as_array().map_or(&[][..], Vec::as_slice) {
         let expires = if token["expired"] == true { format!("{} (ended)", when(&token["expires"])) } else { when(&token["expires"]) };
         table.row(vec![
             cell(&token["name"]),
             format!("...{}", cell(&token["hint"])),
+            token["tenant"].as_str().filter(|tenant| !tenant.is_empty()).unwrap_or("-").to_owned(),
             when(&token["created"]),
             cell(&token["created_by"]),
             expires,

@@ -114,6 +114,11 @@ impl<'a> Node<'a> {
         scalar(self.yaml).is_some()
     }
 
+    /// Whether a list stands here.
+    pub fn is_list(&self) -> bool {
+        matches!(self.yaml.value, Value::List(_))
+    }
+
     /// Whether nothing stands here.
     pub fn is_empty(&self) -> bool {
         matches!(self.yaml.value, Value::Empty)

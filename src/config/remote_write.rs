@@ -32,6 +32,10 @@ pub struct RemoteWrite {
     pub timeout: Duration,
     /// In which order a backlog goes out.
     pub catch_up: CatchUp,
+    /// Samples of a tenant go in requests of their own, with its name in `X-Scope-OrgID`.
+    pub pass_tenant: bool,
+    /// The tenant of samples that have none.
+    pub tenant: Option<String>,
 }
 
 /// A version of Remote Write.
@@ -100,6 +104,8 @@ impl RemoteWrite {
             samples_per_request: 5000,
             timeout: Duration::from_secs(30),
             catch_up: CatchUp::InOrder,
+            pass_tenant: false,
+            tenant: None,
         }
     }
 }
@@ -125,6 +131,8 @@ pub fn read(section: &Section<'_>) -> Option<RemoteWrite> {
     store.timeout = section.or("timeout", store.timeout, values::duration_in(Duration::from_secs(1)..=Duration::from_secs(300)));
     let orders = values::one_of(&[("in_order", CatchUp::InOrder), ("fresh_first", CatchUp::FreshFirst)]);
     store.catch_up = section.or("catch_up", store.catch_up, orders);
+    store.pass_tenant = section.or("pass_tenant", false, values::switch);
+    store.tenant = section.opt("tenant", values::text);
     section.finish();
     url.map(|_| store)
 }

@@ -1,4 +1,4 @@
-//! What a sink takes, and as what: `match`, `relabel_configs` and `late` of a sink, and `external_labels`, which all sinks get. Read as written; `relabel`
+//! What a sink takes, and as what: `match`, `relabel_configs`, `late` and `increase` of a sink, and `external_labels`, which all sinks get. Read as written; `relabel`
 //! knows what selectors and rules mean, and `app` has them checked.
 
 use crate::config::read::Node;
@@ -14,8 +14,17 @@ pub struct Shape {
     pub rules: Vec<Relabel>,
     /// Samples older than what was forwarded of their series stay behind.
     pub drops_late: bool,
+    /// Rows say how far counters rose.
+    pub increase: Option<Increase>,
     /// Go onto every series that lacks them; by name. The cluster's, the same for all sinks.
     pub external: Vec<(String, String)>,
+}
+
+/// Of which series a sink's rows say how far they rose.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Increase {
+    /// PromQL selectors; none: the series' names decide.
+    pub selectors: Vec<String>,
 }
 
 /// One of `relabel_configs`; `None` is "not said".
@@ -42,7 +51,25 @@ pub fn read(section: &Section<'_>) -> Shape {
     let selectors = section.get("match").map(|node| texts(&node)).unwrap_or_default();
     let rules = section.get("relabel_configs").map(|node| node.list().iter().map(rule).collect()).unwrap_or_default();
     let drops_late = section.or("late", false, values::one_of(&[("forward", false), ("drop", true)]));
-    Shape { selectors, rules, drops_late, external: Vec::new() }
+    let increase = section.get("increase").and_then(|node| increase(&node));
+    Shape { selectors, rules, drops_late, increase, external: Vec::new() }
+}
+
+/// `increase: true`, or `increase: { match: up }`.
+fn increase(node: &Node<'_>) -> Option<Increase> {
+    if node.is_single() {
+        return node.value(values::switch).filter(|wanted| *wanted).map(|_| Increase::default());
+    }
+    let section = node.section();
+    let selectors = section.get("match").map(|node| texts(&node)).unwrap_or_default();
+    if selectors.is_empty() {
+        section.missing(
+            "match",
+            "write which series are counters: match: '{__name__=~\".+_total\"}'; or increase: true, which goes by their names",
+        );
+    }
+    section.finish();
+    Some(Increase { selectors })
 }
 
 /// One text, or a list of them: `match: up` as well as `match: [up, down]`.
@@ -53,7 +80,8 @@ fn texts(node: &Node<'_>) -> Vec<String> {
     node.list().iter().filter_map(|item| item.value(values::text)).collect()
 }
 
-fn rule(node: &Node<'_>) -> Relabel {
+/// Reads one of `relabel_configs`.
+pub fn rule(node: &Node<'_>) -> Relabel {
     let section = node.section();
     // An empty text is a value here: `replacement: ""` takes a label away.
     let text = |key| section.get(key).map(|node| if node.is_empty() { String::new() } else { node.text().unwrap_or_default().to_owned() });
@@ -76,6 +104,8 @@ pub fn external(top: &Section<'_>) -> Vec<(String, String)> {
     for (name, node) in top.below("external_labels").iter().flat_map(Section::pairs) {
         if name == "__name__" {
             node.complain("is the metric's name, which every series has", "name another label, for example datacenter");
+        } else if name == "__tenant__" {
+            node.complain("is the tenant's, which a sender or its token names", "name another label, for example datacenter");
         } else if let Some(value) = node.text() {
             labels.push((name.to_owned(), value.to_owned()));
         }

@@ -63,6 +63,8 @@ pub struct Kafka {
     pub delivery: Delivery,
     /// The tenant, which Mimir reads from a record's key.
     pub tenant: Option<String>,
+    /// Samples of a tenant carry theirs instead.
+    pub pass_tenant: bool,
     /// Labels that stand at the top of a row; `None`: those of the default.
     pub columns: Option<Vec<String>>,
     /// Where the schema of `avro` is registered.
@@ -220,6 +222,7 @@ impl Kafka {
             format: Format::Rows,
             delivery: Delivery::ExactlyOnce,
             tenant: None,
+            pass_tenant: false,
             columns: None,
             registry: None,
             create_topic: None,
@@ -318,6 +321,7 @@ fn read_kafka(section: &Section<'_>) -> Option<Kafka> {
     ]);
     sink.format = section.or("format", sink.format, formats);
     sink.tenant = section.opt("tenant", values::text);
+    sink.pass_tenant = section.or("pass_tenant", false, values::switch);
     sink.registry = section.below("schema_registry").and_then(|section| kafka::registry(&section));
     sink.tls = section.below("tls").map(|section| remote_write::tls(&section));
     sink.sasl = section.below("sasl").and_then(|section| kafka::sasl(&section));

@@ -9,6 +9,7 @@ use crate::config::remote_write::ClientTls;
 use crate::config::remote_write::Login;
 use crate::config::remote_write::Protocol;
 use crate::config::remote_write::RemoteWrite;
+use crate::config::shape::Increase;
 use crate::config::sinks::Delivery;
 use crate::config::sinks::Target;
 
@@ -163,6 +164,15 @@ fn a_sink_says_what_it_takes_and_as_what() {
     assert_eq!(settings::parse(&config.settings).unwrap().sinks, config.sinks, "external labels are settings of the cluster");
     let several = text.replace("match: up", "match: ['up', '{job=\"a\"}']");
     assert_eq!(Config::parse(&several).unwrap().sinks[0].shape.selectors.len(), 2);
+    let increase = |text: &str| Config::parse(&format!("{SMALLEST}    increase: {text}\n")).unwrap().sinks.remove(0).shape.increase;
+    assert_eq!((increase("true"), increase("false")), (Some(Increase::default()), None));
+    assert_eq!(increase("{ match: [a, b] }").unwrap().selectors, ["a", "b"]);
+    check(
+        &format!("{SMALLEST}    increase: {{}}\n"),
+        &[
+            "6 sinks[0].increase.match:  | is missing | write which series are counters: match: '{__name__=~\".+_total\"}'; or increase: true, which goes by their names",
+        ],
+    );
     check(
         &format!("{SMALLEST}external_labels: {{ __name__: x }}\n"),
         &["6 external_labels.__name__: x | is the metric's name, which every series has | name another label, for example datacenter"],

@@ -1,7 +1,10 @@
 //! YAML text as a plain tree: lists, pairs in the order written, scalars as the text that stands there, each with its line.
 //!
 //! Made from the parser's events and not from a loaded document, because a loader keeps only the last of two equal keys and turns `1.10`
-//! into a number. Anchors and aliases are refused: a configuration that is read by many eyes says what it means where it means it.
+//! into a number. Anchors and aliases are refused in files of our own: a configuration that is read by many eyes says what it means where it means it.
+//! Files of others ([`parse_foreign`]) may have them, and merge keys (`<<`).
+
+use std::collections::HashMap;
 
 use saphyr_parser::Event;
 use saphyr_parser::Parser;
@@ -34,6 +37,38 @@ pub enum Value {
     Pairs(Vec<(Tree, Tree)>),
 }
 
+impl Tree {
+    fn values(&self) -> usize {
+        1 + match &self.value {
+            Value::Empty | Value::Scalar(_) => 0,
+            Value::List(items) => items.iter().map(Tree::values).sum(),
+            Value::Pairs(pairs) => pairs.iter().map(|(key, value)| key.values() + value.values()).sum(),
+        }
+    }
+}
+
+/// Puts what `<<` names in its place: a key that is written beside it wins, then the first of several.
+fn merge(pairs: &mut Vec<(Tree, Tree)>) {
+    let is_merge = |key: &Tree| matches!(&key.value, Value::Scalar(text) if text == "<<");
+    let (merges, mut own): (Vec<_>, Vec<_>) = std::mem::take(pairs).into_iter().partition(|(key, _)| is_merge(key));
+    for (_, value) in merges {
+        let sources = match value.value {
+            Value::List(items) => items,
+            _ => vec![value],
+        };
+        for source in sources {
+            let Value::Pairs(others) = source.value else { continue };
+            for (key, value) in others {
+                let same = |(own, _): &(Tree, Tree)| matches!((&own.value, &key.value), (Value::Scalar(a), Value::Scalar(b)) if a == b);
+                if !own.iter().any(same) {
+                    own.push((key, value));
+                }
+            }
+        }
+    }
+    *pairs = own;
+}
+
 /// Why a text is no YAML of ours.
 #[derive(Debug)]
 pub struct Broken {
@@ -43,9 +78,20 @@ pub struct Broken {
     pub reason: String,
 }
 
+/// Values that a file with aliases may stand for: a few lines of them can multiply without end.
+const FOREIGN_VALUES_MAX: usize = 200_000;
+
 /// Reads the one document that `text` holds.
 pub fn parse(text: &str) -> Result<Tree, Broken> {
-    let mut events = Events { parser: Parser::new_from_str(text), line: 1 };
+    document(Events { parser: Parser::new_from_str(text), line: 1, anchors: None, values: 0 })
+}
+
+/// Reads a file that was written for another program: with anchors, aliases and merge keys, all written out.
+pub fn parse_foreign(text: &str) -> Result<Tree, Broken> {
+    document(Events { parser: Parser::new_from_str(text), line: 1, anchors: Some(HashMap::new()), values: 0 })
+}
+
+fn document(mut events: Events<'_>) -> Result<Tree, Broken> {
     let mut document = None;
     loop {
         match events.next()? {
@@ -64,6 +110,10 @@ pub fn parse(text: &str) -> Result<Tree, Broken> {
 struct Events<'t> {
     parser: Parser<'t, saphyr_parser::StrInput<'t>>,
     line: usize,
+    /// What anchors stand for, where they are taken.
+    anchors: Option<HashMap<usize, Tree>>,
+    /// Values so far, those of aliases included.
+    values: usize,
 }
 
 impl<'t> Events<'t> {
@@ -88,6 +138,11 @@ impl<'t> Events<'t> {
         }
         let line = self.line;
         let binary = matches!(&event, Event::Scalar(_, _, _, Some(tag)) if tag.suffix == "binary");
+        let anchor = match &event {
+            Event::Scalar(_, _, anchor, _) | Event::SequenceStart(anchor, _) | Event::MappingStart(anchor, _) => *anchor,
+            _ => 0,
+        };
+        self.values += 1;
         let value = match event {
             Event::Scalar(text, ScalarStyle::Plain, ..) if matches!(&*text, "" | "~" | "null") => Value::Empty,
             Event::Scalar(text, ..) => Value::Scalar(text.into_owned()),
@@ -105,12 +160,30 @@ impl<'t> Events<'t> {
                     let Some(event) = self.next()? else { return Err(self.broken("ends too early")) };
                     pairs.push((key, self.value(event, depth + 1)?));
                 }
+                if self.anchors.is_some() {
+                    merge(&mut pairs);
+                }
                 Value::Pairs(pairs)
             }
+            Event::Alias(anchor) if self.anchors.is_some() => return self.alias(anchor, line),
             Event::Alias(_) => return Err(self.broken("aliases (`*name`) are not taken; write the value again")),
             _ => return Err(self.broken("is no value")),
         };
-        Ok(Tree { line, value, binary })
+        let tree = Tree { line, value, binary };
+        if let Some(anchors) = self.anchors.as_mut().filter(|_| anchor > 0) {
+            anchors.insert(anchor, tree.clone());
+        }
+        Ok(tree)
+    }
+
+    fn alias(&mut self, anchor: usize, line: usize) -> Result<Tree, Broken> {
+        let known = self.anchors.as_ref().and_then(|anchors| anchors.get(&anchor)).cloned();
+        let tree = known.ok_or_else(|| self.broken("this alias stands within what it names"))?;
+        self.values += tree.values();
+        if self.values > FOREIGN_VALUES_MAX {
+            return Err(self.broken("its aliases make it too large"));
+        }
+        Ok(Tree { line, ..tree })
     }
 
     /// The next member's first event, or nothing at `end`.

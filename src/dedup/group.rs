@@ -20,8 +20,11 @@ use super::replicas::SILENT;
 use super::rows::NEVER;
 use super::rows::NOBODY;
 use super::rows::Rows;
+use super::rules::MARKERS_VALUE;
+use super::rules::Place;
 use crate::model::Item;
 use crate::model::Kind;
+use crate::model::NO_VALUE;
 
 /// A time that no clock shows, 285,000 years away, ms: no sum of times within it overflows.
 const FAR: u64 = 1 << 53;
@@ -111,6 +114,19 @@ impl Group {
     /// An entry of samples. `replica` is "" for samples of no replica. Entries come in the order of the log; `items` in body order, of
     /// which only the first 2^31 count. The first replica seen leads.
     pub fn samples(&mut self, entry: u64, replica: &str, at: i64, items: impl Iterator<Item = Item>, out: &mut Judged) {
+        self.valued_samples((entry, replica), at, items, |values| values.clear(), out);
+    }
+
+    /// The same of items whose values' bits somebody said: `values` puts one for each item (`NO_VALUE`: not this one's), or none at all.
+    pub fn valued_samples(
+        &mut self,
+        (entry, replica): (u64, &str),
+        at: i64,
+        items: impl Iterator<Item = Item>,
+        values: impl FnOnce(&mut Vec<u64>),
+        out: &mut Judged,
+    ) {
+        values(&mut out.values);
         let mut batch = std::mem::take(&mut out.items);
         batch.clear();
         batch.extend(items);
@@ -407,7 +423,8 @@ impl Group {
             }
             let slot = self.rows.find(item.series, guess).unwrap_or_else(|| self.rows.add(item.series));
             guess = slot + 1;
-            let place = super::rules::Place { entry, item: number as u32, slot, replica: NOBODY, time: item.time };
+            let bits = if item.kind == Kind::Stale { MARKERS_VALUE } else { out.values.get(number).copied().unwrap_or(NO_VALUE) };
+            let place = Place { entry, item: number as u32, slot, replica: NOBODY, time: item.time, bits };
             if item.kind == Kind::Exemplar {
                 self.exemplar(place, counts, out);
             } else {

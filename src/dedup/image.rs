@@ -4,6 +4,9 @@
 //! stand with it, so the numbers of nodes are not. Numbers are LEB128 varints, signed ones zigzag, times as differences to the row before:
 //! about 20 bytes a series. Reading trusts nothing: a damaged image is an error, never a panic, and claims no memory that its length
 //! does not pay for. There is no checksum here: the shard has one over all its groups.
+//!
+//! Version 2 is written where the group knows values (a sink asks how far counters rise): what was forwarded before stands with each row, and bits of
+//! values behind each queue. So a group of which nobody asks has the image that it always had.
 
 use super::group::Group;
 use super::history::Splice;
@@ -16,9 +19,14 @@ use super::replicas::Replica;
 use super::rows::NEVER;
 use super::rows::NOBODY;
 use super::rows::Row;
+use super::rules::EXPONENT;
+use crate::model::Before;
+use crate::model::NO_VALUE;
 
 /// Raised when the layout below changes.
 const VERSION: u64 = 1;
+/// With values.
+const VALUED: u64 = 2;
 
 /// Why an image cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +43,9 @@ impl std::fmt::Display for ImageError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             ImageError::Cut => f.write_str("the image of a group ends too early"),
-            ImageError::Version(version) => write!(f, "the image of a group has version {version}; this program reads {VERSION}"),
+            ImageError::Version(version) => {
+                write!(f, "the image of a group has version {version}; this program reads {VERSION} and {VALUED}")
+            }
             ImageError::Damaged(what) => write!(f, "the image of a group is damaged: {what}"),
         }
     }
@@ -49,7 +59,8 @@ impl Group {
     /// Appends the state.
     pub fn write_image(&self, into: &mut Vec<u8>) {
         let mut out = Writer { bytes: into };
-        out.number(VERSION);
+        let valued = self.rows.knows_values() || self.queues.list.iter().any(Queue::is_valued);
+        out.number(if valued { VALUED } else { VERSION });
         out.text(&self.name);
         out.bytes.extend([self.leader, u8::from(self.pinned)]);
         for time in [self.now, self.newest, self.floor] {
@@ -67,20 +78,24 @@ impl Group {
         for record in &self.history.records {
             out.record(record);
         }
-        self.write_rows(&mut out);
+        self.write_rows(valued, &mut out);
         out.number(self.queues.list.len() as u64);
         for queue in &self.queues.list {
             out.queue(queue);
+            if valued {
+                out.values(queue);
+            }
         }
     }
 
     /// The group whose image this is, all of it.
     pub fn read_image(bytes: &[u8]) -> Result<Group, ImageError> {
         let mut from = Reader { bytes };
-        match from.number()? {
-            VERSION => {}
+        let valued = match from.number()? {
+            VERSION => false,
+            VALUED => true,
             other => return Err(ImageError::Version(other)),
-        }
+        };
         let mut group = Group::new(from.text()?);
         group.leader = from.byte()?;
         group.pinned = from.flag()?;
@@ -99,9 +114,9 @@ impl Group {
             let record = from.record()?;
             group.history.records.push_back(record);
         }
-        group.read_rows(&mut from)?;
+        group.read_rows(valued, &mut from)?;
         for _ in 0..from.length(3)? {
-            let queue = from.queue()?;
+            let queue = from.queue(valued)?;
             group.queues.list.push(queue);
         }
         if !from.bytes.is_empty() {
@@ -111,7 +126,7 @@ impl Group {
         Ok(group)
     }
 
-    fn write_rows(&self, out: &mut Writer<'_>) {
+    fn write_rows(&self, valued: bool, out: &mut Writer<'_>) {
         let mut before = 0;
         out.number(self.rows.slab.len() as u64);
         for slot in 0..self.rows.slab.len() as u32 {
@@ -142,6 +157,9 @@ impl Group {
                 out.signed(time);
                 out.bytes.push(whose);
             }
+            if valued {
+                out.before(self.rows.before(slot), row.last);
+            }
         }
         out.number(self.rows.free().len() as u64);
         for &slot in self.rows.free() {
@@ -149,7 +167,7 @@ impl Group {
         }
     }
 
-    fn read_rows(&mut self, from: &mut Reader<'_>) -> Read<()> {
+    fn read_rows(&mut self, valued: bool, from: &mut Reader<'_>) -> Read<()> {
         let mut before = 0_i64;
         let slots = from.length(1)?;
         // A row with a series takes 18 bytes at least.
@@ -177,6 +195,7 @@ impl Group {
             row.set_bits(bits, seen);
             let holes = from.holes(&row)?;
             let (has_ahead, has_exemplar) = (row.has_ahead(), row.has_exemplar());
+            let last = row.last;
             let slot = self.rows.restore(Some(row)).map_err(|_| ImageError::Damaged("a series stands in it twice"))?;
             let mut all = self.rows.holes.unfold(self.rows.slab.get(slot));
             holes.iter().flatten().for_each(|&(start, end)| all.push(start, end));
@@ -186,6 +205,9 @@ impl Group {
             }
             if has_exemplar {
                 self.rows.set_exemplar(slot, from.time()?, from.byte()?);
+            }
+            if valued && let Some(before) = from.before(last)? {
+                self.rows.follow(slot, before);
             }
         }
         let free = (0..from.length(1)?).map(|_| from.small()).collect::<Read<Vec<u32>>>()?;
@@ -255,6 +277,27 @@ impl Writer<'_> {
         self.signed(record.gap);
         for count in [record.spliced, record.wide, record.overlap, record.late, record.filled] {
             self.number(count);
+        }
+    }
+
+    /// What was forwarded of a series whose newest time is `last`.
+    fn before(&mut self, before: Option<Before>, last: i64) {
+        self.bytes.push(u8::from(before.is_some()));
+        if let Some(Before { time, bits }) = before {
+            self.number((last - time) as u64);
+            self.number(bits.swap_bytes());
+        }
+    }
+
+    /// The values of what waits in a queue; `NO_VALUE` is written as 0, others with 1 before them.
+    fn values(&mut self, queue: &Queue) {
+        let valued = queue.is_valued();
+        self.bytes.push(u8::from(valued));
+        for bits in queue.values().filter(|_| valued) {
+            self.bytes.push(u8::from(bits != NO_VALUE));
+            if bits != NO_VALUE {
+                self.number(bits.swap_bytes());
+            }
         }
     }
 
@@ -384,7 +427,17 @@ impl<'a> Reader<'a> {
         Ok(holes)
     }
 
-    fn queue(&mut self) -> Read<Queue> {
+    fn before(&mut self, last: i64) -> Read<Option<Before>> {
+        if !self.flag()? {
+            return Ok(None);
+        }
+        let (back, bits) = (self.number()?, self.number()?.swap_bytes());
+        let time = i64::try_from(back).ok().and_then(|back| last.checked_sub(back));
+        let time = time.filter(|time| last != NEVER && time.unsigned_abs() <= 1 << 53 && bits & EXPONENT != EXPONENT);
+        Ok(Some(Before { time: time.ok_or(ImageError::Damaged("a series' value"))?, bits }))
+    }
+
+    fn queue(&mut self, valued: bool) -> Read<Queue> {
         let [replica, class] = self.array()?;
         let due = self.time()?;
         let mut queue = Queue::new(replica, class);
@@ -401,10 +454,14 @@ impl<'a> Reader<'a> {
                 time = moved.ok_or(ImageError::Damaged("a waiting sample's time"))?;
                 let slot = self.small()?;
                 let item = self.small()?;
-                queue.push(run_due, entry, Waiting::new(time, slot, item >> 1, item & 1 == 1));
+                queue.push(run_due, entry, (Waiting::new(time, slot, item >> 1, item & 1 == 1), NO_VALUE));
             }
         }
         queue.due = due;
+        if valued && self.flag()? {
+            let values = (0..queue.samples.len()).map(|_| if self.flag()? { Ok(self.number()?.swap_bytes()) } else { Ok(NO_VALUE) });
+            queue.set_values(values.collect::<Read<_>>()?);
+        }
         Ok(queue)
     }
 }

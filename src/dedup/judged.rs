@@ -2,6 +2,7 @@
 //!
 //! One sum is kept at all times and tested: received = emitted + covered + repeated + refused + waiting.
 
+use crate::model::Before;
 use crate::model::Item;
 
 /// A sample that goes out. Kept small: one is written for every forwarded sample.
@@ -22,12 +23,16 @@ pub struct Passed {
 pub struct Judged {
     /// In the order of forwarding.
     pub passed: Vec<Passed>,
+    /// What was forwarded before some of them, by place in `passed`: those whose value and the one before it are known.
+    pub befores: Vec<(u32, Before)>,
     /// Of the calls since `clear`; `waiting` is the gauge of the group that was called last.
     pub counts: Counts,
     /// What became of each item, while somebody listens.
     pub fates: Option<Fates>,
     /// The items of the entry in hand; kept here only so that its memory is used again.
     pub(super) items: Vec<Item>,
+    /// The bits of their values; empty, if nobody said any.
+    pub(super) values: Vec<u64>,
 }
 
 impl Judged {
@@ -39,6 +44,7 @@ impl Judged {
     /// Forgets what was decided, keeps the memory.
     pub fn clear(&mut self) {
         self.passed.clear();
+        self.befores.clear();
         self.counts = Counts::default();
         if let Some(fates) = &mut self.fates {
             fates.clear();

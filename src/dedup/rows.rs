@@ -1,6 +1,6 @@
 //! What is kept per series: one row of 48 bytes, found by the series' hash; what few series need stands beside.
 //!
-//! 48 bytes a row and 5 to 11 bytes of index: a million series are about 60 MB. Rows lie in chunks, so that growing neither copies nor
+//! 48 bytes a row and 5 to 11 bytes of index: a million series are about 60 MB, and 16 MB more while a sink asks how far counters rise. Rows lie in chunks, so that growing neither copies nor
 //! doubles them, in the order in which series were first seen. Senders keep to one order, so the row after the last one found is usually
 //! the next one wanted, and the index is not asked at all.
 //!
@@ -9,6 +9,7 @@
 
 use super::holes::Holes;
 use super::holes::NIL;
+use crate::model::Before;
 use hashbrown::HashTable;
 use std::collections::BTreeMap;
 
@@ -19,6 +20,8 @@ const FREE: u8 = 254;
 /// A time that no sample has.
 pub(super) const NEVER: i64 = i64::MIN;
 const NOT_SEEN: i32 = i32::MIN;
+
+const NOTHING_BEFORE: Before = Before { time: NEVER, bits: 0 };
 
 const GUESS: u8 = 1;
 const MARKER: u8 = 2;
@@ -222,6 +225,10 @@ pub(super) struct Rows {
     index: HashTable<u32>,
     free: Vec<u32>,
     pub holes: Holes,
+    /// By slot, as far as it reaches: the newest forwarded sample of which the value is known, as of `NEVER` if there is none. Empty while none is known.
+    befores: Chunks<Before>,
+    /// How many are known.
+    known: usize,
     /// By slot: newest time forwarded although it was not believed.
     ahead: BTreeMap<u32, i64>,
     /// By slot: time of the newest exemplar that passed, and whose it was.
@@ -237,7 +244,7 @@ impl Rows {
     /// Memory held, bytes, what few series need left out: rows, index (4 bytes and a control byte a bucket), older holes, free slots.
     pub fn bytes(&self) -> usize {
         let buckets = (self.index.capacity() * 8 / 7).next_power_of_two();
-        self.slab.bytes() + buckets * 5 + self.holes.bytes() + self.free.capacity() * 4
+        self.slab.bytes() + self.befores.bytes() + buckets * 5 + self.holes.bytes() + self.free.capacity() * 4
     }
 
     /// The series' slot; `guess` is tried first.
@@ -282,6 +289,7 @@ impl Rows {
         row.bits = 0;
         self.ahead.remove(&slot);
         self.exemplars.remove(&slot);
+        self.forget_before(slot);
         if let Ok(entry) = self.index.find_entry(series, |&other| other == slot) {
             entry.remove();
         }
@@ -297,6 +305,42 @@ impl Rows {
     pub fn set_ahead(&mut self, slot: u32, time: i64) {
         self.slab.get_mut(slot).bits |= AHEAD;
         self.ahead.insert(slot, time);
+    }
+
+    /// Whether the value of any series is known.
+    #[inline]
+    pub fn knows_values(&self) -> bool {
+        self.known > 0
+    }
+
+    /// What was forwarded of the series, if its value is known.
+    pub fn before(&self, slot: u32) -> Option<Before> {
+        let within = (slot as usize) < self.befores.len();
+        within.then(|| *self.befores.get(slot)).filter(|before| before.time != NEVER)
+    }
+
+    /// This was forwarded now. What was before?
+    pub fn follow(&mut self, slot: u32, now: Before) -> Option<Before> {
+        while self.befores.len() <= slot as usize {
+            self.befores.push(NOTHING_BEFORE);
+        }
+        let before = std::mem::replace(self.befores.get_mut(slot), now);
+        if before.time == NEVER {
+            self.known += 1;
+            return None;
+        }
+        Some(before)
+    }
+
+    /// The next one is counted from nothing.
+    pub fn forget_before(&mut self, slot: u32) {
+        if self.before(slot).is_some() {
+            *self.befores.get_mut(slot) = NOTHING_BEFORE;
+            self.known -= 1;
+            if self.known == 0 {
+                self.befores = Chunks::default();
+            }
+        }
     }
 
     pub fn exemplar(&self, slot: u32) -> Option<(i64, u8)> {

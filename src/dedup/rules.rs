@@ -5,12 +5,15 @@ use super::judged::Counts;
 use super::judged::Fate;
 use super::judged::Judged;
 use super::judged::Passed;
+use super::queues::Due;
 use super::queues::Ripe;
 use super::queues::Waiting;
 use super::rows::NEVER;
 use super::rows::NOBODY;
+use crate::model::Before;
 use crate::model::Item;
 use crate::model::Kind;
+use crate::model::NO_VALUE;
 
 /// No sample waits longer than this for another replica's to cover it, ms; none waits less than the other.
 const MAX_WAIT: i64 = 60_000;
@@ -31,8 +34,12 @@ const FEW_HOLES: usize = 2;
 /// Samples whose rows are looked for at once.
 const AT_ONCE: usize = 32;
 const NO_SLOT: u32 = u32::MAX;
+/// Of the bits of a float: all of these are set in infinities and NaN.
+pub(super) const EXPONENT: u64 = 0x7ff0_0000_0000_0000;
+/// In place of a stale marker's value: no number, but no sample whose value nobody said either.
+pub(super) const MARKERS_VALUE: u64 = EXPONENT;
 
-/// One sample: where it stands in the log, whose it is, its series' row.
+/// One sample: where it stands in the log, whose it is, its series' row, the bits of its value if somebody said them.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     pub entry: u64,
@@ -40,6 +47,7 @@ pub(super) struct Place {
     pub slot: u32,
     pub replica: u8,
     pub time: i64,
+    pub bits: u64,
 }
 
 /// What the rules say of a sample.
@@ -104,12 +112,14 @@ impl Group {
             {
                 Some(slot) => slot,
                 None if item.time <= self.floor => {
-                    Verdict::TooOld.count(Place { entry, item: number as u32, slot: NO_SLOT, replica, time: item.time }, counts, out);
+                    let place = Place { entry, item: number as u32, slot: NO_SLOT, replica, time: item.time, bits: NO_VALUE };
+                    Verdict::TooOld.count(place, counts, out);
                     continue;
                 }
                 None => self.rows.add(item.series),
             };
-            let place = Place { entry, item: number as u32, slot, replica, time: item.time };
+            let bits = out.values.get(number).copied().unwrap_or(NO_VALUE);
+            let place = Place { entry, item: number as u32, slot, replica, time: item.time, bits };
             if item.kind == Kind::Exemplar {
                 self.exemplar(place, counts, out);
                 continue;
@@ -137,6 +147,7 @@ impl Group {
                     counts.emitted += 1;
                     counts.filled += u64::from(self.leader != replica);
                     out.passed.push(Passed { entry, item: place.item, late: false, filled: self.leader != replica });
+                    self.count_from(place, out);
                     continue;
                 }
             }
@@ -237,16 +248,17 @@ impl Group {
             *queue = (class, self.queues.of(place.replica, class));
         }
         let sample = Waiting::new(place.time, place.slot, place.item, stale);
-        self.queues.list[queue.1].push(self.now + cover, place.entry, sample);
+        self.queues.list[queue.1].push(self.now + cover, place.entry, (sample, place.bits));
     }
 
     /// Judges samples that waited, all of one replica. `own`: since it leads now.
     pub(super) fn settle_all(&mut self, ripe: &Ripe, own: bool, counts: &mut Counts, out: &mut Judged) {
-        let Some(&(_, replica, _)) = ripe.samples.first() else { return };
+        let Some(replica) = ripe.samples.first().map(|due| due.replica) else { return };
         let believed = self.replicas.believed(replica, self.now);
         let before = *counts;
-        for &(run, replica, sample) in &ripe.samples {
-            let place = Place { entry: run.entry, item: sample.item(), slot: sample.slot, replica, time: sample.time };
+        for &Due { entry, sample, bits, replica, .. } in &ripe.samples {
+            let bits = if sample.stale() { MARKERS_VALUE } else { bits };
+            let place = Place { entry, item: sample.item(), slot: sample.slot, replica, time: sample.time, bits };
             if sample.stale() { self.settle_marker(place, believed, counts, out) } else { self.settle(place, believed, own, counts, out) }
         }
         if let Some(replica) = self.replicas.get_mut(replica) {
@@ -324,7 +336,7 @@ impl Group {
 
     /// Forwards it, and changes its row by that.
     fn emit(&mut self, place: Place, believed: i64, counts: &mut Counts, out: &mut Judged) {
-        let Place { entry, item, slot, replica, time } = place;
+        let Place { entry, item, slot, replica, time, .. } = place;
         let last = self.rows.slab.get(slot).last;
         let (late, filled) = (last != NEVER && time < last, replica != self.leader && replica != NOBODY);
         out.passed.push(Passed { entry, item, late, filled });
@@ -353,6 +365,8 @@ impl Group {
         holes.limit(most, interval);
         self.rows.holes.fold(row, &holes);
         if last == NEVER || time > last {
+            self.count_from(place, out);
+            let row = self.rows.slab.get_mut(slot);
             row.set_last(time);
             let other = std::mem::replace(&mut row.replica, replica) != replica;
             if last != NEVER {
@@ -361,6 +375,28 @@ impl Group {
                     self.spliced(replica, time - last, interval);
                 }
             }
+        }
+    }
+
+    /// The sample that was put into `out` last is the newest of its series, whoever sent it. Where its value and that of the one before it are known, the
+    /// sink is told what was before; what has no number for a value (a marker, NaN) is passed over. Late samples never come here.
+    #[inline]
+    fn count_from(&mut self, place: Place, out: &mut Judged) {
+        if place.bits != NO_VALUE || self.rows.knows_values() {
+            self.count(place, out);
+        }
+    }
+
+    /// Apart, so that it costs those nothing of whose values nobody asks.
+    #[inline(never)]
+    fn count(&mut self, place: Place, out: &mut Judged) {
+        let Place { slot, time, bits, .. } = place;
+        if bits == NO_VALUE {
+            self.rows.forget_before(slot);
+        } else if bits & EXPONENT != EXPONENT
+            && let Some(before) = self.rows.follow(slot, Before { time, bits })
+        {
+            out.befores.push((out.passed.len() as u32 - 1, before));
         }
     }
 
@@ -429,6 +465,7 @@ impl Group {
             row.set_last(place.time);
             row.replica = NOBODY;
             row.set_marker(false);
+            self.count_from(place, out);
         }
     }
 }

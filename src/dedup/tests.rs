@@ -3,4 +3,5 @@
 mod against_model;
 mod by_example;
 mod churn;
+mod counting;
 mod simulation;

@@ -80,7 +80,7 @@ mod tests {
 
     fn message(labels: &[Label<'_>], time: i64, value: Value<'_>) -> String {
         let mut out = Vec::new();
-        assert!(encode(&Row { labels, time, value, late: false, series: 0, item: 0 }, &mut out));
+        assert!(encode(&Row { labels, time, value, late: false, series: 0, item: 0, before: None, tenant: "" }, &mut out));
         String::from_utf8(out).unwrap()
     }
 

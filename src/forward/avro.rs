@@ -46,9 +46,18 @@ pub fn encode(row: &Row<'_>, schema: Option<u32>, out: &mut Vec<u8>) -> bool {
         }
         _ => put_long(out, 0),
     }
-    // No increase, and no time since.
-    put_long(out, 0);
-    put_long(out, 0);
+    match row.rise() {
+        Some(rise) => {
+            put_long(out, 1);
+            put_double(out, rise.by);
+            put_long(out, 1);
+            put_long(out, rise.within);
+        }
+        None => {
+            put_long(out, 0);
+            put_long(out, 0);
+        }
+    }
     out.push(u8::from(matches!(row.value, Value::Stale)));
     match row.value {
         Value::Histogram(histogram) => {
@@ -226,6 +235,7 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Before;
     use crate::mutate::damage;
     use crate::mutate::seeds;
     use crate::wire::histogram::Count;
@@ -238,7 +248,7 @@ mod tests {
     }
 
     fn row<'a>(labels: &'a [Label<'a>], value: Value<'a>) -> Row<'a> {
-        Row { labels, time: 1_790_000_000_123, value, late: false, series: 1, item: 0 }
+        Row { labels, time: 1_790_000_000_123, value, late: false, series: 1, item: 0, before: None, tenant: "" }
     }
 
     /// By Avro's own implementation, which must take all of it.
@@ -273,6 +283,20 @@ mod tests {
             pairs,
             [("a", &Avro::String("ü\"\\".into())), ("job", &Avro::String("node".into())), ("zone", &Avro::String(String::new()))]
         );
+    }
+
+    #[test]
+    fn an_increase_stands_in_its_fields() {
+        let labels = labels();
+        let mut out = Vec::new();
+        let before = Before { time: 1_790_000_000_123 - 15_000, bits: 4.0_f64.to_bits() };
+        encode(&Row { before: Some(before), ..row(&labels, Value::Float(10.5)) }, None, &mut out);
+        let fields = decoded(&out);
+        assert_eq!(
+            (field(&fields, "v"), field(&fields, "d"), field(&fields, "dt")),
+            (&Avro::Double(10.5), &Avro::Double(6.5), &Avro::Long(15_000))
+        );
+        assert_eq!(read(&out, false).unwrap().labels.len(), 4);
     }
 
     #[test]

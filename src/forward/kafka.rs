@@ -255,7 +255,9 @@ impl Worker {
             return End::Again;
         }
         let reason = format!("too large for the topic ({} bytes)", note.bytes);
-        let letter = Dead { emission: note.first_emission, item: note.first_item, reason, payload: refusal.payload.clone() };
+        let (emission, item, payload) = (note.first_emission, note.first_item, refusal.payload.clone());
+        let tenant = self.duty.tenant_of(emission, item);
+        let letter = Dead { emission, item, reason, payload, tenant };
         if let Err(end) = self.duty.bury(letter) {
             return end;
         }

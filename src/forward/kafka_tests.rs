@@ -5,6 +5,7 @@ mod desk;
 mod faults;
 mod formats;
 mod routes;
+mod tenants;
 mod tokens;
 
 use std::collections::BTreeMap;
@@ -116,6 +117,7 @@ fn read_at(kafka: &str, topic: &str, partitions: i32, rows: usize) -> Vec<Got> {
     got
 }
 
+#[derive(Clone)]
 struct Got {
     partition: i32,
     key: Option<String>,

@@ -72,7 +72,16 @@ pub fn encode_rows(count: u64) -> RowCost {
     for number in 0..count {
         let place = (number % labels.len() as u64) as usize;
         let value = Value::Float(if number % 3 == 0 { number as f64 * 0.37 } else { number as f64 });
-        let row = Row { labels: &labels[place], time: 1_790_000_000_000 + number as i64, value, late: false, series: number, item: 0 };
+        let row = Row {
+            labels: &labels[place],
+            time: 1_790_000_000_000 + number as i64,
+            value,
+            late: false,
+            series: number,
+            item: 0,
+            before: None,
+            tenant: "",
+        };
         encoder.encode(&row, &mut out);
         out.push(b'\n');
         if out.len() > 250_000 {
@@ -106,7 +115,7 @@ pub fn encode_requests(rounds: u64) -> Result<RequestCost, DecodeError> {
     }
     let mut raw = Vec::new();
     encoder.finish(&mut raw);
-    let body = Body { protocol: Protocol::V1, raw, strip: vec!["__replica__".to_owned()] };
+    let body = Body { protocol: Protocol::V1, raw, strip: vec!["__replica__".to_owned()], tenant: String::new() };
     let picks: Vec<Pick> = (0..series.len() as u32).map(|item| Pick { item, late: false }).collect();
     let (mut walker, mut outgoing) = (Walker::new(0x5eed), Outgoing::new(Protocol::V1));
     let mut time = |way: &mut dyn FnMut(&Picked<'_, '_>, &mut Outgoing)| {
@@ -132,6 +141,8 @@ pub fn encode_requests(rounds: u64) -> Result<RequestCost, DecodeError> {
             late: picked.late,
             series: picked.series,
             item: picked.item,
+            before: None,
+            tenant: picked.tenant,
             from: picked.from,
         });
     })?;

@@ -7,7 +7,7 @@
 /// A message that is ready, and the first and last rows that are in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// Its topic, by the number that [`Packer::add_topic`] gave.
+    /// Its topic (and tenant, where those are kept apart), by the number that [`Packer::add_topic`] gave.
     pub topic: usize,
     /// Where it goes.
     pub partition: i32,

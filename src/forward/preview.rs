@@ -7,6 +7,7 @@ use crate::forward::format::Format;
 use crate::forward::rows::Row;
 use crate::forward::rows::RowEncoder;
 use crate::forward::rows::Value;
+use crate::model::Before;
 use crate::wire::remote_write::Label;
 use crate::wire::remote_write::series_hash;
 
@@ -31,11 +32,20 @@ pub fn series(labels: &[(&str, &str)]) -> String {
     text
 }
 
-/// The record of a sample with these labels, which are in order.
-pub fn record(target: &Target, labels: &[(&str, &str)], value: f64, time: i64) -> String {
+/// The record of a sample with these labels, which are in order; `before`: what was forwarded of its series, if the sink asks how far it rose.
+pub fn record(target: &Target, labels: &[(&str, &str)], (value, time): (f64, i64), before: Option<Before>) -> String {
     // The seed is of no matter: no hash is shown.
     let known: Vec<Label<'_>> = labels.iter().map(|(name, value)| Label::new(0, name, value)).collect();
-    let row = Row { labels: &known, time, value: Value::Float(value), late: false, series: series_hash(&known, &[]), item: 0 };
+    let row = Row {
+        labels: &known,
+        time,
+        value: Value::Float(value),
+        late: false,
+        series: series_hash(&known, &[]),
+        item: 0,
+        before,
+        tenant: "",
+    };
     let mut out = Vec::new();
     match target {
         Target::Kafka(settings) => match settings.format {

@@ -373,7 +373,7 @@ impl Worker {
             self.note(StoreTrouble::RepeatsRefused { url: self.settings.url.clone(), samples: self.repeats, text: answer.text });
             return Ok(None);
         }
-        if let Some(rest) = self.takes_nothing(way, lane) {
+        if let Some(rest) = self.takes_nothing(way, lane, &batch.tenant) {
             round.queues[lane].push_front(batch);
             return Ok(Some(rest));
         }
@@ -384,14 +384,14 @@ impl Worker {
 
     /// Before a sample is blamed: a store that took nothing lately is asked with a request without samples. One that refuses even that
     /// has something against the sink.
-    fn takes_nothing(&self, way: &mut Way, lane: usize) -> Option<Rest> {
+    fn takes_nothing(&self, way: &mut Way, lane: usize, tenant: &Arc<str>) -> Option<Rest> {
         if way.took.is_some_and(|at| since(at) < GOOD_FOR) {
             return None;
         }
         let settings = &self.settings;
         let request = Request::empty(settings.protocol);
         let (packing, body) = round::packed(Packing::Snappy, &request);
-        let parcel = Parcel { body, packing, attempt: 0 };
+        let parcel = Parcel { body, packing, attempt: 0, tenant: Arc::clone(tenant) };
         let to = To { settings: Arc::clone(settings), head: Arc::clone(&way.head), packing: Packing::Snappy };
         let ask = flight::one(&mut way.lanes[lane], &to, &parcel, 0);
         let verdict = self.duty.runtime.block_on(async { tokio::time::timeout(ASK, ask).await }).unwrap_or_else(|_| {
@@ -422,7 +422,8 @@ impl Worker {
             let (one, rest) = left.cut(1);
             left = rest;
             let payload = letter::write(&one, batch.late);
-            letters.push(Dead { emission: *emission, item: *item, reason: reason.clone(), payload });
+            let tenant = batch.tenant.to_string();
+            letters.push(Dead { emission: *emission, item: *item, reason: reason.clone(), payload, tenant });
         }
         self.duty.bury_all(letters)?;
         failpoint::reach(Place::StoreBuried);

@@ -43,11 +43,10 @@ impl Resender {
         letters: &[DeadLetter],
         go_on: &dyn Fn() -> bool,
     ) -> Result<Vec<Result<(), ReplayError>>, String> {
-        let letters: Vec<&[u8]> = letters.iter().map(|letter| letter.payload.as_slice()).collect();
         match self {
             Resender::Kafka(identity, settings, runtime) => {
                 let identity = Identity { shard, ..identity.clone() };
-                let replayed = kafka::replay::replay(settings, &identity, runtime, (seed, &letters), go_on);
+                let replayed = kafka::replay::replay(settings, &identity, runtime, (seed, letters), go_on);
                 replayed.map_err(|error| format!("Kafka was not reached: {error}"))
             }
             Resender::Files => {
@@ -55,7 +54,7 @@ impl Resender {
                     "files take no letters; they are of a Kafka topic or a store that was called so before: make a sink for it again";
                 Ok(letters.iter().map(|_| Err(ReplayError::Refused(text.to_owned()))).collect())
             }
-            Resender::Store(settings, runtime) => remote_write::replay::replay(settings, runtime, &letters, go_on),
+            Resender::Store(settings, runtime) => remote_write::replay::replay(settings, runtime, letters, go_on),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use crate::model::tenant;
 use crate::wire::remote_write::Label;
 
 /// Kafka takes no longer name.
@@ -68,14 +69,14 @@ impl Template {
         &self.text
     }
 
-    /// Writes the topic's name for these labels; false: a label is not there, or it would be no topic's name. What no name can hold becomes `_`.
-    pub fn fill(&self, labels: &[Label<'_>], out: &mut String) -> bool {
+    /// Writes the topic's name for these labels and this tenant; false: a label is not there, or it would be no topic's name. What no name can hold becomes `_`.
+    pub fn fill(&self, (labels, tenant): (&[Label<'_>], &str), out: &mut String) -> bool {
         out.clear();
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.push_str(text),
                 Part::Label(name) => {
-                    let Some(value) = value_of(labels, name) else { return false };
+                    let Some(value) = value_of((labels, tenant), name) else { return false };
                     if value.bytes().all(legal) {
                         out.push_str(value);
                     } else {
@@ -97,9 +98,12 @@ pub fn legal_topic(topic: &str) -> bool {
     (1..=TOPIC_BYTES_MAX).contains(&topic.len()) && topic != "." && topic != ".." && topic.bytes().all(legal)
 }
 
-/// The value of the label, which is never empty.
+/// The value of the label, or of the tenant's name, which is never empty.
 #[inline]
-pub fn value_of<'a>(labels: &[Label<'a>], name: &str) -> Option<&'a str> {
+fn value_of<'a>((labels, tenant): (&[Label<'a>], &'a str), name: &str) -> Option<&'a str> {
+    if name == tenant::LABEL {
+        return Some(tenant).filter(|tenant| !tenant.is_empty());
+    }
     labels.iter().find(|label| label.name == name).map(|label| label.value)
 }
 
@@ -152,7 +156,7 @@ pub enum Key {
 
 impl Key {
     /// Writes the key's text; false: it has none, as a series without any of the labels.
-    pub fn write(&self, labels: &[Label<'_>], series: u64, out: &mut Vec<u8>) -> bool {
+    pub fn write(&self, (labels, tenant): (&[Label<'_>], &str), series: u64, out: &mut Vec<u8>) -> bool {
         out.clear();
         match self {
             Key::Series => {
@@ -166,7 +170,7 @@ impl Key {
                     if place > 0 {
                         out.push(b',');
                     }
-                    if let Some(value) = value_of(labels, name) {
+                    if let Some(value) = value_of((labels, tenant), name) {
                         some = true;
                         out.extend_from_slice(value.as_bytes());
                     }
@@ -215,13 +219,17 @@ mod tests {
     fn a_template_takes_its_labels_or_says_that_it_cannot() {
         let mut name = String::new();
         let template = Template::parse("m.{{datacenter}}.{{ job }}").unwrap();
-        let mut filled = |pairs: &[(&str, &str)]| template.fill(&labels(pairs), &mut name).then(|| name.clone());
+        let mut filled = |pairs: &[(&str, &str)]| template.fill((&labels(pairs), ""), &mut name).then(|| name.clone());
         assert_eq!(filled(&[("datacenter", "nj1"), ("job", "node")]).as_deref(), Some("m.nj1.node"));
         assert_eq!(filled(&[("datacenter", "nj 1/ü"), ("job", "node")]).as_deref(), Some("m.nj_1__.node"));
         assert_eq!(filled(&[("datacenter", "nj1")]), None, "a label is missing");
         assert_eq!(filled(&[("datacenter", &"x".repeat(250)), ("job", "node")]), None, "too long");
         let mut bare = String::new();
-        assert!(!Template::parse("{{a}}").unwrap().fill(&labels(&[("a", "..")]), &mut bare));
+        assert!(!Template::parse("{{a}}").unwrap().fill((&labels(&[("a", "..")]), ""), &mut bare));
+        // A tenant is no label, and may be called as Kafka's topics may not.
+        let by_tenant = Template::parse("m.{{__tenant__}}").unwrap();
+        assert!(by_tenant.fill((&[], "team-a*'()"), &mut bare) && bare == "m.team-a____", "{bare}");
+        assert!(!by_tenant.fill((&labels(&[("__tenant__", "x")]), ""), &mut bare));
         for wrong in ["m.{{a", "m.{{}}", "m {{a}}", "m.{{{a}}}", "m.a}}"] {
             assert!(Template::parse(wrong).is_err(), "{wrong}");
         }
@@ -269,7 +277,7 @@ mod tests {
     fn keys_are_hex_or_the_values_of_labels() {
         let mut key = Vec::new();
         let of = labels(&[("a", "x"), ("b", "y")]);
-        let mut text = |by: &Key, series| by.write(&of, series, &mut key).then(|| String::from_utf8(key.clone()).unwrap());
+        let mut text = |by: &Key, series| by.write((&of, ""), series, &mut key).then(|| String::from_utf8(key.clone()).unwrap());
         assert_eq!(text(&Key::Series, 0xab).as_deref(), Some("00000000000000ab"));
         assert_eq!(text(&Key::Labels(vec!["b".into(), "none".into(), "a".into()]), 1).as_deref(), Some("y,,x"));
         assert_eq!(text(&Key::Labels(vec!["none".into()]), 1), None);

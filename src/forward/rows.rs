@@ -1,12 +1,13 @@
 //! A sample as a row of JSON: the published contract `rows/1` of docs/rows.md.
 //!
-//! Key order is fixed: `ts`, `name`, `v`, what stands for a `v` that JSON cannot say (`nan`, `inf`, `stale`, `histogram`), the sink's
+//! Key order is fixed: `ts`, `name`, `v`, `d` and `dt`, what stands for a `v` that JSON cannot say (`nan`, `inf`, `stale`, `histogram`), the sink's
 //! columns in their configured order, `late`, `labels`. Whatever changes here that a reader could notice takes a new contract number.
 //! No allocation a row, no cache of label text per series either: at a million series it would hold half a gigabyte to save 0.1 µs.
 
 use crate::forward::format::Columns;
 use crate::forward::label_text::LabelText;
 use crate::forward::text::{push_finite, push_integer, push_number_or_null, push_unsigned};
+use crate::model::Before;
 use crate::model::Kind;
 use crate::wire::body::Picked;
 use crate::wire::histogram::Count;
@@ -43,6 +44,19 @@ pub struct Row<'a> {
     pub series: u64,
     /// Its place in body order of its entry.
     pub item: u32,
+    /// Whose it is; empty: nobody's.
+    pub tenant: &'a str,
+    /// What was forwarded of the series before: it is a counter, and the sink asks how far it rose.
+    pub before: Option<Before>,
+}
+
+/// How far a counter rose.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rise {
+    /// What it counted since the sample before.
+    pub by: f64,
+    /// How long before that was, ms.
+    pub within: i64,
 }
 
 impl<'a> Row<'a> {
@@ -58,7 +72,25 @@ impl<'a> Row<'a> {
                 Value::Histogram(histogram)
             }
         };
-        Ok(Row { labels: picked.labels, time: point.time, value, late: picked.late, series: picked.series, item: picked.item })
+        Ok(Row {
+            labels: picked.labels,
+            time: point.time,
+            value,
+            late: picked.late,
+            series: picked.series,
+            item: picked.item,
+            tenant: picked.tenant,
+            before: picked.before,
+        })
+    }
+
+    /// How far it rose since what was forwarded before, if that is known. A counter that fell has begun anew, and counted all that it shows.
+    #[inline]
+    pub fn rise(&self) -> Option<Rise> {
+        let (before, Value::Float(now)) = (self.before?, self.value) else { return None };
+        let was = f64::from_bits(before.bits);
+        let by = if now < was { now } else { now - was };
+        by.is_finite().then_some(Rise { by, within: self.time.saturating_sub(before.time) })
     }
 }
 
@@ -88,6 +120,9 @@ impl RowEncoder {
         out.extend_from_slice(labels.name());
         out.extend_from_slice(b"\",\"v\":");
         push_value(out, &row.value);
+        if let Some(rise) = row.rise() {
+            push_rise(out, rise);
+        }
         out.extend_from_slice(labels.top());
         if row.late {
             out.extend_from_slice(b",\"late\":true");
@@ -98,6 +133,13 @@ impl RowEncoder {
         labels.shrink();
         true
     }
+}
+
+fn push_rise(out: &mut Vec<u8>, rise: Rise) {
+    out.extend_from_slice(b",\"d\":");
+    push_finite(out, rise.by);
+    out.extend_from_slice(b",\"dt\":");
+    push_integer(out, rise.within);
 }
 
 /// What follows `"v":`.

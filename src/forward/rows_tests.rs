@@ -7,6 +7,7 @@ use crate::forward::rows::Row;
 use crate::forward::rows::RowEncoder;
 use crate::forward::rows::Value;
 use crate::forward::rows::push_value;
+use crate::model::Before;
 use crate::model::Kind;
 use crate::mutate::seeds;
 use crate::wire::capture;
@@ -22,7 +23,7 @@ use crate::wire::remote_write::Walker;
 fn row_text(columns: &[&str], labels: &[(&str, &str)], value: Value<'_>, late: bool) -> Option<String> {
     let labels: Vec<Label<'_>> = labels.iter().map(|(name, value)| Label::new(0, name, value)).collect();
     let mut out = Vec::new();
-    let row = Row { labels: &labels, time: 1_790_000_000_123, value, late, series: 1, item: 0 };
+    let row = Row { labels: &labels, time: 1_790_000_000_123, value, late, series: 1, item: 0, before: None, tenant: "" };
     let written = RowEncoder::new(Columns::new(columns).unwrap()).encode(&row, &mut out);
     written.then(|| String::from_utf8(out).unwrap())
 }
@@ -47,6 +48,57 @@ fn the_order_of_keys_is_fixed_and_columns_stand_in_theirs() {
     );
     check(&UP[..1], Value::Float(-0.0), false, r#"{"ts":1790000000123,"name":"up","v":-0.0,"labels":{}}"#);
     check(&[], Value::Float(1e300), false, r#"{"ts":1790000000123,"name":"","v":1e300,"labels":{}}"#);
+}
+
+#[test]
+fn how_far_a_counter_rose_stands_behind_its_value() {
+    let labels: Vec<Label<'_>> = [("__name__", "a_total"), ("job", "node")].map(|(name, value)| Label::new(0, name, value)).into();
+    let text = |was: f64, value: Value<'_>, late: bool| {
+        let before = Some(Before { time: 1_790_000_000_123 - 15_001, bits: was.to_bits() });
+        let row = Row { labels: &labels, time: 1_790_000_000_123, value, late, series: 1, item: 0, tenant: "", before };
+        let mut out = Vec::new();
+        assert!(RowEncoder::new(Columns::default()).encode(&row, &mut out));
+        let text = String::from_utf8(out).unwrap();
+        assert_fits(&text);
+        text.split_once("\"v\":").unwrap().1.split_once(",\"job\"").unwrap().0.to_owned()
+    };
+    assert_eq!(text(12.0, Value::Float(17.5), false), r#"17.5,"d":5.5,"dt":15001"#);
+    assert_eq!(text(12.0, Value::Float(12.0), false), r#"12,"d":0,"dt":15001"#);
+    assert_eq!(text(12.0, Value::Float(3.0), false), r#"3,"d":3,"dt":15001"#, "it began anew");
+    // What is no number, and what overflows.
+    assert_eq!(text(12.0, Value::Float(f64::NAN), false), r#"null,"nan":true"#);
+    assert_eq!(text(12.0, Value::Stale, false), r#"null,"stale":true"#);
+    assert_eq!(text(-f64::MAX, Value::Float(f64::MAX), false), "1.7976931348623157e308");
+}
+
+/// Over any stretch the increases add up to the last value less the first, resets counted.
+#[test]
+fn increases_telescope() {
+    for seed in seeds(500) {
+        let random = &mut fastrand::Rng::with_seed(seed);
+        let (mut before, mut value, mut expected, mut sum) = (None, 0.0, 0.0, 0.0);
+        let first = f64::from(random.u16(..));
+        for time in 0..100_i64 {
+            let step = f64::from(random.u16(..)) / 8.0;
+            value = match time {
+                0 => first,
+                _ if random.u8(..) < 20 => {
+                    // What it counts from zero is counted, even if it comes further than it was: then nobody can tell.
+                    let anew = step % (value + 0.125);
+                    expected += if anew < value { anew } else { anew - value };
+                    anew
+                }
+                _ => {
+                    expected += step;
+                    value + step
+                }
+            };
+            let row = Row { labels: &[], time, value: Value::Float(value), late: false, series: 1, item: 0, tenant: "", before };
+            sum += row.rise().map_or(0.0, |rise| rise.by);
+            before = Some(Before { time, bits: value.to_bits() });
+        }
+        assert_eq!(sum, expected, "SEED={seed}");
+    }
 }
 
 #[test]
@@ -163,7 +215,16 @@ fn a_row_does_not_depend_on_the_row_before() {
             }
             let there = NAMES.iter().zip(values).filter(|(_, value)| *value > 0);
             let labels: Vec<Label<'_>> = there.map(|(name, value)| Label::new(3, name, VALUES[value])).collect();
-            let row = Row { labels: &labels, time: number, value: Value::Float(1.5), late: random.bool(), series: 0, item: 0 };
+            let row = Row {
+                labels: &labels,
+                time: number,
+                value: Value::Float(1.5),
+                late: random.bool(),
+                series: 0,
+                item: 0,
+                before: None,
+                tenant: "",
+            };
             let mut out = Vec::new();
             encoder.encode(&row, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), plainly(&COLUMNS, &row), "SEED={seed}");
@@ -195,7 +256,7 @@ fn capture_reads_back(bytes: &[u8], wanted: &[(&str, usize)]) {
                     }
                 };
                 out.clear();
-                let row = Row { labels: series.labels, time: point.time, value, late: false, series: 0, item: 0 };
+                let row = Row { labels: series.labels, time: point.time, value, late: false, series: 0, item: 0, before: None, tenant: "" };
                 if !encoder.encode(&row, &mut out) {
                     *seen.entry("exemplar").or_default() += 1;
                     continue;
@@ -279,6 +340,7 @@ fn assert_fits(row: &str) {
     assert!(row.starts_with("{\"ts\":") && row.ends_with("}}"), "{row}");
     let says = ["nan", "inf", "stale", "histogram"].iter().filter(|key| json.get(**key).is_some()).count();
     assert_eq!(usize::from(json["v"].is_null()), says, "{row}");
+    assert_eq!(json.get("d").is_some(), json.get("dt").is_some(), "{row}");
 }
 
 /// As much of JSON Schema as that file uses.

@@ -71,6 +71,8 @@ pub struct KafkaDraft {
     pub key: Option<written::Key>,
     /// The tenant, for Mimir.
     pub tenant: Option<String>,
+    /// Samples of a tenant carry theirs instead.
+    pub pass_tenant: bool,
     /// Where Avro's schema is registered.
     pub registry: Option<written::Registry>,
     /// Whom sluice trusts.
@@ -150,6 +152,8 @@ pub struct KafkaSettings {
     pub keyed: bool,
     /// The tenant of `mimir`.
     pub tenant: Option<String>,
+    /// Samples of a tenant carry theirs instead.
+    pub pass_tenant: bool,
     /// Where Avro's schema is registered.
     pub registry: Option<RegistrySettings>,
     /// How sluice gets in.
@@ -398,6 +402,7 @@ impl KafkaSettings {
                 },
                 key,
                 tenant: draft.tenant.clone(),
+                pass_tenant: draft.pass_tenant,
                 registry: more.registry,
                 access: more.access,
                 format,

@@ -61,8 +61,11 @@ impl Source for Shaped {
         let (mut shaper, mut left_out) = (self.shaper(), 0);
         let drops_late = shaper.drops_late();
         let there = self.inner.rows(emission, &mut |row| {
+            let before = row.before.filter(|_| shaper.counts(row.labels));
             let out = !(row.late && drops_late)
-                && shaper.shape(row.labels, row.series, &mut |labels, series| visit(&Row { labels, series, ..*row }));
+                && shaper.shape((row.labels, row.series, row.tenant), &mut |labels, series, tenant| {
+                    visit(&Row { labels, series, tenant, before, ..*row });
+                });
             left_out += u64::from(!out);
         })?;
         Ok(there.map(|before| before + left_out))
@@ -73,8 +76,9 @@ impl Source for Shaped {
         let drops_late = shaper.drops_late();
         let there = self.inner.points(emission, &mut |picked| {
             let out = !(picked.late && drops_late)
-                && shaper.shape(picked.labels, picked.series, &mut |labels, series| {
-                    visit(&Picked { labels, series, point: picked.point, late: picked.late, item: picked.item, from: picked.from });
+                && shaper.shape((picked.labels, picked.series, picked.tenant), &mut |labels, series, tenant| {
+                    let Picked { point, late, item, from, .. } = *picked;
+                    visit(&Picked { labels, series, point, late, item, before: None, tenant, from });
                 });
             left_out += u64::from(!out);
         })?;

@@ -40,6 +40,8 @@ pub struct ShardLog {
     node: node::Handle,
     shard: ShardId,
     sink: String,
+    /// The sink asks how far counters rise.
+    counts: bool,
     progress: watch::Receiver<Progress>,
     runtime: Runtime,
     /// Scratch of the worker, the only caller; nothing else is done while it is held than walking a body.
@@ -52,11 +54,11 @@ struct Scratch {
 }
 
 impl ShardLog {
-    /// The shard as this sink sees it.
-    pub fn new(node: node::Handle, shard: ShardId, sink: &str, runtime: Runtime) -> ShardLog {
+    /// The shard as this sink sees it. `counts`: it asks how far counters rise.
+    pub fn new(node: node::Handle, shard: ShardId, sink: &str, counts: bool, runtime: Runtime) -> ShardLog {
         let progress = node.progress(shard);
         let scratch = Mutex::new(Scratch { walker: Walker::new(node.hash_seed()), histogram: Histogram::default() });
-        ShardLog { node, shard, sink: sink.to_owned(), progress, runtime, scratch }
+        ShardLog { node, shard, sink: sink.to_owned(), counts, progress, runtime, scratch }
     }
 
     fn body(&self, emission: &Emission) -> Result<Option<Arc<Body>>, SourceError> {
@@ -70,8 +72,8 @@ impl ShardLog {
     }
 
     fn letter(&self, dead: Dead) -> Command {
-        let Dead { emission, item, reason, payload } = dead;
-        Command::Dead(DeadLetter { sink: self.sink.clone(), emission, item, reason, payload })
+        let Dead { emission, item, reason, payload, tenant } = dead;
+        Command::Dead(DeadLetter { sink: self.sink.clone(), emission, item, reason, payload, tenant })
     }
 }
 
@@ -155,7 +157,8 @@ impl Source for ShardLog {
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let Scratch { walker, histogram } = &mut *scratch;
         let mut torn = None;
-        let visited = body.pick(walker, &emission.picks, &mut |picked| match Row::of(&picked, histogram) {
+        let befores = if self.counts { &emission.befores[..] } else { &[] };
+        let visited = body.pick_with(walker, &emission.picks, befores, &mut |picked| match Row::of(&picked, histogram) {
             Ok(row) => visit(&row),
             Err(error) => torn = Some(error.to_string()),
         });

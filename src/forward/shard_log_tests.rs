@@ -89,7 +89,7 @@ fn start(node: &Node, kafka: &MockKafka, runtime: &tokio::runtime::Runtime) -> (
     });
     let draft = KafkaDraft { brokers: vec![kafka.address()], topic: "metrics".into(), transaction_ms: Some(50), ..KafkaDraft::default() };
     let identity = SinkIdentity { cluster: "c".into(), seal: handle.cluster_id(), sink: "k".into(), node: 7 };
-    let source: Arc<dyn Source> = Arc::new(ShardLog::new(handle.clone(), shard, "k", runtime.handle().clone()));
+    let source: Arc<dyn Source> = Arc::new(ShardLog::new(handle.clone(), shard, "k", false, runtime.handle().clone()));
     let target = Target::Kafka(Arc::new(KafkaSettings::check(&draft).unwrap()));
     (Sink::start(target, &Shaping::default(), &identity, vec![(shard.0, source)], runtime.handle()).unwrap(), shard)
 }

@@ -81,6 +81,8 @@ pub struct Dead {
     pub reason: String,
     /// The row as encoded; the log keeps at most 64 KiB of it.
     pub payload: Vec<u8>,
+    /// Whose it is; empty: nobody's.
+    pub tenant: String,
 }
 
 /// Why the shard did not do what was asked.

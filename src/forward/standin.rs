@@ -48,6 +48,8 @@ struct State {
     steps: Vec<Step>,
     next_step: Option<SourceError>,
     gone: bool,
+    /// One emission after the other is of one of these in turn; none: all are nobody's.
+    tenants: Vec<String>,
 }
 
 #[derive(Default)]
@@ -66,6 +68,17 @@ impl Shard {
             state.cursor.epoch = 1;
         }
         Arc::new(shard)
+    }
+
+    /// From the first emission on each is of one of these in turn.
+    pub fn of_tenants(&self, tenants: &[&str]) {
+        self.state.lock().unwrap().tenants = tenants.iter().map(|tenant| (*tenant).to_owned()).collect();
+    }
+
+    fn tenant(&self, emission: u64) -> String {
+        let state = self.state.lock().unwrap();
+        let number = (emission as usize - 1).checked_rem(state.tenants.len());
+        number.map(|number| state.tenants[number].clone()).unwrap_or_default()
     }
 
     /// Emits `count` samples, spread over `series` series, each of which counts up from 0.
@@ -159,7 +172,7 @@ impl Shard {
         }
         let mut raw = Vec::new();
         encoder.finish(&mut raw);
-        Ok(Some(Body { protocol: Protocol::V1, raw, strip: vec!["__replica__".to_owned()] }))
+        Ok(Some(Body { protocol: Protocol::V1, raw, strip: vec!["__replica__".to_owned()], tenant: self.tenant(emission.number) }))
     }
 
     pub fn lose_bodies(&self, gone: bool) {
@@ -227,13 +240,23 @@ impl Source for Shard {
 
     fn rows(&self, emission: &Emission, visit: &mut dyn FnMut(&Row<'_>)) -> Result<Option<u64>, SourceError> {
         let Some(samples) = self.samples(emission)? else { return Ok(None) };
+        let tenant = self.tenant(emission.number);
         for (item, sample) in samples.iter().enumerate() {
             let series = sample.series.to_string();
             let filling = "x".repeat(sample.filling);
             let labels = [Label::new(0, "__name__", "counted"), Label::new(0, "filling", &filling), Label::new(0, "s", &series)];
             let value = if sample.exemplar { Value::Exemplar } else { Value::Float(sample.number as f64) };
             let time = 1_790_000_000_000 + sample.number as i64;
-            visit(&Row { labels: &labels, time, value, late: false, series: sample.series, item: item as u32 });
+            visit(&Row {
+                labels: &labels,
+                time,
+                value,
+                late: false,
+                series: sample.series,
+                item: item as u32,
+                before: None,
+                tenant: &tenant,
+            });
         }
         Ok(Some(0))
     }

@@ -49,7 +49,16 @@ pub fn existing(directory: &Path) -> &Path {
 /// A sample of 1 as a letter of this sink; an error: it takes no letter.
 pub fn letter(target: &Target, labels: &[(String, String)], time: i64) -> Result<Vec<u8>, String> {
     let known: Vec<Label<'_>> = labels.iter().map(|(name, value)| Label::new(0, name, value)).collect();
-    let row = Row { labels: &known, time, value: Value::Float(1.0), late: false, series: series_hash(&known, &[]), item: 0 };
+    let row = Row {
+        labels: &known,
+        time,
+        value: Value::Float(1.0),
+        late: false,
+        series: series_hash(&known, &[]),
+        item: 0,
+        before: None,
+        tenant: "",
+    };
     let mut out = Vec::new();
     match target {
         Target::Kafka(settings) if settings.format == Format::Avro && settings.registry.is_some() => {

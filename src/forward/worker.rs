@@ -340,6 +340,23 @@ impl Duty {
         }
     }
 
+    /// Whose a row is, for its letter; nobody's where the log does not say.
+    pub fn tenant_of(&self, emission: u64, item: u32) -> String {
+        let mut tenant = String::new();
+        let found = self.source.emissions(emission.saturating_sub(1), 1).unwrap_or_default();
+        for emission in found.iter().filter(|found| found.number == emission) {
+            let read = self.source.rows(emission, &mut |row| {
+                if row.item == item {
+                    row.tenant.clone_into(&mut tenant);
+                }
+            });
+            if let Err(error) = read {
+                tracing::debug!(%error, "whose a dead letter is could not be read");
+            }
+        }
+        tenant
+    }
+
     /// What was refused for good goes into the log, and returns when it is there.
     pub fn bury(&self, letter: Dead) -> Result<(), End> {
         match self.source.bury(letter) {

@@ -67,6 +67,8 @@ pub enum Outcome {
     ContentType(String),
     /// Neither snappy nor zstd.
     Encoding(String),
+    /// Its tenant is not one, or is missing, or there are two; the text says which.
+    Tenant(String),
     /// The body as it came is above the bound.
     PackedTooLarge {
         /// The bound.
@@ -141,6 +143,7 @@ pub fn answer(outcome: &Outcome, context: Context) -> Answer {
         Outcome::TooLarge(why) => {
             (413, format!("the request is too large: {why}; send fewer samples a request, or raise the limit (docs/configuration.md)\n"))
         }
+        Outcome::Tenant(why) => (400, format!("nothing was taken: {why}\n")),
         Outcome::Undecodable(why) => (400, format!("nothing was taken: {why}\n")),
         Outcome::Slow => (408, "the body came too slowly (limits.body_bytes_per_second)\n".to_string()),
         Outcome::Broken => (400, "the body broke off\n".to_string()),

@@ -99,6 +99,7 @@ struct Desk {
     subset: Vec<u8>,
     lanes: Lanes,
     items: Vec<Item>,
+    values: Vec<u64>,
 }
 
 /// All desks.
@@ -147,6 +148,7 @@ impl Desks {
             subset: Vec::new(),
             lanes: Lanes::default(),
             items: Vec::new(),
+            values: Vec::new(),
         })
     }
 
@@ -158,6 +160,7 @@ impl Desks {
         if desk.lanes.items.capacity() * size_of::<Item>() > SCRATCH_KEPT {
             desk.lanes = Lanes::default();
             desk.items = Vec::new();
+            desk.values = Vec::new();
         }
         self.free.lock().unwrap_or_else(PoisonError::into_inner).push(desk);
     }
@@ -183,7 +186,7 @@ impl Desk {
             [] => {}
             [lane] => {
                 if lane.good.total() > 0 {
-                    let digest = encoded(&self.lanes.items);
+                    let digest = encoded(&self.lanes.items, &self.lanes.values);
                     let points = self.lanes.items.len() as u32;
                     parcels.push(Parcel { lane: lane.clone(), digest, body: job.packed.clone(), packing: job.packing, points });
                 }
@@ -205,16 +208,16 @@ impl Desk {
             body::subset(protocol, &self.raw, &mut self.lanes.holds(number), &mut self.subset)?;
             let mut packed = Vec::new();
             pack::pack_snappy(&self.subset, &mut packed);
-            self.lanes.items_of(number, &mut self.items);
-            let (digest, points) = (encoded(&self.items), self.items.len() as u32);
+            self.lanes.items_of(number, &mut self.items, &mut self.values);
+            let (digest, points) = (encoded(&self.items, &self.values), self.items.len() as u32);
             parcels.push(Parcel { lane: lane.clone(), digest, body: Bytes::from(packed), packing: Packing::Snappy, points });
         }
         Ok(())
     }
 }
 
-fn encoded(items: &[Item]) -> Vec<u8> {
-    let mut digest = Vec::with_capacity(items.len() * 11 + 16);
-    digest::encode(items, &mut digest);
+fn encoded(items: &[Item], values: &[u64]) -> Vec<u8> {
+    let mut digest = Vec::with_capacity(items.len() * if values.is_empty() { 11 } else { 17 } + 16);
+    digest::encode_valued(items, values, &mut digest);
     digest
 }

@@ -15,20 +15,29 @@ use crate::wire::remote_write::Protocol;
 /// Paths that take remote write: ours and Prometheus', Mimir's, Cortex', Thanos'.
 pub const PATHS: &[&str] = &["/api/v1/write", "/api/v1/push", "/api/prom/push", "/api/v1/receive"];
 
-/// A group and a replica named by the URL; what is not named is taken from the series' labels.
+/// A group, a replica and a tenant named by the URL; a group and a replica that are not are taken from the series' labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hint {
     /// The group.
     pub group: Option<String>,
     /// The replica.
     pub replica: Option<String>,
+    /// The tenant.
+    pub tenant: Option<String>,
 }
 
-/// What the URL says, or nothing where this is no path of ours. `/groups/NAME/replicas/NAME` may stand before any of the paths, and
-/// `?group=NAME&replica=NAME` behind; in a name `%2F` stands for `/`.
+/// What the URL says, or nothing where this is no path of ours. `/tenants/NAME` and `/groups/NAME/replicas/NAME` may stand before any of the paths, in this order, and
+/// `?group=NAME&replica=NAME` behind; in a name `%2F` stands for `/`. `/insert/NAME/prometheus`, VictoriaMetrics' way to name a tenant, is one as well.
 pub fn route(path: &str, query: Option<&str>) -> Option<Hint> {
     let mut hint = Hint::default();
     let mut rest = path;
+    if let Some((name, after)) = rest.strip_prefix("/tenants/").map(next_name) {
+        hint.tenant = Some(name);
+        rest = after;
+    } else if let Some((name, after)) = rest.strip_prefix("/insert/").map(next_name) {
+        hint.tenant = Some(name);
+        rest = after.strip_prefix("/prometheus")?;
+    }
     if let Some((name, after)) = rest.strip_prefix("/groups/").map(next_name) {
         hint.group = Some(name);
         rest = after;
@@ -132,6 +141,8 @@ mod tests {
             "/groups/monitoring%2Fk8s/replicas/p+0/api/v1/write",
             "/api/v1/write?group=eu%2Fk8s&replica=a",
             "/groups/x/api/prom/push?replica=b&get_vm_proto_version=1",
+            "/tenants/a%2Fb/groups/x/api/v1/write",
+            "/insert/12:3/prometheus/api/v1/write",
         ];
         let values = ["application/x-protobuf;proto=io.prometheus.write.v2.Request", "snappy", "18446744073709551616"];
         let mut known = 0;
@@ -176,7 +187,7 @@ mod tests {
     fn group_and_replica_may_stand_in_the_url() {
         let hint = |group: &str, replica: &str| {
             let some = |text: &str| (!text.is_empty()).then(|| text.to_string());
-            Some(Hint { group: some(group), replica: some(replica) })
+            Some(Hint { group: some(group), replica: some(replica), tenant: None })
         };
         assert_eq!(route("/api/v1/write", None), hint("", ""));
         assert_eq!(route("/api/v1/push/", None), hint("", ""));
@@ -185,6 +196,27 @@ mod tests {
         assert_eq!(route("/groups/x/api/prom/push", Some("replica=b")), hint("x", "b"));
         assert_eq!(route("/api/v1/query", None), None);
         assert_eq!(route("/groups/x", None), None);
+    }
+
+    #[test]
+    fn a_tenant_may_stand_in_the_url() {
+        let tenant = |path: &str| route(path, None).map(|hint| hint.tenant.unwrap_or_default());
+        let named = |name: &str| Some(name.to_owned());
+        assert_eq!(tenant("/tenants/team-a/api/v1/write"), named("team-a"));
+        assert_eq!(tenant("/insert/12:3/prometheus/api/v1/write"), named("12:3"));
+        assert_eq!(tenant("/insert/0/prometheus/api/v1/push"), named("0"));
+        assert_eq!(tenant("/tenants//api/v1/write"), named(""), "told to be none, later");
+        for other in [
+            "/insert/0/api/v1/write",
+            "/insert/0/prometheus",
+            "/tenants/a",
+            "/insert/0/prometheus/api/v1/query",
+            "/tenants/a/insert/0/prometheus/api/v1/write",
+        ] {
+            assert_eq!(tenant(other), None, "{other}");
+        }
+        let both = route("/tenants/a/groups/g/replicas/r/api/v1/write", None).unwrap();
+        assert_eq!(both, Hint { group: named("g"), replica: named("r"), tenant: named("a") });
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::ingest::head::Hint;
 use crate::label_words;
 use crate::model::NO_GROUP;
 use crate::model::NO_REPLICA;
+use crate::model::tenant;
 use crate::wire::remote_write::Label;
 
 label_words! {
@@ -72,13 +73,16 @@ impl Identifier {
     pub fn new(groups: &Groups) -> Identifier {
         let pairs: Vec<LabelPair> = groups.labels.iter().take(PAIRS_MAX).cloned().collect();
         let lengths = pairs.iter().flat_map(|pair| [&pair.group, &pair.replica]).fold(0, |mask, name| mask | bit(name));
+        let lengths = lengths | bit(tenant::LABEL);
         let mut strip: Vec<String> = pairs.iter().map(|pair| pair.replica.clone()).collect();
+        // A sender does not name its tenant in a label: rules and stores would believe it.
+        strip.push(tenant::LABEL.to_owned());
         strip.sort();
         strip.dedup();
         Identifier { pairs, lengths, strip }
     }
 
-    /// The replica labels, which no sink is given and no hash covers.
+    /// The replica labels and the tenant's, which no sink is given and no hash covers.
     pub fn strip(&self) -> &[String] {
         &self.strip
     }
@@ -93,7 +97,7 @@ impl Identifier {
             if self.lengths & bit(label.name) == 0 {
                 continue;
             }
-            let (mut names_group, mut names_replica) = (false, false);
+            let (mut names_group, mut names_replica) = (false, label.name == tenant::LABEL);
             for (pair, find) in self.pairs.iter().zip(&mut found) {
                 if label.name == pair.group {
                     find.0 = label.value;
@@ -199,13 +203,25 @@ mod tests {
 
     #[test]
     fn the_url_wins_over_labels() {
-        let hint = |group: Option<&str>, replica: Option<&str>| Hint { group: group.map(Into::into), replica: replica.map(Into::into) };
+        let hint = |group: Option<&str>, replica: Option<&str>| Hint {
+            group: group.map(Into::into),
+            replica: replica.map(Into::into),
+            tenant: None,
+        };
         let labels = [("cluster", "c"), ("__replica__", "a")];
         check(&labels, &hint(Some("g"), Some("r")), ("g", "r", None));
         check(&labels, &hint(Some("g"), None), ("g", "a", None));
         check(&labels, &hint(None, Some("r")), ("c", "r", None));
         check(&[("job", "x")], &hint(Some("g"), None), ("g", NO_REPLICA, Some(Unidentified::NoReplica)));
         check(&[("job", "x")], &hint(None, Some("r")), (NO_GROUP, NO_REPLICA, Some(Unidentified::NoGroup)));
+    }
+
+    #[test]
+    fn a_tenant_in_a_label_is_taken_off_and_in_no_hash() {
+        let identifier = Identifier::new(&Groups::default());
+        let labels = [Label::new(3, "__tenant__", "a"), Label::new(3, "cluster", "c")];
+        assert_eq!(identifier.identify(&labels, &Hint::default()).replicas, labels[0].part());
+        assert!(identifier.strip().iter().any(|name| name == "__tenant__"));
     }
 
     #[test]

@@ -21,7 +21,10 @@ use crate::ingest::offenders::Offenders;
 use crate::label_words;
 use crate::model::Item;
 use crate::model::Kind;
+use crate::model::NO_VALUE;
+use crate::model::tenant;
 use crate::node::offer::Struck;
+use crate::relabel::counters::Asked;
 use crate::wire::remote_write::DecodeError;
 use crate::wire::remote_write::Limits as WireLimits;
 use crate::wire::remote_write::Point;
@@ -169,6 +172,8 @@ pub struct Door {
     pub identifier: Identifier,
     /// What is special about groups.
     pub groups: Groups,
+    /// Of which series the shards are told values.
+    pub counters: Asked,
     /// Bounds of the walk: the widest that any group has.
     pub wire: WireLimits,
     labels_per_series: usize,
@@ -177,12 +182,13 @@ pub struct Door {
 
 impl Door {
     /// Of a configuration.
-    pub fn new(groups: &Groups, limits: &Limits) -> Door {
+    pub fn new(groups: &Groups, limits: &Limits, counters: &Asked) -> Door {
         let widest =
             groups.overrides.iter().filter_map(|special| special.labels_per_series).max().unwrap_or(0).max(limits.labels_per_series);
         Door {
             identifier: Identifier::new(groups),
             groups: groups.clone(),
+            counters: counters.clone(),
             wire: WireLimits {
                 labels_per_series: widest,
                 label_name_bytes: limits.label_name_bytes,
@@ -221,6 +227,8 @@ pub struct Lanes {
     pub lanes: Vec<Lane>,
     /// Every point of the request, in body order.
     pub items: Vec<Item>,
+    /// The bits of their values, one for each; empty, if the shards need none.
+    pub values: Vec<u64>,
     /// What was refused.
     pub offenders: Offenders,
     runs: Vec<Run>,
@@ -251,6 +259,7 @@ impl Lanes {
     fn clear(&mut self) {
         self.lanes.clear();
         self.items.clear();
+        self.values.clear();
         self.runs.clear();
         self.special.clear();
         self.samples.clear();
@@ -263,7 +272,7 @@ impl Lanes {
             return self.refuse(series, lane, fault.into(), || fault.to_string());
         }
         let identity = door.identifier.identify(series.labels, hint);
-        let Some(number) = self.lane_of(&identity, door, look) else {
+        let Some(number) = self.lane_of(&identity, (door, hint), look) else {
             let lane = self.runs.last().map_or(NOT_YET, |run| run.lane);
             return self.refuse(series, lane, Refusal::TooManyLanes, || "the request holds series of more than 64 replicas".into());
         };
@@ -298,7 +307,23 @@ impl Lanes {
             }
             self.items.push(Item { series: hash, time: point.time, kind: point.kind, refused });
         }
+        if !door.counters.is_empty() {
+            self.say_values(series, door);
+        }
         self.run(number, series.points.len());
+    }
+
+    /// Values of a series, if a sink asks how far it rises. They catch up with the items, whatever was refused before.
+    fn say_values(&mut self, series: &Series<'_, '_>, door: &Door) {
+        self.values.resize(self.items.len() - series.points.len(), NO_VALUE);
+        let strip = door.identifier.strip();
+        let value = |name: &str| {
+            let label = series.labels.iter().find(|label| label.name == name)?;
+            (!strip.iter().any(|stripped| stripped == name)).then_some(label.value)
+        };
+        let counts = door.counters.takes(value);
+        let bits = |point: &Point<'_>| if counts && point.kind == Kind::Float { point.bits } else { NO_VALUE };
+        self.values.extend(series.points.iter().map(bits));
     }
 
     fn refuse(&mut self, series: &Series<'_, '_>, lane: usize, refusal: Refusal, detail: impl FnOnce() -> String) {
@@ -324,8 +349,8 @@ impl Lanes {
         }
     }
 
-    /// The lane of an identity: nearly always the last one.
-    fn lane_of(&mut self, identity: &Identity<'_>, door: &Door, look: Look<'_>) -> Option<usize> {
+    /// The lane of an identity: nearly always the last one. All of a request is of one tenant.
+    fn lane_of(&mut self, identity: &Identity<'_>, (door, hint): (&Door, &Hint), look: Look<'_>) -> Option<usize> {
         let same = |lane: &Lane| lane.identity.0 == identity.group && lane.replica == identity.replica && lane.identity.1 == identity.shard;
         if let Some(last) = self.runs.last().map(|run| run.lane)
             && self.lanes.get(last).is_some_and(same)
@@ -338,7 +363,7 @@ impl Lanes {
         if self.lanes.len() >= LANES_MAX {
             return None;
         }
-        let group = identity.group_name();
+        let group = tenant::group_name(hint.tenant.as_deref().unwrap_or_default(), &identity.group_name());
         let special = door.groups.of(&group);
         self.special.push((
             special.and_then(|special| special.future).map_or(door.future_ms, millis),
@@ -358,14 +383,18 @@ impl Lanes {
         Some(self.lanes.len() - 1)
     }
 
-    /// The items of one lane, in the body order of what [`Lanes::holds`] keeps for it.
-    pub fn items_of(&self, lane: usize, out: &mut Vec<Item>) {
+    /// The items of one lane, in the body order of what [`Lanes::holds`] keeps for it; and their values, if there are any.
+    pub fn items_of(&self, lane: usize, out: &mut Vec<Item>, values: &mut Vec<u64>) {
         out.clear();
+        values.clear();
         let mut from = 0;
         for run in &self.runs {
             let to = from + run.items as usize;
             if self.home(run) == lane {
                 out.extend_from_slice(&self.items[from..to]);
+                let said = self.values.get(from..to.min(self.values.len())).unwrap_or_default();
+                values.extend_from_slice(said);
+                values.resize(if self.values.is_empty() { 0 } else { out.len() }, NO_VALUE);
             }
             from = to;
         }

@@ -9,6 +9,7 @@ use tokio::sync::broadcast;
 
 use crate::dedup::judged::Fates;
 use crate::model::ShardId;
+use crate::model::tenant;
 use crate::node::Handle;
 use crate::node::ReadError;
 use crate::node::worker::Worker;
@@ -88,7 +89,7 @@ impl Handle {
         let mut raw = Vec::new();
         pack::unpack(samples.packing, samples.body, Bounds::default(), &mut raw).map_err(|error| wrong(&error))?;
         let strip = samples.strip.iter().map(|label| (*label).to_owned()).collect();
-        let body = Arc::new(Body { protocol: samples.protocol, raw, strip });
+        let body = Arc::new(Body { protocol: samples.protocol, raw, strip, tenant: tenant::of(samples.group).to_owned() });
         Ok(Some(Sent { group: samples.group.to_owned(), replica: samples.replica.to_owned(), body }))
     }
 }

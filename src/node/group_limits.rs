@@ -181,9 +181,10 @@ impl Meter {
             if !good {
                 return Ruling::Refuse(error);
             }
-            let (mut digest, mut again) = (Vec::new(), Vec::new());
-            digest::encode(&items, &mut digest);
-            entry::encode(0, &Entry::Samples(Samples { digest: &digest, ..samples.clone() }), &mut again);
+            let (mut values, mut struck_digest, mut again) = (Vec::new(), Vec::new(), Vec::new());
+            digest.values(&mut values);
+            digest::encode_valued(&items, &values, &mut struck_digest);
+            entry::encode(0, &Entry::Samples(Samples { digest: &struck_digest, ..samples.clone() }), &mut again);
             *encoded = again;
             taken.struck = Some(error);
         }

@@ -194,7 +194,8 @@ fn a_fill_keeps_its_body_and_cursors_are_seen() {
     wait(handle.propose(shard, Command::Cursor(moved))).unwrap();
     let cursor = handle.cursors(shard)[0].clone();
     assert_eq!((cursor.emission, cursor.delivered, cursor.dead, cursor.pending), (2, 9, 1, 0));
-    let letter = DeadLetter { sink: "k".into(), emission: 2, item: 3, reason: "too large".into(), payload: b"row".to_vec() };
+    let letter =
+        DeadLetter { sink: "k".into(), emission: 2, item: 3, reason: "too large".into(), payload: b"row".to_vec(), tenant: "a".into() };
     wait(handle.propose(shard, Command::Dead(letter.clone()))).unwrap();
     eventually(|| handle.dead(shard, "k", 0, 10).unwrap() == [(1, letter.clone())]);
     assert_eq!(handle.dead(shard, "k", u64::MAX, 10).unwrap(), []);

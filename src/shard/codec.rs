@@ -115,6 +115,11 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Malformed::Impossible("text that is not UTF-8"))
     }
 
+    /// Text with its length; none where nothing is left, as from before there was such a text.
+    pub fn text_if_any(&mut self) -> Result<&'a str, Malformed> {
+        if self.0.is_empty() { Ok("") } else { self.text() }
+    }
+
     /// A count of things of which each takes at least `least` bytes.
     pub fn count(&mut self, least: usize) -> Result<usize, Malformed> {
         let count = usize::try_from(self.number()?).map_err(|_| Malformed::Cut)?;

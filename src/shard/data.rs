@@ -161,7 +161,7 @@ impl Data {
         let Some(place) = self.groups.get_mut(samples.group) else { return Ok(()) };
         let mut judged = std::mem::take(&mut self.judged);
         judged.clear();
-        place.group.samples(index, samples.replica, self.at, digest.iter(), &mut judged);
+        place.group.valued_samples((index, samples.replica), self.at, digest.iter(), |values| digest.values(values), &mut judged);
         let hand = Hand { index, replica: samples.replica, bytes, from_leader: samples.from_leader };
         self.close(samples.group, Some(&hand), index, judged, effects);
         Ok(())
@@ -213,12 +213,15 @@ impl Data {
             self.bytes += hand.bytes;
             hand_kept = true;
         }
-        let mut rest = &judged.passed[..];
+        let (mut rest, mut befores, mut before_run) = (&judged.passed[..], &judged.befores[..], 0);
         while let Some(head) = rest.first() {
             let more =
                 rest.windows(2).take(MAX_PICKS - 1).take_while(|two| two[0].entry == two[1].entry && two[0].item < two[1].item).count();
             let (run, after) = rest.split_at(more + 1);
             rest = after;
+            let (of_run, of_later) = befores.split_at(befores.partition_point(|(place, _)| (*place as usize) < before_run + run.len()));
+            let of_run = of_run.iter().map(|(place, before)| (place - before_run as u32, *before)).collect();
+            (befores, before_run) = (of_later, before_run + run.len());
             self.emissions += 1;
             let mut emission = Emission {
                 number: self.emissions,
@@ -229,6 +232,7 @@ impl Data {
                 bytes_before: self.bytes,
                 floor: head.entry,
                 picks: run.iter().map(|passed| Pick { item: passed.item, late: passed.late }).collect(),
+                befores: of_run,
                 ..Emission::default()
             };
             self.samples += run.len() as u64;
@@ -322,7 +326,9 @@ impl Data {
             | Command::Found(_)
             | Command::CreateToken(_)
             | Command::RevokeToken { .. }
-            | Command::Finalize { .. } => {
+            | Command::Finalize { .. }
+            | Command::Verdicts(_)
+            | Command::Alerts(_) => {
                 effects.void = Some("this is for the control shard".to_owned());
             }
         }

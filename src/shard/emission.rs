@@ -1,5 +1,6 @@
 //! What passed: numbered lists of places in entries. Sinks read these, in order, and fetch the bodies.
 
+use crate::model::Before;
 use crate::model::Pick;
 use crate::shard::codec::Malformed;
 use crate::shard::codec::Reader;
@@ -29,10 +30,14 @@ pub struct Emission {
     pub floor: u64,
     /// Ascending by item.
     pub picks: Vec<Pick>,
+    /// What was forwarded of a series before, by place among the picks, ascending: of those whose value and the one before it are known.
+    pub befores: Vec<(u32, Before)>,
 }
 
 /// Raised when the layout changes.
 const VERSION: u8 = 1;
+/// With what was forwarded before: it stands in front of the picks.
+const COUNTED: u8 = 2;
 
 impl Emission {
     /// Samples emitted up to and with this one.
@@ -44,7 +49,7 @@ impl Emission {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(64);
         let mut out = Writer(&mut bytes);
-        out.byte(VERSION);
+        out.byte(if self.befores.is_empty() { VERSION } else { COUNTED });
         out.number(self.number);
         out.number(self.entry);
         out.signed(self.at);
@@ -53,6 +58,9 @@ impl Emission {
         out.number(self.samples_before);
         out.number(self.bytes_before);
         out.number(self.floor);
+        if !self.befores.is_empty() {
+            write_befores(&self.befores, &mut out);
+        }
         let mut next = 0;
         for run in self.picks.chunk_by(|a, b| a.late == b.late && a.item + 1 == b.item) {
             let Some(first) = run.first() else { continue };
@@ -66,10 +74,11 @@ impl Emission {
     /// As it was kept.
     pub fn decode(bytes: &[u8]) -> Result<Emission, Malformed> {
         let mut from = Reader(bytes);
-        match from.byte()? {
-            VERSION => {}
+        let counted = match from.byte()? {
+            VERSION => false,
+            COUNTED => true,
             other => return Err(Malformed::Version(other)),
-        }
+        };
         let mut emission = Emission {
             number: from.number()?,
             entry: from.number()?,
@@ -80,7 +89,11 @@ impl Emission {
             bytes_before: from.number()?,
             floor: from.number()?,
             picks: Vec::new(),
+            befores: Vec::new(),
         };
+        if counted {
+            emission.befores = read_befores(&mut from)?;
+        }
         let mut next = 0_u32;
         while !from.0.is_empty() {
             let (skip, run) = (from.small::<u32>()?, from.number()?);
@@ -93,8 +106,49 @@ impl Emission {
             next = first + length as u32;
             emission.picks.extend((first..next).map(|item| Pick { item, late }));
         }
+        if emission.befores.last().is_some_and(|(place, _)| *place as usize >= emission.picks.len()) {
+            return Err(Malformed::Impossible("something before a sample that is not there"));
+        }
         Ok(emission)
     }
+}
+
+/// Runs of neighbours. Of a request most samples before have one time, or few; the bits of whole numbers end in zeros, so their last byte goes first.
+fn write_befores(befores: &[(u32, Before)], out: &mut Writer<'_>) {
+    out.number(befores.len() as u64);
+    let (mut next, mut time) = (0, 0);
+    for run in befores.chunk_by(|a, b| a.0 + 1 == b.0) {
+        let Some((first, _)) = run.first() else { continue };
+        out.number(u64::from(first - next));
+        out.number(run.len() as u64);
+        for (_, before) in run {
+            out.signed(before.time.wrapping_sub(time));
+            out.number(before.bits.swap_bytes());
+            time = before.time;
+        }
+        next = first + run.len() as u32;
+    }
+}
+
+fn read_befores(from: &mut Reader<'_>) -> Result<Vec<(u32, Before)>, Malformed> {
+    let wrong = Malformed::Impossible("what was before a sample");
+    let count = from.count(2)?;
+    let mut befores = Vec::with_capacity(count.min(MAX_PICKS));
+    let (mut next, mut time) = (0_u32, 0_i64);
+    while befores.len() < count {
+        let (skip, length) = (from.small::<u32>()?, from.number()?);
+        let first = next.checked_add(skip).ok_or(wrong)?;
+        let end = u64::from(first) + length;
+        if length == 0 || length > (count - befores.len()) as u64 || end > MAX_PICKS as u64 || skip == 0 && !befores.is_empty() {
+            return Err(wrong);
+        }
+        next = end as u32;
+        for place in first..next {
+            time = time.wrapping_add(from.signed()?);
+            befores.push((place, Before { time, bits: from.number()?.swap_bytes() }));
+        }
+    }
+    if befores.is_empty() { Err(wrong) } else { Ok(befores) }
 }
 
 #[cfg(test)]
@@ -115,6 +169,7 @@ mod tests {
             bytes_before: 13,
             floor: 14,
             picks,
+            befores: [(0, 5), (1, 5), (5, -3)].map(|(place, time)| (place, Before { time, bits: f64::to_bits(7.5) })).into(),
         };
         let bytes = emission.encode();
         assert_eq!(Emission::decode(&bytes), Ok(emission));
@@ -125,5 +180,9 @@ mod tests {
         }
         let whole = Emission { picks: (0..MAX_PICKS as u32).map(|item| pick(item, false)).collect(), ..Emission::default() };
         assert!(whole.encode().len() < 20);
+        let befores = (0..MAX_PICKS as u32).map(|n| (n, Before { time: 1_790_000_000_000, bits: f64::from(n * 3).to_bits() })).collect();
+        let counted = Emission { befores, ..whole };
+        assert!(counted.encode().len() < 6 * MAX_PICKS);
+        assert_eq!(Emission::decode(&counted.encode()), Ok(counted));
     }
 }

@@ -6,6 +6,7 @@
 
 use fastrand::Rng;
 
+use super::alerts;
 use super::command::Command;
 use super::command::CursorMove;
 use super::command::DeadLetter;
@@ -28,6 +29,8 @@ use super::entry::Entry;
 use super::entry::Samples;
 use super::settings::NewVersion;
 use super::tokens::NewToken;
+use super::verdicts;
+use crate::model::Before;
 use crate::model::Item;
 use crate::model::Kind;
 use crate::model::Pick;
@@ -69,15 +72,24 @@ fn commands() -> Vec<Command> {
         Command::CreateToken(token("k8s-0", None)),
         Command::RevokeToken { name: text("people"), by: text("k8s-0") },
         Command::Finalize { level: 2, by: text("people") },
+        Command::Verdicts(vec![verdicts::Change { job: text("web"), instance: text("h:80"), down: Some((text("refused"), vec![1, 2])) }]),
+        Command::Alerts(vec![
+            alerts::Change::Raise {
+                id: text("x"),
+                said: alerts::Said { name: text("ProbeDown"), level: 2, labels: vec![(text("a"), text("b"))], ..alerts::Said::default() },
+            },
+            alerts::Change::Told { id: text("x"), ended: false },
+            alerts::Change::End { id: text("x") },
+        ]),
     ]
 }
 
 fn token(name: &str, expires_ms: Option<i64>) -> NewToken {
-    NewToken { name: name.into(), hash: [0xa5; 32], hint: "wxyz".into(), by: "first".into(), expires_ms, first: false }
+    NewToken { name: name.into(), hash: [0xa5; 32], hint: "wxyz".into(), by: "first".into(), expires_ms, first: false, tenant: "a".into() }
 }
 
 fn letter() -> DeadLetter {
-    DeadLetter { sink: "k".into(), emission: 1, item: 2, reason: "too large".into(), payload: br#"{"ts":1}"#.to_vec() }
+    DeadLetter { sink: "k".into(), emission: 1, item: 2, reason: "too large".into(), payload: br#"{"ts":1}"#.to_vec(), tenant: "a".into() }
 }
 
 fn samples(at: i64, replica: &str, leads: bool, series: std::ops::Range<u64>) -> Vec<u8> {
@@ -190,7 +202,10 @@ fn damaged_images_are_refused_or_whole() {
 fn damaged_emissions_and_dead_letters_stay_within_their_bounds() {
     let late = |item: u32| Pick { item, late: item.is_multiple_of(7) };
     let picks = (0..200).chain(500..900).map(late).collect();
-    let emission = Emission { number: 9, entry: 1 << 40, at: T0, group: "g".into(), replica: "a".into(), picks, ..Emission::default() };
+    let before = |place: u32| (place, Before { time: T0 - i64::from(place % 3), bits: f64::from(place).to_bits() });
+    let befores = (0..50).chain(100..500).map(before).collect();
+    let emission =
+        Emission { number: 9, entry: 1 << 40, at: T0, group: "g".into(), replica: "a".into(), picks, befores, ..Emission::default() };
     let (emission, letter) = (emission.encode(), letter().encode());
     for seed in seeds(20_000) {
         let random = &mut Rng::with_seed(seed);
@@ -199,6 +214,8 @@ fn damaged_emissions_and_dead_letters_stay_within_their_bounds() {
         if let Ok(read) = Emission::decode(&bytes) {
             assert!(read.picks.len() <= MAX_PICKS && read.picks.capacity() <= 2 * MAX_PICKS, "SEED={seed}");
             assert!(read.picks.windows(2).all(|two| two[0].item < two[1].item), "SEED={seed}");
+            assert!(read.befores.len() <= read.picks.len() && read.befores.capacity() <= 2 * MAX_PICKS, "SEED={seed}");
+            assert!(read.befores.windows(2).all(|two| two[0].0 < two[1].0), "SEED={seed}");
             assert_eq!(Emission::decode(&read.encode()).as_ref(), Ok(&read), "SEED={seed}");
         }
         let mut bytes = letter.clone();

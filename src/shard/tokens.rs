@@ -34,6 +34,8 @@ pub struct Kept {
     pub created_ms: i64,
     /// When it ends, ms since 1970; `None`: never.
     pub expires_ms: Option<i64>,
+    /// Whose samples come with it; empty: whosever they say.
+    pub tenant: String,
 }
 
 /// A token to be kept.
@@ -51,6 +53,8 @@ pub struct NewToken {
     pub expires_ms: Option<i64>,
     /// Only where no token was ever made: the one that a cluster begins with, which several nodes may propose.
     pub first: bool,
+    /// Whose samples come with it; empty: whosever they say.
+    pub tenant: String,
 }
 
 /// What a presented token is.
@@ -76,6 +80,11 @@ impl Tokens {
         found
     }
 
+    /// Whose samples come with the token of this name, if that is settled.
+    pub fn tenant_of(&self, name: &str) -> Option<&str> {
+        self.by_name.get(name).map(|kept| kept.tenant.as_str()).filter(|tenant| !tenant.is_empty())
+    }
+
     /// By name.
     pub fn all(&self) -> impl Iterator<Item = (&str, &Kept)> {
         self.by_name.iter().map(|(name, kept)| (name.as_str(), kept))
@@ -97,8 +106,8 @@ impl Tokens {
         if self.by_name.len() >= MAX_TOKENS {
             return Err(format!("there are {MAX_TOKENS} tokens already"));
         }
-        let NewToken { name, hash, hint, by, expires_ms, first: _ } = new;
-        self.by_name.insert(name, Kept { hash, hint, by, created_ms: at, expires_ms });
+        let NewToken { name, hash, hint, by, expires_ms, first: _, tenant } = new;
+        self.by_name.insert(name, Kept { hash, hint, by, created_ms: at, expires_ms, tenant });
         self.made += 1;
         Ok(())
     }
@@ -118,17 +127,20 @@ impl Tokens {
             out.text(&kept.by);
             out.signed(kept.created_ms);
             write_end(out, kept.expires_ms);
+            out.text(&kept.tenant);
         }
     }
 
-    pub(super) fn read(from: &mut Reader<'_>) -> Result<Tokens, Malformed> {
+    /// `tenants`: whether they stand there.
+    pub(super) fn read(from: &mut Reader<'_>, tenants: bool) -> Result<Tokens, Malformed> {
         let mut tokens = Tokens { made: from.number()?, ..Tokens::default() };
         // Five lengths and numbers of a byte at least, and the hash.
         for _ in 0..from.count(5 + 32)? {
             let name = from.text()?.to_owned();
             let (hash, hint, by) = (read_hash(from)?, from.text()?.to_owned(), from.text()?.to_owned());
             let (created_ms, expires_ms) = (from.signed()?, read_end(from)?);
-            tokens.by_name.insert(name, Kept { hash, hint, by, created_ms, expires_ms });
+            let tenant = if tenants { from.text()?.to_owned() } else { String::new() };
+            tokens.by_name.insert(name, Kept { hash, hint, by, created_ms, expires_ms, tenant });
         }
         Ok(tokens)
     }
@@ -142,12 +154,14 @@ impl NewToken {
         out.text(&self.by);
         write_end(out, self.expires_ms);
         out.byte(u8::from(self.first));
+        out.text(&self.tenant);
     }
 
     pub(super) fn read(from: &mut Reader<'_>) -> Result<NewToken, Malformed> {
         let name = from.text()?.to_owned();
         let (hash, hint, by) = (read_hash(from)?, from.text()?.to_owned(), from.text()?.to_owned());
-        Ok(NewToken { name, hash, hint, by, expires_ms: read_end(from)?, first: from.byte()? != 0 })
+        let (expires_ms, first) = (read_end(from)?, from.byte()? != 0);
+        Ok(NewToken { name, hash, hint, by, expires_ms, first, tenant: from.text_if_any()?.to_owned() })
     }
 }
 
@@ -170,7 +184,15 @@ mod tests {
     use super::*;
 
     fn new(name: &str, token: &str, expires_ms: Option<i64>) -> NewToken {
-        NewToken { name: name.into(), hash: token::hash(token), hint: "x".into(), by: "me".into(), expires_ms, first: false }
+        NewToken {
+            name: name.into(),
+            hash: token::hash(token),
+            hint: "x".into(),
+            by: "me".into(),
+            expires_ms,
+            first: false,
+            tenant: String::new(),
+        }
     }
 
     #[test]
@@ -189,6 +211,18 @@ mod tests {
         tokens.revoke("a").unwrap();
         assert!(tokens.revoke("a").is_err());
         assert_eq!(of(&tokens, "slc_a", 0), "unknown");
+    }
+
+    #[test]
+    fn tokens_of_an_image_from_before_there_were_tenants_are_read() {
+        let (mut tokens, mut bytes) = (Tokens::default(), Vec::new());
+        tokens.create(NewToken { tenant: "team-a".into(), ..new("a", "slc_a", Some(9)) }, 5).unwrap();
+        tokens.write(&mut Writer(&mut bytes));
+        assert_eq!(Tokens::read(&mut Reader(&bytes), true).as_ref(), Ok(&tokens));
+        assert_eq!(tokens.tenant_of("a"), Some("team-a"));
+        bytes.truncate(bytes.len() - "_team-a".len());
+        let before = Tokens::read(&mut Reader(&bytes), false).unwrap();
+        assert_eq!((before.all().count(), before.tenant_of("a")), (1, None));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::remote_write::Point;
 use super::remote_write::Protocol;
 use super::remote_write::Series;
 use super::remote_write::Walker;
+use crate::model::Before;
 use crate::model::Pick;
 
 /// An unpacked request, and the names of labels that no sink may see.
@@ -23,6 +24,8 @@ pub struct Body {
     pub raw: Vec<u8>,
     /// The replica labels.
     pub strip: Vec<String>,
+    /// Whose samples these are; empty: nobody's.
+    pub tenant: String,
 }
 
 /// One picked point.
@@ -37,6 +40,10 @@ pub struct Picked<'p, 'b> {
     pub series: u64,
     /// Its number in body order.
     pub item: u32,
+    /// What was forwarded of its series before, where that was written down for it.
+    pub before: Option<Before>,
+    /// Whose it is; empty: nobody's.
+    pub tenant: &'p str,
     /// Its series, with metadata and what exemplars refer to.
     pub from: &'p Series<'p, 'b>,
 }
@@ -47,7 +54,18 @@ impl Body {
     /// Picks of faulty series, or beyond the end, are not visited: the number visited is returned so that the caller can tell. A body that
     /// has been walked once at the door cannot fail here.
     pub fn pick(&self, walker: &mut Walker, picks: &[Pick], visit: &mut dyn FnMut(Picked<'_, '_>)) -> Result<usize, DecodeError> {
-        let (mut left, mut visited) = (picks, 0);
+        self.pick_with(walker, picks, &[], visit)
+    }
+
+    /// The same, and shows with a point what was forwarded of its series before. `befores` ascend by place among the picks.
+    pub fn pick_with(
+        &self,
+        walker: &mut Walker,
+        picks: &[Pick],
+        befores: &[(u32, Before)],
+        visit: &mut dyn FnMut(Picked<'_, '_>),
+    ) -> Result<usize, DecodeError> {
+        let (mut left, mut befores, mut visited) = (picks, befores, 0);
         walker.walk_stripped((self.protocol, &self.raw), &Limits::none(), &self.strip, &mut |series| {
             let end = series.first_item as usize + series.points.len();
             if left.first().is_none_or(|pick| pick.item as usize >= end) {
@@ -58,6 +76,11 @@ impl Body {
                 if pick.item as usize >= end {
                     break;
                 }
+                let before = befores.split_first().filter(|(first, _)| first.0 as usize == picks.len() - left.len());
+                let before = before.map(|(first, rest)| {
+                    befores = rest;
+                    first.1
+                });
                 left = rest;
                 let number = pick.item.checked_sub(series.first_item);
                 if let Some(point) = number.and_then(|number| series.points.get(number as usize))
@@ -65,7 +88,7 @@ impl Body {
                 {
                     visited += 1;
                     let (late, item) = (pick.late, pick.item);
-                    visit(Picked { labels: series.labels, point, late, series: hash, item, from: &series });
+                    visit(Picked { labels: series.labels, point, late, series: hash, item, before, tenant: &self.tenant, from: &series });
                 }
             }
         })?;

@@ -157,7 +157,7 @@ fn picks_of_a_body_are_its_points_by_number_without_the_replica_label() {
             let mut all = Vec::new();
             let mut items = Vec::new();
             digest_of(&mut walker, (protocol, &raw), &Limits::default(), &mut items).unwrap();
-            let body = Body { protocol, raw, strip: vec!["__replica__".to_owned()] };
+            let body = Body { protocol, raw, strip: vec!["__replica__".to_owned()], tenant: String::new() };
             let picks: Vec<_> =
                 (0..items.len() as u32).filter(|item| item % 3 != 1).map(|item| Pick { item, late: item % 2 == 0 }).collect();
             let visited = body

@@ -1,16 +1,20 @@
 //! The digest: what a shard needs to know of a body to decide, in body order, and nothing that it does not.
 //!
 //! Every member of a shard reads each digest when it applies the entry; followers never unpack the body. So it is made to be read quickly
-//! and to be small beside the body (9 bytes a sample where a request holds one time or few), in one version, written first:
+//! and to be small beside the body (9 bytes a sample where a request holds one time or few). The version is written first:
 //!
 //! ```text
-//! version  u8        1
+//! version  u8        1, or 2 where it has values
 //! count    varint    items
 //! hashes   8 B LE    each item's series
 //! times    varint    each item's zigzag distance from the time before (the first: from 0)
 //! kinds    runs      (length varint, kind u8) until `count` is reached
+//! values   runs      2 only: (items without varint, items with varint, their values) until `count` is reached; only the last may have none with
 //! refused  runs      (length varint) of taken, refused, taken, ... items until `count` is reached; only the first may be 0
 //! ```
+//!
+//! A value is there where a sink wants to know how far counters rise: its bits with the last byte first, as a varint, so that those of a whole number
+//! take few bytes.
 //!
 //! [`Digest::parse`] checks all of it, so that iterating cannot fail and allocates nothing. Hashes of refused items are not looked at.
 
@@ -20,14 +24,17 @@ use super::proto::unzigzag;
 use super::proto::zigzag;
 use crate::model::Item;
 use crate::model::Kind;
+use crate::model::NO_VALUE;
 
 const VERSION: u8 = 1;
+/// With values.
+const VALUED: u8 = 2;
 
 /// Why bytes are no digest that this program can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
     /// Written by another version of this program.
-    #[error("the digest's version is {0}; this program reads {VERSION}")]
+    #[error("the digest's version is {0}; this program reads {VERSION} and {VALUED}")]
     Version(u8),
     /// Damaged.
     #[error("the digest is damaged")]
@@ -36,8 +43,15 @@ pub enum DigestError {
 
 /// Appends the digest of these items, in body order.
 pub fn encode(items: &[Item], out: &mut Vec<u8>) {
-    out.reserve(items.len() * 10 + 16);
-    out.push(VERSION);
+    encode_valued(items, &[], out);
+}
+
+/// The same with the bits of values; `NO_VALUE`, and what is not there: none.
+pub fn encode_valued(items: &[Item], values: &[u64], out: &mut Vec<u8>) {
+    let values = &values[..values.len().min(items.len())];
+    let valued = values.iter().any(|bits| *bits != NO_VALUE);
+    out.reserve(items.len() * if valued { 16 } else { 10 } + 16);
+    out.push(if valued { VALUED } else { VERSION });
     put_varint(out, items.len() as u64);
     for item in items {
         out.extend_from_slice(&item.series.to_le_bytes());
@@ -51,6 +65,9 @@ pub fn encode(items: &[Item], out: &mut Vec<u8>) {
         put_varint(out, run.len() as u64);
         out.push(run.first().map_or(0, |item| item.kind as u8));
     }
+    if valued {
+        put_values(values, items.len(), out);
+    }
     if items.first().is_some_and(|item| item.refused) {
         put_varint(out, 0);
     }
@@ -59,10 +76,27 @@ pub fn encode(items: &[Item], out: &mut Vec<u8>) {
     }
 }
 
+// What has to do with values stands apart, lest it slow down those that have none.
+#[inline(never)]
+fn put_values(values: &[u64], count: usize, out: &mut Vec<u8>) {
+    let (mut rest, mut left) = (values, count);
+    while left > 0 {
+        let without = rest.iter().position(|bits| *bits != NO_VALUE);
+        let without = without.unwrap_or(left);
+        rest = rest.get(without..).unwrap_or_default();
+        let with = rest.iter().position(|bits| *bits == NO_VALUE).unwrap_or(rest.len());
+        put_varint(out, without as u64);
+        put_varint(out, with as u64);
+        rest[..with].iter().for_each(|bits| put_varint(out, bits.swap_bytes()));
+        rest = &rest[with..];
+        left -= without + with;
+    }
+}
+
 /// How many items a digest says that it has; 0 where it is none.
 pub fn count(digest: &[u8]) -> u64 {
     match digest.split_first() {
-        Some((&VERSION, rest)) => Reader::new(rest).varint().unwrap_or(0),
+        Some((&(VERSION | VALUED), rest)) => Reader::new(rest).varint().unwrap_or(0),
         _ => 0,
     }
 }
@@ -74,6 +108,8 @@ pub struct Digest<'a> {
     hashes: &'a [u8],
     times: &'a [u8],
     kinds: &'a [u8],
+    /// Empty: it has no values.
+    values: &'a [u8],
     refused: &'a [u8],
 }
 
@@ -81,13 +117,14 @@ impl<'a> Digest<'a> {
     /// Checks `bytes`, which must be a digest from the first to the last byte.
     pub fn parse(bytes: &'a [u8]) -> Result<Digest<'a>, DigestError> {
         let (version, rest) = bytes.split_first().ok_or(DigestError::Damaged)?;
-        if *version != VERSION {
-            return Err(DigestError::Version(*version));
+        match *version {
+            VERSION => Digest::parse_columns(rest, false).ok_or(DigestError::Damaged),
+            VALUED => Digest::parse_columns(rest, true).ok_or(DigestError::Damaged),
+            other => Err(DigestError::Version(other)),
         }
-        Digest::parse_columns(rest).ok_or(DigestError::Damaged)
     }
 
-    fn parse_columns(bytes: &'a [u8]) -> Option<Digest<'a>> {
+    fn parse_columns(bytes: &'a [u8], valued: bool) -> Option<Digest<'a>> {
         let mut reader = Reader::new(bytes);
         let count = usize::try_from(reader.varint().ok()?).ok()?;
         // Also bounds `count` by the length, before anything is done `count` times. Items are numbered with 32 bits.
@@ -99,9 +136,11 @@ impl<'a> Digest<'a> {
         }
         let (times, rest) = rest.split_at_checked(reader.at())?;
         let kinds_length = check_kinds(rest, count)?;
-        let (kinds, refused) = rest.split_at_checked(kinds_length)?;
+        let (kinds, rest) = rest.split_at_checked(kinds_length)?;
+        let values_length = if valued { check_values(rest, count)? } else { 0 };
+        let (values, refused) = rest.split_at_checked(values_length)?;
         check_refused(refused, count)?;
-        Some(Digest { count, hashes, times, kinds, refused })
+        Some(Digest { count, hashes, times, kinds, values, refused })
     }
 
     /// How many items.
@@ -112,6 +151,27 @@ impl<'a> Digest<'a> {
     /// No items at all.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Replaces `into` with the bits of each item's value, `NO_VALUE` where there is none; with nothing if there are no values at all.
+    pub fn values(&self, into: &mut Vec<u64>) {
+        into.clear();
+        if !self.values.is_empty() {
+            self.push_values(into);
+        }
+    }
+
+    #[inline(never)]
+    fn push_values(&self, into: &mut Vec<u64>) {
+        let mut reader = Reader::new(self.values);
+        into.reserve(self.count);
+        // Everything has been checked: the defaults in here are never used.
+        while into.len() < self.count {
+            let (without, with) = (reader.varint().unwrap_or(u64::MAX), reader.varint().unwrap_or_default());
+            let without = usize::try_from(without).unwrap_or(usize::MAX).min(self.count - into.len());
+            into.resize(into.len() + without, NO_VALUE);
+            (0..with).for_each(|_| into.push(reader.varint().unwrap_or_default().swap_bytes()));
+        }
     }
 
     /// The items, in body order.
@@ -150,6 +210,27 @@ fn check_kinds(bytes: &[u8], count: usize) -> Option<usize> {
         left = left.checked_sub(run).filter(|_| run > 0)?;
     }
     Some(reader.at())
+}
+
+/// How many bytes the runs of values take. None of them says that it is none: then it would not stand there.
+#[inline(never)]
+fn check_values(bytes: &[u8], count: usize) -> Option<usize> {
+    let mut reader = Reader::new(bytes);
+    let (mut left, mut first) = (count as u64, true);
+    while left > 0 {
+        let (without, with) = (reader.varint().ok()?, reader.varint().ok()?);
+        left = left.checked_sub(without)?.checked_sub(with)?;
+        if with == 0 && (left > 0 || first) || without == 0 && !first {
+            return None;
+        }
+        first = false;
+        for _ in 0..with {
+            if reader.varint().ok()?.swap_bytes() == NO_VALUE {
+                return None;
+            }
+        }
+    }
+    (count > 0).then(|| reader.at())
 }
 
 /// The runs of taken and refused must fill `bytes` to the last one.
@@ -237,6 +318,44 @@ mod tests {
             assert_eq!(digest.len(), items.len());
             assert_eq!(digest.iter().collect::<Vec<_>>(), items, "seed {seed}");
         }
+    }
+
+    #[test]
+    fn values_come_back_as_they_were_and_only_where_there_are_some() {
+        for seed in 0..500 {
+            let rng = &mut fastrand::Rng::with_seed(seed);
+            let items = random(rng);
+            let mut run = NO_VALUE;
+            let mut value = |_| {
+                if rng.u8(..) < 60 {
+                    run = if rng.bool() { NO_VALUE } else { 0 };
+                }
+                if run == NO_VALUE { run } else { [f64::from(rng.u16(..)).to_bits(), rng.u64(..), 0][rng.usize(..3)] }
+            };
+            let values: Vec<u64> = (0..items.len()).map(&mut value).collect();
+            let (mut bytes, mut plain, mut back) = (Vec::new(), Vec::new(), vec![7]);
+            encode_valued(&items, &values, &mut bytes);
+            encode(&items, &mut plain);
+            let digest = Digest::parse(&bytes).unwrap();
+            assert_eq!(digest.iter().collect::<Vec<_>>(), items, "seed {seed}");
+            digest.values(&mut back);
+            let none = values.iter().all(|bits| *bits == NO_VALUE);
+            assert_eq!(back, if none { Vec::new() } else { values }, "seed {seed}");
+            assert_eq!((bytes == plain, count(&bytes)), (none, items.len() as u64));
+            for end in 0..bytes.len() {
+                assert!(Digest::parse(&bytes[..end]).is_err(), "seed {seed}: cut at {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_counters_value_takes_few_bytes() {
+        let item = |series| Item { series, time: 1_790_000_000_123, kind: Kind::Float, refused: false };
+        let items: Vec<_> = (0..2000).map(item).collect();
+        let values: Vec<u64> = (0..2000).map(|n| f64::from(n * 37).to_bits()).collect();
+        let mut bytes = Vec::new();
+        encode_valued(&items, &values, &mut bytes);
+        assert!(bytes.len() < 2000 * 14 + 40, "{}", bytes.len());
     }
 
     #[test]

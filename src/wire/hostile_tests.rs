@@ -13,6 +13,7 @@ use super::captured_tests::capture_bytes;
 use super::captured_tests::captured;
 use super::digest::Digest;
 use super::digest::encode;
+use super::digest::encode_valued;
 use super::encode::Encoder;
 use super::encode::NewSeries;
 use super::encode::Sample;
@@ -34,6 +35,7 @@ use super::remote_write::SeriesFault;
 use super::remote_write::Totals;
 use super::remote_write::Walker;
 use super::remote_write::metadata;
+use crate::model::NO_VALUE;
 use crate::model::Pick;
 use crate::mutate::damage;
 use crate::mutate::seeds;
@@ -279,7 +281,7 @@ fn damaged_bodies_do_not_panic_and_stay_within_their_bounds() {
             encode(&items, &mut digest);
             assert!(Digest::parse(&digest).unwrap().iter().eq(items.iter().copied()), "SEED={seed}");
             let picks: Vec<_> = (0..items.len() as u32).map(|item| Pick { item, late: false }).collect();
-            let body = Body { protocol: *protocol, raw: std::mem::take(&mut out), strip: vec!["job".to_owned()] };
+            let body = Body { protocol: *protocol, raw: std::mem::take(&mut out), strip: vec!["job".to_owned()], tenant: String::new() };
             let taken = items.iter().filter(|item| !item.refused).count();
             assert_eq!(body.pick(&mut walker, &picks, &mut |_| ()), Ok(taken), "SEED={seed}");
             out = body.raw;
@@ -301,14 +303,19 @@ fn damaged_digests_do_not_panic_and_iterate_as_often_as_they_say() {
         let (from, mut bytes) = (random.usize(0..items.len()), Vec::new());
         let mut part = items[from..(from + random.usize(0..40)).min(items.len())].to_vec();
         part.iter_mut().for_each(|item| item.refused = random.u8(..) < 50);
-        encode(&part, &mut bytes);
+        let values: Vec<u64> = part.iter().map(|_| if random.bool() { NO_VALUE } else { random.u64(..) }).collect();
+        encode_valued(&part, if random.bool() { &values } else { &[] }, &mut bytes);
         damage(random, &mut bytes);
         if let Ok(digest) = Digest::parse(&bytes) {
             accepted += 1;
             assert_eq!(digest.iter().count(), digest.len(), "SEED={seed}");
-            let mut again = Vec::new();
-            encode(&digest.iter().collect::<Vec<_>>(), &mut again);
-            assert!(Digest::parse(&again).unwrap().iter().eq(digest.iter()), "SEED={seed}");
+            let (mut again, mut values, mut values_again) = (Vec::new(), Vec::new(), vec![1]);
+            digest.values(&mut values);
+            assert!(values.is_empty() || values.len() == digest.len(), "SEED={seed}");
+            encode_valued(&digest.iter().collect::<Vec<_>>(), &values, &mut again);
+            let digest_again = Digest::parse(&again).unwrap();
+            digest_again.values(&mut values_again);
+            assert!(digest_again.iter().eq(digest.iter()) && values_again == values, "SEED={seed}");
         }
     }
     assert!(accepted != 0 || std::env::var("SEED").is_ok());

@@ -418,7 +418,7 @@ mod tests {
                 let (mut points, mut exemplars) = (0, 0);
                 for raw in captured(from) {
                     let mut expected = content(from, &raw);
-                    let body = Body { protocol: from, raw, strip: vec!["__replica__".to_owned()] };
+                    let body = Body { protocol: from, raw, strip: vec!["__replica__".to_owned()], tenant: String::new() };
                     let (refused, request) = passed_on(&body, to);
                     if to == Protocol::V2 {
                         along(&mut expected);
@@ -462,7 +462,7 @@ mod tests {
             }
             let mut raw = Vec::new();
             encoder.finish(&mut raw);
-            let body = Body { protocol: Protocol::V1, raw, strip: vec![strip.to_owned()] };
+            let body = Body { protocol: Protocol::V1, raw, strip: vec![strip.to_owned()], tenant: String::new() };
             let picks = [0, 1].map(|item| Pick { item, late: false });
             let (mut whole, mut anew) = (Outgoing::new(Protocol::V1), Outgoing::new(Protocol::V1));
             let visited = body.pick(&mut Walker::new(1), &picks, &mut |picked| {
@@ -479,7 +479,7 @@ mod tests {
     #[test]
     fn a_request_is_cut_anywhere_and_nothing_is_lost() {
         for to in [Protocol::V1, Protocol::V2] {
-            let body = Body { protocol: Protocol::V2, raw: captured(Protocol::V2).remove(0), strip: Vec::new() };
+            let body = Body { protocol: Protocol::V2, raw: captured(Protocol::V2).remove(0), strip: Vec::new(), tenant: String::new() };
             let (_, whole) = passed_on(&body, to);
             let all = content(to, &whole.body());
             for at in [0, 1, whole.len() / 2, whole.len() - 1, whole.len(), whole.len() + 1] {
@@ -521,7 +521,7 @@ mod tests {
         encoder.push(&super::super::encode::NewSeries { labels: &labels, samples: &samples, ..Default::default() });
         let mut raw = Vec::new();
         encoder.finish(&mut raw);
-        let body = Body { protocol: Protocol::V1, raw, strip: Vec::new() };
+        let body = Body { protocol: Protocol::V1, raw, strip: Vec::new(), tenant: String::new() };
         for to in [Protocol::V1, Protocol::V2] {
             let (_, request) = passed_on(&body, to);
             let got: Vec<(i64, u64)> = content(to, &request.body()).iter().map(|point| (point.2, point.3)).collect();

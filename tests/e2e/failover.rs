@@ -194,6 +194,7 @@ fn every_second_two_operator_shards_of_two_replicas_lose_their_leaders() {
         replicas: names.map(labels).into(),
         targets: vec![first.clone(), first, second.clone(), second],
         node_exporter: false,
+        sink: "",
     };
     let mut pair = Pair::start(setup);
     pair.scrape(15);
@@ -217,6 +218,7 @@ fn every_second_replicas_that_were_never_copies_lose_nothing() {
         replicas: ["a", "b", "c", "d"].map(labels).into(),
         targets: vec![first.clone(), first, second.clone(), second],
         node_exporter: false,
+        sink: "",
     };
     let mut pair = Pair::start(setup);
     pair.scrape(15);

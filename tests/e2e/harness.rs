@@ -116,7 +116,7 @@ fn made_up(replicas: &[Samples]) -> Received {
 }
 
 fn placed(series: &Series, time: i64, value: Value, late: bool) -> Placed {
-    Placed { partition: 0, row: Row { series: series.clone(), time, value, late } }
+    Placed { partition: 0, row: Row { series: series.clone(), time, value, late, rise: None } }
 }
 
 /// Ten samples a second apart of one series, changed by `plant`; the checker must complain in these words.
@@ -150,6 +150,17 @@ fn the_checker_finds_each_planted_fault() {
     expect_complaint("more than one partition", |rows| rows[5].partition = 3);
     expect_complaint("the last acknowledged is", |rows| rows.truncate(7));
     expect_complaint("the first acknowledged is", |rows| drop(rows.drain(..4)));
+    let rises = |rows: &mut Vec<Placed>| rows.iter_mut().skip(1).for_each(|one| one.row.rise = Some((1.0, 1000)));
+    expect_complaint("", rises);
+    expect_complaint("it says that it rose by", |rows| {
+        rises(rows);
+        rows[5].row.rise = None;
+    });
+    expect_complaint("it says that it rose by", |rows| {
+        rises(rows);
+        rows.swap(5, 6);
+        rows[6].row.late = true;
+    });
 }
 
 #[test]

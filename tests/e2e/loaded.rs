@@ -1,9 +1,10 @@
 //! A trio under load, and what must hold of it in the end, whatever was done to it.
 //!
 //! Each node has a replica of its own writing to it, of whose samples each must come through, and pairs write to two different nodes each, of which one
-//! copy must.
+//! copy must; and all rows say how far their counters rose, which must be what the rows themselves say (`check::order`).
 
 use super::crash::{Accounts, INTERVAL, sender};
+use crate::support::check::risen;
 use crate::support::kafka::Kafka;
 use crate::support::load::Running;
 use crate::support::process::{Scratch, eventually};
@@ -30,7 +31,7 @@ impl Loaded {
         let topic = format!("{name}-{}", fastrand::u32(..));
         kafka.create_topic(&topic, 4);
         let sinks = format!(
-            "{}sinks:\n  - name: platform\n    kafka: {{ brokers: [\"{}\"], topic: {topic}, format: rows }}\n",
+            "{}sinks:\n  - name: platform\n    kafka: {{ brokers: [\"{}\"], topic: {topic}, format: rows }}\n    increase: {{ match: load }}\n",
             shape.sinks,
             kafka.address()
         );
@@ -101,6 +102,8 @@ impl Loaded {
             same_states(trio);
             trio.nodes.iter_mut().for_each(|node| node.sluice.stop());
         });
+        let (risen, rows) = (risen(&received), received.values().map(Vec::len).sum::<usize>());
+        assert!(risen * 10 > rows * 9, "{risen} of {rows} rows say how far their counter rose");
         eprintln!("{what}: every {INTERVAL} ms, {}", accounts.told(&received));
     }
 }

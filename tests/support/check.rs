@@ -165,7 +165,30 @@ pub fn order(series: &Series, rows: &[Placed]) -> Vec<String> {
     if rows.windows(2).any(|pair| pair[0].partition != pair[1].partition) {
         problems.push(format!("{series}: is in more than one partition"));
     }
+    problems.extend(increases(series, rows));
     problems
+}
+
+/// Where one row says how far the counter rose, each one does that has a row to count from, and it is what the rows themselves say.
+fn increases(series: &Series, rows: &[Placed]) -> Vec<String> {
+    let (mut problems, mut before) = (Vec::new(), None);
+    if rows.iter().all(|one| one.row.rise.is_none()) {
+        return problems;
+    }
+    for Placed { row, .. } in rows {
+        let number = if let Value::Number(number) = row.value { Some(number).filter(|_| !row.late) } else { None };
+        let rise = before.zip(number).map(|((time, was), now)| (if now < was { now } else { now - was }, row.time - time));
+        if row.rise != rise {
+            problems.push(format!("{series}: at {} it says that it rose by {:?}, and the rows say {rise:?}", row.time, row.rise));
+        }
+        before = number.map(|number| (row.time, number)).or(before);
+    }
+    problems
+}
+
+/// How many rows say how far their counter rose.
+pub fn risen(received: &Received) -> usize {
+    received.values().flatten().filter(|one| one.row.rise.is_some()).count()
 }
 
 /// A few of many.

@@ -62,7 +62,8 @@ impl Sender {
                 label("job", "load"),
                 label("number", &number.to_string()),
             ],
-            samples: vec![Sample { value: (time % 1_000_000) as f64 + number as f64, timestamp: time }],
+            // A counter that begins anew every ten seconds.
+            samples: vec![Sample { value: (time % 10_000) as f64 + number as f64, timestamp: time }],
             ..TimeSeries::default()
         });
         encode_v1(series.collect())

@@ -21,6 +21,8 @@ pub struct Setup<'a> {
     pub targets: Vec<Vec<usize>>,
     /// Whether they scrape the machine's node exporter too.
     pub node_exporter: bool,
+    /// YAML for the end of the sink.
+    pub sink: &'a str,
 }
 
 impl<'a> Setup<'a> {
@@ -28,7 +30,7 @@ impl<'a> Setup<'a> {
     pub fn pair(name: &'a str, interval: u32) -> Setup<'a> {
         let labels =
             |replica: &str| [("cluster", name), ("__replica__", replica)].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        Setup { name, interval, replicas: vec![labels("a"), labels("b")], targets: vec![Vec::new(); 2], node_exporter: true }
+        Setup { name, interval, replicas: vec![labels("a"), labels("b")], targets: vec![Vec::new(); 2], node_exporter: true, sink: "" }
     }
 }
 
@@ -58,7 +60,7 @@ impl Pair {
         let scratch = Scratch::new(setup.name);
         let exporter = Exporter::start(TARGETS, SERIES);
         let node = setup.node_exporter.then(|| NodeExporter::start(&scratch));
-        let sluice = Sluice::start(&scratch, &kafka.address(), &topic, "");
+        let sluice = Sluice::start(&scratch, &kafka.address(), &topic, setup.sink);
         let mut pair = Pair {
             interval: i64::from(setup.interval) * 1000,
             kafka,
@@ -81,6 +83,10 @@ impl Pair {
             pair.wait_for_news(number);
         }
         pair
+    }
+
+    pub fn topic(&self) -> &str {
+        &self.topic
     }
 
     /// Waits until a replica has had samples acknowledged that were scraped after this call.
@@ -108,7 +114,13 @@ impl Pair {
 
     /// Ends the senders in order, then holds Kafka against what the gates saw.
     #[track_caller]
-    pub fn finish(mut self) -> Seen {
+    pub fn finish(self) -> Seen {
+        self.finish_and_read().0
+    }
+
+    /// The same, and gives what Kafka holds.
+    #[track_caller]
+    pub fn finish_and_read(mut self) -> (Seen, Received) {
         for replica in &mut self.replicas {
             replica.stop();
         }
@@ -128,7 +140,7 @@ impl Pair {
         self.sluice.stop();
         settle(&reader, &mut received, &case);
         eprintln!("{}: {seen:?}", self.topic);
-        seen
+        (seen, received)
     }
 }
 

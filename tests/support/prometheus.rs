@@ -6,7 +6,7 @@ use super::http::Client;
 use super::names::Names;
 use super::peers::{NODE_EXPORTERS, on_path};
 use super::process::{Process, Scratch, eventually, free_port};
-use super::series::{Value, series_name};
+use super::series::{Series, Value, series_name};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -82,6 +82,11 @@ impl Prometheus {
         });
     }
 
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
     fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
@@ -93,14 +98,35 @@ impl Prometheus {
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
+    /// A query at a time: series (without the name and with external labels), value.
+    pub fn query(&self, expression: &str, time: i64) -> Vec<(Series, f64)> {
+        let encoded: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let path = format!("/api/v1/query?time={}.{:03}&query={encoded}", time / 1000, time % 1000);
+        let answer = Client::new(self.address()).call("GET", &path).expect("its samples").json();
+        let result = answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{expression}: {answer}"));
+        let value = |one: &serde_json::Value| {
+            let mut labels = self.external();
+            let own = one["metric"].as_object().expect("labels");
+            labels.extend(own.iter().map(|(name, value)| (name.clone(), value.as_str().expect("text").to_owned())));
+            (series_name(&labels), one["value"][1].as_str().expect("text").parse().expect("a number"))
+        };
+        result.iter().map(value).collect()
+    }
+
+    /// External labels, as sinks get them.
+    fn external(&self) -> BTreeMap<String, String> {
+        let mut labels: BTreeMap<String, String> = self.labels.iter().cloned().collect();
+        labels.retain(|name, _| !super::series::REPLICA_LABELS.contains(&name.as_str()));
+        labels
+    }
+
     /// What it has scraped of our exporter within the last minutes, stale markers apart, as it is sent.
     pub fn scraped(&self) -> Samples {
         let path = "/api/v1/query?query=%7Bjob%3D%22demo%22%7D%5B20m%5D";
         let answer = Client::new(self.address()).call("GET", path).expect("its samples").json();
         let mut all = Samples::new();
         for one in answer["data"]["result"].as_array().expect("a matrix") {
-            let mut labels: BTreeMap<String, String> = self.labels.iter().cloned().collect();
-            labels.retain(|name, _| !super::series::REPLICA_LABELS.contains(&name.as_str()));
+            let mut labels = self.external();
             let own = one["metric"].as_object().expect("labels");
             labels.extend(own.iter().map(|(name, value)| (name.clone(), value.as_str().expect("text").to_owned())));
             let sample = |pair: &serde_json::Value| {

@@ -62,6 +62,8 @@ pub struct Row {
     pub time: i64,
     pub value: Value,
     pub late: bool,
+    /// How far a counter rose, and within how many milliseconds.
+    pub rise: Option<(f64, i64)>,
 }
 
 /// Reads a row of the contract `rows/1` (docs/rows.md); panics at what the contract does not know.
@@ -71,12 +73,15 @@ pub fn parse_row(line: &str) -> Row {
     let mut value = None;
     let mut late = false;
     let mut time = None;
+    let mut rise = (None, None);
     for (key, part) in row.as_object().expect("a row is an object") {
         let text = || part.as_str().unwrap_or_else(|| panic!("`{key}` is no text: {line}")).to_owned();
         match key.as_str() {
             "ts" => time = part.as_i64(),
             "name" => drop(labels.insert("__name__".to_owned(), text())),
             "v" => value = value.or(part.as_f64().map(Value::Number)),
+            "d" => rise.0 = part.as_f64(),
+            "dt" => rise.1 = part.as_i64(),
             "nan" => value = Some(Value::Nan),
             "inf" => value = part.as_f64().map(|sign| Value::Number(sign * f64::INFINITY)),
             "stale" => value = Some(Value::Stale),
@@ -93,7 +98,9 @@ pub fn parse_row(line: &str) -> Row {
     // A name that is empty stands for a series without one.
     labels.retain(|_, value| !value.is_empty());
     let value = value.unwrap_or_else(|| panic!("no value: {line}"));
-    Row { series: series_name(&labels), time: time.unwrap_or_else(|| panic!("no time: {line}")), value, late }
+    assert_eq!(rise.0.is_some(), rise.1.is_some(), "`d` and `dt` stand together: {line}");
+    let time = time.unwrap_or_else(|| panic!("no time: {line}"));
+    Row { series: series_name(&labels), time, value, late, rise: rise.0.zip(rise.1) }
 }
 
 /// Rows of a message, one a line.

@@ -4,6 +4,10 @@ use std::sync::Mutex;
 
 use super::super::deps::*;
 use super::*;
+use crate::api::probes::Alert;
+use crate::api::probes::Probes;
+use crate::api::probes::Prometheus;
+use crate::api::probes::Target;
 use crate::api::settings;
 use crate::api::settings::Refused;
 use crate::api::settings::Wanted;
@@ -112,7 +116,17 @@ impl Node for StandIn {
 
     fn dead(&self, shard: ShardId, sink: &str, after: u64, limit: usize) -> Result<Vec<(u64, DeadLetter)>, ReadError> {
         let letter = |number| {
-            (number, DeadLetter { sink: sink.into(), emission: 9, item: 3, reason: "too large".into(), payload: b"{\"ts\":1}".to_vec() })
+            (
+                number,
+                DeadLetter {
+                    sink: sink.into(),
+                    emission: 9,
+                    item: 3,
+                    reason: "too large".into(),
+                    payload: b"{\"ts\":1}".to_vec(),
+                    tenant: String::new(),
+                },
+            )
         };
         Ok(if shard.0 == 1 { (after.saturating_add(1)..=5).map(letter).take(limit).collect() } else { Vec::new() })
     }
@@ -179,7 +193,7 @@ impl Sinks for StandInSinks {
         Box::pin(async move { Ok(vec![Rewound { shard: 1, samples: 7, from: Some(to), short: false }]) })
     }
 
-    fn explain(&self, sample: &str) -> Result<Vec<Explained>, String> {
+    fn explain(&self, sample: &str, _: Option<&str>) -> Result<Vec<Explained>, String> {
         match sample {
             "up" => Ok(vec![Explained { sink: "platform".into(), steps: vec![Relabelled::default()], ..Explained::default() }]),
             other => Err(format!("{other} is no sample")),
@@ -253,6 +267,18 @@ pub fn deps(node: Arc<StandIn>) -> Deps {
             let (group, replica, address) = ("monitoring/k8s".into(), "k8s-0".into(), "10.0.0.7".into());
             let (protocol, missing) = (Some("2.0".into()), None);
             vec![RemoteSender { group, replica, address, protocol, missing, last_refusal: Some(told), ..RemoteSender::default() }]
+        }),
+        probes: Arc::new(|| {
+            let one = |replica: &str, state: &str| Prometheus {
+                group: "g".into(),
+                replica: replica.into(),
+                state: state.into(),
+                ..Prometheus::default()
+            };
+            let prometheus = vec![one("a", "up"), one("b", "down")];
+            let targets = vec![Target { job: "web".into(), instance: "h:80".into(), verdict: "up".into(), ..Target::default() }];
+            let alerts = vec![Alert { name: "PrometheusDown".into(), ..Alert::default() }];
+            Probes { prometheus, targets, alerts }
         }),
         census: Arc::new(|group| {
             let labels = [("__name__", "up"), ("job", "node")].map(|(name, value)| (name.to_owned(), value.to_owned()));

@@ -72,10 +72,24 @@ impl Scene {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         match self.guard.judge(&request.body(()).unwrap(), NOW) {
-            Ok(name) => name.unwrap_or_else(|| "-".to_owned()),
+            Ok(Caller { name, tenant }) => {
+                name.unwrap_or_else(|| "-".to_owned()) + &tenant.map(|tenant| format!(" of {tenant}")).unwrap_or_default()
+            }
             Err(refusal) => refusal.word().to_owned(),
         }
     }
+}
+
+#[test]
+fn a_tokens_tenant_comes_with_it() {
+    let tokens = after(vec![Command::CreateToken(NewToken {
+        name: "a".into(),
+        hash: token::hash("slc_a"),
+        tenant: "team-a".into(),
+        ..NewToken::default()
+    })]);
+    let scene = scene("127.0.0.1:1", Access::default(), Some((tokens, true)));
+    assert_eq!([scene.judge(WRITE, Some("slc_a")), scene.judge(WRITE, Some(&scene.local))], ["a of team-a", "local"]);
 }
 
 #[test]

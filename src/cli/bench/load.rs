@@ -41,6 +41,8 @@ pub struct Load {
     pub series: usize,
     /// Groups, each with its own pair.
     pub groups: usize,
+    /// Number of the first of them.
+    pub first_group: usize,
     /// Time between two samples of one series.
     pub interval: Duration,
     /// How long to send.
@@ -144,7 +146,7 @@ pub async fn run(load: Load) -> Result<Report, LoadError> {
     let start = Instant::now();
     let load = Arc::new(load);
     let mut connections = JoinSet::new();
-    for group in 0..load.groups {
+    for group in load.first_group..load.first_group + load.groups {
         for replica in 0..load.replicas {
             for connection in 0..load.connections {
                 connections.spawn(one_connection(load.clone(), start, [group, replica, connection]));

@@ -3,6 +3,7 @@
 use super::Detector;
 use super::sketch::Sketch;
 use crate::dedup::group::Group;
+use crate::model::tenant;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -94,7 +95,9 @@ pub fn sharing(groups: &[(String, Arc<Bare>)]) -> BTreeMap<String, Vec<Oddity>> 
     for run in hashes.chunk_by(|one, other| one.0 == other.0) {
         // Of a thousand groups with the same series each is compared with its neighbours.
         for (place, (_, one)) in run.iter().enumerate() {
-            pairs.extend(run[place + 1..].iter().take(NAMED).map(|(_, other)| (*one, *other)));
+            // Two tenants may well watch the same things.
+            let other = run[place + 1..].iter().filter(|(_, other)| tenant::of(&groups[*one].0) == tenant::of(&groups[*other].0));
+            pairs.extend(other.take(NAMED).map(|(_, other)| (*one, *other)));
         }
     }
     let mut odd: BTreeMap<String, Vec<Oddity>> = BTreeMap::new();

@@ -6,8 +6,10 @@
 use crate::dedup::group::Group;
 use crate::dedup::group::Switch;
 use crate::dedup::judged::Judged;
+use crate::model::Before;
 use crate::model::Item;
 use crate::model::Kind;
+use crate::model::NO_VALUE;
 use fastrand::Rng;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -49,13 +51,25 @@ struct World {
     events: Vec<(i64, Event)>,
     /// By series: times that some replica delivered.
     delivered: BTreeMap<u64, BTreeSet<i64>>,
+    /// Values are said, but for those of one request in so many.
+    valued: Option<usize>,
+}
+
+/// The bits of a sample's value: each its own, and now and then no number.
+fn bits(item: &Item) -> u64 {
+    match (item.time + item.series as i64) % 13 {
+        0 if item.series == 3 => f64::NAN.to_bits(),
+        _ => (item.time * 8 + item.series as i64).cast_unsigned() >> 1,
+    }
 }
 
 impl World {
     fn new(seed: u64, rng: &mut Rng) -> World {
         let trouble = TROUBLES[(seed % TROUBLES.len() as u64) as usize];
         let interval = [1000, 5000, 15_000, 30_000][rng.usize(..4)];
-        let mut world = World { trouble, interval, scrapes: rng.i64(60..100), events: Vec::new(), delivered: BTreeMap::new() };
+        let mut world =
+            World { trouble, interval, scrapes: rng.i64(60..100), events: Vec::new(), delivered: BTreeMap::new(), valued: None };
+        world.valued = [None, Some(usize::MAX), Some(40)][rng.usize(..3)];
         let replicas = match trouble {
             "nine" => 10,
             "rename" => 3,
@@ -138,6 +152,13 @@ impl World {
         self.events.push((at, Event::Samples(replica, items)));
     }
 
+    /// The values of an entry, as its digest says them.
+    fn values(&self, entry: usize, items: &[Item]) -> Vec<u64> {
+        let said = self.valued.is_some_and(|one_in| !(entry + 1).is_multiple_of(one_in));
+        let value = |item: &Item| if item.kind == Kind::Float { bits(item) } else { NO_VALUE };
+        if said { items.iter().map(value).collect() } else { Vec::new() }
+    }
+
     fn name(&self, replica: usize) -> &'static str {
         if self.trouble == "lone" { "" } else { NAMES[replica] }
     }
@@ -155,8 +176,11 @@ struct Play {
     /// The same group twice; the second is put through its image now and then.
     groups: [Group; 2],
     out: [Judged; 2],
-    entries: Vec<Vec<Item>>,
+    entries: Vec<(Vec<Item>, Vec<u64>)>,
     emitted: Vec<Out>,
+    /// By series: the newest sample with a number for a value.
+    befores: BTreeMap<u64, Before>,
+    risen: u64,
     bound: Option<u64>,
 }
 
@@ -167,15 +191,17 @@ impl Play {
             out: Default::default(),
             entries: Vec::new(),
             emitted: Vec::new(),
+            befores: BTreeMap::new(),
+            risen: 0,
             bound: (world.trouble == "bound").then_some(240),
         };
         for (at, event) in &world.events {
-            play.ticks(*at, rng);
+            play.ticks(world, *at, rng);
             play.event(world, *at, event);
-            play.settle(rng);
+            play.settle(world, rng);
         }
         let end = world.events.last().map_or(0, |event| event.0) + 200_000;
-        play.ticks(end, rng);
+        play.ticks(world, end, rng);
         let counts = play.groups[0].counts();
         assert_eq!(counts.waiting, 0);
         let images = [0, 1].map(|n| image(&play.groups[n]));
@@ -187,7 +213,9 @@ impl Play {
         for (group, out) in self.groups.iter_mut().zip(&mut self.out) {
             match event {
                 Event::Samples(replica, items) => {
-                    group.samples(self.entries.len() as u64, world.name(*replica), at, items.iter().copied(), out);
+                    let entry = self.entries.len();
+                    let values = |into: &mut Vec<u64>| *into = world.values(entry, items);
+                    group.valued_samples((entry as u64, world.name(*replica)), at, items.iter().copied(), values, out);
                 }
                 Event::Switch(from, to) => {
                     let order = Switch { from: NAMES[*from], to: NAMES[*to], reason: "trial", evidence: "" };
@@ -204,23 +232,23 @@ impl Play {
             }
         }
         if let Event::Samples(_, items) = event {
-            self.entries.push(items.clone());
+            self.entries.push((items.clone(), world.values(self.entries.len(), items)));
         }
     }
 
     /// Up to `until`, in steps of 250 ms where something is due.
-    fn ticks(&mut self, until: i64, rng: &mut Rng) {
+    fn ticks(&mut self, world: &World, until: i64, rng: &mut Rng) {
         while let Some(due) = self.groups[0].next_due().filter(|&due| due < until) {
             let at = (due + rng.i64(0..250)).min(until);
             for (group, out) in self.groups.iter_mut().zip(&mut self.out) {
                 group.tick(at, out);
             }
-            self.settle(rng);
+            self.settle(world, rng);
         }
     }
 
     /// After every call: sums, equality, the bound; and what came out is moved away.
-    fn settle(&mut self, rng: &mut Rng) {
+    fn settle(&mut self, world: &World, rng: &mut Rng) {
         for (group, out) in self.groups.iter_mut().zip(&mut self.out) {
             while self.bound.is_some_and(|bound| group.waiting_bytes() > bound) {
                 assert!(group.judge_oldest(out));
@@ -229,16 +257,47 @@ impl Play {
         }
         assert_eq!(self.out[0].passed, self.out[1].passed, "the restarted group decides otherwise");
         assert_eq!(self.out[0].counts, self.out[1].counts);
-        for passed in &self.out[0].passed {
-            let Item { series, time, kind, refused } = self.entries[passed.entry as usize][passed.item as usize];
+        assert_eq!(self.out[0].befores, self.out[1].befores);
+        let mut befores = self.out[0].befores.iter().copied().peekable();
+        for (number, passed) in self.out[0].passed.iter().enumerate() {
+            let (items, values) = &self.entries[passed.entry as usize];
+            let item = items[passed.item as usize];
+            let before = befores.next_if(|(place, _)| *place as usize == number).map(|(_, before)| before);
+            let said = values.get(passed.item as usize).copied().unwrap_or(NO_VALUE);
+            let known = &mut self.befores;
+            self.risen += u64::from(before.is_some());
+            rises(world, (item, passed.late), (said, before), known);
+            let Item { series, time, kind, refused } = item;
             assert!(!refused, "a refused item was let through");
             self.emitted.push(Out { series, time, kind, late: passed.late });
         }
+        assert_eq!(befores.next(), None);
         self.out.iter_mut().for_each(Judged::clear);
         if rng.u8(..) < 6 {
             self.groups[1] = Group::read_image(&image(&self.groups[1])).unwrap();
         }
         assert_eq!(self.groups[0].oldest_waiting(), self.groups[1].oldest_waiting());
+    }
+}
+
+/// What is said to have been before a sample is what was forwarded last of its series, late ones and those without a number left out.
+fn rises(world: &World, (item, late): (Item, bool), (said, before): (u64, Option<Before>), known: &mut BTreeMap<u64, Before>) {
+    if item.kind == Kind::Exemplar || item.kind == Kind::Histogram || late {
+        return assert_eq!(before, None, "{}: {item:?}", world.trouble);
+    }
+    if said == NO_VALUE {
+        known.remove(&item.series);
+        return assert_eq!(before, None, "{}: {item:?}", world.trouble);
+    }
+    if !f64::from_bits(said).is_finite() {
+        return assert_eq!(before, None, "{}: {item:?}", world.trouble);
+    }
+    let last = known.insert(item.series, Before { time: item.time, bits: said });
+    match world.trouble {
+        // What is too far ahead to be believed is no sample to count from, and has none before it; what is forgotten begins anew.
+        "jump" => assert!(before.is_none_or(|before| before.bits == bits(&Item { time: before.time, ..item }) && before.time < item.time)),
+        "churn" if before.is_none() => {}
+        _ => assert_eq!(before, last, "{}: {item:?}", world.trouble),
     }
 }
 
@@ -309,6 +368,7 @@ fn trial(seed: u64) -> (&'static str, u64, Vec<String>) {
         _ => counts.covered + counts.repeated + counts.refused,
     };
     assert!(shown > 0, "{}: the trial shows nothing: {counts:?}", world.trouble);
+    assert_eq!(play.risen > 0, world.valued.is_some(), "{}", world.trouble);
     (world.trouble, counts.emitted, soft)
 }
 

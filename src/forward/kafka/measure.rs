@@ -80,7 +80,8 @@ pub fn produce_rows(brokers: &str, topic: &str, compression: &str, rows: u64) ->
         let place = (number % labels.len() as u64) as usize;
         let value = Value::Float(if number % 3 == 0 { number as f64 * 0.37 } else { number as f64 });
         let time = 1_790_000_000_000 + number as i64;
-        let row = Row { labels: &labels[place], time, value, late: false, series: place as u64 * 0x9e37_79b9, item: 0 };
+        let row =
+            Row { labels: &labels[place], time, value, late: false, series: place as u64 * 0x9e37_79b9, item: 0, before: None, tenant: "" };
         outlet.take((&link, &control), &row, number / 2000, (&dead, false)).map_err(MeasureError::Unsent)?;
         if number % 10_000 == 9_999 {
             outlet.reset();

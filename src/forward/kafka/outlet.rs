@@ -19,6 +19,7 @@ use crate::forward::format::Format;
 use crate::forward::kafka::client::Identity;
 use crate::forward::kafka::client::Link;
 use crate::forward::kafka::client::Refusal;
+use crate::forward::kafka::topics::OWN;
 use crate::forward::kafka::topics::Topics;
 use crate::forward::kafka::topics::Unready;
 use crate::forward::pack::Note;
@@ -56,6 +57,7 @@ pub struct Outlet {
     packer: Packer,
     encoder: Encoder,
     topics: Topics,
+    slots: Slots,
     key: Key,
     post: Post,
     /// What became of the samples since the last [`Outlet::reset`].
@@ -112,12 +114,37 @@ impl Encoder {
     }
 }
 
+/// What messages are gathered for: a topic, or where messages are of one tenant, a topic and a tenant.
+struct Slots {
+    all: Vec<(usize, String)>,
+    /// Each tenant has its own.
+    by_tenant: bool,
+    last: usize,
+}
+
+impl Slots {
+    /// The slot of a topic and a tenant; one more than there are, if it is new.
+    #[inline]
+    fn of(&mut self, topic: usize, tenant: &str) -> usize {
+        if !self.by_tenant {
+            return topic;
+        }
+        let same = |(of, own): &(usize, String)| *of == topic && own == tenant;
+        // Emissions are of one tenant each, so this is seldom looked for.
+        if !self.all.get(self.last).is_some_and(same) {
+            self.last = self.all.iter().position(same).unwrap_or(self.all.len());
+        }
+        self.last
+    }
+}
+
 /// Everything about sending, apart from the rows.
 struct Post {
-    names: Vec<String>,
+    /// By slot: the topic's name, and the key where all messages of the slot have one (a tenant).
+    names: Vec<(String, Vec<u8>)>,
     format: Format,
-    /// The key of every message (a tenant), or of the next one.
     keyed: Keyed,
+    /// The key of the next message.
     key: Vec<u8>,
     /// A packed message.
     packed: Vec<u8>,
@@ -156,27 +183,33 @@ impl Outlet {
                 ("sluice-epoch", epoch.to_string()),
             ]
         });
-        let (keyed, key) = match &settings.tenant {
-            Some(tenant) => (Keyed::All, tenant.clone().into_bytes()),
-            None if settings.keyed => (Keyed::Each(false), Vec::new()),
-            None => (Keyed::No, Vec::new()),
+        let keyed = match &settings.tenant {
+            Some(_) => Keyed::All,
+            None if settings.keyed => Keyed::Each(false),
+            None => Keyed::No,
         };
+        let key = settings.tenant.clone().unwrap_or_default().into_bytes();
         let mut packer = Packer::new(settings.rows_per_message, bytes_max, settings.format == Format::Rows);
         let mut names = Vec::new();
         for topic in topics.all() {
             packer.add_topic(topic.partitions);
-            names.push(topic.name.clone());
+            names.push((topic.name.clone(), key.clone()));
         }
         Outlet {
             packer,
             encoder: Encoder::new(settings),
+            slots: Slots {
+                all: (0..topics.all().len()).map(|topic| (topic, String::new())).collect(),
+                by_tenant: settings.pass_tenant,
+                last: 0,
+            },
             topics,
             key: settings.key.clone(),
             post: Post {
                 names,
                 format: settings.format,
                 keyed,
-                key,
+                key: Vec::new(),
                 packed: Vec::new(),
                 origin,
                 notes: VecDeque::new(),
@@ -193,24 +226,27 @@ impl Outlet {
     /// Where a row goes; a topic that is new gets its buffers.
     #[inline]
     fn place(&mut self, row: &Row<'_>, emission: u64) -> Result<(usize, usize), Unsent> {
-        let topic = self.topics.of(row.labels).map_err(Unsent::Unready)?;
-        if topic == self.post.names.len() {
+        let topic = self.topics.of((row.labels, row.tenant)).map_err(Unsent::Unready)?;
+        let slot = self.slots.of(topic, row.tenant);
+        if slot == self.post.names.len() {
             let new = self.topics.at(topic);
             self.packer.add_topic(new.partitions);
-            self.post.names.push(new.name.clone());
+            let key = if row.tenant.is_empty() || !self.slots.by_tenant { self.post.names[OWN].1.clone() } else { row.tenant.into() };
+            self.post.names.push((new.name.clone(), key));
+            self.slots.all.push((topic, if self.slots.by_tenant { row.tenant.to_owned() } else { String::new() }));
         }
-        let partitions = self.packer.partitions(topic);
+        let partitions = self.packer.partitions(slot);
         let post = &mut self.post;
         let partition = match &self.key {
             Key::Series => {
                 if let Keyed::Each(there) = &mut post.keyed {
-                    *there = self.key.write(row.labels, row.series, &mut post.key);
+                    *there = self.key.write((row.labels, row.tenant), row.series, &mut post.key);
                 }
                 (row.series % partitions as u64) as usize
             }
             Key::Labels(_) => {
                 // Packed messages have rows of many keys, and none of their own.
-                let there = self.key.write(row.labels, row.series, &mut post.key);
+                let there = self.key.write((row.labels, row.tenant), row.series, &mut post.key);
                 if let Keyed::Each(keyed) = &mut post.keyed {
                     *keyed = there;
                 }
@@ -219,7 +255,7 @@ impl Outlet {
             // In turn, and the same when it is sent again.
             Key::None => ((emission + u64::from(row.item / self.packer.rows_max())) % partitions as u64) as usize,
         };
-        Ok((topic, partition))
+        Ok((slot, partition))
     }
 
     /// Takes one row on its way; `dead` are rows that Kafka has refused for good.
@@ -235,7 +271,7 @@ impl Outlet {
             return Ok(());
         }
         let place = self.place(row, emission)?;
-        let schema = self.topics.at(place.0).schema;
+        let schema = self.topics.at(self.slots.all[place.0].0).schema;
         let Outlet { packer, encoder, post, tally, bytes, tapped: shown, untapped, .. } = self;
         let id = RowId { emission, item: row.item };
         let binary = post.format.is_binary();
@@ -273,7 +309,7 @@ impl Outlet {
 
     /// The topic of a message.
     pub fn topic_of(&self, note: &Note) -> &str {
-        &self.topics.at(note.topic).name
+        &self.post.names[note.topic].0
     }
 
     /// Messages handed over since the last [`Outlet::reset`].
@@ -343,9 +379,13 @@ impl Post {
         } else {
             message
         };
-        let topic = &self.names[note.topic];
+        let (topic, fixed) = &self.names[note.topic];
         let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, id).partition(note.partition).payload(message);
-        record.key = matches!(self.keyed, Keyed::All | Keyed::Each(true)).then_some(self.key.as_slice());
+        record.key = match self.keyed {
+            Keyed::All => Some(fixed.as_slice()),
+            Keyed::Each(true) => Some(self.key.as_slice()),
+            Keyed::Each(false) | Keyed::No => None,
+        };
         record.headers = self.headers(&note);
         loop {
             match link.producer.send(record) {

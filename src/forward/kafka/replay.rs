@@ -28,6 +28,7 @@ use crate::forward::settings::BATCH_BYTES;
 use crate::forward::settings::Delivery;
 use crate::forward::settings::KafkaSettings;
 use crate::forward::view::Report;
+use crate::shard::command::DeadLetter;
 use crate::wire::pack::Bounds;
 use crate::wire::pack::Packing;
 use crate::wire::pack::unpack;
@@ -50,7 +51,7 @@ pub fn replay(
     settings: &KafkaSettings,
     identity: &Identity,
     runtime: &tokio::runtime::Handle,
-    (seed, letters): (u64, &[&[u8]]),
+    (seed, letters): (u64, &[DeadLetter]),
     go_on: &dyn Fn() -> bool,
 ) -> Result<Vec<Result<(), ReplayError>>, String> {
     let settings = Arc::new(KafkaSettings { delivery: Delivery::AtLeastOnce, ..settings.clone() });
@@ -94,22 +95,23 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    fn send(&mut self, id: usize, (seed, letter): (u64, &[u8]), go_on: &dyn Fn() -> bool) -> Result<(), ReplayError> {
+    fn send(&mut self, id: usize, (seed, letter): (u64, &DeadLetter), go_on: &dyn Fn() -> bool) -> Result<(), ReplayError> {
         if !go_on() {
             return Err(ReplayError::NotTried);
         }
         let settings = self.settings;
-        let again = Again::of((settings.format, settings.registry.is_some()), seed, letter).ok_or(ReplayError::NotWhole)?;
+        let again = Again::of((settings.format, settings.registry.is_some()), seed, &letter.payload).ok_or(ReplayError::NotWhole)?;
         let labels: Vec<Label<'_>> = again.labels.iter().map(|(name, value)| Label::new(seed, name, value)).collect();
-        let topic = self.topics.of(&labels).map_err(|why| ReplayError::Refused(told(&why)))?;
+        let topic = self.topics.of((&labels, &letter.tenant)).map_err(|why| ReplayError::Refused(told(&why)))?;
         let topic = self.topics.at(topic);
-        let there = settings.key.write(&labels, again.series, &mut self.key);
+        let there = settings.key.write((&labels, &letter.tenant), again.series, &mut self.key);
         let partition = match settings.key {
             Key::Labels(_) if there => java_partition(&self.key, topic.partitions),
             _ => (again.series % topic.partitions.max(1) as u64) as usize,
         };
         if let Some(tenant) = &settings.tenant {
-            self.key = tenant.clone().into_bytes();
+            let own = Some(&letter.tenant).filter(|own| settings.pass_tenant && !own.is_empty());
+            self.key = own.unwrap_or(tenant).clone().into_bytes();
         }
         let keyed = settings.tenant.is_some() || settings.keyed && there;
         let mut record =
@@ -252,7 +254,7 @@ mod tests {
             [("__name__", "up"), ("a", "x\"y,\"labels\":{"), ("job", "node"), ("ts", "t")].map(|(name, value)| Label::new(9, name, value));
         let series = series_hash(&labels, &[]);
         let mut row = Vec::new();
-        let sample = Row { labels: &labels, time: 5, value: Value::Float(1.5), late: false, series, item: 0 };
+        let sample = Row { labels: &labels, time: 5, value: Value::Float(1.5), late: false, series, item: 0, before: None, tenant: "" };
         RowEncoder::new(Columns::default()).encode(&sample, &mut row);
         let again = Again::of((Format::Row, false), 9, &row).unwrap();
         assert_eq!(again.series, series);
@@ -280,7 +282,7 @@ mod tests {
                 ..KafkaDraft::default()
             };
             let mut letter = Vec::new();
-            let sample = Row { labels: &labels, time: 5, value: Value::Float(1.5), late: false, series, item: 0 };
+            let sample = Row { labels: &labels, time: 5, value: Value::Float(1.5), late: false, series, item: 0, before: None, tenant: "" };
             Encoder::new(&KafkaSettings::check(&draft).unwrap()).encode(&sample, None, &mut letter);
             if format == Format::RemoteWrite {
                 let raw = std::mem::take(&mut letter);

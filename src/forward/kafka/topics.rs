@@ -101,12 +101,12 @@ impl Topics {
         &self.schemas
     }
 
-    /// The topic for these labels; it may have to be asked for, once.
+    /// The topic for these labels and this tenant; it may have to be asked for, once.
     #[inline]
-    pub fn of(&mut self, labels: &[Label<'_>]) -> Result<usize, Unready> {
+    pub fn of(&mut self, (labels, tenant): (&[Label<'_>], &str)) -> Result<usize, Unready> {
         let Some(routes) = &self.maker.settings.routes else { return Ok(OWN) };
         let mut name = std::mem::take(&mut self.name);
-        let found = if !routes.template.fill(labels, &mut name) {
+        let found = if !routes.template.fill((labels, tenant), &mut name) {
             self.outside(routes.template.text(), "a label of the template is missing, or there can be no such topic");
             name.clear();
             Ok(OWN)

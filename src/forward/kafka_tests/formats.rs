@@ -13,7 +13,7 @@ use crate::wire::remote_write::Protocol;
 use crate::wire::remote_write::Walker;
 
 /// What each series counted, by a request's content.
-fn requests(got: &[Got], unpacked: impl Fn(&[u8]) -> Vec<u8>) -> BTreeMap<u64, Vec<u64>> {
+pub(super) fn requests(got: &[Got], unpacked: impl Fn(&[u8]) -> Vec<u8>) -> BTreeMap<u64, Vec<u64>> {
     let mut series: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for message in got {
         let raw = unpacked(&message.payload);

@@ -3,6 +3,8 @@
 //! A connection that was idle may be gone without our knowing, so a request that finds it closed is sent at once over a new one. Left out on
 //! purpose: any other retry, and what an answer means (`policy`).
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,7 +27,7 @@ use tokio::net::TcpStream;
 use crate::clock;
 use crate::forward::remote_write::policy;
 use crate::forward::remote_write::policy::Answer;
-use crate::forward::remote_write::settings::Place;
+use crate::forward::remote_write::settings::SLOT;
 use crate::forward::remote_write::settings::StoreSettings;
 use crate::forward::remote_write::trouble::StoreTrouble;
 use crate::serve::tls;
@@ -44,6 +46,7 @@ const ALERT: &str = "received fatal alert";
 
 const VERSION: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
 const ZSTD_VERSION: HeaderName = HeaderName::from_static("x-victoriametrics-remote-write-version");
+const TENANT: HeaderName = HeaderName::from_static("x-scope-orgid");
 const ATTEMPT: HeaderName = HeaderName::from_static("retry-attempt");
 const WRITTEN: [&str; 2] = ["x-prometheus-remote-write-samples-written", "x-prometheus-remote-write-histograms-written"];
 
@@ -66,6 +69,8 @@ pub struct Parcel {
     pub packing: Packing,
     /// How often it was sent before.
     pub attempt: u32,
+    /// Whose samples it holds, as the store is told; empty: it is not.
+    pub tenant: Arc<str>,
 }
 
 impl Head {
@@ -91,10 +96,15 @@ impl Head {
         Head { headers }
     }
 
-    fn request(&self, place: &Place, parcel: &Parcel) -> Result<Request<Full<Bytes>>, String> {
-        let mut request = Request::post(place.path.as_str()).body(Full::new(parcel.body.clone())).map_err(|error| error.to_string())?;
+    fn request(&self, settings: &StoreSettings, parcel: &Parcel) -> Result<Request<Full<Bytes>>, String> {
+        let path = settings.place.path.as_str();
+        let path = if settings.tenants.url { Cow::from(path.replace(SLOT, &parcel.tenant)) } else { path.into() };
+        let mut request = Request::post(&*path).body(Full::new(parcel.body.clone())).map_err(|error| error.to_string())?;
         let headers = request.headers_mut();
         *headers = self.headers.clone();
+        if settings.tenants.header && !parcel.tenant.is_empty() {
+            headers.insert(TENANT, HeaderValue::from_str(&parcel.tenant).map_err(|error| error.to_string())?);
+        }
         let encoding = match parcel.packing {
             Packing::Snappy => "snappy",
             Packing::Zstd => {
@@ -125,7 +135,7 @@ impl Lane {
                 Some(sender) => sender,
                 None => connect(settings).await?,
             };
-            let request = head.request(&settings.place, parcel).map_err(lost)?;
+            let request = head.request(settings, parcel).map_err(lost)?;
             let answered = match sender.ready().await {
                 Ok(()) => sender.send_request(request).await,
                 Err(error) => Err(error),

@@ -22,7 +22,7 @@ pub fn write(request: &Request, late: bool) -> Vec<u8> {
     // Written by us just now: it can be read.
     let _ = Walker::new(0).walk(request.protocol(), &body, &Limits::none(), &mut |series| {
         let Some(point) = series.points.first() else { return };
-        let picked = Picked { labels: series.labels, point, late, series: 0, item: 0, from: &series };
+        let picked = Picked { labels: series.labels, point, late, series: 0, item: 0, before: None, tenant: "", from: &series };
         row(&picked, &mut letter);
         let mut again = Outgoing::new(Protocol::V1);
         again.push(&picked);
@@ -56,7 +56,16 @@ pub fn read(letter: &[u8], protocol: Protocol) -> Option<Request> {
     let mut outgoing = Outgoing::new(protocol);
     let walked = Walker::new(0).walk(Protocol::V1, &raw, &Limits::default(), &mut |series| {
         for point in series.points.iter().filter(|_| series.fault.is_none()) {
-            outgoing.push(&Picked { labels: series.labels, point, late: true, series: 0, item: 0, from: &series });
+            outgoing.push(&Picked {
+                labels: series.labels,
+                point,
+                late: true,
+                series: 0,
+                item: 0,
+                before: None,
+                tenant: "",
+                from: &series,
+            });
         }
     });
     walked.ok().map(|_| outgoing.finish()).filter(|request| request.len() == 1)
@@ -91,7 +100,16 @@ mod tests {
         Walker::new(0)
             .walk(Protocol::V1, &raw, &Limits::none(), &mut |series| {
                 let point = &series.points[0];
-                outgoing.push(&Picked { labels: series.labels, point, late: false, series: 0, item: 0, from: &series });
+                outgoing.push(&Picked {
+                    labels: series.labels,
+                    point,
+                    late: false,
+                    series: 0,
+                    item: 0,
+                    before: None,
+                    tenant: "",
+                    from: &series,
+                });
             })
             .unwrap();
         outgoing.finish()

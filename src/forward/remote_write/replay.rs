@@ -14,6 +14,7 @@ use crate::forward::remote_write::policy::Verdict;
 use crate::forward::remote_write::round;
 use crate::forward::remote_write::settings::StoreSettings;
 use crate::forward::resend::ReplayError;
+use crate::shard::command::DeadLetter;
 use crate::wire::outgoing::Request;
 use crate::wire::pack::Packing;
 
@@ -21,7 +22,7 @@ use crate::wire::pack::Packing;
 pub fn connect(settings: &Arc<StoreSettings>, runtime: &tokio::runtime::Handle) -> Result<String, String> {
     let to = to(settings)?;
     let (packing, body) = round::packed(Packing::Snappy, &Request::empty(settings.protocol));
-    let parcel = Parcel { body, packing, attempt: 0 };
+    let parcel = Parcel { body, packing, attempt: 0, tenant: settings.tenant_of("").into() };
     match runtime.block_on(flight::one(&mut Lane::default(), &to, &parcel, 0)) {
         Verdict::Taken(_) => Ok(format!("{} takes requests", settings.url)),
         Verdict::Later(trouble, _) => Err(trouble.to_string()),
@@ -42,7 +43,7 @@ fn to(settings: &Arc<StoreSettings>) -> Result<To, String> {
 pub fn replay(
     settings: &Arc<StoreSettings>,
     runtime: &tokio::runtime::Handle,
-    letters: &[&[u8]],
+    letters: &[DeadLetter],
     go_on: &dyn Fn() -> bool,
 ) -> Result<Vec<Result<(), ReplayError>>, String> {
     let to = to(settings)?;
@@ -53,12 +54,12 @@ pub fn replay(
             outcomes.push(Err(ReplayError::NotTried));
             continue;
         }
-        let Some(request) = letter::read(letter, settings.protocol) else {
+        let Some(request) = letter::read(&letter.payload, settings.protocol) else {
             outcomes.push(Err(ReplayError::NotWhole));
             continue;
         };
         let (packing, body) = round::packed(Packing::Snappy, &request);
-        let parcel = Parcel { body, packing, attempt: 0 };
+        let parcel = Parcel { body, packing, attempt: 0, tenant: settings.tenant_of(&letter.tenant).into() };
         match runtime.block_on(flight::one(&mut lane, &to, &parcel, 1)) {
             Verdict::Taken(_) => outcomes.push(Ok(())),
             // Nobody there, or nobody who takes anything: it would be so for the others.

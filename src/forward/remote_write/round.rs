@@ -21,6 +21,7 @@ use crate::wire::outgoing::Request;
 use crate::wire::pack::Packing;
 use crate::wire::pack::pack_snappy;
 use crate::wire::pack::pack_zstd;
+use crate::wire::remote_write::Protocol;
 
 /// A request is closed when it has so many bytes: receivers take 32 MiB unpacked, and hold it in memory.
 const BYTES_A_REQUEST: usize = 4 << 20;
@@ -49,6 +50,8 @@ pub struct Batch {
     pub zstd: Zstd,
     /// How often it was sent.
     pub attempts: u32,
+    /// Whose samples it holds, as the store is told; empty: it is not.
+    pub tenant: Arc<str>,
     packed: Option<(Packing, Bytes)>,
 }
 
@@ -71,7 +74,7 @@ impl Batch {
         let known = self.packed.take().filter(|(known, _)| *known == packing);
         let (packing, body) = known.unwrap_or_else(|| packed(packing, &self.request));
         self.packed = Some((packing, body.clone()));
-        Parcel { body, packing, attempt: self.attempts }
+        Parcel { body, packing, attempt: self.attempts, tenant: Arc::clone(&self.tenant) }
     }
 
     /// How it was packed when it was sent last.
@@ -93,6 +96,7 @@ impl Batch {
             again: self.again,
             zstd: self.zstd.clone(),
             attempts: 0,
+            tenant: Arc::clone(&self.tenant),
             packed: None,
         };
         (half(first, marks), half(second, others))
@@ -124,9 +128,34 @@ struct Open {
 /// What goes over one connection.
 #[derive(Debug)]
 struct Filling {
+    /// One for each tenant, where the store is to know of tenants.
+    open: Vec<OfTenant>,
+    /// The one that took something last.
+    last: usize,
+    /// In order, and late.
+    full: [VecDeque<Batch>; 2],
+}
+
+/// What is begun of a tenant.
+#[derive(Debug)]
+struct OfTenant {
+    tenant: Arc<str>,
     /// In order, and late.
     open: [Open; 2],
-    full: [VecDeque<Batch>; 2],
+}
+
+impl Filling {
+    fn of(&mut self, tenant: &str, protocol: Protocol) -> &mut OfTenant {
+        let same = |one: &OfTenant| *one.tenant == *tenant;
+        if !self.open.get(self.last).is_some_and(same) {
+            self.last = self.open.iter().position(same).unwrap_or_else(|| {
+                let open = || Open { outgoing: Outgoing::new(protocol), marks: Vec::new(), samples: 0 };
+                self.open.push(OfTenant { tenant: tenant.into(), open: [open(), open()] });
+                self.open.len() - 1
+            });
+        }
+        &mut self.open[self.last]
+    }
 }
 
 /// Some emissions.
@@ -147,14 +176,13 @@ pub struct Round {
     /// Newer samples of its series may be in the store already: they went ahead.
     pub behind: bool,
     filling: Vec<Filling>,
-    samples_a_request: usize,
+    settings: Arc<StoreSettings>,
 }
 
 impl Round {
     /// Nothing in it yet, after this emission.
-    pub fn new(settings: &StoreSettings, after: u64) -> Round {
-        let open = || Open { outgoing: Outgoing::new(settings.protocol), marks: Vec::new(), samples: 0 };
-        let filling = || Filling { open: [open(), open()], full: [VecDeque::new(), VecDeque::new()] };
+    pub fn new(settings: &Arc<StoreSettings>, after: u64) -> Round {
+        let filling = || Filling { open: Vec::new(), last: 0, full: [VecDeque::new(), VecDeque::new()] };
         Round {
             upto: after,
             tally: Tally::default(),
@@ -164,7 +192,7 @@ impl Round {
             untapped: 0,
             behind: false,
             filling: (0..settings.connections).map(|_| filling()).collect(),
-            samples_a_request: settings.samples_per_request,
+            settings: Arc::clone(settings),
         }
     }
 
@@ -176,8 +204,9 @@ impl Round {
             return false;
         }
         let lane = (picked.series % self.filling.len() as u64) as usize;
-        let Filling { open, full } = &mut self.filling[lane];
+        let filling = &mut self.filling[lane];
         let late = usize::from(picked.late);
+        let OfTenant { tenant, open } = filling.of(self.settings.tenant_of(picked.tenant), self.settings.protocol);
         let open = &mut open[late];
         let before = open.outgoing.bytes();
         match open.outgoing.push(picked) {
@@ -196,26 +225,29 @@ impl Round {
         self.bytes += (open.outgoing.bytes() - before) as u64;
         open.marks.push(mark);
         open.samples += u64::from(picked.point.kind != Kind::Exemplar);
-        if open.marks.len() >= self.samples_a_request || open.outgoing.bytes() >= BYTES_A_REQUEST {
-            full[late].push_back(open.close(picked.late));
+        if open.marks.len() >= self.settings.samples_per_request || open.outgoing.bytes() >= BYTES_A_REQUEST {
+            let batch = open.close(tenant, picked.late);
+            filling.full[late].push_back(batch);
         }
         true
     }
 
     /// Whether it takes no further emission.
     pub fn is_full(&self) -> bool {
-        let most = (self.filling.len() * REQUESTS_A_ROUND).saturating_mul(self.samples_a_request) as u64;
+        let most = (self.filling.len() * REQUESTS_A_ROUND).saturating_mul(self.settings.samples_per_request) as u64;
         self.tally.delivered >= most || self.bytes >= BYTES_A_ROUND
     }
 
     /// Nothing comes any more. `doubtful`: what was emitted up to there may be in the store already.
     pub fn close(&mut self, doubtful: u64) {
-        for Filling { open, full } in &mut self.filling {
+        for Filling { open, full, .. } in &mut self.filling {
             let mut queue = VecDeque::new();
-            for (late, (open, full)) in open.iter_mut().zip(full).enumerate() {
+            for (late, full) in full.iter_mut().enumerate() {
                 queue.append(full);
-                if !open.marks.is_empty() {
-                    queue.push_back(open.close(late == 1));
+                for OfTenant { tenant, open } in open.iter_mut() {
+                    if !open[late].marks.is_empty() {
+                        queue.push_back(open[late].close(tenant, late == 1));
+                    }
                 }
             }
             for batch in &mut queue {
@@ -228,7 +260,7 @@ impl Round {
 }
 
 impl Open {
-    fn close(&mut self, late: bool) -> Batch {
+    fn close(&mut self, tenant: &Arc<str>, late: bool) -> Batch {
         Batch {
             request: self.outgoing.finish(),
             marks: std::mem::take(&mut self.marks),
@@ -237,6 +269,7 @@ impl Open {
             again: false,
             zstd: Zstd::Open,
             attempts: 0,
+            tenant: Arc::clone(tenant),
             packed: None,
         }
     }

@@ -17,6 +17,7 @@ use crate::config::remote_write::Login;
 use crate::config::remote_write::Protocol as Version;
 use crate::config::remote_write::RemoteWrite;
 use crate::forward::settings::Problem;
+use crate::model::tenant;
 use crate::wire::pack::Packing;
 use crate::wire::remote_write::Protocol;
 
@@ -43,6 +44,19 @@ pub struct StoreSettings {
     pub timeout: Duration,
     /// After an outage new samples go ahead of the backlog.
     pub fresh_first: bool,
+    /// Whether, and how, requests say whose samples they hold.
+    pub tenants: Tenants,
+}
+
+/// Whether, and how, requests say whose samples they hold: then each holds those of one tenant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tenants {
+    /// In `X-Scope-OrgID`.
+    pub header: bool,
+    /// In the URL.
+    pub url: bool,
+    /// Whose samples are that are nobody's.
+    pub default: Option<String>,
 }
 
 /// Where a URL leads.
@@ -94,6 +108,7 @@ impl StoreSettings {
                 (_, Err(_)) => problems.push(problem("has a value that no header can have", "printable ASCII, without line breaks")),
             }
         }
+        let tenants = tenants(store, &mut problems);
         match place {
             Some(place) if problems.is_empty() => Ok(StoreSettings {
                 url: store.url.clone(),
@@ -106,8 +121,18 @@ impl StoreSettings {
                 samples_per_request: usize::try_from(store.samples_per_request).unwrap_or(usize::MAX).max(1),
                 timeout: store.timeout,
                 fresh_first: store.catch_up == CatchUp::FreshFirst,
+                tenants,
             }),
             _ => Err(problems),
+        }
+    }
+
+    /// Whose samples a request is said to hold, of a tenant's or, where that is empty, of nobody's; empty: it says nothing.
+    pub fn tenant_of<'a>(&'a self, tenant: &'a str) -> &'a str {
+        match (self.tenants.header || self.tenants.url, tenant) {
+            (false, _) => "",
+            (true, "") => self.tenants.default.as_deref().unwrap_or_default(),
+            (true, tenant) => tenant,
         }
     }
 
@@ -127,6 +152,39 @@ impl Place {
     }
 }
 
+/// Where a tenant stands in a URL.
+pub const SLOT: &str = "{{__tenant__}}";
+/// What stands there while the URL is read as one.
+const STAND_IN: &str = "__tenant__";
+
+fn tenants(store: &RemoteWrite, problems: &mut Vec<Problem>) -> Tenants {
+    let mut problem = |key: &str, value: &str, rule: &str, remedy: &str| {
+        problems.push(Problem { key: key.to_owned(), value: value.to_owned(), rule: rule.to_owned(), remedy: remedy.to_owned() });
+    };
+    let tenants = Tenants { header: store.pass_tenant, url: store.url.contains(SLOT), default: store.tenant.clone() };
+    let default = store.tenant.as_deref();
+    if let Some(tenant) = default.filter(|tenant| !tenant::legal(tenant)) {
+        problem("tenant", tenant, tenant::RULE, "for example anonymous, or 0 for VictoriaMetrics");
+    }
+    if let Some(tenant) = default.filter(|_| !tenants.header && !tenants.url) {
+        let remedy = "write pass_tenant: true, or {{__tenant__}} in the URL; where all is one tenant's, headers: { X-Scope-OrgID: ... } or the URL says it";
+        problem("tenant", tenant, "is for samples that have none, where tenants are passed on", remedy);
+    }
+    if tenants.url && default.is_none() {
+        problem("tenant", "", "samples without a tenant have no URL", "write tenant: \"0\", or whose they shall be");
+    }
+    let said = |(name, _): &(String, String)| name.eq_ignore_ascii_case("X-Scope-OrgID");
+    if tenants.header && store.headers.iter().any(said) {
+        problem(
+            "headers.X-Scope-OrgID",
+            "(not shown)",
+            "pass_tenant says it",
+            "leave it out, and write tenant: for samples that have none",
+        );
+    }
+    tenants
+}
+
 fn place(url: &str, tls: &ClientTls) -> Result<Place, Problem> {
     let problem = |key: &str, value: &str, rule: &str, remedy: &str| Problem {
         key: key.to_owned(),
@@ -135,8 +193,16 @@ fn place(url: &str, tls: &ClientTls) -> Result<Place, Problem> {
         remedy: remedy.to_owned(),
     };
     let wrong = || problem("url", url, "is no URL", "for example https://store.example/api/v1/write");
-    let uri: Uri = url.parse().map_err(|_| wrong())?;
+    let uri: Uri = url.replace(SLOT, STAND_IN).parse().map_err(|_| wrong())?;
     let (Some(authority), Some(host)) = (uri.authority(), uri.host()) else { return Err(wrong()) };
+    if authority.as_str().contains(STAND_IN) {
+        return Err(problem(
+            "url",
+            url,
+            "has a tenant in its host",
+            "a tenant stands in the path: /insert/{{__tenant__}}/prometheus/api/v1/write",
+        ));
+    }
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let secure = uri.scheme_str() == Some("https");
     if !secure && (tls.ca_file.is_some() || tls.own.is_some() || tls.server_name.is_some()) {
@@ -148,7 +214,10 @@ fn place(url: &str, tls: &ClientTls) -> Result<Place, Problem> {
         host,
         port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
         authority: authority.as_str().to_owned(),
-        path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+        path: match uri.path_and_query().map_or("/", |path| path.as_str()) {
+            path if url.contains(SLOT) => path.replace(STAND_IN, SLOT),
+            path => path.to_owned(),
+        },
     })
 }
 
@@ -165,6 +234,34 @@ mod tests {
         assert_eq!((secure.host.as_str(), secure.port, secure.authority.as_str()), ("::1", 8443, "[::1]:8443"));
         assert_eq!(secure.tls.unwrap().name, "::1");
         assert_eq!(place("https://store.example").path, "/");
+    }
+
+    #[test]
+    fn tenants_are_told_apart_by_header_or_url_and_what_has_none_needs_a_place_there() {
+        let mut store = RemoteWrite::new("http://vm:8480/insert/{{__tenant__}}/prometheus/api/v1/write?a={{__tenant__}}");
+        let keys = |store: &RemoteWrite| {
+            StoreSettings::check(store).err().unwrap_or_default().into_iter().map(|problem| problem.key).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&store), ["tenant"]);
+        store.tenant = Some("0".into());
+        let settings = StoreSettings::check(&store).unwrap();
+        assert_eq!(settings.place.path, "/insert/{{__tenant__}}/prometheus/api/v1/write?a={{__tenant__}}");
+        assert_eq!([settings.tenant_of(""), settings.tenant_of("12:3")], ["0", "12:3"]);
+        store.tenant = Some("a|b".into());
+        assert_eq!(keys(&store), ["tenant"]);
+        store.url = "http://{{__tenant__}}.store/w".into();
+        store.tenant = Some("a".into());
+        assert_eq!(keys(&store), ["url"]);
+        store.url = "http://store/w".into();
+        assert_eq!(keys(&store), ["tenant"], "of no use");
+        store.pass_tenant = true;
+        assert_eq!(keys(&store), Vec::<String>::new());
+        store.headers = vec![("x-scope-orgid".into(), "b".into())];
+        assert_eq!(keys(&store), ["headers.X-Scope-OrgID"]);
+        (store.headers, store.tenant) = (Vec::new(), None);
+        let settings = StoreSettings::check(&store).unwrap();
+        assert_eq!([settings.tenant_of(""), settings.tenant_of("a")], ["", "a"]);
+        assert_eq!(StoreSettings::check(&RemoteWrite::new("http://store/w")).unwrap().tenant_of("a"), "");
     }
 
     #[test]

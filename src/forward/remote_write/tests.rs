@@ -2,6 +2,7 @@
 
 mod catch_up;
 mod refusals;
+mod tenants;
 
 use std::collections::BTreeMap;
 use std::io::BufRead;

@@ -13,6 +13,7 @@ use crate::forward::settings::Problem;
 use crate::forward::settings::RegistrySettings;
 use crate::forward::settings::Routes;
 use crate::forward::settings::Sasl;
+use crate::model::tenant;
 
 /// What was found good.
 pub(super) struct More {
@@ -82,11 +83,16 @@ fn of_format(draft: &KafkaDraft, format: Format, problems: &mut Vec<Problem>) {
                 "write tenant: anonymous, or the tenant's id",
             ));
         }
-        (Format::Mimir, Some(tenant)) if tenant.is_empty() || tenant.len() > 150 => {
-            problems.push(problem("tenant", tenant, "a tenant has 1 to 150 letters", "write tenant: anonymous, or the tenant's id"));
+        (Format::Mimir, Some(tenant)) if !tenant::legal(tenant) => {
+            problems.push(problem("tenant", tenant, tenant::RULE, "write tenant: anonymous, or the tenant's id"));
         }
         (Format::Mimir, _) | (_, None) => {}
         (_, Some(tenant)) => problems.push(problem("tenant", tenant, "only mimir has a tenant", "leave it out, or write format: mimir")),
+    }
+    if draft.pass_tenant && format != Format::Mimir {
+        let remedy =
+            "leave it out: a template has {{__tenant__}}, and a rule makes a label of it (docs/tenants.md); or write format: mimir";
+        problems.push(problem("pass_tenant", "true", "only mimir has a place for it", remedy));
     }
     if draft.registry.is_some() && format != Format::Avro {
         problems.push(problem("schema_registry", word, "only avro has a schema", "leave it out, or write format: avro"));

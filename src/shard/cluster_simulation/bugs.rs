@@ -56,11 +56,13 @@ pub enum Bug {
     MarkIgnored,
     /// A node that lost its disk on its way in comes back under the id that it was to have.
     ComerOldId,
+    /// A sink counts from what it has read itself, not from what stands in the emission.
+    CountedByMemory,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 25] = [
+    pub const ALL: [Bug; 26] = [
         Bug::VoteNotSynced,
         Bug::EntriesNotSynced,
         Bug::AnsweredBeforeCommit,
@@ -86,5 +88,6 @@ impl Bug {
         Bug::DeadUnsaid,
         Bug::MarkIgnored,
         Bug::ComerOldId,
+        Bug::CountedByMemory,
     ];
 }

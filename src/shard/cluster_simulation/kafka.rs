@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::Before;
 use crate::model::Kind;
 use crate::model::ShardId;
 
@@ -28,6 +29,8 @@ pub struct Row {
     pub late: bool,
     /// The replica that scraped it, as its body says.
     pub replica: String,
+    /// What was forwarded of its series before.
+    pub before: Option<Before>,
 }
 
 /// What a producer asks, all of them for the transactional id of its sink and shard.

@@ -291,9 +291,11 @@ impl Reference {
 
 /// The rows of an emission.
 pub fn rows(emission: &Emission, replica: &str, items: &[Item]) -> Vec<Row> {
-    let row = |pick: &crate::model::Pick| {
+    let mut befores = emission.befores.iter().peekable();
+    let row = |(place, pick): (usize, &crate::model::Pick)| {
         let Item { series, time, kind, .. } = items[pick.item as usize];
-        Row { emission: emission.number, item: pick.item, series, time, kind, late: pick.late, replica: replica.to_owned() }
+        let before = befores.next_if(|(of, _)| *of as usize == place).map(|(_, before)| *before);
+        Row { emission: emission.number, item: pick.item, series, time, kind, late: pick.late, replica: replica.to_owned(), before }
     };
-    emission.picks.iter().map(row).collect()
+    emission.picks.iter().enumerate().map(row).collect()
 }

@@ -4,6 +4,7 @@
 //! Left out: bounds of queues, the last image of an orderly stop.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use super::disk::ShardDisk;
 use super::kafka::Reply;
 use super::ledger::rows;
 use super::sender::Request;
+use super::sender::said;
+use super::sender::value;
 use super::shape::Shape;
 use super::sink::Emitted;
 use super::sink::View;
@@ -29,6 +32,8 @@ use super::stage::Stage;
 use super::worker::Offer;
 use super::worker::TICK;
 use super::worker::Worker;
+use crate::model::Before;
+use crate::model::Kind;
 use crate::model::ShardId;
 use crate::shard::command::Command;
 use crate::shard::entry;
@@ -308,7 +313,8 @@ impl Process {
             if let State::Data(data) = &worker.member.state
                 && stage.one_in(3)
             {
-                let emissions = |after| emissions(worker, host, after);
+                let by_memory = stage.has(Bug::CountedByMemory);
+                let emissions = |after| emissions(worker, host, after, by_memory);
                 let view = view(worker, data, host, &emissions);
                 if let Some(cursor) = sink.step(&view, stage) {
                     self.workers[shard].mail.commands.push(cursor);
@@ -324,7 +330,8 @@ impl Process {
         let mut sinks = std::mem::take(&mut self.workers[shard].sinks);
         let worker = &self.workers[shard];
         if let (State::Data(data), Some(sink)) = (&worker.member.state, sinks.get_mut(caller.sink)) {
-            let emissions = |after| emissions(worker, host, after);
+            let by_memory = stage.has(Bug::CountedByMemory);
+            let emissions = |after| emissions(worker, host, after, by_memory);
             sink.answer(caller.number, reply, &view(worker, data, host, &emissions), stage);
         }
         self.workers[shard].sinks = sinks;
@@ -429,7 +436,8 @@ fn view<'a>(worker: &'a Worker, data: &'a crate::shard::data::Data, host: &Host,
 }
 
 /// Emissions after a number, with their rows, as a sink reads them: picks from the emission, samples from the body.
-fn emissions(worker: &Worker, host: &Host, after: u64) -> Vec<Emitted> {
+fn emissions(worker: &Worker, host: &Host, after: u64, by_memory: bool) -> Vec<Emitted> {
+    let mut memory = BTreeMap::new();
     let found = (after + 1..after + 12).map_while(|number| worker.emission(number, host));
     found
         .map(|emission| {
@@ -438,7 +446,11 @@ fn emissions(worker: &Worker, host: &Host, after: u64) -> Vec<Emitted> {
             let rows = stored.and_then(|stored| {
                 let Entry::Samples(samples) = entry::parse(stored).ok()?.entry else { return None };
                 let (_, replica, items) = Request::read(samples.body).ok()?;
-                Some(rows(&emission, replica, &items))
+                let mut rows = rows(&emission, replica, &items);
+                for row in rows.iter_mut().filter(|row| by_memory && !row.late && row.kind == Kind::Float) {
+                    row.before = memory.insert(row.series, Before { time: row.time, bits: value(row.series, row.time) });
+                }
+                Some(rows)
             });
             Emitted { number: emission.number, entry: emission.entry, rows }
         })
@@ -447,7 +459,8 @@ fn emissions(worker: &Worker, host: &Host, after: u64) -> Vec<Emitted> {
 
 fn encode(request: &Request, settings: u64) -> Vec<u8> {
     let (mut digest, mut encoded) = (Vec::new(), Vec::new());
-    digest::encode(&request.items, &mut digest);
+    let values: Vec<u64> = request.items.iter().map(said).collect();
+    digest::encode_valued(&request.items, &values, &mut digest);
     let samples = Samples {
         group: &request.group,
         replica: &request.replica,

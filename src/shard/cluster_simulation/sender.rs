@@ -3,7 +3,7 @@
 //! A scrape may be missed, or fail (then it ends the series with stale markers); a replica may die for good, stop and come back with what it had
 //! not sent (and a little that it had), lose its way to us and send its backlog later. An attempt that nobody answers is made again elsewhere.
 //!
-//! Left out: values (a row is known by series, time and replica), histograms and exemplars (`dedup::tests` has them), sharded queues.
+//! A value says whose it is: it is made of series and time. Left out: histograms and exemplars (`dedup::tests` has them), sharded queues.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use super::stage::Mail;
 use super::stage::Stage;
 use crate::model::Item;
 use crate::model::Kind;
+use crate::model::NO_VALUE;
 use crate::shard::codec::Malformed;
 use crate::shard::codec::Reader;
 use crate::shard::codec::Writer;
@@ -24,6 +25,16 @@ const TIMEOUT: i64 = 5_000;
 const BACKOFF: (i64, i64) = (30, 2_000);
 /// Requests that a restarted Prometheus sends once more, though they were answered.
 const REPEATS: usize = 3;
+
+/// The bits of a sample's value: no other has them.
+pub fn value(series: u64, time: i64) -> u64 {
+    (time.cast_unsigned() << 8) ^ (series >> 32 << 4) ^ (series & 15)
+}
+
+/// The same, as a digest says it.
+pub fn said(item: &Item) -> u64 {
+    if item.kind == Kind::Float { value(item.series, item.time) } else { NO_VALUE }
+}
 
 /// What a replica sends at once.
 #[derive(Debug)]

@@ -189,7 +189,7 @@ impl Sink {
         }
         self.phase = Phase::Bury(emission, item, stage.now);
         let (sink, reason) = (self.name.clone(), "refused".to_owned());
-        Some(Command::Dead(DeadLetter { sink, emission, item, reason, payload: Vec::new() }))
+        Some(Command::Dead(DeadLetter { sink, emission, item, reason, payload: Vec::new(), tenant: String::new() }))
     }
 
     /// Whether positions have begun anew since this session did, or the sink has gone.

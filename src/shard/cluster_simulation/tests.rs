@@ -254,3 +254,8 @@ fn a_disk_that_lost_its_end_and_starts_all_the_same_is_found() {
 fn a_comer_that_lost_its_disk_and_keeps_its_id_is_found() {
     found(Bug::ComerOldId, &["out of range", "in no log", "is another one", "is not done"]);
 }
+
+#[test]
+fn a_sink_that_counts_from_what_it_remembers_is_found() {
+    found(Bug::CountedByMemory, &["next should be"]);
+}

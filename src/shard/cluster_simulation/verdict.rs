@@ -1,6 +1,6 @@
 //! What must hold in the end, after all trouble: everything promised is delivered, by the rules of part 1.
 //!
-//! Nothing here asks the cluster's own words: what was scraped and answered 2xx, by the senders; what is in the log, by the ledger; what is
+//! What a row says was before it is held against the rows themselves. Nothing here asks the cluster's own words: what was scraped and answered 2xx, by the senders; what is in the log, by the ledger; what is
 //! delivered, by Kafka. The neighbour rule is that of `tests/model/slots.py`: neighbours at least half an interval and at most one and a half apart
 //! wherever a replica delivered, give or take, once the interval of a series is known.
 
@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 
 use super::kafka::Row;
 use super::ledger::Ledger;
+use super::sender::value;
 use super::shape::Shape;
+use crate::model::Before;
 use crate::model::Kind;
 
 /// Intervals at the beginning of a series that do not count: its interval is not known yet.
@@ -52,10 +54,18 @@ pub fn judge(ledger: &Ledger, shape: &Shape) -> Verdict {
     verdict
 }
 
-/// None twice; in order but for late ones; scraped by the replica that it names.
+/// None twice; in order but for late ones; scraped by the replica that it names; told what was before it.
 fn each(series: u64, rows: &[&Row], ledger: &Ledger) -> Result<(), String> {
-    let (mut seen, mut newest) = (BTreeSet::new(), i64::MIN);
+    let (mut seen, mut newest, mut before) = (BTreeSet::new(), i64::MIN, None);
     for row in rows {
+        let counts = row.kind == Kind::Float && !row.late;
+        let expected = before.filter(|_| counts);
+        if row.before != expected {
+            return Err(format!("series {series:x}: before {row:?} was {expected:?}"));
+        }
+        if counts {
+            before = Some(Before { time: row.time, bits: value(series, row.time) });
+        }
         if !seen.insert(row.time) {
             return Err(format!("series {series:x} has time {} twice", row.time));
         }
