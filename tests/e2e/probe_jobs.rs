@@ -2,7 +2,8 @@
 //! change, once.
 
 use crate::support::http::{Http, Server};
-use crate::support::process::{Scratch, eventually};
+use crate::support::process::{Scratch, eventually, free_port};
+use crate::support::sluice::Sluice;
 use crate::support::trio::{NAMES, NOWHERE, Trio};
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -110,4 +111,37 @@ fn a_target_is_down_by_several_nodes_and_each_change_is_told_once_though_the_lea
     trio.nodes[leader].sluice.up();
     heard.wait("NodeDown", "resolved");
     assert!(trio.nodes[other].must(&["probes"]).contains("shops"));
+}
+
+#[test]
+fn a_node_that_is_all_there_is_decides_alone_and_remembers_over_a_restart() {
+    let scratch = Scratch::new("probe-alone");
+    let sinks = NOWHERE.strip_prefix("sinks:\n").unwrap();
+    // Nobody listens there: every interval still has its sample.
+    let more =
+        format!("probe:\n  jobs:\n    - {{ name: gone, module: tcp_connect, interval: 1s, targets: [\"127.0.0.1:{}\"] }}\n", free_port());
+    let mut sluice = Sluice::prepare_with(&scratch, "probe-alone", &format!("{sinks}{more}"), None);
+    sluice.up();
+    let down = |sluice: &Sluice| {
+        eventually(SOON, "the target to be down", || {
+            let all = sluice.get("/api/v1/probes").json();
+            let alert = all["alerts"][0].clone();
+            if all["targets"][0]["verdict"] == "down" && alert["name"] == "ProbeDown" {
+                Ok((alert["since"].clone(), alert["told"].clone()))
+            } else {
+                Err(all.to_string())
+            }
+        })
+    };
+    let (since, told) = down(&sluice);
+    assert_eq!(told, false, "there is nobody to be told");
+    assert!(sluice.ask(&["probes", "--down"]).contains("not told to anybody"));
+    eventually(SOON, "samples of the target", || {
+        let emitted = sluice.metric("sluice_group_emitted_samples_total", "group=\"probes\"");
+        if emitted > 10.0 { Ok(()) } else { Err(emitted.to_string()) }
+    });
+    assert_eq!((sluice.metric("sluice_probe_targets_down", ""), sluice.metric("sluice_alerts", "")), (1.0, 1.0));
+    sluice.stop();
+    sluice.up();
+    assert_eq!(down(&sluice).0, since, "it has been down since then");
 }
