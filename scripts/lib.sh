@@ -5,6 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sluice
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
 export SLUICE_KAFKA_LIBS=${SLUICE_KAFKA_LIBS:-$cache/kafka-4.1.1/libs}
+export SLUICE_DRUID_LIBS=${SLUICE_DRUID_LIBS:-$cache/druid-33.0.0/libs}
 cores=$(nproc)
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
@@ -27,10 +28,13 @@ command:protoc            protobuf-compiler        protobuf-compiler
 test_needs='
 kafka         command:java                     default-jre-headless       java-17-openjdk-headless
 kafka         command:mvn                      maven                      maven
+druid         command:java                     default-jre-headless       java-17-openjdk-headless
+druid         command:mvn                      maven                      maven
 prometheus    command:prometheus               prometheus                 golang-github-prometheus
 node-exporter command:prometheus-node-exporter|command:node_exporter prometheus-node-exporter node-exporter
 vmagent       command:vmagent                  victoria-metrics         victoria-metrics
 victoria-metrics command:victoria-metrics      victoria-metrics         victoria-metrics
+prometheus-blackbox-exporter command:prometheus-blackbox-exporter prometheus-blackbox-exporter golang-github-prometheus-blackbox-exporter
 haproxy       command:haproxy                  haproxy                  haproxy
 faketime      command:faketime                 faketime                 libfaketime
 kcat          command:kcat                     kcat                       kcat
@@ -75,9 +79,9 @@ install_missing() {
   say "$why: installing $packages ($time)"
   # A server that a package brings is for the tests, which start their own on free ports: the one of the system stays off.
   case " $packages " in
-    *" prometheus "* | *" prometheus-node-exporter "* | *" victoria-metrics "*)
+    *" prometheus "* | *" prometheus-node-exporter "* | *" prometheus-blackbox-exporter "* | *" victoria-metrics "*)
       if [ "$family" = debian ] && command -v systemctl >/dev/null; then
-        for unit in prometheus prometheus-node-exporter victoria-metrics; do
+        for unit in prometheus prometheus-node-exporter prometheus-blackbox-exporter victoria-metrics; do
           case " $packages " in *" $unit "*) "${run[@]}" systemctl mask "$unit" >&2 || true
             say "  $unit.service stays off (systemctl unmask $unit gives it back)" ;; esac
         done
@@ -106,17 +110,18 @@ need_peers() {
     [ -z "$peer" ] || allowed_missing "$peer" || present "$check" || missing+=("$(package_of "$deb" "$rpm")")
   done <<<"$test_needs"
   install_missing "Testing" "1-3 minutes" "${missing[@]}"
-  allowed_missing kafka || need_kafka
+  allowed_missing kafka || need_jars kafka Kafka "$SLUICE_KAFKA_LIBS" "43 MB, about 10 seconds"
+  allowed_missing druid || need_jars druid Druid "$SLUICE_DRUID_LIBS" "192 MB, about 20 seconds"
 }
 
-# The broker's jars from Maven Central. No network: the tests that need it fail and say so.
-need_kafka() {
-  [ -e "$SLUICE_KAFKA_LIBS/complete" ] && return
-  local dir; dir=$(dirname "$SLUICE_KAFKA_LIBS")
-  say "Testing: fetching Apache Kafka from Maven Central into $dir (43 MB, about 10 seconds)"
-  mkdir -p "$dir"; cp tests/support/kafka-pom.xml "$dir/pom.xml"
-  (cd "$dir" && mvn -q -B dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$SLUICE_KAFKA_LIBS" >&2) \
-    && touch "$SLUICE_KAFKA_LIBS/complete" || say "Kafka did not come; tests that need it will fail (SLUICE_ALLOW_MISSING=kafka leaves them out)"
+# need_jars PEER NAME DIRECTORY HOW_MUCH: a peer's jars from Maven Central. No network: the tests that need it fail and say so.
+need_jars() {
+  [ -e "$3/complete" ] && return
+  local dir; dir=$(dirname "$3")
+  say "Testing: fetching Apache $2 from Maven Central into $dir ($4)"
+  mkdir -p "$dir"; cp "tests/support/$1-pom.xml" "$dir/pom.xml"
+  (cd "$dir" && mvn -q -B dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$3" >&2) \
+    && touch "$3/complete" || say "$2 did not come; tests that need it will fail (SLUICE_ALLOW_MISSING=$1 leaves them out)"
 }
 
 # first_build WHAT: says how long the first one takes, since it compiles RocksDB, librdkafka and OpenSSL.

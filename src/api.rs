@@ -12,6 +12,8 @@ pub mod cluster;
 pub mod deps;
 pub mod doctor;
 pub mod groups;
+pub mod probe;
+pub mod probes;
 pub mod route;
 pub mod senders;
 pub mod settings;
@@ -166,6 +168,7 @@ impl Api {
             Route::Healthy => json(ok, &Health { status: "healthy", reasons: Vec::new() }),
             Route::Ready => ready((deps.not_ready)()),
             Route::Reload => return self.reload().await,
+            Route::Probe => return probe::answer(deps, &call.query, &call.headers).await,
             Route::Metrics => {
                 let mut response = serve::answer(ok, telemetry::CONTENT_TYPE, (deps.metrics)());
                 answer::unstored(&mut response, &[]);
@@ -180,6 +183,7 @@ impl Api {
             Route::Tap => return tap::tap(deps, &call.query),
             Route::Cardinality => json(ok, &cardinality::all(deps, now)),
             Route::RemoteSenders => json(ok, &senders::all(deps, &call.query, now).await?),
+            Route::Probes => json(ok, &probes::show((deps.probes)(), &call.query)?),
             Route::Sinks => json(ok, &sinks::Sinks { sinks: deps.sinks.list().into_iter().map(sinks::one).collect() }),
             Route::Sink(name, what) => return self.sink(&name, what, &call).await,
             Route::Explain => json(ok, &sinks::explain(deps.sinks.as_ref(), &call.query)?),

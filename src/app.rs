@@ -3,6 +3,7 @@
 //! Everything above the command line's words and below the parts' own work is here: [`run`] is `sluice run`, [`dev`] is `sluice dev`.
 //! Deliberately absent: any rule about samples, sinks or requests.
 
+mod alerts;
 pub mod backup;
 pub mod cases;
 mod certificates;
@@ -16,8 +17,11 @@ mod guard;
 mod leadership;
 mod metrics;
 mod nothing;
+mod notify;
 mod own_metrics;
 mod pins;
+mod probes;
+mod probing;
 pub mod recover;
 mod reload;
 mod removal;

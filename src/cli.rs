@@ -12,6 +12,8 @@ mod client;
 mod cluster;
 mod config;
 mod groups;
+mod probe;
+mod probes;
 mod routes;
 mod senders;
 mod sinks;
@@ -95,9 +97,13 @@ enum Verb {
     /// Senders: who writes, how fast, and what they were told.
     #[command(subcommand)]
     Sender(senders::Verb),
+    /// What is looked at from outside: the Prometheus of the groups, probe jobs; what is down, and alerts (docs/verdicts.md).
+    Probes(probes::Probes),
     /// Sinks: where samples go, how far they are, what they refused.
     #[command(subcommand)]
     Sink(sinks::Verb),
+    /// Probe something from here, once: each phase with its time, and why it failed (docs/probing.md).
+    Probe(probe::Probe),
     /// Tokens: who may ask a node, and write to it (docs/security.md).
     #[command(subcommand)]
     Token(tokens::Verb),
@@ -273,9 +279,11 @@ fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Cluster(verb) => wait_for(cluster::carry_out(verb)),
         Verb::Config(verb) => wait_for(config::carry_out(verb)),
         Verb::Group(verb) => wait_for(groups::carry_out(verb)),
+        Verb::Probes(probes) => wait_for(probes::carry_out(probes)),
         Verb::Route(verb) => routes::carry_out(verb),
         Verb::Sender(verb) => wait_for(senders::carry_out(verb)),
         Verb::Sink(verb) => wait_for(sinks::carry_out(verb)),
+        Verb::Probe(asked) => wait_for(probe::carry_out(asked)),
         Verb::Token(verb) => wait_for(tokens::carry_out(verb)),
         Verb::Top(top) => wait_for(top::carry_out(top)),
         Verb::Tap(tap) => wait_for(tap::carry_out(tap)),

@@ -8,8 +8,11 @@ pub mod cases;
 pub mod cluster;
 pub mod file;
 pub mod groups;
+pub mod jobs;
 pub mod kafka;
 pub mod limits;
+pub mod notify;
+pub mod probe;
 pub mod read;
 pub mod redact;
 pub mod remote_write;
@@ -27,7 +30,10 @@ use std::time::Duration;
 
 use crate::config::cluster::Cluster;
 use crate::config::groups::Groups;
+use crate::config::jobs::Jobs;
 use crate::config::limits::Limits;
+use crate::config::notify::Notify;
+use crate::config::probe::Probe;
 use crate::config::read::Node;
 use crate::config::read::Problem;
 use crate::config::read::Problems;
@@ -60,6 +66,12 @@ pub struct Config {
     pub sinks: Vec<Sink>,
     /// This node's own metrics go through the sinks, as group `sluice`.
     pub own_metrics: bool,
+    /// How things are probed, and whom `/probe` may be pointed at.
+    pub probe: Probe,
+    /// What is looked at from outside without being asked for.
+    pub jobs: Jobs,
+    /// Whom alerts are told to.
+    pub notify: Notify,
     /// The replicated log on disk.
     pub log: Log,
     /// What the process says about itself.
@@ -140,7 +152,7 @@ impl Config {
     /// What all nodes of a cluster must say alike, as text to be compared: everything but addresses of this node, paths, memory and logging.
     pub fn agreed(&self) -> String {
         let nodes = self.cluster.as_ref().map(|cluster| &cluster.nodes);
-        format!("{:?}", (&self.name, self.shards, nodes, &self.groups, &self.sinks, self.log.keep))
+        format!("{:?}", (&self.name, self.shards, nodes, &self.groups, &self.sinks, self.log.keep, &self.jobs, &self.notify))
     }
 
     /// Reads a configuration, or says everything that is wrong with it.
@@ -160,20 +172,23 @@ impl Config {
 
     /// This node's own part, with other settings.
     pub fn with_settings(&self, text: &str) -> Result<Config, Vec<Problem>> {
-        let settings::Settings { groups, sinks, keep } = settings::parse(text)?;
+        let settings::Settings { groups, sinks, keep, jobs, notify } = settings::parse(text)?;
         let log = Log { keep, ..self.log };
-        Ok(Config { groups, sinks, log, settings: text.to_owned(), ..self.clone() })
+        Ok(Config { groups, sinks, log, jobs, notify, settings: text.to_owned(), ..self.clone() })
     }
 
     /// This node's own part, with the settings of another.
     pub fn with_settings_of(&self, other: &Config) -> Config {
         let log = Log { keep: other.log.keep, ..self.log };
-        Config { groups: other.groups.clone(), sinks: other.sinks.clone(), log, settings: other.settings.clone(), ..self.clone() }
+        let (groups, sinks) = (other.groups.clone(), other.sinks.clone());
+        let (jobs, notify) = (other.jobs.clone(), other.notify.clone());
+        Config { groups, sinks, log, jobs, notify, settings: other.settings.clone(), ..self.clone() }
     }
 
     /// Whether both say the same of what nodes agree on, however it is written.
     pub fn agrees_with(&self, other: &Config) -> bool {
-        (&self.groups, &self.sinks, self.log.keep) == (&other.groups, &other.sinks, other.log.keep)
+        (&self.groups, &self.sinks, self.log.keep, &self.jobs, &self.notify)
+            == (&other.groups, &other.sinks, other.log.keep, &other.jobs, &other.notify)
     }
 
     /// The line of a key such as `sinks[0].kafka.topic`; where it is not written, of the nearest section around it.
@@ -205,6 +220,9 @@ impl Config {
             limits: Limits::default(),
             sinks: Vec::new(),
             own_metrics: true,
+            probe: Probe::default(),
+            jobs: Jobs::default(),
+            notify: Notify::default(),
             log: Log::default(),
             logging: Logging { level: Level::Warn, format: Format::Text },
             settings: String::new(),
@@ -267,6 +285,13 @@ fn read(top: &Section<'_>) -> Option<Config> {
     let limits = top.below("limits").map(|section| limits::read(&section)).unwrap_or_default();
     let sinks = sinks::read(top);
     let own_metrics = top.or("own_metrics", true, values::switch);
+    let probe = top.below("probe").map(|section| {
+        let read = (probe::read(&section), jobs::read(&section));
+        section.finish();
+        read
+    });
+    let (probe, jobs) = probe.unwrap_or_default();
+    let notify = top.below("notify").map(|section| notify::read(&section)).unwrap_or_default();
     let log = top.below("log").map(|section| read_log(&section)).unwrap_or_default();
     let logging = top.below("logging").map(|section| read_logging(&section)).unwrap_or_default();
     let (cluster, cluster_name) = top.below("cluster").map_or((None, None), |section| cluster::read(&section));
@@ -285,6 +310,9 @@ fn read(top: &Section<'_>) -> Option<Config> {
         limits,
         sinks,
         own_metrics,
+        probe,
+        jobs,
+        notify,
         log,
         logging,
         settings: String::new(),

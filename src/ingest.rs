@@ -181,11 +181,13 @@ impl<T: Target> Ingest<T> {
     }
 
     /// A connection is gone. Whoever has no other one left may have died: the next silence of theirs counts sooner. Not where this side closed it
-    /// (`ours`): then the sender had no choice.
-    pub fn gone(&self, connection: u64, ours: bool) {
-        for (group, replica) in self.senders.gone(connection).into_iter().filter(|_| !ours) {
-            self.target.doubt(&group, &replica, detect::Hint::Closed);
+    /// (`ours`): then the sender had no choice. Says who is doubted: group and replica.
+    pub fn gone(&self, connection: u64, ours: bool) -> Vec<(String, String)> {
+        let doubted: Vec<_> = self.senders.gone(connection).into_iter().filter(|_| !ours).collect();
+        for (group, replica) in &doubted {
+            self.target.doubt(group, replica, detect::Hint::Closed);
         }
+        doubted
     }
 
     /// Takes one request whose path was found to be ours.

@@ -38,6 +38,7 @@ pub mod console;
 pub mod forward;
 pub mod ingest;
 pub mod peer;
+pub mod probe;
 
 // What builds and starts it all.
 pub mod app;

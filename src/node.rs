@@ -18,6 +18,7 @@ mod lane;
 mod leadership;
 mod mailbox;
 pub mod measure;
+pub mod notes;
 pub mod offer;
 mod packed;
 pub mod peers;
@@ -142,7 +143,7 @@ impl Handle {
                 let bare = std::mem::take(&mut offer.bare);
                 if answer.is_ok() && !bare.is_empty() {
                     let (group, replica) = (offer.group.clone(), offer.replica.clone());
-                    self.testify(lane, Evidence { group, replica, hint: None, bare });
+                    self.testify(lane, Evidence { group, replica, hint: None, node: self.own_id(), bare });
                 }
                 answer
             }

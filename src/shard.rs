@@ -5,6 +5,7 @@
 //!
 //! Left out on purpose: which samples pass (`dedup`), the disk (`store`), when something is proposed (`node`).
 
+pub mod alerts;
 #[cfg(test)]
 mod cluster_simulation;
 pub mod codec;
@@ -25,3 +26,4 @@ pub mod settings;
 pub mod snapshot;
 pub mod time;
 pub mod tokens;
+pub mod verdicts;

@@ -35,16 +35,18 @@ const MACROS: &[(&str, &str)] = &[("label_words", "telemetry")];
 
 /// External crates, and the modules that may name them: what a crate brings (its types, its errors) stays behind its owner.
 const OWNERS: &[(&str, &[&str])] = &[
-    ("base64", &["secret"]),
+    // `config`: `!!binary` in modules of probes.
+    ("base64", &["secret", "config", "probe"]),
+    ("brotli_decompressor", &["probe"]),
     ("clap", &["cli", "main"]),
     ("clap_complete", &["cli"]),
-    ("flate2", &["cli", "wire"]),
+    ("flate2", &["cli", "wire", "probe"]),
     ("hdrhistogram", &["cli"]),
-    // Retry-After may be a date; hyper brings it with it.
-    ("httpdate", &["forward"]),
-    ("hyper", &["serve", "api", "console", "ingest", "peer", "forward", "app", "cli"]),
-    ("hyper_util", &["serve", "ingest", "peer", "forward", "app", "cli"]),
-    ("http_body_util", &["serve", "api", "ingest", "peer", "forward", "app", "cli"]),
+    // Retry-After and Last-Modified are dates; hyper brings it with it.
+    ("httpdate", &["forward", "probe"]),
+    ("hyper", &["serve", "api", "console", "ingest", "peer", "forward", "probe", "app", "cli"]),
+    ("hyper_util", &["serve", "ingest", "peer", "forward", "probe", "app", "cli"]),
+    ("http_body_util", &["serve", "api", "ingest", "peer", "forward", "probe", "app", "cli"]),
     ("jiff", &["alert"]),
     ("md5", &["relabel"]),
     // And every `metrics.rs`: a part's own struct of counters.
@@ -53,21 +55,24 @@ const OWNERS: &[(&str, &[&str])] = &[
     // `node` carries raft's messages and says what is on the disk in its words.
     ("raft", &["shard", "node"]),
     ("rcgen", &["secret"]),
-    // Compiled by `relabel::pattern` alone; `alert` keeps what comes of it.
-    ("regex", &["alert", "relabel"]),
+    // Compiled by `relabel::pattern`; `alert` keeps what comes of it, `config` looks whether an expression of a probe is one, where its line is known.
+    ("regex", &["alert", "relabel", "config", "probe"]),
     ("rdkafka", &["forward", "app"]),
     // For SHA-256 of tokens; rustls and rcgen bring it with them, and name a module of theirs after it.
-    ("ring", &["secret", "peer", "serve"]),
+    ("ring", &["secret", "peer", "serve", "probe"]),
     ("rocksdb", &["store"]),
     ("saphyr_parser", &["config"]),
     ("slog", &["shard"]),
     ("snap", &["wire"]),
+    // Sockets for ICMP.
+    ("socket2", &["probe"]),
     // `peer` between nodes, with the cluster's own certificates on both sides; `serve` on the public listener, with those of the operator, and for the
     // verbs that ask such a listener and sinks that write to a store. Nobody else opens a connection with TLS.
-    ("tokio_rustls", &["peer", "serve"]),
+    // `probe` in another way: it records the certificates that came, good or bad.
+    ("tokio_rustls", &["peer", "serve", "probe"]),
     // Certificates are read back by webpki.
     ("tracing_subscriber", &["telemetry"]),
-    ("webpki", &["peer"]),
+    ("webpki", &["peer", "probe"]),
     ("zstd", &["wire"]),
 ];
 
@@ -126,6 +131,10 @@ const SITES: &[(&str, &str, &str)] = &[
         "reads the disk: a piece of a snapshot, one a shard and member; what a node says of itself, for a person",
     ),
     ("src/peer/door.rs", "JoinSet::new(", "a task a connection, 64 at most; ended with the door"),
+    ("src/probe/discovery.rs", "spawn_blocking(", "reading lists of targets reads the disk; one at a time"),
+    ("src/probe/jobs.rs", "JoinSet::new(", "a task a look, 2,000 at most, and one request of samples on its way; ended with the node"),
+    ("src/probe/watcher.rs", "JoinSet::new(", "a task a Prometheus that is looked at, 4,096 at most; ended with the node"),
+    ("src/probe/resolve.rs", "spawn_blocking(", "the system's resolver; 64 names at a time"),
     ("src/serve.rs", "JoinSet::new(", "a task a connection, bounded by their number; ended with the server"),
     ("src/cli/client.rs", "tokio::spawn(", "drives the one connection of a verb that asks a node"),
     ("src/cli/bench/load.rs", "JoinSet::new(", "a task a sender of the load tool"),

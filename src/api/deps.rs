@@ -52,12 +52,16 @@ pub struct Deps {
     pub ingest: Arc<dyn Fn() -> Ingest + Send + Sync>,
     /// Who has written to this node, as of this time.
     pub senders: Arc<Who>,
+    /// What is looked at from outside.
+    pub probes: Arc<dyn Fn() -> crate::api::probes::Probes + Send + Sync>,
     /// The series of one group that has written to this node, or of all of them, by sample.
     pub census: Arc<Census>,
     /// Samples from now on, at a point of their way.
     pub flow: Arc<Flows>,
     /// The exposition: `Telemetry::render`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Who probes at somebody's wish.
+    pub probe: Arc<dyn crate::api::probe::Prober>,
     /// Prepares everything, then swaps: what changed, or all problems.
     pub reload: Arc<dyn Fn() -> Later<'static, Result<String, Vec<String>>> + Send + Sync>,
     /// The node's file, to be shown without secrets.

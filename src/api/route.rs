@@ -14,6 +14,8 @@ pub enum Route {
     Reload,
     /// `/metrics`
     Metrics,
+    /// `/probe`
+    Probe,
     /// `/api/v1/status`
     Status,
     /// `/api/v1/groups`
@@ -24,6 +26,8 @@ pub enum Route {
     Cardinality,
     /// `/api/v1/tap`
     Tap,
+    /// `/api/v1/probes`
+    Probes,
     /// `/api/v1/senders`
     RemoteSenders,
     /// `/api/v1/sinks`
@@ -123,7 +127,7 @@ const OF_SINK: [(&str, OfSink); 7] = [
 
 /// Shown where a path is unknown.
 pub const PATHS: &str =
-    "/api/v1/status, /api/v1/groups, /api/v1/sinks, /metrics, /-/healthy, /-/ready, /-/reload; docs/api.md has all of them";
+    "/api/v1/status, /api/v1/groups, /api/v1/sinks, /metrics, /probe, /-/healthy, /-/ready, /-/reload; docs/api.md has all of them";
 
 impl Route {
     /// Of a path without its query; `None`: nothing is there.
@@ -134,10 +138,12 @@ impl Route {
             "/-/ready" => return Some(Route::Ready),
             "/-/reload" => return Some(Route::Reload),
             "/metrics" => return Some(Route::Metrics),
+            "/probe" => return Some(Route::Probe),
             "/api/v1/status" => return Some(Route::Status),
             "/api/v1/groups" => return Some(Route::Groups),
             "/api/v1/cardinality" => return Some(Route::Cardinality),
             "/api/v1/tap" => return Some(Route::Tap),
+            "/api/v1/probes" => return Some(Route::Probes),
             "/api/v1/senders" => return Some(Route::RemoteSenders),
             "/api/v1/sinks" => return Some(Route::Sinks),
             "/api/v1/explain" => return Some(Route::Explain),

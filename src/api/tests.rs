@@ -112,10 +112,20 @@ async fn every_route_is_in_the_manual() {
     let words = ["", "/history", "/cardinality", "/pin", "/unpin", "/step-down"].map(|word| format!("/api/v1/groups/{{group}}{word}`"));
     let more =
         ["", "/dead", "/replay", "/test", "/rewind", "/pause", "/resume", "/tap"].map(|word| format!("/api/v1/sinks/{{sink}}{word}`"));
-    let plain =
-        ["/-/healthy", "/-/ready", "/-/reload", "/metrics", "/api/v1/status", "/api/v1/groups", "/api/v1/sinks", "/api/v1/dev/senders"];
+    let plain = [
+        "/-/healthy",
+        "/-/ready",
+        "/-/reload",
+        "/metrics",
+        "/probe",
+        "/api/v1/status",
+        "/api/v1/groups",
+        "/api/v1/sinks",
+        "/api/v1/dev/senders",
+    ];
     let plain = plain.into_iter().chain([
         "/api/v1/senders",
+        "/api/v1/probes",
         "/api/v1/tap",
         "/api/v1/cardinality",
         "/api/v1/tokens",
@@ -151,6 +161,15 @@ async fn a_bundle_has_what_somebody_who_helps_would_ask_for() {
     ];
     assert_eq!(names, expected.map(|name| format!("node/{name}")));
     assert!(!asked.to_string().contains("wxyz"), "not even a token's last letters");
+}
+
+#[tokio::test]
+async fn probes_are_shown_all_or_what_is_not_well() {
+    let all = ask("GET", "/api/v1/probes", "").await.json();
+    assert_eq!((all["prometheus"].as_array().unwrap().len(), all["targets"].as_array().unwrap().len()), (2, 1));
+    let down = ask("GET", "/api/v1/probes?down", "").await.json();
+    assert_eq!((&down["prometheus"][0]["replica"], down["targets"].as_array().unwrap().len()), (&Value::from("b"), 0));
+    assert_eq!(ask("GET", "/api/v1/probes?up", "").await.status, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]

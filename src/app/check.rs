@@ -17,6 +17,7 @@ use crate::forward::settings::CreateTopic;
 use crate::forward::settings::KafkaDraft;
 use crate::forward::settings::KafkaSettings;
 use crate::forward::shape::Shape;
+use crate::probe::targets;
 use crate::relabel::counters::Asked;
 use crate::relabel::counters::Counters;
 use crate::relabel::rules::Rule;
@@ -50,6 +51,7 @@ pub fn text(text: &str, dir: &Path) -> Result<Config, Vec<Problem>> {
         tls.beside(dir);
     }
     let mut problems = of_certificate(&config);
+    problems.extend(read_modules(&mut config, dir));
     for (index, sink) in config.sinks.iter().enumerate() {
         for found in judged(sink).err().unwrap_or_default() {
             let key = format!("sinks[{index}].{}", found.key);
@@ -57,9 +59,22 @@ pub fn text(text: &str, dir: &Path) -> Result<Config, Vec<Problem>> {
             problems.push(Problem { line, key, value: found.value, rule: found.rule, remedy: found.remedy });
         }
     }
+    problems.extend(of_jobs(&config));
     problems.extend(of_directories(&config));
     problems.sort_by_key(|problem| problem.line);
     if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+/// Rules of jobs that mean nothing.
+fn of_jobs(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (job, written) in config.jobs.jobs.iter().enumerate() {
+        for (rule, wrong) in targets::Ready::check(written).err().unwrap_or_default() {
+            let key = format!("probe.jobs[{job}].relabel_configs[{rule}].{}", wrong.key);
+            problems.push(Problem { line: config.line_of(&key), key, value: wrong.value, rule: wrong.rule, remedy: wrong.remedy });
+        }
+    }
+    problems
 }
 
 /// Files of a sink have no place among the node's own: a backup and a replacement treat that directory as one thing.
@@ -76,6 +91,28 @@ fn of_directories(config: &Config) -> Vec<Problem> {
         })
     };
     config.sinks.iter().enumerate().filter_map(inside).collect()
+}
+
+/// Reads the file of modules, if one is named: those that are written into the configuration count more.
+fn read_modules(config: &mut Config, dir: &Path) -> Vec<Problem> {
+    let Some(file) = &config.probe.modules_file else { return Vec::new() };
+    let file = dir.join(file);
+    let key = "probe.modules_file".to_owned();
+    let line = config.line_of(&key);
+    let problem =
+        |rule: String, remedy: &str| Problem { line, key: key.clone(), value: file.display().to_string(), rule, remedy: remedy.to_owned() };
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) => return vec![problem(format!("cannot be read: {error}"), "is the path right? A relative one begins at this file")],
+    };
+    match config::probe::parse_file(&text) {
+        Ok(mut modules) => {
+            modules.append(&mut config.probe.modules);
+            config.probe.modules = modules;
+            Vec::new()
+        }
+        Err(found) => found.iter().map(|found| problem(found.to_string(), "")).collect(),
+    }
 }
 
 /// What is wrong with the files of `tls:`.
@@ -319,6 +356,7 @@ sinks:
             include_str!("../../docs/sinks.md"),
             include_str!("../../docs/kafka.md"),
             include_str!("../../docs/configuration.md"),
+            include_str!("../../docs/druid.md"),
             include_str!("../../docs/tenants.md"),
         ];
         let mut judged = 0;

@@ -15,6 +15,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::api;
 use crate::app::certificates::Certificates;
 use crate::app::sinks::SinkSet;
 use crate::node::Handle;
@@ -144,6 +145,38 @@ fn of_clients(out: &mut Out<'_, '_>, rows: &[(SinkLabels, &crate::forward::view:
         out.gauges(name, help, rows.iter().map(|(labels, shard)| (labels.clone(), figure(&shard.client))))?;
     }
     Ok(())
+}
+
+/// What is looked at from outside.
+pub type Probes = Arc<dyn Fn() -> api::probes::Probes + Send + Sync>;
+
+/// Registers what is looked at.
+pub fn register_probes(registry: &mut Registry, probes: Probes) {
+    registry.register_collector(Box::new(LookedAt(probes)));
+}
+
+struct LookedAt(Probes);
+
+impl std::fmt::Debug for LookedAt {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("LookedAt")
+    }
+}
+
+impl Collector for LookedAt {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let (mut out, all) = (Out(&mut encoder), (self.0)());
+        let labels = |one: &api::probes::Prometheus| ReplicaLabels { group: one.group.clone(), replica: one.replica.clone() };
+        let up = all.prometheus.iter().map(|one| (labels(one), f64::from(u8::from(one.state == "up"))));
+        out.gauges("prometheus_up", "1: this node finds the replica's Prometheus ready", up)?;
+        let behind = all.prometheus.iter().filter_map(|one| Some((labels(one), one.behind_seconds?)));
+        out.gauges("prometheus_behind_seconds", "How far behind the Prometheus' remote write is, by its own metrics", behind)?;
+        let down = all.targets.iter().filter(|target| target.verdict == "down").count();
+        out.gauge("probe_targets", "Targets of probe jobs", all.targets.len() as f64)?;
+        out.gauge("probe_targets_down", "Those that are down by the nodes' verdict", down as f64)?;
+        let open = all.alerts.iter().filter(|alert| alert.ended.is_none()).count();
+        out.gauge("alerts", "Alerts that hold", open as f64)
+    }
 }
 
 fn shards(out: &mut Out<'_, '_>, stats: &NodeStats) -> Result<(), Error> {

@@ -21,6 +21,8 @@ use crate::app::Fault;
 use crate::app::certificates::Certificates;
 use crate::app::check;
 use crate::app::guard::Guard;
+use crate::app::probes::Agreed;
+use crate::app::probing::Probing;
 use crate::app::settings as agreed;
 use crate::app::sinks::SinkSet;
 use crate::app::translate;
@@ -44,6 +46,8 @@ pub struct Parts {
     pub certificates: Arc<Certificates>,
     /// Who is let in.
     pub guard: Arc<Guard>,
+    /// Modules of probes.
+    pub probing: Arc<Probing>,
 }
 
 /// What is in force.
@@ -67,6 +71,8 @@ pub struct Reload {
     parts: Parts,
     /// For whoever acts on groups by itself (`pins`).
     groups: watch::Sender<Groups>,
+    /// For the probes and whoever tells of alerts.
+    looked_at: watch::Sender<Agreed>,
     /// What a person should know of file and settings.
     trouble: SyncMutex<Vec<Problem>>,
 }
@@ -75,15 +81,21 @@ impl Reload {
     /// Of the running parts. `file` as it was read, `in_force` as it runs.
     pub fn new((file, path): (Config, Option<PathBuf>), in_force: Config, name: String, alone: bool, parts: Parts) -> Reload {
         let groups = watch::Sender::new(in_force.groups.clone());
+        let looked_at = watch::Sender::new(looked_at(&in_force));
         parts.node.limit_groups(translate::group_limits(&in_force.groups, in_force.limits.per_group));
         // Which version that was is found out by the first look, which changes nothing then.
         let state = State { file, in_force, version: 0 };
-        Reload { state: Mutex::new(state), path, name, alone, parts, groups, trouble: SyncMutex::default() }
+        Reload { state: Mutex::new(state), path, name, alone, parts, groups, looked_at, trouble: SyncMutex::default() }
     }
 
     /// The groups' settings in force; changes with every reload, even one that changes nothing in them.
     pub fn groups(&self) -> watch::Receiver<Groups> {
         self.groups.subscribe()
+    }
+
+    /// Jobs of probes, and whom alerts are told to; as `groups`.
+    pub fn looked_at(&self) -> watch::Receiver<Agreed> {
+        self.looked_at.subscribe()
     }
 
     /// What is wrong between file and settings.
@@ -124,6 +136,9 @@ impl Reload {
         }
         if self.parts.guard.reload(new.access) {
             changed.push("access changed".to_owned());
+        }
+        if self.parts.probing.reload(&new.probe) {
+            changed.push("probe changed".to_owned());
         }
         if state.in_force.limits != new.limits {
             changed.push("limits changed".to_owned());
@@ -193,6 +208,7 @@ impl Reload {
         self.parts.ingest.reload(&state.in_force.groups, &state.in_force.limits, &check::asked(&state.in_force));
         self.parts.node.limit_groups(translate::group_limits(&state.in_force.groups, state.in_force.limits.per_group));
         self.groups.send_replace(state.in_force.groups.clone());
+        self.looked_at.send_replace(looked_at(&state.in_force));
         self.tell(state, None);
     }
 
@@ -288,6 +304,10 @@ impl settings::Settings for Reload {
     }
 }
 
+fn looked_at(config: &Config) -> Agreed {
+    (config.jobs.clone(), config.notify.clone(), config.probe.clone())
+}
+
 fn in_words(refused: Refused) -> String {
     match refused {
         Refused::Undelivered(losing) => {
@@ -317,6 +337,12 @@ fn changes(present: &Config, new: &Config) -> Vec<String> {
     changed.extend(gone.map(|sink| format!("sink {} removed", sink.name)));
     if present.groups != new.groups {
         changed.push("groups changed".to_owned());
+    }
+    if present.jobs != new.jobs {
+        changed.push("probe jobs changed".to_owned());
+    }
+    if present.notify != new.notify {
+        changed.push("notify changed".to_owned());
     }
     changed
 }

@@ -32,6 +32,9 @@ use crate::app::metrics;
 use crate::app::nothing::Nothing;
 use crate::app::own_metrics;
 use crate::app::pins;
+use crate::app::probes;
+use crate::app::probes::Probes;
+use crate::app::probing::Probing;
 use crate::app::reload::Parts;
 use crate::app::reload::Reload;
 use crate::app::removal;
@@ -103,13 +106,14 @@ impl Running {
         let membership = Membership::start(&config, quit).await?;
         let peers = membership.as_ref().map(|membership| membership.seen.common());
         let certificates = Arc::new(Certificates::new(config.tls.as_ref(), peers)?);
+        let probing = Arc::new(Probing::new(&config.probe));
         let mut entrance = Entrance::Closed(listener.with_tls(certificates.tls()), bounds, served.clone(), stop.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&certificates).keep(stop.clone()));
         if let Some(membership) = &membership {
             guard::leave(&own_token, &config.data_dir).map_err(Fault::Start)?; // `sluice cluster init` comes before the data
             tasks.spawn(removal::watch(Arc::clone(&membership.seen), stop.clone()));
-            let api = waiting((&config, file.as_ref()), address, &membership.seen, &certificates, &stop);
+            let api = waiting((&config, file.as_ref()), address, &membership.seen, &certificates, (&probing, &stop));
             membership.seen.common().tell_of_itself(api.itself());
             entrance = entrance.open_for_now(guard.before(until_ready(api, &membership.seen)));
         }
@@ -130,6 +134,7 @@ impl Running {
             ingest: Arc::clone(&ingest),
             certificates: Arc::clone(&certificates),
             guard: Arc::clone(&guard),
+            probing: Arc::clone(&probing),
         };
         let peers = seen.clone().map(|seen| Arc::new(move || seen.peers()) as metrics::Peers);
         let telemetry = measured(&parts, &served, peers);
@@ -138,17 +143,29 @@ impl Running {
         let own_name = seen.as_ref().map_or_else(|| config.name.clone(), |seen| seen.common().name().to_owned());
         let (file_of_node, disk) = (file.clone(), disk_report(&config.data_dir));
         let reload = Arc::new(Reload::new((config, file), in_force, own_name, seen.is_none(), parts));
+        let looked_at = probes::Parts {
+            node: &node.handle,
+            ingest: &ingest,
+            groups: reload.groups(),
+            probing: reload.looked_at(),
+            seen: seen.clone(),
+            sender: format!("http://{address}"),
+        };
+        let probes = Probes::start(looked_at, &stop, &mut tasks);
+        telemetry.register(|registry| metrics::register_probes(registry, probes.shown()));
         let deps = Deps {
             node: Arc::new(handle),
             sinks: Arc::clone(&sinks) as Arc<dyn deps::Sinks>,
             ingest: shown_ingest(&ingest, &served),
             senders: seen::senders(&ingest),
             flow: flow::flows(&node.handle, &ingest),
+            probes: probes.shown(),
             census: seen::census(&ingest),
             metrics: {
                 let telemetry = telemetry.clone();
                 Arc::new(move || telemetry.render())
             },
+            probe: Arc::clone(&probing) as Arc<dyn crate::api::probe::Prober>,
             reload: {
                 let reload = Arc::clone(&reload);
                 Arc::new(move || {
@@ -159,7 +176,7 @@ impl Running {
             file: file_of_node,
             disk,
             not_ready: not_ready(&node.handle, seen.clone(), stop.clone()),
-            problems: problems(&certificates, &guard, &reload),
+            problems: problems((&certificates, &guard), &reload, &probes),
             backup: backup(&node.handle, backups_of),
             settings: Some(Arc::clone(&reload) as Arc<dyn crate::api::settings::Settings>),
             public_certificate_expires: public_expiry(&certificates),
@@ -177,7 +194,7 @@ impl Running {
         if let (true, who, telemetry) = own {
             tasks.spawn(own_metrics::keep(Arc::clone(&ingest), Arc::clone(&sinks), (telemetry, who), stop.clone()));
         }
-        let door = front_door(api, ingest, node.handle.clone());
+        let door = front_door(api, ingest, (node.handle.clone(), probes));
         let door = entrance.open(serve::Door { answerer: guard.before(door.answerer), gone: door.gone });
         if let Some(membership) = &membership {
             tasks.spawn(seats::keep(node.handle.clone(), Arc::clone(&membership.seen), stop.clone()));
@@ -268,7 +285,7 @@ fn waiting(
     address: SocketAddr,
     seen: &Arc<Seen>,
     certificates: &Arc<Certificates>,
-    stop: &watch::Receiver<bool>,
+    (probing, stop): (&Arc<Probing>, &watch::Receiver<bool>),
 ) -> Api {
     let waits = {
         let seen = Arc::clone(seen);
@@ -280,8 +297,10 @@ fn waiting(
         ingest: Arc::new(deps::Ingest::default),
         senders: Arc::new(|_| Vec::new()),
         flow: Arc::new(|_| Box::new(flow::Silent)),
+        probes: Arc::new(Default::default),
         census: Arc::new(|_| Vec::new()),
         metrics: Arc::new(|| Telemetry::default().render()),
+        probe: Arc::clone(probing) as Arc<dyn crate::api::probe::Prober>,
         reload: Arc::new(|| Box::pin(async { Err(vec!["the node is only starting".to_owned()]) })),
         file: file.cloned(),
         disk: disk_report(&config.data_dir),
@@ -393,14 +412,15 @@ async fn open_node(config: &Config, together: Option<Together>, tell: watch::Sen
 
 /// What is wrong beside what the parts say themselves.
 fn problems(
-    certificates: &Arc<Certificates>,
-    guard: &Arc<Guard>,
+    (certificates, guard): (&Arc<Certificates>, &Arc<Guard>),
     reload: &Arc<Reload>,
+    probes: &Arc<Probes>,
 ) -> Arc<dyn Fn() -> Vec<deps::Problem> + Send + Sync> {
-    let (certificates, guard, reload) = (Arc::clone(certificates), Arc::clone(guard), Arc::clone(reload));
+    let (certificates, guard, reload, probes) = (Arc::clone(certificates), Arc::clone(guard), Arc::clone(reload), Arc::clone(probes));
     Arc::new(move || {
         let mut problems = guard.problems();
         problems.extend(reload.problems());
+        problems.extend(probes.problems());
         problems.extend(certificates.problems(clock::wall_ms()));
         problems
     })
@@ -467,7 +487,7 @@ fn desks() -> usize {
 }
 
 /// Remote write goes to `ingest`, everything else to `api`.
-fn front_door(api: Api, ingest: Arc<Ingest<Handle>>, drained: Handle) -> serve::Door {
+fn front_door(api: Api, ingest: Arc<Ingest<Handle>>, (drained, probes): (Handle, Arc<Probes>)) -> serve::Door {
     let told = Arc::clone(&ingest);
     let answerer: serve::Answerer = Arc::new(move |request, peer| match ingest::head::route(request.uri().path(), request.uri().query()) {
         Some(hint) => {
@@ -487,7 +507,7 @@ fn front_door(api: Api, ingest: Arc<Ingest<Handle>>, drained: Handle) -> serve::
             Box::pin(async move { api.answer(request, peer).await })
         }
     });
-    serve::Door { answerer, gone: Arc::new(move |connection, ours| told.gone(connection, ours)) }
+    serve::Door { answerer, gone: Arc::new(move |connection, ours| probes.doubt(&told.gone(connection, ours))) }
 }
 
 fn shown_ingest(ingest: &Arc<Ingest<Handle>>, served: &serve::metrics::Metrics) -> Arc<dyn Fn() -> deps::Ingest + Send + Sync> {

@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::model::ShardId;
 use crate::node::Handle;
 use crate::node::offer::ProposeError;
+use crate::probe::targets;
 use crate::shard::command::Command;
 use crate::shard::settings::NewVersion;
 use crate::shard::settings::Version;
@@ -96,7 +97,8 @@ pub fn read(own: &Config, version: &Version) -> Result<Config, String> {
 /// This node's own part with these settings, judged by whoever owns a section.
 pub fn judge(own: &Config, text: &str) -> Result<Config, Vec<String>> {
     let config = own.with_settings(text).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    let judged: Vec<String> = config.sinks.iter().filter_map(|sink| check::judged_or_why(sink).err()).collect();
+    let mut judged: Vec<String> = config.sinks.iter().filter_map(|sink| check::judged_or_why(sink).err()).collect();
+    judged.extend(config.jobs.jobs.iter().filter_map(|job| targets::Ready::new(job).err()));
     if judged.is_empty() { Ok(config) } else { Err(judged) }
 }
 

@@ -6,6 +6,8 @@ use crate::config::limits;
 use crate::config::limits::Special;
 use crate::config::read::Node;
 use crate::config::read::Section;
+use crate::config::remote_write;
+use crate::config::remote_write::ClientTls;
 use crate::config::values;
 
 /// How series find their group and replica.
@@ -17,6 +19,8 @@ pub struct Groups {
     pub unidentified: Unidentified,
     /// After so many switches within an hour a group's leader stays, and an alarm is raised.
     pub switches_per_hour: u32,
+    /// How the Prometheus of a group are probed.
+    pub probe: Watched,
     /// What is special about single groups, by their name.
     pub overrides: Vec<Override>,
     /// Whose samples are whose.
@@ -30,6 +34,34 @@ pub struct Tenant {
     pub header: Option<String>,
     /// Requests without a tenant are answered 400.
     pub required: bool,
+}
+
+/// How the Prometheus of a group are probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// Between two looks at one.
+    pub interval: Duration,
+    /// What a look may take.
+    pub timeout: Duration,
+    /// Where no URL is written: the port of the sender's own address that is looked at.
+    pub senders: Option<u16>,
+}
+
+impl Default for Watched {
+    fn default() -> Watched {
+        Watched { interval: Duration::from_secs(1), timeout: Duration::from_secs(1), senders: None }
+    }
+}
+
+/// Where a replica's Prometheus is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// The replica.
+    pub name: String,
+    /// Up to `/-/ready`, without it.
+    pub url: String,
+    /// Whom sluice trusts, with TLS.
+    pub tls: ClientTls,
 }
 
 /// Two labels: one names the group, one the replica in it.
@@ -65,6 +97,8 @@ pub struct Override {
     pub future: Option<Duration>,
     /// See [`crate::config::limits::Limits::labels_per_series`].
     pub labels_per_series: Option<usize>,
+    /// Where its Prometheus are.
+    pub replicas: Vec<Replica>,
     /// What it may do, where that differs from [`crate::config::limits::Limits::per_group`].
     pub limits: Special,
 }
@@ -77,6 +111,7 @@ impl Default for Groups {
             labels: vec![pair("prometheus", "prometheus_replica", true), pair("cluster", "__replica__", false)],
             unidentified: Unidentified::Forward,
             switches_per_hour: 6,
+            probe: Watched::default(),
             overrides: Vec::new(),
             tenant: Tenant::default(),
         }
@@ -106,10 +141,38 @@ pub fn read(section: &Section<'_>) -> Groups {
     let choices = values::one_of(&[("forward", Unidentified::Forward), ("refuse", Unidentified::Refuse)]);
     let unidentified = section.or("unidentified", default.unidentified, choices);
     let switches_per_hour = section.or("switches_per_hour", u64::from(default.switches_per_hour), values::number(1..=3600));
+    let probe = section.below("probe").map(|section| read_watched(&section)).unwrap_or_default();
     let overrides = section.get("overrides").map(|node| read_overrides(&node)).unwrap_or_default();
     let tenant = section.below("tenant").map(|section| read_tenant(&section)).unwrap_or_default();
     section.finish();
-    Groups { labels, unidentified, switches_per_hour: narrow(switches_per_hour), overrides, tenant }
+    Groups { labels, unidentified, switches_per_hour: narrow(switches_per_hour), probe, overrides, tenant }
+}
+
+fn read_watched(section: &Section<'_>) -> Watched {
+    let default = Watched::default();
+    let span = |from| values::duration_in(Duration::from_millis(from)..=Duration::from_secs(60));
+    let interval = section.or("interval", default.interval, span(250));
+    let timeout = section.or("timeout", default.timeout, span(50));
+    let senders = section.opt("senders", values::number(1..=65_535)).and_then(|port| u16::try_from(port).ok());
+    section.finish();
+    Watched { interval, timeout, senders }
+}
+
+fn read_replicas(node: &Node<'_>) -> Vec<Replica> {
+    let mut replicas: Vec<Replica> = Vec::new();
+    for item in node.list() {
+        let section = item.section();
+        let name = section.must("name", "write the replica's name as `sluice group show` shows it", values::text);
+        let url = section.must("url", "write where its Prometheus is: url: http://prometheus-a.example:9090", values::url);
+        let tls = section.below("tls").map(|section| remote_write::tls(&section)).unwrap_or_default();
+        section.finish();
+        let (Some(name), Some(url)) = (name, url) else { continue };
+        if replicas.iter().any(|known| known.name == name) {
+            item.complain(format!("the replica `{name}` stands here a second time"), "keep one of the two");
+        }
+        replicas.push(Replica { name, url: url.trim_end_matches('/').to_owned(), tls });
+    }
+    replicas
 }
 
 fn read_tenant(section: &Section<'_>) -> Tenant {
@@ -155,13 +218,14 @@ fn read_overrides(node: &Node<'_>) -> Vec<Override> {
         let future = section.opt("future", values::duration_in(Duration::from_secs(1)..=Duration::from_secs(365 * 86_400)));
         let labels_per_series =
             section.opt("labels_per_series", values::number(1..=65_536)).and_then(|number| usize::try_from(number).ok());
+        let replicas = section.get("replicas").map(|node| read_replicas(&node)).unwrap_or_default();
         let limits = section.below("limits").map(|section| limits::read_special(&section)).unwrap_or_default();
         section.finish();
         let Some(name) = name else { continue };
         if overrides.iter().any(|known| known.name == name) {
             item.complain(format!("the group `{name}` stands here a second time"), "keep one of the two");
         }
-        overrides.push(Override { name, switches_per_hour, pinned, future, labels_per_series, limits });
+        overrides.push(Override { name, switches_per_hour, pinned, future, labels_per_series, replicas, limits });
     }
     overrides
 }

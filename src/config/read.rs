@@ -139,6 +139,25 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The scalar as bytes, which may be written as `!!binary`.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        let text = self.text()?;
+        if !self.yaml.binary {
+            return Some(text.as_bytes().to_vec());
+        }
+        let packed: String = text.split_whitespace().collect();
+        let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, packed);
+        if bytes.is_err() {
+            self.complain_unshown("is no base64", "`!!binary` is followed by base64, as `base64 FILE` prints it");
+        }
+        bytes.ok()
+    }
+
+    /// As it was parsed.
+    pub fn tree(&self) -> &'a Tree {
+        self.yaml
+    }
+
     /// The scalar, understood by `parse`.
     pub fn value<T>(&self, parse: impl FnOnce(&str) -> Result<T, Refusal>) -> Option<T> {
         match parse(self.text()?) {

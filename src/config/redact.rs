@@ -51,6 +51,8 @@ const HARMLESS: &[&str] = &[
 /// A key with one of these in it holds a secret, unless it names a file.
 const SECRET_WORDS: &[&str] =
     &["auth", "credential", "jaas", "key", "passphrase", "passwd", "password", "pem", "secret", "token", "webhook"];
+/// Keys that hold what may be one: what a probe says.
+const MAY_BE_SECRETS: &[&str] = &["body", "ca", "cert", "endpoint_params", "expect_bytes", "metadata", "proxy_connect_header", "send"];
 /// Keys that sound like one and are none.
 const NO_SECRETS: &[&str] = &["allow_unauthenticated", "key", "metrics_without_token"];
 
@@ -65,6 +67,13 @@ pub fn redacted(text: &str) -> String {
         // The running process has read it, so it can be read; and what cannot is not to be shown.
         Err(_) => format!("{HIDDEN}\n"),
     }
+}
+
+/// A part of a configuration, in the same way.
+pub fn shown_tree(tree: &Tree) -> String {
+    let mut out = String::new();
+    write(tree, "", false, &mut out);
+    out
 }
 
 fn write(tree: &Tree, at: &str, passed_on: bool, out: &mut String) {
@@ -98,7 +107,8 @@ fn write(tree: &Tree, at: &str, passed_on: bool, out: &mut String) {
 fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     let names_file = key.ends_with("_file");
-    !names_file && !NO_SECRETS.contains(&key.as_str()) && SECRET_WORDS.iter().any(|word| key.contains(word))
+    MAY_BE_SECRETS.contains(&key.as_str())
+        || !names_file && !NO_SECRETS.contains(&key.as_str()) && SECRET_WORDS.iter().any(|word| key.contains(word))
 }
 
 fn shown(key: &str, value: &str, passed_on: bool) -> String {
@@ -108,6 +118,9 @@ fn shown(key: &str, value: &str, passed_on: bool) -> String {
 
 /// `https://user:password@host` without what stands before the `@`.
 fn without_credentials(value: &str) -> String {
+    if value.contains("-----BEGIN") {
+        return HIDDEN.to_owned();
+    }
     match (value.find("://"), value.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => format!("{}://{HIDDEN}{}", &value[..scheme], &value[at..]),
         _ => value.to_owned(),

@@ -1,4 +1,4 @@
-//! The part of a configuration that all nodes of a cluster must agree on, as a text of its own: `external_labels:`, `groups:`, `sinks:` and `log.keep`, every key on a line, so that two
+//! The part of a configuration that all nodes of a cluster must agree on, as a text of its own: `external_labels:`, `groups:`, `sinks:`, `notify:`, `log.keep` and `probe`'s jobs and references, every key on a line, so that two
 //! of them can be compared by lines whatever their files looked like.
 //!
 //! Everything else is of one node: where it listens, where its data is, its certificates, and `limits:`, which bound one node's memory and judge a
@@ -9,6 +9,10 @@ use std::time::Duration;
 use crate::config::Log;
 use crate::config::groups;
 use crate::config::groups::Groups;
+use crate::config::jobs;
+use crate::config::jobs::Jobs;
+use crate::config::notify;
+use crate::config::notify::Notify;
 use crate::config::read::Node;
 use crate::config::read::Problem;
 use crate::config::read::Problems;
@@ -19,9 +23,9 @@ use crate::config::tree::Tree;
 use crate::config::tree::Value;
 
 /// The sections that nodes agree on.
-pub const SECTIONS: [&str; 4] = ["external_labels", "groups", "log", "sinks"];
+pub const SECTIONS: [&str; 6] = ["external_labels", "groups", "log", "notify", "probe", "sinks"];
 /// Of a section that is not the cluster's as a whole: the keys that are.
-const KEYS: [(&str, &str); 1] = [("log", "keep")];
+const KEYS: [(&str, &str); 3] = [("log", "keep"), ("probe", jobs::KEYS[0]), ("probe", jobs::KEYS[1])];
 /// What stands in the place of a value that is not for everybody's eyes.
 const HIDDEN: &str = "(hidden)";
 /// A key that holds one of these has such a value, unless it names a file. librdkafka's own names: `sasl.password`, `ssl.key.pem`, `sasl.oauthbearer.client.secret`,
@@ -38,11 +42,21 @@ pub struct Settings {
     pub sinks: Vec<Sink>,
     /// What all sinks are done with stays so long.
     pub keep: Duration,
+    /// What is looked at from outside.
+    pub jobs: Jobs,
+    /// Whom alerts are told to.
+    pub notify: Notify,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { groups: Groups::default(), sinks: Vec::new(), keep: Log::default().keep }
+        Settings {
+            groups: Groups::default(),
+            sinks: Vec::new(),
+            keep: Log::default().keep,
+            jobs: Jobs::default(),
+            notify: Notify::default(),
+        }
     }
 }
 
@@ -55,15 +69,23 @@ pub fn parse(text: &str) -> Result<Settings, Vec<Problem>> {
     let problems = Problems::default();
     let top = Node::root(&tree, &problems).section();
     let groups = top.below("groups").map(|section| groups::read(&section)).unwrap_or_default();
-    let sinks = sinks::read(&top);
+    // A file's `sinks: []` is not written down: there is nothing to say of them.
+    let (written, _) = (top.get("sinks"), top.get("external_labels"));
+    let sinks = written.map(|_| sinks::read(&top)).unwrap_or_default();
     let keep = top.below("log").map_or(Log::default().keep, |section| {
         let keep = super::read_keep(&section);
         section.finish();
         keep
     });
+    let jobs = top.below("probe").map(|section| {
+        let jobs = jobs::read(&section);
+        section.finish();
+        jobs
+    });
+    let notify = top.below("notify").map(|section| notify::read(&section)).unwrap_or_default();
     top.finish();
-    let problems = problems.take();
-    if problems.is_empty() { Ok(Settings { groups, sinks, keep }) } else { Err(problems) }
+    let (problems, jobs) = (problems.take(), jobs.unwrap_or_default());
+    if problems.is_empty() { Ok(Settings { groups, sinks, keep, jobs, notify }) } else { Err(problems) }
 }
 
 /// Whether a text holds nothing but settings, so that it can be read without the rest of a configuration.
@@ -128,7 +150,7 @@ fn write(tree: &Tree, depth: usize, out: &mut String) {
     match &tree.value {
         Value::Empty => out.push_str(" ~\n"),
         Value::Scalar(text) => {
-            out.push(' ');
+            out.push_str(if tree.binary { " !!binary " } else { " " });
             out.push_str(&scalar(text));
             out.push('\n');
         }
@@ -240,9 +262,17 @@ sinks:
         let config = super::super::Config::parse(&without).unwrap();
         assert_eq!(
             parse(&config.settings).unwrap(),
-            Settings { groups: config.groups.clone(), sinks: config.sinks.clone(), keep: config.log.keep }
+            Settings { groups: config.groups.clone(), sinks: config.sinks.clone(), keep: config.log.keep, ..Settings::default() }
         );
         assert_eq!(parse("").unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn a_file_without_sinks_has_settings_that_can_be_read() {
+        let file = "listen: 127.0.0.1:1\ndata_dir: /x\nsinks: []\nexternal_labels: { a: b }\ngroups: { switches_per_hour: 3 }\n";
+        let config = super::super::Config::parse(file).unwrap();
+        let settings = parse(&config.settings).unwrap();
+        assert_eq!((settings.groups.switches_per_hour, settings.sinks.len()), (3, 0));
     }
 
     #[test]

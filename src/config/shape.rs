@@ -80,7 +80,8 @@ fn texts(node: &Node<'_>) -> Vec<String> {
     node.list().iter().filter_map(|item| item.value(values::text)).collect()
 }
 
-fn rule(node: &Node<'_>) -> Relabel {
+/// Reads one of `relabel_configs`.
+pub fn rule(node: &Node<'_>) -> Relabel {
     let section = node.section();
     // An empty text is a value here: `replacement: ""` takes a label away.
     let text = |key| section.get(key).map(|node| if node.is_empty() { String::new() } else { node.text().unwrap_or_default().to_owned() });

@@ -20,6 +20,8 @@ pub struct Tree {
     pub line: usize,
     /// What it is.
     pub value: Value,
+    /// The scalar is base64 of what is meant (`!!binary`).
+    pub binary: bool,
 }
 
 /// What a value is.
@@ -102,7 +104,7 @@ fn document(mut events: Events<'_>) -> Result<Tree, Broken> {
             Some(event) => document = Some(events.value(event, 0)?),
         }
     }
-    Ok(document.unwrap_or(Tree { line: 1, value: Value::Empty }))
+    Ok(document.unwrap_or(Tree { line: 1, value: Value::Empty, binary: false }))
 }
 
 struct Events<'t> {
@@ -135,6 +137,7 @@ impl<'t> Events<'t> {
             return Err(self.broken("is nested too deeply"));
         }
         let line = self.line;
+        let binary = matches!(&event, Event::Scalar(_, _, _, Some(tag)) if tag.suffix == "binary");
         let anchor = match &event {
             Event::Scalar(_, _, anchor, _) | Event::SequenceStart(anchor, _) | Event::MappingStart(anchor, _) => *anchor,
             _ => 0,
@@ -166,7 +169,7 @@ impl<'t> Events<'t> {
             Event::Alias(_) => return Err(self.broken("aliases (`*name`) are not taken; write the value again")),
             _ => return Err(self.broken("is no value")),
         };
-        let tree = Tree { line, value };
+        let tree = Tree { line, value, binary };
         if let Some(anchors) = self.anchors.as_mut().filter(|_| anchor > 0) {
             anchors.insert(anchor, tree.clone());
         }

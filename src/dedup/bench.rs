@@ -30,6 +30,8 @@ pub struct Load {
 pub struct Figures {
     /// A sample of the leader, passed.
     pub leader_ns: f64,
+    /// The same, where a sink asks how far counters rise and all series are counters.
+    pub counted_ns: f64,
     /// A sample of the standby until it waits.
     pub waits_ns: f64,
     /// A sample of the standby that waited, until it is known to be covered.
@@ -38,6 +40,8 @@ pub struct Figures {
     pub observe_ns: f64,
     /// Memory a series, rows and index, nothing waiting.
     pub bytes_per_series: f64,
+    /// The same, where a sink asks.
+    pub counted_bytes: f64,
     /// Bytes of the image a series.
     pub image_bytes: f64,
     /// Writing the image, a series.
@@ -108,11 +112,32 @@ pub fn measure(load: Load, clock: &mut dyn FnMut() -> u64) -> Result<Figures, Im
     figures.image_bytes = image.len() as f64 / load.series as f64;
     figures.write_ns = (written - begin) as f64 / load.series as f64;
     figures.read_ns = (read - written) as f64 / load.series as f64;
+    (figures.counted_ns, figures.counted_bytes) = counted(load, clock);
     let order = super::group::Switch { from: "a", to: "b", reason: "bench", evidence: "" };
     let begin = clock();
     group.switch(&order, 0, &mut out);
     figures.switch_ms = (clock() - begin) as f64 / 1e6;
     Ok(figures)
+}
+
+/// A leader's samples with values: nanoseconds each, and bytes of memory a series.
+fn counted(load: Load, clock: &mut dyn FnMut() -> u64) -> (f64, f64) {
+    let (mut group, mut out, mut spent) = (Group::new("bench"), Judged::new(), 0);
+    for scrape in 0..load.scrapes as i64 + 2 {
+        for (entry, request) in items(load, scrape, 0).iter().enumerate() {
+            let at = request.first().map_or(0, |item| item.time + 1500);
+            let values: Vec<u64> = request.iter().map(|item| (item.time as f64).to_bits()).collect();
+            let say = |into: &mut Vec<u64>| {
+                into.clear();
+                into.extend_from_slice(&values);
+            };
+            let begin = clock();
+            group.valued_samples((entry as u64, "a"), at, request.iter().copied(), say, &mut out);
+            out.clear();
+            spent += if scrape >= 2 { clock() - begin } else { 0 };
+        }
+    }
+    (spent as f64 / (load.series * load.scrapes) as f64, group.memory_bytes() as f64 / load.series as f64)
 }
 
 #[cfg(test)]

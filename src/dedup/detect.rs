@@ -2,7 +2,9 @@
 //! an entry. Losing all of this, or being wrong, costs speed and never a sample: the rules of `rules` fill every hole.
 //!
 //! Evidence is content: data time that advances, and series, each compared with the other replicas. Requests and connections alone prove
-//! nothing, except that a closed connection or a refused probe makes a silence count sooner. A leader is sick when it is
+//! nothing, except that a closed connection or a probe without an answer makes a silence count sooner, and that a Prometheus which refuses
+//! connections from all sides, or says that it is stopping, is gone before any silence can tell. A leader is sick when it is
+//! - `refused` or `stopping`: its Prometheus is dead, or says that it is about to be (`Hint`), and another replica is well;
 //! - `silent`: its data time has not advanced for longer than its own pattern allows (`pattern`), while another's has, twice;
 //! - `behind`: its data time is further behind another's than that, and has been for as long (it sends its backlog);
 //! - `half`: it lacks a quarter or more of the series that another sends, and that one lacks few of its (`sketch`), twice running.
@@ -53,7 +55,7 @@ pub struct Proposal {
     pub from: String,
     /// Who should.
     pub to: String,
-    /// `silent`, `closed`, `refused`, `behind`, `half` or `step-down`.
+    /// `silent`, `closed`, `refused`, `stopping`, `sick`, `behind`, `half` or `step-down`.
     pub reason: &'static str,
     /// What was observed, for people.
     pub evidence: String,
@@ -77,12 +79,16 @@ pub struct Findings {
     pub alarms: Vec<Alarm>,
 }
 
-/// A hint that makes a silence count sooner. Forgotten when data time advances.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A hint that makes a silence count sooner, or needs none. Forgotten when data time advances. The weightier ones come later: one is never replaced by a lighter one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hint {
     /// Its last connection was closed: a silence longer than the usual one counts.
     Closed,
-    /// Two nodes found its Prometheus refusing connections, where probing had worked before: it is dead now.
+    /// Its Prometheus answers no probe, or answers that it is not ready: the same.
+    Sick,
+    /// Its Prometheus says that it is stopping: it hands over now, while it can still send what it has.
+    Stopping,
+    /// Enough nodes found its Prometheus refusing connections, where probing had worked before: it is dead now.
     Refused,
 }
 
@@ -204,7 +210,7 @@ impl Detector {
     /// Something made us doubt a replica.
     pub fn hint(&mut self, group: &str, replica: &str, hint: Hint) {
         if let Some(sender) = self.watches.get_mut(group).and_then(|watch| watch.senders.get_mut(replica)) {
-            sender.hint = Some(hint);
+            sender.hint = sender.hint.max(Some(hint));
         }
     }
 
@@ -332,7 +338,11 @@ impl Watch {
         // The other has advanced since, twice: its silence is short beside the leader's.
         let passed = other.silence(now) * 2 < silence && sick.is_none_or(|sender| other.newest > sender.newest);
         let (reason, what) = match sick.and_then(|sender| sender.hint) {
-            Some(Hint::Refused) if passed => ("refused", silent(leader, silence, usual) + ", and its Prometheus refuses connections"),
+            Some(Hint::Refused) => ("refused", silent(leader, silence, usual) + ", and its Prometheus refuses connections"),
+            Some(Hint::Stopping) => ("stopping", format!("the Prometheus of {leader} says that it is stopping")),
+            Some(Hint::Sick) if passed && silence > usual.max(2000) => {
+                ("sick", silent(leader, silence, usual) + ", and its Prometheus answers no probe, or is not ready")
+            }
             Some(Hint::Closed) if passed && silence > usual.max(2000) => {
                 ("closed", silent(leader, silence, usual) + ", and it closed its connections")
             }

@@ -382,11 +382,17 @@ impl Group {
     /// sink is told what was before; what has no number for a value (a marker, NaN) is passed over. Late samples never come here.
     #[inline]
     fn count_from(&mut self, place: Place, out: &mut Judged) {
+        if place.bits != NO_VALUE || self.rows.knows_values() {
+            self.count(place, out);
+        }
+    }
+
+    /// Apart, so that it costs those nothing of whose values nobody asks.
+    #[inline(never)]
+    fn count(&mut self, place: Place, out: &mut Judged) {
         let Place { slot, time, bits, .. } = place;
         if bits == NO_VALUE {
-            if self.rows.knows_values() {
-                self.rows.forget_before(slot);
-            }
+            self.rows.forget_before(slot);
         } else if bits & EXPONENT != EXPONENT
             && let Some(before) = self.rows.follow(slot, Before { time, bits })
         {

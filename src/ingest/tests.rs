@@ -15,9 +15,11 @@ use hyper_util::rt::TokioExecutor;
 
 use super::*;
 use crate::model::Item;
+use crate::model::NO_VALUE;
 use crate::model::ShardId;
 use crate::node::offer::ProposeError;
 use crate::relabel::counters::Asked;
+use crate::relabel::counters::Counters;
 use crate::wire::body::Body;
 use crate::wire::capture;
 use crate::wire::digest::Digest;
@@ -115,7 +117,7 @@ impl Bench {
             })
         });
         let bounds = serve::Bounds { connections: limits.connections, age: Duration::ZERO, drain: Duration::from_secs(1) };
-        let door = serve::Door { answerer, gone: Arc::new(move |connection, ours| told.gone(connection, ours)) };
+        let door = serve::Door { answerer, gone: Arc::new(move |connection, ours| drop(told.gone(connection, ours))) };
         tokio::spawn(serve::run(listener, bounds, door, serve::metrics::Metrics::default(), stopping));
         let client = Client::builder(TokioExecutor::new()).build_http();
         Bench { notes, ingest, address, client, _stop: stop }
@@ -221,6 +223,37 @@ async fn both_replicas_hash_alike_and_their_replica_label_is_gone() {
     let offered = bench.offered();
     assert!(offered.iter().all(|(_, _, items, names)| items[0].series == offered[0].2[0].series && names == &["__name__=up,cluster=c"]));
     assert_eq!(offered.iter().map(|(_, replica, ..)| replica.as_str()).collect::<Vec<_>>(), ["a", "b", "a", "b"]);
+}
+
+/// Bits of values, of those counters of which a sink asks; also where a request is divided, and beside what is refused.
+#[tokio::test]
+async fn values_of_counters_are_told_where_a_sink_asks() {
+    const COUNTER: [(&str, &str); 3] = [("__name__", "a_total"), ("__replica__", "a"), ("cluster", "c")];
+    const OF_B: [(&str, &str); 3] = [("__name__", "a_total"), ("__replica__", "b"), ("cluster", "c")];
+    for protocol in [Protocol::V1, Protocol::V2] {
+        let bench = Bench::new(|_, _| {}).await;
+        let values = || {
+            let offers = std::mem::take(&mut *bench.notes.offers.lock().unwrap());
+            let one = |offer: &Offer| {
+                let mut values = Vec::new();
+                Digest::parse(&offer.digest).unwrap().values(&mut values);
+                (offer.replica.clone(), values)
+            };
+            let mut all: Vec<(String, Vec<u64>)> = offers.iter().map(one).collect();
+            all.sort();
+            all
+        };
+        bench.post(protocol, &request(protocol, &[&COUNTER])).await;
+        assert_eq!(values(), [("a".to_owned(), Vec::new())], "nobody asks");
+        bench.ingest.reload(&Groups::default(), &Limits::default(), &Asked::new(std::iter::once(Counters::default()), &[]));
+        bench.post(protocol, &request(protocol, &[&A])).await;
+        assert_eq!(values(), [("a".to_owned(), Vec::new())], "no counter");
+        let (none, one) = (NO_VALUE, 1.0_f64.to_bits());
+        bench.post(protocol, &request(protocol, &[&NAMELESS, &COUNTER, &A, &COUNTER])).await;
+        assert_eq!(values(), [("a".to_owned(), vec![none, one, none, one])]);
+        bench.post(protocol, &request(protocol, &[&COUNTER, &OF_B, &B, &NAMELESS, &A, &OF_B])).await;
+        assert_eq!(values(), [("a".to_owned(), vec![one, none]), ("b".to_owned(), vec![one, none, none, one])]);
+    }
 }
 
 #[tokio::test]

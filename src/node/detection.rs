@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::dedup::detect::Detector;
 use crate::dedup::detect::Proposal;
+use crate::node::evidence::Refusals;
 use crate::node::lane::lock;
 use crate::node::mailbox::Queued;
 use crate::node::worker::Worker;
@@ -22,6 +23,8 @@ pub(super) struct Watched {
     pub detector: Detector,
     /// By group: a switch that is withheld.
     pub alarms: BTreeMap<String, String>,
+    /// Who found which Prometheus refusing connections.
+    pub(super) refusals: Refusals,
     used: bool,
 }
 

@@ -1,10 +1,12 @@
-//! What only the node knows that took a request, and the leader of its shard wants to know: that a replica closed its last connection there, and which
-//! series a request showed. And what only the leader knows and all want to: which series its groups have, since whether two groups share theirs can be
+//! What only one node knows, and the leader of the shard wants to know: that a replica closed its last connection there, what a probe of its Prometheus
+//! came to, and which series a request showed. And what only the leader knows and all want to: which series its groups have, since whether two groups share theirs can be
 //! told only where both are known.
 //!
 //! All of it is evidence that may be lost: it goes to other nodes without an answer, and where it does not arrive detection and hints go on without it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::dedup::detect::Hint;
 use crate::dedup::detect::doctor::Bare;
@@ -14,6 +16,7 @@ use crate::node::lane::Lane;
 use crate::node::lane::lock;
 use crate::node::mailbox::Ask;
 use crate::node::mailbox::Wanted;
+use crate::node::notes;
 use crate::node::peers::Place;
 use crate::node::worker::Worker;
 use crate::shard::codec::Malformed;
@@ -25,6 +28,34 @@ const OF_REPLICA: u8 = 0;
 /// The series of all groups of a shard follow, from its leader.
 const OF_GROUPS: u8 = 1;
 
+/// So many nodes must have been refused, where there are so many,
+const REFUSED_BY: usize = 2;
+/// within this time: probes are a second apart, and may be a little late.
+const REFUSED_WITHIN: u64 = 3_000;
+/// Replicas of whom refusals are remembered: those of a thousand groups.
+const REFUSALS: usize = 4_096;
+
+/// Which nodes found which Prometheus refusing connections, and when by our own clock.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(BTreeMap<(String, String), BTreeMap<u64, u64>>);
+
+impl Refusals {
+    /// One more; says how many nodes there are by now.
+    fn refused(&mut self, now: u64, (group, replica): (&str, &str), node: u64) -> usize {
+        let key = (group.to_owned(), replica.to_owned());
+        if self.0.len() >= REFUSALS && !self.0.contains_key(&key) {
+            self.0.retain(|_, nodes| nodes.values().any(|when| now.saturating_sub(*when) <= REFUSED_WITHIN));
+        }
+        if self.0.len() >= REFUSALS {
+            return 0;
+        }
+        let nodes = self.0.entry(key).or_default();
+        nodes.insert(node, now);
+        nodes.retain(|_, when| now.saturating_sub(*when) <= REFUSED_WITHIN);
+        nodes.len()
+    }
+}
+
 /// About one replica of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Evidence {
@@ -32,6 +63,8 @@ pub(super) struct Evidence {
     pub replica: String,
     /// Something made us doubt it.
     pub hint: Option<Hint>,
+    /// The node that says so: what several say counts for more.
+    pub node: u64,
     /// Smallest hashes of its series without the group's own labels.
     pub bare: Vec<u64>,
 }
@@ -46,7 +79,10 @@ impl Evidence {
             None => 0,
             Some(Hint::Closed) => 1,
             Some(Hint::Refused) => 2,
+            Some(Hint::Stopping) => 3,
+            Some(Hint::Sick) => 4,
         });
+        out.fixed(self.node);
         hashes(&mut out, &self.bare);
         bytes
     }
@@ -57,9 +93,11 @@ impl Evidence {
             0 => None,
             1 => Some(Hint::Closed),
             2 => Some(Hint::Refused),
+            3 => Some(Hint::Stopping),
+            4 => Some(Hint::Sick),
             _ => return Err(Malformed::Impossible("a hint of this kind")),
         };
-        Ok(Evidence { group, replica, hint, bare: read_hashes(from)? })
+        Ok(Evidence { group, replica, hint, node: from.fixed()?, bare: read_hashes(from)? })
     }
 }
 
@@ -87,8 +125,13 @@ impl Handle {
     pub fn hint(&self, group: &str, replica: &str, hint: Hint) {
         if let Some(lane) = self.group(group).and_then(|shard| self.shared.lane(shard)) {
             let (group, replica) = (group.to_owned(), replica.to_owned());
-            self.testify(lane, Evidence { group, replica, hint: Some(hint), bare: Vec::new() });
+            self.testify(lane, Evidence { group, replica, hint: Some(hint), node: self.own_id(), bare: Vec::new() });
         }
+    }
+
+    /// This node's id; 0 where it is all there is.
+    pub fn own_id(&self) -> u64 {
+        self.shared.together.as_ref().map_or(0, |together| together.id)
     }
 
     /// To whoever leads the shard.
@@ -118,19 +161,31 @@ impl Handle {
                     lock(&lane.views).bare = groups;
                 }
             }
+            Ok(kind @ (notes::OF_LOOK | notes::OF_BALLOT | notes::OF_SENDERS)) => self.take_note(kind, from.0),
             _ => {}
         }
     }
 }
 
 impl Worker {
-    /// A node that took a request tells what it saw.
-    pub(super) fn weigh_evidence(&mut self, evidence: Evidence) {
-        let Evidence { group, replica, hint, bare } = evidence;
+    /// A node tells what it saw. What leaves no doubt is acted on at once, since every tick of waiting is a hole in what is fresh.
+    pub(super) fn weigh_evidence(&mut self, now: Instant, evidence: Evidence) {
+        let Evidence { group, replica, hint, node, bare } = evidence;
+        let hint = hint.filter(|hint| *hint != Hint::Refused || self.refused_by_enough(now, &group, &replica, node));
         if let Some(hint) = hint {
             self.watched.detector.hint(&group, &replica, hint);
+            if hint >= Hint::Stopping && self.member.replica.leads_surely() {
+                self.detect(now);
+            }
         }
         self.watched.detector.bare(&group, bare.into_iter());
+    }
+
+    /// Connections refused to one node alone may be that node's firewall.
+    fn refused_by_enough(&mut self, now: Instant, group: &str, replica: &str, node: u64) -> bool {
+        let enough = self.member.replica.seats().voters.len().min(REFUSED_BY);
+        let now = self.mono(now);
+        self.watched.refusals.refused(now, (group, replica), node) >= enough.max(1)
     }
 
     /// Once a second: the series of this shard's groups, for the comparison with others'. All nodes are told when they have changed.
@@ -162,12 +217,26 @@ mod tests {
 
     #[test]
     fn evidence_is_read_as_it_was_written_and_nonsense_is_none() {
-        let evidence = Evidence { group: "g".into(), replica: "a".into(), hint: Some(Hint::Closed), bare: vec![1, u64::MAX] };
+        let evidence = Evidence { group: "g".into(), replica: "a".into(), hint: Some(Hint::Sick), node: 7 << 40, bare: vec![1, u64::MAX] };
         let bytes = evidence.encode();
         assert_eq!(Evidence::read(&mut Reader(&bytes[1..])).as_ref(), Ok(&evidence));
         for end in 1..bytes.len() {
             assert!(Evidence::read(&mut Reader(&bytes[1..end])).is_err(), "{end}");
         }
         assert!(read_groups(&mut Reader(&[0xff, 0xff, 0xff, 0x7f])).is_err());
+    }
+
+    #[test]
+    fn refusals_count_by_node_and_not_for_long() {
+        let mut refusals = Refusals::default();
+        assert_eq!(refusals.refused(0, ("g", "a"), 1), 1);
+        assert_eq!(refusals.refused(1_000, ("g", "a"), 1), 1, "the same node again");
+        assert_eq!(refusals.refused(1_000, ("g", "b"), 2), 1, "another replica");
+        assert_eq!(refusals.refused(3_500, ("g", "a"), 2), 2);
+        assert_eq!(refusals.refused(5_000, ("g", "a"), 2), 1, "the first node has said nothing for long");
+        for number in 0..REFUSALS + 10 {
+            refusals.refused(5_000, ("g", &number.to_string()), 1);
+        }
+        assert!(refusals.0.len() <= REFUSALS);
     }
 }

@@ -318,6 +318,8 @@ impl Worker {
                     views.nodes = Arc::new(control.nodes.clone());
                 }
                 views.tokens = Arc::clone(&control.tokens);
+                views.verdicts = Arc::clone(&control.verdicts);
+                views.alerts = Arc::clone(&control.alerts);
             }
         }
         self.lane.progress.send_if_modified(|before| {

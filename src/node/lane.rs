@@ -23,6 +23,7 @@ use crate::node::view::CursorView;
 use crate::node::view::GroupView;
 use crate::node::view::Progress;
 use crate::node::view::ShardStats;
+use crate::shard::alerts::Alerts;
 use crate::shard::command::Founding;
 use crate::shard::command::ShardSettings;
 use crate::shard::emission::Emission;
@@ -30,6 +31,7 @@ use crate::shard::members::Nodes;
 use crate::shard::members::Seats;
 use crate::shard::settings::Settings;
 use crate::shard::tokens::Tokens;
+use crate::shard::verdicts::Verdicts;
 use crate::store::Family;
 
 /// The newest emissions, so that sinks read nothing from the disk while they keep up.
@@ -65,6 +67,10 @@ pub(super) struct Views {
     pub cluster_settings: Arc<Settings>,
     /// Control shard only: who may ask.
     pub tokens: Arc<Tokens>,
+    /// Control shard only: what is down.
+    pub verdicts: Arc<Verdicts>,
+    /// Control shard only: alerts.
+    pub alerts: Arc<Alerts>,
 }
 
 pub(super) struct Lane {

@@ -20,6 +20,7 @@ use crate::node::group_limits::GroupLimits;
 use crate::node::lane::Lane;
 use crate::node::lane::lock;
 use crate::node::leadership::Slow;
+use crate::node::notes::Notes;
 use crate::node::peers::Together;
 use crate::node::settings::Settings;
 use crate::node::writer::Fatal;
@@ -47,6 +48,8 @@ pub(super) struct Shared {
     pub shards: Vec<ShardId>,
     pub space: Space,
     pub stopping: AtomicBool,
+    /// What other nodes told this one of probes.
+    pub notes: Notes,
     /// This node shall lead nothing.
     pub draining: AtomicBool,
     /// This node's clock is wrong: it shall lead nothing that another one can lead.

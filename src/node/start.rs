@@ -191,6 +191,7 @@ impl Node {
             clock_off: AtomicBool::new(false),
             slow: Slow::default(),
             balanced: std::sync::Mutex::default(),
+            notes: crate::node::notes::Notes::default(),
             switch_limits: std::sync::Mutex::default(),
             group_limits: std::sync::Mutex::default(),
             fates: FateTap::default(),

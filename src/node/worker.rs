@@ -331,7 +331,7 @@ impl Worker {
                 let begun = self.hand_over_as_asked(to);
                 return reply.into_iter().for_each(|reply| drop(reply.send(begun.clone())));
             }
-            Wanted::Evidence(evidence) => return self.weigh_evidence(evidence),
+            Wanted::Evidence(evidence) => return self.weigh_evidence(now, evidence),
         };
         let proposed = command.and_then(|command| {
             self.member.propose(at, &Entry::Command(command)).map_err(|refused| match refused {

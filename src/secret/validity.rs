@@ -27,7 +27,12 @@ pub fn ends_ms(certificate: &[u8]) -> Option<i64> {
     let (SEQUENCE, validity, _) = item(rest)? else { return None };
     let (_, _not_before, rest) = item(validity)?;
     let (tag, not_after, _) = item(rest)?;
-    let text = std::str::from_utf8(not_after).ok()?.strip_suffix('Z')?;
+    moment_ms(tag, not_after)
+}
+
+/// A moment as certificates write it, ms since 1970.
+pub fn moment_ms(tag: u8, content: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(content).ok()?.strip_suffix('Z')?;
     if !text.is_ascii() {
         return None;
     }
@@ -42,8 +47,8 @@ pub fn ends_ms(certificate: &[u8]) -> Option<i64> {
     }
 }
 
-/// Tag, content and what follows it.
-fn item(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+/// Tag, content and what follows it, of DER.
+pub fn item(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (length, rest) = if first < 0x80 {

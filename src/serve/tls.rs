@@ -36,7 +36,7 @@ const HANDSHAKES: usize = 256;
 /// A certificate with its chain, or a key, is some KiB.
 const FILE_BYTES: u64 = 1 << 20;
 /// Where systems keep the authorities that they trust: Debian, Red Hat, SUSE.
-const SYSTEM_ROOTS: [&str; 3] =
+pub const SYSTEM_ROOTS: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/var/lib/ca-certificates/ca-bundle.pem"];
 
 /// An end of a connection with TLS, as a client has it.

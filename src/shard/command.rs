@@ -1,5 +1,6 @@
 //! What may be asked of a shard besides taking samples: small, rare entries in owned form, and how they are written in the log.
 
+use crate::shard::alerts;
 use crate::shard::codec::Malformed;
 use crate::shard::codec::Reader;
 use crate::shard::codec::Writer;
@@ -7,6 +8,7 @@ use crate::shard::entry::COMMANDS;
 use crate::shard::members::Nodes;
 use crate::shard::settings::NewVersion;
 use crate::shard::tokens::NewToken;
+use crate::shard::verdicts;
 
 /// A proposal without samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +77,10 @@ pub enum Command {
         /// Who says so; for readers of the log.
         by: String,
     },
+    /// Control shard: targets of probes are down, or up again.
+    Verdicts(Vec<verdicts::Change>),
+    /// Control shard: alerts hold, are over, were told.
+    Alerts(Vec<alerts::Change>),
 }
 
 /// What a cluster is from its beginning to its end.
@@ -266,6 +272,8 @@ impl Command {
                 Command::RevokeToken { .. } => 21,
                 Command::Finalize { .. } => 24,
                 Command::Pause { .. } => 30,
+                Command::Verdicts(_) => 40,
+                Command::Alerts(_) => 41,
             }
     }
 
@@ -332,6 +340,14 @@ impl Command {
                 out.number(*level);
                 out.text(cut(by));
             }
+            Command::Verdicts(changes) => {
+                out.number(changes.len() as u64);
+                changes.iter().for_each(|change| change.write(out));
+            }
+            Command::Alerts(changes) => {
+                out.number(changes.len() as u64);
+                changes.iter().for_each(|change| change.write(out));
+            }
             Command::Found(founding) => {
                 out.fixed(founding.cluster as u64);
                 out.fixed((founding.cluster >> 64) as u64);
@@ -389,6 +405,8 @@ impl Command {
             20 => Command::CreateToken(NewToken::read(from)?),
             21 => Command::RevokeToken { name: text(from)?, by: text(from)? },
             24 => Command::Finalize { level: from.number()?, by: text(from)? },
+            40 => Command::Verdicts((0..from.count(3)?).map(|_| verdicts::Change::read(from)).collect::<Result<_, _>>()?),
+            41 => Command::Alerts((0..from.count(2)?).map(|_| alerts::Change::read(from)).collect::<Result<_, _>>()?),
             30 => Command::Pause { sink: text(from)?, paused: from.byte()? != 0 },
             _ => return Err(Malformed::Impossible("an entry of this kind")),
         })

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::model::ShardId;
+use crate::shard::alerts::Alerts;
 use crate::shard::codec::Malformed;
 use crate::shard::codec::Reader;
 use crate::shard::codec::Writer;
@@ -18,9 +19,10 @@ use crate::shard::level;
 use crate::shard::members::Nodes;
 use crate::shard::settings::Settings;
 use crate::shard::tokens::Tokens;
+use crate::shard::verdicts::Verdicts;
 
 /// Raised when the layout changes.
-const VERSION: u8 = 5;
+const VERSION: u8 = 6;
 /// Images of this version end before tokens and nodes.
 const WITHOUT_TOKENS: u8 = 1;
 /// Images up to this version know no settings: a number and a text stood there that nobody ever wrote.
@@ -29,6 +31,8 @@ const WITHOUT_SETTINGS: u8 = 2;
 const WITHOUT_LEVEL: u8 = 3;
 /// Tokens in images up to this version have no tenants.
 const WITHOUT_TENANTS: u8 = 4;
+/// Images up to this version end before verdicts and alerts.
+const WITHOUT_VERDICTS: u8 = 5;
 /// Groups in a cluster; a sender that invents names without end must not fill the memory.
 pub const MAX_GROUPS: usize = 10_000;
 
@@ -66,6 +70,10 @@ pub struct Control {
     pub image: u64,
     /// The feature level; 0: nobody said anything, see [`Control::level`].
     pub finalized: u64,
+    /// What is down. Shared with those who look at it.
+    pub verdicts: Arc<Verdicts>,
+    /// Whom to tell what. Shared, too.
+    pub alerts: Arc<Alerts>,
 }
 
 impl Control {
@@ -114,6 +122,8 @@ impl Control {
                 effects.void = Some(format!("the cluster is at feature level {} by now", self.level()));
             }
             Command::Finalize { level, .. } => self.finalized = level,
+            Command::Verdicts(changes) => Arc::make_mut(&mut self.verdicts).change(changes, self.at),
+            Command::Alerts(changes) => Arc::make_mut(&mut self.alerts).change(changes, self.at),
             _ => effects.void = Some("this is for a data shard".to_owned()),
         }
     }
@@ -160,6 +170,8 @@ impl Control {
         self.tokens.write(&mut out);
         self.nodes.write(&mut out);
         out.number(self.finalized);
+        self.verdicts.write(&mut out);
+        self.alerts.write(&mut out);
     }
 
     /// The state whose image this is, all of it.
@@ -190,6 +202,10 @@ impl Control {
         if version > WITHOUT_LEVEL {
             control.finalized = from.number()?;
         }
+        if version > WITHOUT_VERDICTS {
+            control.verdicts = Arc::new(Verdicts::read(&mut from)?);
+            control.alerts = Arc::new(Alerts::read(&mut from)?);
+        }
         from.end()?;
         Ok(control)
     }
@@ -205,10 +221,12 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::alerts;
     use crate::shard::members::Node;
     use crate::shard::members::Role;
     use crate::shard::settings::NewVersion;
     use crate::shard::tokens::NewToken;
+    use crate::shard::verdicts;
 
     fn apply(control: &mut Control, command: Command) -> ControlEffects {
         let (mut bytes, mut effects) = (Vec::new(), ControlEffects::default());
@@ -278,7 +296,7 @@ mod tests {
     fn old_image(control: &Control) -> Vec<u8> {
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
-        assert_eq!(bytes.pop(), Some(0), "no level");
+        assert_eq!(bytes.split_off(bytes.len() - 3), [0, 0, 0], "no level, nothing down, no alerts");
         let mut settings = Vec::new();
         control.settings.write(&mut Writer(&mut settings));
         assert_eq!(settings, [1, 0, 0, 0, 0], "one version: number 0, no text, by nobody, at 0");
@@ -295,6 +313,9 @@ mod tests {
         apply(&mut control, Command::Assign { group: "a".into() });
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
+        bytes.truncate(bytes.len() - 2);
+        bytes[0] = WITHOUT_VERDICTS;
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
         bytes[0] = WITHOUT_TENANTS;
         assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
         bytes.pop();
@@ -321,6 +342,19 @@ mod tests {
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
         assert_eq!(Control::read_image(&bytes).map(|read| read.level()), Ok(2));
+    }
+
+    #[test]
+    fn verdicts_and_alerts_stand_in_the_image() {
+        let mut control = Control::default();
+        let down = verdicts::Change { job: "web".into(), instance: "h".into(), down: Some(("refused".into(), vec![7])) };
+        assert!(apply(&mut control, Command::Verdicts(vec![down])).void.is_none());
+        assert_eq!(control.verdicts.of("web", "h").map(|verdict| verdict.since), Some(5));
+        let raised = alerts::Change::Raise { id: "x".into(), said: alerts::Said { name: "ProbeDown".into(), ..alerts::Said::default() } };
+        assert!(apply(&mut control, Command::Alerts(vec![raised])).void.is_none());
+        let mut bytes = Vec::new();
+        control.write_image(&mut bytes);
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
     }
 
     #[test]

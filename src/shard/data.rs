@@ -326,7 +326,9 @@ impl Data {
             | Command::Found(_)
             | Command::CreateToken(_)
             | Command::RevokeToken { .. }
-            | Command::Finalize { .. } => {
+            | Command::Finalize { .. }
+            | Command::Verdicts(_)
+            | Command::Alerts(_) => {
                 effects.void = Some("this is for the control shard".to_owned());
             }
         }

@@ -6,6 +6,7 @@
 
 use fastrand::Rng;
 
+use super::alerts;
 use super::command::Command;
 use super::command::CursorMove;
 use super::command::DeadLetter;
@@ -28,6 +29,7 @@ use super::entry::Entry;
 use super::entry::Samples;
 use super::settings::NewVersion;
 use super::tokens::NewToken;
+use super::verdicts;
 use crate::model::Before;
 use crate::model::Item;
 use crate::model::Kind;
@@ -70,6 +72,15 @@ fn commands() -> Vec<Command> {
         Command::CreateToken(token("k8s-0", None)),
         Command::RevokeToken { name: text("people"), by: text("k8s-0") },
         Command::Finalize { level: 2, by: text("people") },
+        Command::Verdicts(vec![verdicts::Change { job: text("web"), instance: text("h:80"), down: Some((text("refused"), vec![1, 2])) }]),
+        Command::Alerts(vec![
+            alerts::Change::Raise {
+                id: text("x"),
+                said: alerts::Said { name: text("ProbeDown"), level: 2, labels: vec![(text("a"), text("b"))], ..alerts::Said::default() },
+            },
+            alerts::Change::Told { id: text("x"), ended: false },
+            alerts::Change::End { id: text("x") },
+        ]),
     ]
 }
 

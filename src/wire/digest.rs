@@ -76,6 +76,8 @@ pub fn encode_valued(items: &[Item], values: &[u64], out: &mut Vec<u8>) {
     }
 }
 
+// What has to do with values stands apart, lest it slow down those that have none.
+#[inline(never)]
 fn put_values(values: &[u64], count: usize, out: &mut Vec<u8>) {
     let (mut rest, mut left) = (values, count);
     while left > 0 {
@@ -154,10 +156,14 @@ impl<'a> Digest<'a> {
     /// Replaces `into` with the bits of each item's value, `NO_VALUE` where there is none; with nothing if there are no values at all.
     pub fn values(&self, into: &mut Vec<u64>) {
         into.clear();
-        let mut reader = Reader::new(self.values);
-        if self.values.is_empty() {
-            return;
+        if !self.values.is_empty() {
+            self.push_values(into);
         }
+    }
+
+    #[inline(never)]
+    fn push_values(&self, into: &mut Vec<u64>) {
+        let mut reader = Reader::new(self.values);
         into.reserve(self.count);
         // Everything has been checked: the defaults in here are never used.
         while into.len() < self.count {
@@ -207,6 +213,7 @@ fn check_kinds(bytes: &[u8], count: usize) -> Option<usize> {
 }
 
 /// How many bytes the runs of values take. None of them says that it is none: then it would not stand there.
+#[inline(never)]
 fn check_values(bytes: &[u8], count: usize) -> Option<usize> {
     let mut reader = Reader::new(bytes);
     let (mut left, mut first) = (count as u64, true);

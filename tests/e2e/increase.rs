@@ -44,23 +44,40 @@ fn increases_are_those_of_promql_across_deaths_and_counters_that_begin_anew() {
         let rows = received.get(named.as_str()).unwrap_or_else(|| panic!("no rows of {named}"));
         let rows: Vec<&Placed> = rows.iter().filter(|one| (from..=to).contains(&one.row.time)).collect();
         assert_eq!(Some(rows.len() as f64), counts.get(&series).copied(), "{named}");
-        let ours = extrapolated(&rows, (from, to));
+        let ours = extrapolated(&Window::of(&rows), (from, to));
         assert!((ours - increase).abs() <= 1e-9 * increase, "{named}: by the rows {ours}, by PromQL {increase}");
     }
     let gauges = received.iter().filter(|(series, _)| series.contains("demo_gauge"));
     assert!(gauges.flat_map(|(_, rows)| rows).all(|one| one.row.rise.is_none()), "gauges do not count");
 }
 
-/// The sum of the rows' increases, but for the first one's, which began before the window; and then what PromQL makes of it: it guesses what was counted
-/// between the window's ends and the samples next to them.
-fn extrapolated(rows: &[&Placed], (from, to): (i64, i64)) -> f64 {
-    let sum: f64 = rows.iter().skip(1).map(|one| one.row.rise.expect("a counter's row").0).sum();
-    let (first, last) = (&rows[0].row, &rows[rows.len() - 1].row);
-    let Value::Number(at_first) = first.value else { panic!("{first:?}") };
-    let sampled = (last.time - first.time) as f64 / 1000.0;
-    let average = sampled / (rows.len() - 1) as f64;
-    let to_start = ((first.time - from) as f64 / 1000.0).min(sampled * at_first / sum);
-    let to_end = (to - last.time) as f64 / 1000.0;
+/// What a counter's rows in a window of time say.
+pub struct Window {
+    pub first: i64,
+    pub last: i64,
+    pub rows: u64,
+    /// The value in the first one.
+    pub at_first: f64,
+    /// What it rose from the first to the last.
+    pub sum: f64,
+}
+
+impl Window {
+    /// Of these. The first one's increase began before the window.
+    fn of(rows: &[&Placed]) -> Window {
+        let sum = rows.iter().skip(1).map(|one| one.row.rise.expect("a counter's row").0).sum();
+        let (first, last) = (&rows[0].row, &rows[rows.len() - 1].row);
+        let Value::Number(at_first) = first.value else { panic!("{first:?}") };
+        Window { first: first.time, last: last.time, rows: rows.len() as u64, at_first, sum }
+    }
+}
+
+/// What PromQL makes of it: it guesses what was counted between the ends of its range and the samples next to them.
+pub fn extrapolated(window: &Window, (from, to): (i64, i64)) -> f64 {
+    let sampled = (window.last - window.first) as f64 / 1000.0;
+    let average = sampled / (window.rows - 1) as f64;
+    let to_start = ((window.first - from) as f64 / 1000.0).min(sampled * window.at_first / window.sum);
+    let to_end = (to - window.last) as f64 / 1000.0;
     let beyond = |distance: f64| if distance < average * 1.1 { distance } else { average / 2.0 };
-    sum * (sampled + beyond(to_start) + beyond(to_end)) / sampled
+    window.sum * (sampled + beyond(to_start) + beyond(to_end)) / sampled
 }

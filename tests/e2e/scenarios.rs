@@ -2,6 +2,7 @@
 
 mod backup;
 mod balancer;
+mod blackbox;
 mod captures;
 mod clocks;
 mod cluster;
@@ -9,6 +10,7 @@ mod crash;
 mod disk;
 mod door;
 mod double_failure;
+mod druid;
 mod edges;
 mod failover;
 mod files;
@@ -22,6 +24,8 @@ mod manual;
 mod own;
 mod partitions;
 mod pauses;
+mod probe_jobs;
+mod probed;
 mod relabel;
 mod restarts;
 mod rewind;

@@ -85,6 +85,10 @@ impl Pair {
         pair
     }
 
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
     /// Waits until a replica has had samples acknowledged that were scraped after this call.
     #[track_caller]
     pub fn wait_for_news(&self, replica: usize) {

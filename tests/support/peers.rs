@@ -10,6 +10,8 @@ use std::path::PathBuf;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     Kafka,
+    /// The OLAP store, five processes of Java.
+    Druid,
     Prometheus,
     NodeExporter,
     Kcat,
@@ -25,6 +27,8 @@ pub enum Peer {
     /// The store, as one process.
     VictoriaMetrics,
     Haproxy,
+    /// What probes are compared with, as Debian calls it.
+    Blackbox,
     /// Wrong clocks.
     Faketime,
     /// The right to listen at port 53, and to make a mount namespace.
@@ -36,6 +40,7 @@ impl Peer {
     fn name(self) -> &'static str {
         match self {
             Peer::Kafka => "kafka",
+            Peer::Druid => "druid",
             Peer::Prometheus => "prometheus",
             Peer::NodeExporter => "node-exporter",
             Peer::Kcat => "kcat",
@@ -48,6 +53,7 @@ impl Peer {
             Peer::Vmagent => "vmagent",
             Peer::VictoriaMetrics => "victoria-metrics",
             Peer::Haproxy => "haproxy",
+            Peer::Blackbox => "prometheus-blackbox-exporter",
             Peer::Faketime => "faketime",
             Peer::NameServer => "name-server",
         }
@@ -60,6 +66,10 @@ impl Peer {
             Peer::Kafka => program(&["java"]).or_else(|| {
                 let libs = kafka_libs();
                 (!libs.join("complete").exists()).then(|| format!("the broker's jars are not in {}", libs.display()))
+            }),
+            Peer::Druid => program(&["java"]).or_else(|| {
+                let libs = druid_libs();
+                (!libs.join("complete").exists()).then(|| format!("Druid's jars are not in {}", libs.display()))
             }),
             Peer::NodeExporter => program(&NODE_EXPORTERS),
             Peer::Tmpfs => program(&["unshare"]).or_else(|| {
@@ -80,6 +90,7 @@ impl Peer {
             | Peer::Curl
             | Peer::Chromium
             | Peer::Haproxy
+            | Peer::Blackbox
             | Peer::Faketime => program(&[self.name()]),
         }
     }
@@ -115,12 +126,21 @@ fn did_not_run(why: &str) {
 
 /// Where `scripts/test` puts the broker's jars.
 pub fn kafka_libs() -> PathBuf {
-    if let Some(path) = std::env::var_os("SLUICE_KAFKA_LIBS") {
+    libs("SLUICE_KAFKA_LIBS", "kafka-4.1.1")
+}
+
+/// The same of Druid's.
+pub fn druid_libs() -> PathBuf {
+    libs("SLUICE_DRUID_LIBS", "druid-33.0.0")
+}
+
+fn libs(variable: &str, what: &str) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable) {
         return path.into();
     }
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"), PathBuf::from);
-    cache.join("sluice/kafka-4.1.1/libs")
+    cache.join("sluice").join(what).join("libs")
 }
 
 /// The first of the names that is a program on the path.

@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod check;
 pub mod disk;
+pub mod druid;
 pub mod exporter;
 pub mod faults;
 pub mod gate;

@@ -4,6 +4,10 @@ use std::sync::Mutex;
 
 use super::super::deps::*;
 use super::*;
+use crate::api::probes::Alert;
+use crate::api::probes::Probes;
+use crate::api::probes::Prometheus;
+use crate::api::probes::Target;
 use crate::api::settings;
 use crate::api::settings::Refused;
 use crate::api::settings::Wanted;
@@ -224,8 +228,24 @@ impl DevControls for StandInDev {
     }
 }
 
+/// Knows one module, and one host.
+struct StandInProber;
+
+impl crate::api::probe::Prober for StandInProber {
+    fn probe(&self, asked: crate::api::probe::Asked) -> Later<'_, Result<crate::api::probe::Text, crate::api::probe::Refused>> {
+        use crate::api::probe::Refused;
+        Box::pin(std::future::ready(match (asked.module.as_str(), asked.hostname.as_deref()) {
+            ("http_2xx", None) => Ok(("text/plain; version=0.0.4; charset=utf-8", format!("probe_success 1 # {}\n", asked.target))),
+            ("http_2xx", Some(_)) => Err(Refused::OtherHost("a.example".into())),
+            ("off", _) => Err(Refused::Off),
+            _ => Err(Refused::NoModule(vec!["http_2xx".into()])),
+        }))
+    }
+}
+
 pub fn deps(node: Arc<StandIn>) -> Deps {
     Deps {
+        probe: Arc::new(StandInProber),
         backup: Arc::new(|name| {
             let made = match name.as_str() {
                 "taken" => Err(Refusal::Conflict { text: "it is there".into(), remedy: "take another name".into() }),
@@ -247,6 +267,18 @@ pub fn deps(node: Arc<StandIn>) -> Deps {
             let (group, replica, address) = ("monitoring/k8s".into(), "k8s-0".into(), "10.0.0.7".into());
             let (protocol, missing) = (Some("2.0".into()), None);
             vec![RemoteSender { group, replica, address, protocol, missing, last_refusal: Some(told), ..RemoteSender::default() }]
+        }),
+        probes: Arc::new(|| {
+            let one = |replica: &str, state: &str| Prometheus {
+                group: "g".into(),
+                replica: replica.into(),
+                state: state.into(),
+                ..Prometheus::default()
+            };
+            let prometheus = vec![one("a", "up"), one("b", "down")];
+            let targets = vec![Target { job: "web".into(), instance: "h:80".into(), verdict: "up".into(), ..Target::default() }];
+            let alerts = vec![Alert { name: "PrometheusDown".into(), ..Alert::default() }];
+            Probes { prometheus, targets, alerts }
         }),
         census: Arc::new(|group| {
             let labels = [("__name__", "up"), ("job", "node")].map(|(name, value)| (name.to_owned(), value.to_owned()));

@@ -120,10 +120,11 @@ pub fn dedup(arguments: &Dedup) -> Result<(), Failure> {
     let load = dedup::Load { series: arguments.series, scrapes: arguments.scrapes, scattered: arguments.scattered };
     let found = dedup::measure(load, &mut || ticks()).map_err(|error| Failure::Failed(error.to_string()))?;
     println!("leader's sample, passes        {:7.1} ns", found.leader_ns);
+    println!("the same, with `increase`       {:7.1} ns", found.counted_ns);
     println!("standby's sample, starts to wait {:5.1} ns", found.waits_ns);
     println!("standby's sample, is covered   {:7.1} ns", found.covered_ns);
     println!("detection, per sample          {:7.1} ns", found.observe_ns);
-    println!("memory a series                {:7.1} B", found.bytes_per_series);
+    println!("memory a series                {:7.1} B, with `increase` {:.1} B", found.bytes_per_series, found.counted_bytes);
     println!(
         "image                          {:7.1} B a series, {:.0} ns to write, {:.0} ns to read",
         found.image_bytes, found.write_ns, found.read_ns

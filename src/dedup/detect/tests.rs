@@ -138,6 +138,44 @@ fn hints_make_it_quicker_but_prove_nothing() {
 }
 
 #[test]
+fn a_leader_whose_prometheus_is_dead_or_stopping_goes_at_once() {
+    for (hint, reason) in [(Hint::Refused, "refused"), (Hint::Stopping, "stopping")] {
+        let mut story = Story::new();
+        story.run(1800, &[habit("a"), habit("b")]);
+        story.detector.hint("g", "a", hint);
+        story.detector.hint("g", "a", Hint::Closed);
+        let since = story.now;
+        story.run(2, &[Habit { on: false, ..habit("a") }, habit("b")]);
+        let (after, proposal) = story.first(since);
+        assert!(after <= 1_000 && proposal.reason == reason, "{after} ms, {}", proposal.reason);
+    }
+}
+
+#[test]
+fn a_dead_standby_is_given_nothing() {
+    let mut story = Story::new();
+    story.run(1800, &[habit("a"), habit("b")]);
+    story.detector.hint("g", "a", Hint::Refused);
+    story.detector.hint("g", "b", Hint::Refused);
+    story.run(2, &[]);
+    assert_eq!(story.proposals, []);
+}
+
+#[test]
+fn a_sick_one_goes_once_it_is_silent_for_longer_than_usual() {
+    let mut story = Story::new();
+    story.run(1800, &[habit("a"), habit("b")]);
+    story.detector.hint("g", "a", Hint::Sick);
+    story.run(120, &[habit("a"), habit("b")]);
+    assert_eq!(story.proposals, [], "it went on sending");
+    story.detector.hint("g", "a", Hint::Sick);
+    let since = story.now;
+    story.run(60, &[Habit { on: false, ..habit("a") }, habit("b")]);
+    let (after, proposal) = story.first(since);
+    assert!(after <= 8_000 && proposal.reason == "sick", "{after} ms, {}", proposal.reason);
+}
+
+#[test]
 fn when_nobody_sends_nobody_is_better() {
     let mut story = Story::new();
     story.run(1800, &[habit("a"), habit("b")]);

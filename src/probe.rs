@@ -1,0 +1,40 @@
+//! Probing: whether something answers as it should, how long each part of that took, and why it does not.
+//!
+//! Modules, metrics and their names are blackbox_exporter's, so that its configuration and whoever reads its metrics need not change. A probe is
+//! one call (`run::probe`) that never takes longer than its timeout: phases are timed where they end, and also where they are cut off.
+//! Left out on purpose: caches of any kind (a probe asks anew), and retries (an attempt that failed is a fact).
+//!
+//! Beside it stands what is looked at without being asked for, by every node for itself, and what the nodes together make of it:
+//! - `ask`, `prometheus`, `watcher`: the Prometheus of the groups, once a second, as evidence for whoever leads their shards;
+//! - `targets`, `schedule`, `jobs`: the targets of jobs, spread over nodes and time; what came of a probe is samples;
+//! - `verdict`: what is down, by the votes of several nodes.
+
+pub mod ask;
+pub mod certificate;
+pub mod connect;
+pub mod court;
+pub mod dialogue;
+pub mod discovery;
+pub mod dns;
+pub mod exposition;
+pub mod files;
+pub mod grpc;
+pub mod guard;
+pub mod http;
+pub mod icmp;
+pub mod jobs;
+pub mod module;
+pub mod outcome;
+pub mod plan;
+pub mod prometheus;
+pub mod record;
+pub mod resolve;
+pub mod run;
+pub mod schedule;
+pub mod targets;
+pub mod tcp;
+#[cfg(test)]
+mod tests;
+pub mod tls;
+pub mod verdict;
+pub mod watcher;

@@ -1,0 +1,333 @@
+//! Looks at the targets of jobs when their time has come, and hands on what came of it as samples.
+//!
+//! One task keeps the time; each look is a task of its own, bounded in number and each over within its timeout, so a target that hangs delays nobody. What a
+//! look says is written at the moment that was planned for it. Samples wait in a bounded queue while nobody takes them. Left out on purpose: which node looks
+//! (`plan`), what a look is (`run`), and where samples go (`app` says).
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::clock;
+use crate::node::Handle;
+use crate::probe::discovery::Discovery;
+use crate::probe::module::Modules;
+use crate::probe::outcome::Metric;
+use crate::probe::outcome::Outcome;
+use crate::probe::plan::Look;
+use crate::probe::plan::Plan;
+use crate::probe::plan::Standing;
+use crate::probe::plan::Start;
+use crate::probe::run;
+use crate::probe::targets;
+use crate::probe::targets::Ready;
+use crate::probe::targets::Target;
+use crate::wire::encode::Encoder;
+use crate::wire::encode::NewSeries;
+use crate::wire::encode::Sample;
+use crate::wire::pack;
+use crate::wire::remote_write::Protocol;
+
+/// Looks at the same time: 10,000 targets every 10 s that all take 2 s.
+const MOST: usize = 2_000;
+/// The least and the most that is waited between two looks at the clock.
+const PAUSE: (i64, i64) = (1, 200);
+/// Between two looks for new lists of targets.
+const FIND: Duration = Duration::from_secs(1);
+/// Samples of a request, and how long the first one waits for more.
+const A_REQUEST: usize = 5_000;
+const GATHER: Duration = Duration::from_millis(250);
+/// Requests that wait while samples are not taken: some minutes of a thousand targets.
+const WAITING: usize = 256;
+/// Between two tries then.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What is to be looked at, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The jobs whose rules mean something.
+    pub jobs: Vec<Arc<Ready>>,
+    /// All modules.
+    pub modules: Modules,
+}
+
+/// Takes packed samples; an error: not now.
+pub type Deliver = Arc<dyn Fn(Bytes) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
+/// The nodes that live, this one among them.
+pub type Living = Arc<dyn Fn() -> Vec<u64> + Send + Sync>;
+
+/// What jobs need of the rest of the program.
+#[derive(Clone)]
+pub struct Hands {
+    /// The shards.
+    pub node: Handle,
+    /// Who shares the work.
+    pub living: Living,
+    /// Where samples go.
+    pub deliver: Deliver,
+}
+
+/// All targets and how they stand.
+#[derive(Default)]
+pub struct Board {
+    plan: Mutex<Plan>,
+    /// There is something to begin beside the schedule.
+    soon: Notify,
+}
+
+impl Board {
+    /// The plan; nothing waits while it is held.
+    pub fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another node wants this looked at. `false`: it is none of ours.
+    pub fn ask(&self, key: u64) -> bool {
+        let ours = self.plan().asked(key, clock::wall_ms());
+        if ours {
+            self.soon.notify_one();
+        }
+        ours
+    }
+
+    /// Copies of all targets.
+    pub fn all(&self) -> Vec<(Target, Option<Standing>)> {
+        self.plan().all().map(|(target, standing)| (target.clone(), standing.cloned())).collect()
+    }
+}
+
+/// Keeps the list of targets, until `stop`.
+pub async fn find(board: Arc<Board>, mut wanted: watch::Receiver<Arc<Wanted>>, mut stop: watch::Receiver<bool>) {
+    let mut discovery = Discovery::new(Vec::new());
+    wanted.mark_changed();
+    loop {
+        let other = wanted.has_changed().unwrap_or(false);
+        if other {
+            discovery = Discovery::new(wanted.borrow_and_update().jobs.clone());
+        }
+        let found = discovery.refresh(clock::now()).await;
+        if other || found {
+            let found = discovery.found();
+            let all = targets::all(found.iter().map(|(ready, groups)| (ready, groups.as_slice())));
+            board.plan().replace(all, clock::wall_ms());
+        }
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            changed = wanted.changed() => match changed {
+                Ok(()) => wanted.mark_changed(),
+                Err(_) => return,
+            },
+            () = tokio::time::sleep(FIND) => {}
+        }
+    }
+}
+
+/// Looks, until `stop`.
+pub async fn keep(board: Arc<Board>, hands: Hands, wanted: watch::Receiver<Arc<Wanted>>, mut stop: watch::Receiver<bool>) {
+    let mut looks: JoinSet<(Start, Option<Outcome>)> = JoinSet::new();
+    let mut out = Out::new(Arc::clone(&hands.deliver));
+    loop {
+        let now = clock::wall_ms();
+        begin(&board, &hands, &wanted.borrow().modules, (&mut looks, now));
+        let next = board.plan().next().map_or(PAUSE.1, |next| next - now);
+        let wait = Duration::from_millis(next.clamp(PAUSE.0, PAUSE.1).unsigned_abs());
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            Some(done) = looks.join_next(), if !looks.is_empty() => {
+                let more = std::iter::from_fn(|| looks.try_join_next()).collect::<Vec<_>>();
+                for (start, outcome) in std::iter::once(done).chain(more).flatten() {
+                    over(&board, &hands, &mut out, (start, outcome));
+                }
+            }
+            () = board.soon.notified() => {}
+            () = out.sent() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+        out.send(clock::now());
+    }
+}
+
+/// Begins what is due.
+fn begin(board: &Board, hands: &Hands, modules: &Modules, (looks, now): (&mut JoinSet<(Start, Option<Outcome>)>, i64)) {
+    let (own, living, verdicts) = (hands.node.own_id(), (hands.living)(), hands.node.verdicts());
+    let is_down = |target: &Target| verdicts.of(&target.ready.job.name, &target.instance).is_some();
+    let mut plan = board.plan();
+    let starts = plan.start(now, (own, &living), MOST.saturating_sub(looks.len()), &is_down);
+    for start in starts {
+        let Some(target) = plan.target(start.key) else { continue };
+        let (address, job) = (target.address.clone(), Arc::clone(&target.ready));
+        let module = modules.get(&job.job.module);
+        looks.spawn(async move {
+            let Some(module) = module else { return (start, None) };
+            let ask = run::Ask::new(&address, &module, module.timeout(job.job.timeout));
+            let outcome = Box::pin(run::probe(&ask)).await;
+            (start, Some(outcome))
+        });
+    }
+}
+
+/// A look is over.
+fn over(board: &Board, hands: &Hands, out: &mut Out, (start, outcome): (Start, Option<Outcome>)) {
+    let mut plan = board.plan();
+    let Some(target) = plan.target(start.key).cloned() else { return };
+    let look = outcome.as_ref().map_or_else(|| Look { cause: "no_module".to_owned(), ..Look::default() }, looked);
+    if start.writes {
+        let down = hands.node.verdicts().of(&target.ready.job.name, &target.instance).is_some();
+        let verdict = Metric::plain("sluice_probe_verdict", "", f64::from(u8::from(down)));
+        match &outcome {
+            Some(outcome) => out.push(&target, start.slot, outcome.metrics.iter().chain([&verdict])),
+            None => out.push(&target, start.slot, [&Metric::plain("probe_success", "", 0.0), &verdict].into_iter()),
+        }
+    }
+    let after = plan.done(&start, look, clock::wall_ms());
+    drop(plan);
+    if after.ask {
+        hands.node.ask_others_for_a_look(start.key);
+    }
+}
+
+fn looked(outcome: &Outcome) -> Look {
+    Look {
+        success: outcome.success,
+        cause: outcome.failure.as_ref().map_or_else(String::new, |failure| failure.cause.word().to_owned()),
+        took: outcome.duration,
+        certificate_ends_ms: outcome.certificates.iter().map(|certificate| certificate.ends_ms).min(),
+    }
+}
+
+/// Samples on their way.
+struct Out {
+    deliver: Deliver,
+    encoder: Encoder,
+    samples: usize,
+    since: Option<Instant>,
+    waiting: VecDeque<Bytes>,
+    /// One request at a time.
+    sending: JoinSet<Result<(), String>>,
+    dropped: u64,
+}
+
+impl Out {
+    fn new(deliver: Deliver) -> Out {
+        let encoder = Encoder::new(Protocol::V2);
+        Out { deliver, encoder, samples: 0, since: None, waiting: VecDeque::new(), sending: JoinSet::new(), dropped: 0 }
+    }
+
+    fn push<'m>(&mut self, target: &Target, slot: i64, metrics: impl Iterator<Item = &'m Metric>) {
+        for metric in metrics {
+            // In order, as remote write wants them; a target's own labels win.
+            let mut labels: BTreeMap<&str, &str> =
+                metric.labels.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (&**name, &**value)).collect();
+            labels.extend(target.labels.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (&**name, &**value)));
+            labels.insert("__name__", metric.name);
+            let labels: Vec<(&str, &str)> = labels.into_iter().collect();
+            self.encoder.push(&NewSeries { labels: &labels, samples: &[Sample::new(slot, metric.value)], ..NewSeries::default() });
+            self.samples += 1;
+        }
+        self.since.get_or_insert_with(clock::now);
+        if self.samples >= A_REQUEST {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        let (mut raw, mut packed) = (Vec::new(), Vec::new());
+        std::mem::replace(&mut self.encoder, Encoder::new(Protocol::V2)).finish(&mut raw);
+        pack::pack_snappy(&raw, &mut packed);
+        (self.samples, self.since) = (0, None);
+        if self.waiting.len() >= WAITING {
+            self.waiting.pop_front();
+            self.dropped += 1;
+            tracing::warn!(dropped = self.dropped, "what came of probes is not taken: the oldest is dropped");
+        }
+        self.waiting.push_back(packed.into());
+    }
+
+    /// Sends what waits, if nothing is on its way.
+    fn send(&mut self, now: Instant) {
+        if self.since.is_some_and(|since| now.saturating_duration_since(since) >= GATHER) {
+            self.close();
+        }
+        if !self.sending.is_empty() {
+            return;
+        }
+        let Some(first) = self.waiting.front().cloned() else { return };
+        let deliver = Arc::clone(&self.deliver);
+        self.sending.spawn(async move {
+            let answer = deliver(first).await;
+            if answer.is_err() {
+                tokio::time::sleep(AGAIN).await;
+            }
+            answer
+        });
+    }
+
+    /// Waits for what is on its way; for ever where nothing is.
+    async fn sent(&mut self) {
+        if self.sending.is_empty() {
+            return std::future::pending().await;
+        }
+        match self.sending.join_next().await {
+            Some(Ok(Err(text))) => tracing::debug!("what came of probes was not taken, it is tried again: {text}"),
+            _ => drop(self.waiting.pop_front()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::wire::pack::Bounds;
+    use crate::wire::pack::Packing;
+    use crate::wire::remote_write::Limits;
+    use crate::wire::remote_write::Walker;
+    use std::borrow::Cow;
+
+    #[tokio::test]
+    async fn samples_carry_the_targets_labels_and_wait_while_they_are_not_taken() {
+        let text = "listen: 127.0.0.1:1\ndata_dir: /x\nsinks: []\nprobe:\n  jobs:\n    - { name: web, targets: [h], labels: { phase: mine, empty: '' } }\n";
+        let config = Config::parse(text).unwrap();
+        let ready = Arc::new(Ready::new(&config.jobs.jobs[0]).unwrap());
+        let target = targets::all([(&ready, &[][..])]).into_values().next().unwrap();
+        let taken: Arc<Mutex<Vec<Bytes>>> = Arc::default();
+        let (into, mut first) = (Arc::clone(&taken), true);
+        let refuse_once = Arc::new(Mutex::new(move || std::mem::replace(&mut first, false)));
+        let mut out = Out::new(Arc::new(move |packed| {
+            let refused = (refuse_once.lock().unwrap())();
+            into.lock().unwrap().push(packed);
+            Box::pin(async move { if refused { Err("not now".to_owned()) } else { Ok(()) } })
+        }));
+        let label = ("phase", Cow::Borrowed("theirs"));
+        out.push(&target, 7_000, [&Metric::with("probe_duration_seconds", "", label, 0.5)].into_iter());
+        out.send(clock::now() + GATHER);
+        out.sent().await;
+        assert_eq!(out.waiting.len(), 1, "it stays until it is taken");
+        out.send(clock::now());
+        out.sent().await;
+        assert_eq!((out.waiting.len(), taken.lock().unwrap().len()), (0, 2));
+        let mut raw = Vec::new();
+        pack::unpack(Packing::Snappy, &taken.lock().unwrap()[1], Bounds::default(), &mut raw).unwrap();
+        let mut seen = Vec::new();
+        let walked = Walker::new(0).walk(Protocol::V2, &raw, &Limits::default(), &mut |series| {
+            let labels = ["__name__", "instance", "job", "phase", "empty"].map(|name| series.label(name).map(str::to_owned));
+            seen.push((labels, series.points[0].time));
+        });
+        assert!(walked.is_ok());
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(seen, [([some("probe_duration_seconds"), some("h"), some("web"), some("mine"), None], 7_000)]);
+    }
+}

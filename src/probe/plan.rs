@@ -1,0 +1,378 @@
+//! Which targets this node looks at next, and what it thinks of each. Pure: the time and what came of a look go in.
+//!
+//! The owner of a target looks once an interval, and what it sees becomes samples of that moment. Nobody else looks while all is well. As soon as a look
+//! fails, the others are asked to look, too (`After::ask`), and go on for as long as they are asked, or find it down, or the verdict says that it is. A look
+//! that failed is repeated at once, as often as the job says (`retries`), before this node says that the target is down; only the first look of an interval
+//! becomes samples, so that a retry hides nothing.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::probe::schedule;
+use crate::probe::targets::Target;
+use crate::probe::verdict::Remark;
+
+/// Between a look that failed and its repetition.
+const RETRY: Duration = Duration::from_millis(500);
+/// Whoever was asked to look goes on for so many intervals.
+const ASKED: i64 = 3;
+
+/// What came of a look.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Look {
+    /// It was as it should be.
+    pub success: bool,
+    /// What was not, in a word.
+    pub cause: String,
+    /// How long it took.
+    pub took: Duration,
+    /// When the first certificate that came ends, ms since 1970.
+    pub certificate_ends_ms: Option<i64>,
+}
+
+/// What this node knows of a target.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// Looks that failed, one after the other.
+    pub failed: u32,
+    /// The last look, and when it began, ms since 1970.
+    pub last: Option<(i64, Look)>,
+    /// Others want it looked at until then.
+    asked_until: i64,
+    running: bool,
+    /// Since when looks take longer than the job allows, ms since 1970.
+    pub slow_since: Option<i64>,
+}
+
+/// A look to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// At this target.
+    pub key: u64,
+    /// Its time, ms since 1970: that of its samples.
+    pub slot: i64,
+    /// What comes of it becomes samples.
+    pub writes: bool,
+}
+
+/// What follows from a look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct After {
+    /// Others shall look.
+    pub ask: bool,
+}
+
+/// All targets and when they are due.
+#[derive(Debug, Default)]
+pub struct Plan {
+    targets: BTreeMap<u64, Target>,
+    standings: BTreeMap<u64, Standing>,
+    /// By time: looks of the schedule,
+    due: BTreeSet<(i64, u64)>,
+    /// and those beside it.
+    soon: BTreeSet<(i64, u64)>,
+    /// The worst delay of a look since somebody asked, ms.
+    late: i64,
+}
+
+fn interval(target: &Target) -> u64 {
+    u64::try_from(target.ready.job.interval.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+impl Plan {
+    /// From now on these are the targets. What is known of those that stay is kept.
+    pub fn replace(&mut self, targets: BTreeMap<u64, Target>, now: i64) {
+        self.standings.retain(|key, _| targets.contains_key(key));
+        self.soon.retain(|(_, key)| targets.contains_key(key));
+        self.due = targets.iter().map(|(key, target)| (first(*key, target, now), *key)).collect();
+        self.targets = targets;
+    }
+
+    /// By key.
+    pub fn target(&self, key: u64) -> Option<&Target> {
+        self.targets.get(&key)
+    }
+
+    /// All of them, with what is known of those that were looked at.
+    pub fn all(&self) -> impl Iterator<Item = (&Target, Option<&Standing>)> {
+        self.targets.values().map(|target| (target, self.standings.get(&target.key)))
+    }
+
+    /// When something is due next, ms since 1970.
+    pub fn next(&self) -> Option<i64> {
+        [self.due.first(), self.soon.first()].into_iter().flatten().map(|(at, _)| *at).min()
+    }
+
+    /// The worst delay since this was asked last, ms.
+    pub fn take_late(&mut self) -> i64 {
+        std::mem::take(&mut self.late)
+    }
+
+    /// What is to begin now, at most so many: as one node (`own`) of those that live.
+    pub fn start(&mut self, now: i64, (own, living): (u64, &[u64]), most: usize, is_down: &dyn Fn(&Target) -> bool) -> Vec<Start> {
+        let mut starts = Vec::new();
+        while starts.len() < most
+            && let Some(&(slot, key)) = self.due.first().filter(|(at, _)| *at <= now)
+        {
+            self.due.pop_first();
+            let Some(target) = self.targets.get(&key) else { continue };
+            let interval = interval(target);
+            self.due.insert((schedule::next(now, schedule::phase(key, interval), interval), key));
+            let ours = schedule::owner(key, living) == own;
+            let standing = self.standings.entry(key).or_default();
+            if !ours && standing.failed == 0 && standing.asked_until < now && !is_down(target) {
+                // Somebody else's business: what was known of it grows old.
+                self.standings.remove(&key);
+                continue;
+            }
+            if !standing.running {
+                standing.running = true;
+                self.late = self.late.max(now - slot);
+                starts.push(Start { key, slot, writes: ours });
+            }
+        }
+        while starts.len() < most
+            && let Some(&(slot, key)) = self.soon.first().filter(|(at, _)| *at <= now)
+        {
+            self.soon.pop_first();
+            if self.targets.contains_key(&key) {
+                let standing = self.standings.entry(key).or_default();
+                if !standing.running {
+                    standing.running = true;
+                    starts.push(Start { key, slot, writes: false });
+                }
+            }
+        }
+        starts
+    }
+
+    /// A look is over.
+    pub fn done(&mut self, start: &Start, look: Look, now: i64) -> After {
+        let (Some(target), Some(standing)) = (self.targets.get(&start.key), self.standings.get_mut(&start.key)) else {
+            return After::default();
+        };
+        standing.running = false;
+        let job = &target.ready.job;
+        let slow = job.alert.latency.is_some_and(|most| look.success && look.took > most);
+        standing.slow_since = slow.then(|| standing.slow_since.unwrap_or(start.slot));
+        let failed = !look.success;
+        standing.failed = if failed { standing.failed.saturating_add(1) } else { 0 };
+        standing.last = Some((start.slot, look));
+        if failed && standing.failed <= job.retries {
+            self.soon.insert((now + RETRY.min(job.interval / 4).as_millis() as i64, start.key));
+        }
+        After { ask: failed && job.nodes > 1 }
+    }
+
+    /// Another node wants this looked at. `false`: it is none of ours.
+    pub fn asked(&mut self, key: u64, now: i64) -> bool {
+        let Some(target) = self.targets.get(&key) else { return false };
+        let standing = self.standings.entry(key).or_default();
+        let known = standing.asked_until >= now;
+        standing.asked_until = now.saturating_add((interval(target) as i64).saturating_mul(ASKED));
+        // Whoever asks again a moment later need not be asked back: the look is on its way.
+        if !known && !standing.running {
+            self.soon.insert((now, key));
+        }
+        true
+    }
+
+    /// What this node says is down: key and cause.
+    pub fn down(&self) -> BTreeMap<u64, String> {
+        let says = |(key, standing): (&u64, &Standing)| {
+            let target = self.targets.get(key)?;
+            let (_, look) = standing.last.as_ref().filter(|_| standing.failed > target.ready.job.retries)?;
+            Some((*key, look.cause.clone()))
+        };
+        self.standings.iter().filter_map(says).collect()
+    }
+}
+
+const DAY_MS: i64 = 86_400_000;
+
+impl Plan {
+    /// What this node remarks on targets: certificates that end soon, looks that take long.
+    pub fn remarks(&self, now: i64) -> BTreeMap<u64, Remark> {
+        let remark = |(key, standing): (&u64, &Standing)| {
+            let alert = &self.targets.get(key)?.ready.job.alert;
+            let days = alert.certificate_days.and_then(|days| i64::try_from(days).ok());
+            let ends = standing.last.as_ref().and_then(|(_, look)| look.certificate_ends_ms);
+            let ends = ends.filter(|ends| days.is_some_and(|days| ends - now < days.saturating_mul(DAY_MS)));
+            let remark = Remark { certificate_ends_ms: ends, slow_since_ms: standing.slow_since };
+            (remark != Remark::default()).then_some((*key, remark))
+        };
+        self.standings.iter().filter_map(remark).collect()
+    }
+}
+
+/// When a target that was just heard of is looked at first.
+fn first(key: u64, target: &Target, now: i64) -> i64 {
+    schedule::next(now, schedule::phase(key, interval(target)), interval(target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::probe::targets;
+    use crate::probe::targets::Ready;
+    use std::sync::Arc;
+
+    const NOW: i64 = 1_790_000_000_000;
+
+    fn targets(job: &str) -> BTreeMap<u64, Target> {
+        let text = format!("listen: 127.0.0.1:1\ndata_dir: /x\nsinks: []\nprobe:\n  jobs:\n    - {job}\n");
+        let config = Config::parse(&text).unwrap_or_else(|problems| panic!("{problems:#?}"));
+        targets::all([(&Arc::new(Ready::new(&config.jobs.jobs[0]).unwrap()), &[][..])])
+    }
+
+    fn many(number: usize) -> BTreeMap<u64, Target> {
+        let list: Vec<String> = (0..number).map(|number| format!("h{number}")).collect();
+        targets(&format!("{{ name: web, interval: 10s, targets: [{}] }}", list.join(", ")))
+    }
+
+    fn failed() -> Look {
+        Look { success: false, cause: "refused".into(), ..Look::default() }
+    }
+
+    fn well() -> Look {
+        Look { success: true, ..Look::default() }
+    }
+
+    /// Some nodes with a plan each; what one asks the others hear at once.
+    struct Cluster {
+        plans: Vec<Plan>,
+        now: i64,
+        /// Samples written: key and slot.
+        written: Vec<(u64, i64)>,
+        looks: Vec<usize>,
+    }
+
+    impl Cluster {
+        fn new(nodes: usize, targets: &BTreeMap<u64, Target>) -> Cluster {
+            let mut plans: Vec<Plan> = (0..nodes).map(|_| Plan::default()).collect();
+            plans.iter_mut().for_each(|plan| plan.replace(targets.clone(), NOW));
+            Cluster { plans, now: NOW, written: Vec::new(), looks: vec![0; nodes] }
+        }
+
+        fn run(&mut self, ms: i64, living: &[u64], sees: &dyn Fn(u64, u64) -> Look) {
+            for _ in 0..ms / 50 {
+                self.now += 50;
+                for node in living {
+                    let own = *node as usize;
+                    let starts = self.plans[own].start(self.now, (*node, living), 10_000, &|_| false);
+                    for start in starts {
+                        self.looks[own] += 1;
+                        if start.writes {
+                            self.written.push((start.key, start.slot));
+                        }
+                        let after = self.plans[own].done(&start, sees(*node, start.key), self.now);
+                        if after.ask {
+                            living
+                                .iter()
+                                .filter(|other| *other != node)
+                                .for_each(|other| assert!(self.plans[*other as usize].asked(start.key, self.now)));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_target_is_written_once_an_interval_by_one_node_also_when_a_node_dies() {
+        let targets = many(300);
+        let mut cluster = Cluster::new(3, &targets);
+        cluster.run(30_000, &[0, 1, 2], &|_, _| well());
+        assert_eq!(cluster.written.len(), 900);
+        assert!(cluster.looks.iter().all(|looks| (200..400).contains(looks)), "{:?}", cluster.looks);
+        cluster.run(30_000, &[0, 2], &|_, _| well());
+        let mut slots = cluster.written.clone();
+        slots.sort_unstable();
+        slots.dedup();
+        assert_eq!((cluster.written.len(), slots.len()), (1_800, 1_800), "no interval is missing, none is there twice");
+    }
+
+    #[test]
+    fn nodes_that_disagree_on_who_lives_write_the_same_moment() {
+        let targets = many(50);
+        let mut plans = [Plan::default(), Plan::default()];
+        plans.iter_mut().for_each(|plan| plan.replace(targets.clone(), NOW));
+        let slots = plans.each_mut().map(|plan| {
+            let starts = plan.start(NOW + 10_000, (1, &[1]), 100, &|_| false);
+            starts.into_iter().map(|start| (start.key, start.slot)).collect::<Vec<_>>()
+        });
+        assert!(slots[0].len() == 50 && slots[0] == slots[1], "the second sample of a moment is a repeat, and is dropped");
+    }
+
+    #[test]
+    fn a_failure_is_confirmed_by_all_and_forgotten_when_it_is_over() {
+        let targets = many(3);
+        let key = *targets.keys().next().unwrap();
+        let mut cluster = Cluster::new(3, &targets);
+        let broken = move |_, looked: u64| if looked == key { failed() } else { well() };
+        cluster.run(10_000, &[0, 1, 2], &|_, _| well());
+        assert!(cluster.plans.iter().all(|plan| plan.down().is_empty()));
+        cluster.run(11_000, &[0, 1, 2], &broken);
+        for plan in &cluster.plans {
+            assert_eq!(plan.down(), BTreeMap::from([(key, "refused".to_owned())]), "each found out for itself, retries included");
+        }
+        cluster.run(60_000, &[0, 1, 2], &|_, _| well());
+        let before: usize = cluster.looks.iter().sum();
+        cluster.run(30_000, &[0, 1, 2], &|_, _| well());
+        assert!(cluster.plans.iter().all(|plan| plan.down().is_empty()));
+        assert_eq!(cluster.looks.iter().sum::<usize>() - before, 9, "three targets, three intervals, one node each");
+    }
+
+    #[test]
+    fn one_node_that_is_cut_off_is_contradicted_by_the_others() {
+        let targets = many(100);
+        let mut cluster = Cluster::new(3, &targets);
+        cluster.run(40_000, &[0, 1, 2], &|node, _| if node == 1 { failed() } else { well() });
+        assert!(cluster.plans[1].down().len() > 20, "its own targets, and those it was asked about");
+        assert!(cluster.plans[0].down().is_empty() && cluster.plans[2].down().is_empty());
+    }
+
+    #[test]
+    fn a_retry_that_works_is_no_failure_and_hides_no_sample() {
+        let targets = targets("{ name: web, interval: 10s, retries: 2, targets: [h] }");
+        let key = *targets.keys().next().unwrap();
+        let mut plan = Plan::default();
+        plan.replace(targets, NOW);
+        let first = plan.start(NOW + 10_000, (0, &[0]), 9, &|_| false).remove(0);
+        assert!(first.writes && plan.done(&first, failed(), NOW + 10_000).ask);
+        assert!(plan.down().is_empty());
+        let second = plan.start(NOW + 10_600, (0, &[0]), 9, &|_| false).into_iter().find(|start| start.key == key).unwrap();
+        assert!(!second.writes);
+        assert!(!plan.done(&second, well(), NOW + 10_600).ask);
+        assert_eq!((plan.down().len(), plan.all().next().unwrap().1.unwrap().failed), (0, 0));
+    }
+
+    #[test]
+    fn certificates_that_end_soon_and_slow_looks_are_remarked() {
+        let targets = targets("{ name: web, interval: 10s, targets: [h], alert: { certificate_days: 10, latency: 1s } }");
+        let key = *targets.keys().next().unwrap();
+        let mut plan = Plan::default();
+        plan.replace(targets, NOW);
+        let mut look = |certificate_ends_ms, took| {
+            let start = Start { key, slot: NOW, writes: true };
+            plan.standings.entry(key).or_default();
+            plan.done(&start, Look { certificate_ends_ms, took: Duration::from_millis(took), ..well() }, NOW);
+            plan.remarks(NOW).remove(&key)
+        };
+        assert_eq!(look(Some(NOW + 11 * DAY_MS), 900), None);
+        assert_eq!(look(Some(NOW + 9 * DAY_MS), 900), Some(Remark { certificate_ends_ms: Some(NOW + 9 * DAY_MS), slow_since_ms: None }));
+        assert_eq!(look(None, 1_100), Some(Remark { certificate_ends_ms: None, slow_since_ms: Some(NOW) }));
+    }
+
+    #[test]
+    fn what_cannot_begin_now_begins_late_and_that_is_known() {
+        let mut plan = Plan::default();
+        plan.replace(many(100), NOW);
+        assert_eq!(plan.start(NOW + 10_000, (0, &[0]), 30, &|_| false).len(), 30);
+        assert!(plan.next().is_some_and(|next| next <= NOW + 10_000));
+        assert_eq!(plan.start(NOW + 10_000, (0, &[0]), 1_000, &|_| false).len(), 70);
+        assert!(plan.take_late() > 5_000 && plan.take_late() == 0);
+    }
+}
