@@ -80,7 +80,7 @@ impl Pair {
     #[track_caller]
     fn same(&mut self, module: &str, target: &str, differ: &[&str]) -> bool {
         let path = format!("/probe?module={module}&target={}", target.replace('&', "%26"));
-        let mut ask = |client: &mut Client| {
+        let ask = |client: &mut Client| {
             client.hang_up();
             let headers =
                 [("Host", "sluice"), ("X-Prometheus-Scrape-Timeout-Seconds", "8")].map(|(name, value)| (name.to_owned(), value.to_owned()));
