@@ -277,6 +277,7 @@ impl<T: Target> Ingest<T> {
                 now_ms,
                 bare: (self.shows)(now_ms),
                 unpacked_bytes: rules.limits.unpacked_bytes,
+                tapped: self.tap.wanted(),
             };
             self.metrics.waits(1);
             let decoded = self.desks.decode(job, Arc::clone(&rules.door)).await;
@@ -296,7 +297,8 @@ impl<T: Target> Ingest<T> {
     }
 
     async fn offer(&self, head: &Head, decoded: Decoded, claim: &mut Claim, rules: &Rules) -> Outcome {
-        let Decoded { parcels, groups, mut refused, .. } = decoded;
+        let Decoded { parcels, nothing_good, groups, mut refused, .. } = decoded;
+        nothing_good.iter().for_each(|parcel| self.tap.show(Came::of(parcel, head.protocol), "refused"));
         let whole = parcels.len() == 1;
         let (mut lanes, mut shown) = (Vec::with_capacity(parcels.len()), Vec::new());
         let mut offers: Vec<Soon<'_, Result<(), OfferError>>> = Vec::with_capacity(parcels.len());

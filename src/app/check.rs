@@ -249,6 +249,7 @@ fn draft(kafka: &sinks::Kafka) -> KafkaDraft {
         sasl: kafka.sasl.clone(),
         format: Some(kafka.format.word().to_owned()),
         columns: kafka.columns.clone(),
+        no_buckets: !kafka.buckets,
         delivery: Some(kafka.delivery.word().to_owned()),
         create_topic: kafka
             .create_topic
@@ -369,6 +370,38 @@ sinks:
             }
         }
         assert!(judged >= 6, "{judged}");
+    }
+
+    /// Whatever a sink's section reads stands in an example of docs/sinks.md, which the test above judges.
+    #[test]
+    fn every_option_of_a_sink_stands_in_an_example_of_the_page() {
+        let page = include_str!("../../docs/sinks.md");
+        let examples: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        let shown = |key: &str| {
+            let (written, before) = (format!("{key}:"), [' ', '{', '\n', ',']);
+            examples.iter().any(|text| {
+                text.match_indices(&written).any(|(at, _)| text[..at].chars().next_back().is_none_or(|one| before.contains(&one)))
+            })
+        };
+        // Read only to be refused: secrets stand in files.
+        let refused = ["password", "token", "bearer_token"];
+        let sources = [
+            include_str!("../config/sinks.rs"),
+            include_str!("../config/kafka.rs"),
+            include_str!("../config/remote_write.rs"),
+            include_str!("../config/shape.rs"),
+            include_str!("../config/file.rs"),
+        ];
+        let mut keys = 0;
+        for source in sources.map(|source| source.split("#[cfg(test)]").next().unwrap()) {
+            for reads in [".get(\"", ".or(\"", ".opt(\"", ".must(\"", ".below(\"", "number(\"", " text(\""] {
+                for key in source.split(reads).skip(1).filter_map(|rest| rest.split('"').next()).filter(|key| !refused.contains(key)) {
+                    keys += 1;
+                    assert!(shown(key), "`{key}` is read by a sink's section and stands in no example of docs/sinks.md");
+                }
+            }
+        }
+        assert!(keys > 60, "{keys}");
     }
 
     #[test]

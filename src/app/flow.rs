@@ -65,12 +65,13 @@ fn at_door(came: &Came) -> Option<Part> {
     let mut raw = Vec::new();
     pack::unpack(came.packing, &came.body, Bounds::default(), &mut raw).ok()?;
     let digest = Digest::parse(&came.digest).ok()?;
-    let mark = |refused| match refused {
-        true => Mark { verdict: "refused", reason: "at_the_door" },
+    let reason = |number: u32| came.reasons.iter().find(|(at, _)| *at == number).map_or("at_the_door", |(_, refusal)| refusal.word());
+    let mark = |number, refused| match refused {
+        true => Mark { verdict: "refused", reason: reason(number) },
         false if came.told == "taken" => Mark { verdict: "taken", reason: "taken" },
         false => Mark { verdict: "put_off", reason: came.told },
     };
-    let items = digest.iter().enumerate().map(|(number, item)| (number as u32, mark(item.refused))).collect();
+    let items = digest.iter().enumerate().map(|(number, item)| (number as u32, mark(number as u32, item.refused))).collect();
     // With the replica's label: as it came.
     let body = Arc::new(Body { protocol: came.protocol, raw, strip: Vec::new(), tenant: tenant::of(&came.group).to_owned() });
     Some(Part { group: came.group.clone(), replica: came.replica.clone(), body, items })

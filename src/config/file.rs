@@ -28,6 +28,8 @@ pub struct Files {
     pub keep_bytes: u64,
     /// or are older; `None`: they may be as old as they like.
     pub keep_age: Option<Duration>,
+    /// Histograms show their buckets, beside count and sum.
+    pub buckets: bool,
 }
 
 /// How rows are packed.
@@ -53,6 +55,7 @@ impl Files {
             rotate_age: Duration::from_secs(3600),
             keep_bytes: 64 << 30,
             keep_age: None,
+            buckets: true,
         }
     }
 }
@@ -79,6 +82,7 @@ pub fn read(section: &Section<'_>) -> Option<Files> {
         files.keep_age = keep.opt("age", values::duration_in(Duration::from_secs(10)..=Duration::from_secs(3650 * 86_400)));
         keep.finish();
     }
+    files.buckets = sinks::read_buckets(section);
     section.finish();
     directory.map(|_| files)
 }

@@ -67,6 +67,8 @@ pub struct Kafka {
     pub pass_tenant: bool,
     /// Labels that stand at the top of a row; `None`: those of the default.
     pub columns: Option<Vec<String>>,
+    /// Histograms in rows show their buckets, beside count and sum.
+    pub buckets: bool,
     /// Where the schema of `avro` is registered.
     pub registry: Option<Registry>,
     /// How the topic is made where it is missing.
@@ -224,6 +226,7 @@ impl Kafka {
             tenant: None,
             pass_tenant: false,
             columns: None,
+            buckets: true,
             registry: None,
             create_topic: None,
             compression: None,
@@ -330,6 +333,7 @@ fn read_kafka(section: &Section<'_>) -> Option<Kafka> {
     if let Some(node) = section.get("columns") {
         sink.columns = Some(read_columns(&node));
     }
+    sink.buckets = read_buckets(section);
     sink.create_topic = section.below("create_topic").map(|section| {
         let number = |key, default| u16::try_from(section.or(key, default, values::number(1..=10_000))).unwrap_or(1);
         let create = CreateTopic { partitions: number("partitions", 12), replication: number("replication", 3) };
@@ -351,6 +355,15 @@ fn read_kafka(section: &Section<'_>) -> Option<Kafka> {
     sink.properties = section.below("properties").map(|section| read_properties(&section)).unwrap_or_default();
     section.finish();
     topic.map(|_| sink)
+}
+
+/// Reads `histograms: { buckets: ... }` of a sink that writes rows.
+pub fn read_buckets(section: &Section<'_>) -> bool {
+    section.below("histograms").is_none_or(|section| {
+        let buckets = section.or("buckets", true, values::switch);
+        section.finish();
+        buckets
+    })
 }
 
 /// Names of columns, none of which is a field already.

@@ -132,7 +132,7 @@ impl Worker {
     pub fn new(settings: Arc<FileSettings>, author: Author, duty: Duty) -> Worker {
         let Author { cluster, node, sink, shard } = author;
         let shelf = Shelf::new(Arc::clone(&settings), &sink, shard, node);
-        let rows = RowEncoder::new(settings.columns.clone());
+        let rows = RowEncoder::new(settings.columns.clone()).with_buckets(settings.buckets);
         // What a process before this one did not finish is ended even where another node leads by now. What is wrong is told by the first session.
         if let Err(trouble) = shelf.take_up() {
             tracing::debug!(%sink, shard, %trouble, "the files were not looked at");

@@ -104,9 +104,9 @@ pub struct RequestCost {
     pub anew: f64,
 }
 
-/// A request of 1.0 made of one that came, on this thread: 2,000 samples, without the label of their replica.
-pub fn encode_requests(rounds: u64) -> Result<RequestCost, DecodeError> {
-    let mut encoder = Encoder::new(Protocol::V1);
+/// A request made of one of the same version that came, on this thread: 2,000 samples, without the label of their replica.
+pub fn encode_requests(rounds: u64, protocol: Protocol) -> Result<RequestCost, DecodeError> {
+    let mut encoder = Encoder::new(protocol);
     let series = series(2000);
     for labels in &series {
         let mut labels: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -115,9 +115,9 @@ pub fn encode_requests(rounds: u64) -> Result<RequestCost, DecodeError> {
     }
     let mut raw = Vec::new();
     encoder.finish(&mut raw);
-    let body = Body { protocol: Protocol::V1, raw, strip: vec!["__replica__".to_owned()], tenant: String::new() };
+    let body = Body { protocol, raw, strip: vec!["__replica__".to_owned()], tenant: String::new() };
     let picks: Vec<Pick> = (0..series.len() as u32).map(|item| Pick { item, late: false }).collect();
-    let (mut walker, mut outgoing) = (Walker::new(0x5eed), Outgoing::new(Protocol::V1));
+    let (mut walker, mut outgoing) = (Walker::new(0x5eed), Outgoing::new(protocol));
     let mut time = |way: &mut dyn FnMut(&Picked<'_, '_>, &mut Outgoing)| {
         let began = cpu(ClockId::ThreadCPUTime);
         for _ in 0..rounds.max(1) {

@@ -98,12 +98,19 @@ impl<'a> Row<'a> {
 #[derive(Clone, Debug)]
 pub struct RowEncoder {
     labels: LabelText,
+    /// Histograms show their buckets.
+    buckets: bool,
 }
 
 impl RowEncoder {
     /// Rows with these columns.
     pub fn new(columns: Columns) -> RowEncoder {
-        RowEncoder { labels: LabelText::new(columns) }
+        RowEncoder { labels: LabelText::new(columns), buckets: true }
+    }
+
+    /// Whether histograms show their buckets, beside count and sum.
+    pub fn with_buckets(self, buckets: bool) -> RowEncoder {
+        RowEncoder { buckets, ..self }
     }
 
     /// Appends the row, without a line feed. False (and nothing appended): this point has no row (an exemplar).
@@ -111,7 +118,7 @@ impl RowEncoder {
         if matches!(row.value, Value::Exemplar) {
             return false;
         }
-        let labels = &mut self.labels;
+        let RowEncoder { labels, buckets } = self;
         labels.follow(row.labels);
         out.reserve(labels.name().len() + labels.top().len() + labels.rest().len() + 128);
         out.extend_from_slice(b"{\"ts\":");
@@ -119,7 +126,7 @@ impl RowEncoder {
         out.extend_from_slice(b",\"name\":\"");
         out.extend_from_slice(labels.name());
         out.extend_from_slice(b"\",\"v\":");
-        push_value(out, &row.value);
+        push_value(out, &row.value, *buckets);
         if let Some(rise) = row.rise() {
             push_rise(out, rise);
         }
@@ -144,7 +151,7 @@ fn push_rise(out: &mut Vec<u8>, rise: Rise) {
 
 /// What follows `"v":`.
 #[inline]
-pub(super) fn push_value(out: &mut Vec<u8>, value: &Value<'_>) {
+pub(super) fn push_value(out: &mut Vec<u8>, value: &Value<'_>, buckets: bool) {
     match value {
         Value::Float(number) if number.is_finite() => push_finite(out, *number),
         Value::Float(number) if number.is_nan() => out.extend_from_slice(b"null,\"nan\":true"),
@@ -153,18 +160,21 @@ pub(super) fn push_value(out: &mut Vec<u8>, value: &Value<'_>) {
         Value::Stale => out.extend_from_slice(b"null,\"stale\":true"),
         Value::Histogram(histogram) => {
             out.extend_from_slice(b"null,\"histogram\":");
-            push_histogram(out, histogram);
+            push_histogram(out, histogram, buckets);
         }
         Value::Exemplar => out.extend_from_slice(b"null"),
     }
 }
 
 /// The object after `"histogram":`. Bucket indexes instead of bounds: exact, half the bytes, and Prometheus' own words.
-fn push_histogram(out: &mut Vec<u8>, histogram: &Histogram) {
+fn push_histogram(out: &mut Vec<u8>, histogram: &Histogram, buckets: bool) {
     out.extend_from_slice(b"{\"count\":");
     push_count(out, histogram.count);
     out.extend_from_slice(b",\"sum\":");
     push_number_or_null(out, f64::from_bits(histogram.sum_bits));
+    if !buckets {
+        return push_reset(out, histogram);
+    }
     out.extend_from_slice(b",\"schema\":");
     push_integer(out, i64::from(histogram.schema));
     out.extend_from_slice(b",\"zero_threshold\":");
@@ -187,6 +197,10 @@ fn push_histogram(out: &mut Vec<u8>, histogram: &Histogram) {
         }
         out.push(b']');
     }
+    push_reset(out, histogram);
+}
+
+fn push_reset(out: &mut Vec<u8>, histogram: &Histogram) {
     let reset: &[u8] = match histogram.reset_hint {
         1 => b",\"reset\":\"yes\"}",
         2 => b",\"reset\":\"no\"}",

@@ -38,6 +38,18 @@ fn check(labels: &[(&str, &str)], value: Value<'_>, late: bool, expect: &str) {
 const UP: [(&str, &str); 4] = [("__name__", "up"), ("cluster", "c3"), ("job", "node"), ("zone", "a")];
 
 #[test]
+fn a_histogram_without_buckets_has_count_and_sum() {
+    let labels = [Label::new(0, "__name__", "h")];
+    let histogram = Histogram { count: Count::Int(12), sum_bits: 18.4f64.to_bits(), reset_hint: 2, ..Histogram::default() };
+    let value = Value::Histogram(&histogram);
+    let row = Row { labels: &labels, time: 1, value, late: false, series: 0, item: 0, tenant: "", before: None };
+    let mut out = Vec::new();
+    assert!(RowEncoder::new(Columns::default()).with_buckets(false).encode(&row, &mut out));
+    let expected = r#"{"ts":1,"name":"h","v":null,"histogram":{"count":12,"sum":18.4,"reset":"no"},"labels":{}}"#;
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+}
+
+#[test]
 fn the_order_of_keys_is_fixed_and_columns_stand_in_theirs() {
     check(&UP, Value::Float(1.0), false, r#"{"ts":1790000000123,"name":"up","v":1,"job":"node","cluster":"c3","labels":{"zone":"a"}}"#);
     check(
@@ -186,7 +198,7 @@ fn plainly(columns: &[&str], row: &Row<'_>) -> String {
     let pair = |label: &Label<'_>| format!("{}:{}", Json::from(label.name), Json::from(label.value));
     let find = |name: &str| row.labels.iter().find(|label| label.name == name);
     let mut value = Vec::new();
-    push_value(&mut value, &row.value);
+    push_value(&mut value, &row.value, true);
     let top: String = columns.iter().filter_map(|name| find(name)).map(|label| format!(",{}", pair(label))).collect();
     let rest = row.labels.iter().filter(|label| label.name != "__name__" && !columns.contains(&label.name)).map(pair);
     format!(

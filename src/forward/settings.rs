@@ -83,6 +83,8 @@ pub struct KafkaDraft {
     pub format: Option<String>,
     /// Labels at the top of a row.
     pub columns: Option<Vec<String>>,
+    /// Histograms in rows show no buckets.
+    pub no_buckets: bool,
     /// `exactly_once` or `at_least_once`.
     pub delivery: Option<String>,
     /// Make the topic where it is missing.
@@ -162,6 +164,8 @@ pub struct KafkaSettings {
     pub format: Format,
     /// Labels at the top of a row.
     pub columns: Columns,
+    /// Histograms in rows show their buckets, beside count and sum.
+    pub buckets: bool,
     /// Once, or at least once.
     pub delivery: Delivery,
     /// Make the topic where it is missing.
@@ -407,6 +411,7 @@ impl KafkaSettings {
                 access: more.access,
                 format,
                 columns,
+                buckets: !draft.no_buckets,
                 delivery,
                 create_topic: draft.create_topic,
                 compression,

@@ -17,6 +17,7 @@ use crate::ingest::lanes::Door;
 use crate::ingest::lanes::Lane;
 use crate::ingest::lanes::Lanes;
 use crate::ingest::lanes::Look;
+use crate::ingest::lanes::Refusal;
 use crate::ingest::offenders::Offenders;
 use crate::model::Item;
 use crate::wire::body;
@@ -46,6 +47,8 @@ pub struct Job {
     pub bare: bool,
     /// Bound of the unpacked body.
     pub unpacked_bytes: usize,
+    /// Somebody reads along, and wants to see what is refused as a whole, too.
+    pub tapped: bool,
 }
 
 /// What one lane sends on.
@@ -61,6 +64,8 @@ pub struct Parcel {
     pub packing: Packing,
     /// Points in the digest.
     pub points: u32,
+    /// Why points were refused, the first ones.
+    pub reasons: Vec<(u32, Refusal)>,
 }
 
 /// A body that was read.
@@ -68,6 +73,8 @@ pub struct Parcel {
 pub struct Decoded {
     /// One for each lane that has something good.
     pub parcels: Vec<Parcel>,
+    /// One for each lane that has not, where somebody reads along.
+    pub nothing_good: Vec<Parcel>,
     /// All lanes' groups by number: names for what was refused.
     pub groups: Vec<String>,
     /// What was refused.
@@ -185,23 +192,25 @@ impl Desk {
         match self.lanes.lanes.as_slice() {
             [] => {}
             [lane] => {
-                if lane.good.total() > 0 {
+                if lane.good.total() > 0 || job.tapped {
                     let digest = encoded(&self.lanes.items, &self.lanes.values);
                     let points = self.lanes.items.len() as u32;
-                    parcels.push(Parcel { lane: lane.clone(), digest, body: job.packed.clone(), packing: job.packing, points });
+                    let (lane, reasons) = (lane.clone(), self.lanes.reasons_of(0));
+                    parcels.push(Parcel { lane, digest, body: job.packed.clone(), packing: job.packing, points, reasons });
                 }
             }
-            _ => self.part(job.protocol, &mut parcels).map_err(undecodable)?,
+            _ => self.part((job.protocol, job.tapped), &mut parcels).map_err(undecodable)?,
         }
+        let (parcels, nothing_good) = parcels.into_iter().partition(|parcel| parcel.lane.good.total() > 0);
         let refused = std::mem::take(&mut self.lanes.offenders);
         let took = clock::now().duration_since(started);
-        Ok(Decoded { parcels, groups, refused, totals, unpacked: self.raw.len(), took })
+        Ok(Decoded { parcels, nothing_good, groups, refused, totals, unpacked: self.raw.len(), took })
     }
 
     /// A body for each lane of a mixed request.
-    fn part(&mut self, protocol: Protocol, parcels: &mut Vec<Parcel>) -> Result<(), DecodeError> {
+    fn part(&mut self, (protocol, tapped): (Protocol, bool), parcels: &mut Vec<Parcel>) -> Result<(), DecodeError> {
         for (number, lane) in self.lanes.lanes.iter().enumerate() {
-            if lane.good.total() == 0 {
+            if lane.good.total() == 0 && !tapped {
                 continue;
             }
             self.subset.clear();
@@ -210,7 +219,8 @@ impl Desk {
             pack::pack_snappy(&self.subset, &mut packed);
             self.lanes.items_of(number, &mut self.items, &mut self.values);
             let (digest, points) = (encoded(&self.items, &self.values), self.items.len() as u32);
-            parcels.push(Parcel { lane: lane.clone(), digest, body: Bytes::from(packed), packing: Packing::Snappy, points });
+            let (lane, body, reasons) = (lane.clone(), Bytes::from(packed), self.lanes.reasons_of(number));
+            parcels.push(Parcel { lane, digest, body, packing: Packing::Snappy, points, reasons });
         }
         Ok(())
     }

@@ -203,6 +203,14 @@ impl Door {
     }
 }
 
+/// Of so many refused points the reason is kept, for those who read along: a hostile request must not make a list of its own length.
+const REASONS_MAX: usize = 1000;
+
+fn note(reasons: &mut Vec<(u32, Refusal)>, (from, points): (usize, usize), refusal: Refusal) {
+    let room = REASONS_MAX.saturating_sub(reasons.len());
+    reasons.extend((from..from + points.min(room)).map(|at| (at as u32, refusal)));
+}
+
 fn millis(span: std::time::Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
@@ -231,6 +239,8 @@ pub struct Lanes {
     pub values: Vec<u64>,
     /// What was refused.
     pub offenders: Offenders,
+    /// Why, of the first points: by their place among `items`.
+    reasons: Vec<(u32, Refusal)>,
     runs: Vec<Run>,
     /// Bounds of each lane's group, where they differ from the door's: (future, labels per series).
     special: Vec<(i64, usize)>,
@@ -259,6 +269,7 @@ impl Lanes {
     fn clear(&mut self) {
         self.lanes.clear();
         self.items.clear();
+        self.reasons.clear();
         self.values.clear();
         self.runs.clear();
         self.special.clear();
@@ -300,6 +311,7 @@ impl Lanes {
                 lane.refused += 1;
                 let ahead = || format!("it lies {} s ahead of this node's clock", point.time.saturating_sub(look.now_ms) / 1000);
                 self.offenders.count(Refusal::Future, number, 1);
+                note(&mut self.reasons, (self.items.len(), 1), Refusal::Future);
                 self.offenders.show(series.labels, ahead);
             } else {
                 lane.good.count(point);
@@ -328,6 +340,7 @@ impl Lanes {
 
     fn refuse(&mut self, series: &Series<'_, '_>, lane: usize, refusal: Refusal, detail: impl FnOnce() -> String) {
         let points = series.points.len();
+        note(&mut self.reasons, (self.items.len(), points), refusal);
         self.items.extend(series.points.iter().map(|point| Item { series: 0, time: point.time, kind: point.kind, refused: true }));
         if let Some(lane) = self.lanes.get_mut(lane) {
             lane.refused += points as u64;
@@ -381,6 +394,23 @@ impl Lanes {
             identity: (identity.group.to_string(), identity.shard.to_string()),
         });
         Some(self.lanes.len() - 1)
+    }
+
+    /// Why points of one lane were refused, the first ones: by their place in what [`Lanes::items_of`] gives.
+    pub fn reasons_of(&self, lane: usize) -> Vec<(u32, Refusal)> {
+        let (mut out, mut from, mut before) = (Vec::new(), 0, 0);
+        let mut left = self.reasons.as_slice();
+        for run in &self.runs {
+            let to = from + run.items;
+            let (own, rest) = left.split_at(left.partition_point(|(at, _)| *at < to));
+            left = rest;
+            if self.home(run) == lane {
+                out.extend(own.iter().map(|(at, refusal)| (at - from + before, *refusal)));
+                before += run.items;
+            }
+            from = to;
+        }
+        out
     }
 
     /// The items of one lane, in the body order of what [`Lanes::holds`] keeps for it; and their values, if there are any.

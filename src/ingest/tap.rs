@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::broadcast;
 
 use crate::ingest::desk::Parcel;
+use crate::ingest::lanes::Refusal;
 use crate::wire::pack::Packing;
 use crate::wire::remote_write::Protocol;
 
@@ -31,6 +32,8 @@ pub struct Came {
     pub body: Bytes,
     /// Its digest: which points were refused.
     pub digest: Vec<u8>,
+    /// Why, of the first ones, by their place.
+    pub reasons: Vec<(u32, Refusal)>,
     /// `taken`, or why the sender was put off.
     pub told: &'static str,
 }
@@ -45,6 +48,7 @@ impl Came {
             packing: parcel.packing,
             body: parcel.body.clone(),
             digest: parcel.digest.clone(),
+            reasons: parcel.reasons.clone(),
             told: "taken",
         })
     }

@@ -492,3 +492,39 @@ async fn over_a_rate_of_its_group_a_sender_is_told_to_wait() {
     let (_, _, sender) = bench.ingest.senders().all().remove(0);
     assert_eq!((sender.taken, sender.put_off), (0, 2), "what was put off was not taken");
 }
+
+#[tokio::test]
+async fn whoever_reads_along_at_the_door_sees_why_points_are_refused_even_where_nothing_is_left() {
+    let bench = Bench::new(|_, _| {}).await;
+    let mut listener = bench.ingest.tap().listen();
+    let late: Vec<u8> = {
+        let (mut encoder, mut raw) = (Encoder::new(Protocol::V1), Vec::new());
+        let now = clock::wall_ms();
+        series(&mut encoder, &A, &[now, now + 3_600_000]);
+        series(&mut encoder, &NAMELESS, &[now]);
+        series(&mut encoder, &B, &[now, now + 7_200_000]);
+        encoder.finish(&mut raw);
+        raw
+    };
+    assert_eq!(bench.post(Protocol::V1, &late).await.status, 400);
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let (came, missed) = listener.next().await.unwrap();
+        let reasons: Vec<(u32, &str)> = came.reasons.iter().map(|(at, refusal)| (*at, refusal.word())).collect();
+        seen.push((came.replica.clone(), came.told, reasons, missed));
+    }
+    seen.sort();
+    // The series without a name goes with the one before it.
+    assert_eq!(
+        seen,
+        [("a".to_owned(), "taken", vec![(1, "future"), (2, "no_name")], 0), ("b".to_owned(), "taken", vec![(1, "future")], 0)]
+    );
+    assert_eq!(bench.post(Protocol::V1, &request(Protocol::V1, &[&NAMELESS])).await.status, 400);
+    let mut encoder = Encoder::new(Protocol::V1);
+    series(&mut encoder, &A, &[clock::wall_ms() + 3_600_000]);
+    let mut raw = Vec::new();
+    encoder.finish(&mut raw);
+    assert_eq!(bench.post(Protocol::V1, &raw).await.status, 400);
+    let came = listener.next().await.unwrap().0;
+    assert_eq!((came.told, came.reasons.len()), ("refused", 1), "a request of which nothing is left");
+}

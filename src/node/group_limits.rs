@@ -4,7 +4,8 @@
 //! nothing to speak of while a group is far from its bounds: then nobody asks which of its series are new. Near them each series is looked for in the
 //! group's table, so every offer that is under way must have been looked through, too: once, the first one waits for those that were not.
 //!
-//! Not in the log and lost with leadership, as detection is: what was struck stands in the digest, and apply needs no limit. Left out on purpose: bytes under
+//! Rates are not in the log and begin anew with a leader, as detection does; how many series a group has is known from its rows, which every member has. What was
+//! struck stands in the digest, and apply needs no limit. Left out on purpose: bytes under
 //! way and the number of groups, which the node judges that takes the request (`ingest`).
 
 use std::collections::BTreeMap;

@@ -17,6 +17,8 @@ use crate::telemetry::exposition;
 const ANSWER: usize = 64 << 10;
 /// Bytes of its metrics: a large one has some 2 MB of its own.
 const METRICS: usize = 16 << 20;
+/// A death is told so often in quick succession.
+const REPEATED: u32 = 10;
 /// Looks without an answer, one after the other, that make it sick.
 const SILENT: u32 = 2;
 
@@ -195,7 +197,9 @@ impl Watch {
                 if certain {
                     self.state = State::Down;
                 }
-                Doubt { hint: (self.worked && certain).then_some(Hint::Refused), again: self.worked && !certain }
+                // What it had sent may still be on its way to the shard, and take the hint away: for a moment it is said again and again.
+                let again = self.worked && self.refused < enough + REPEATED;
+                Doubt { hint: (self.worked && certain).then_some(Hint::Refused), again }
             }
             Sight::Silent => {
                 self.silent = silent.saturating_add(1);
@@ -265,8 +269,8 @@ mod tests {
         watch.note(&Sight::Ready, 3);
         assert_eq!(watch.note(&Sight::Refused, 3), Doubt { hint: None, again: true });
         assert_eq!((watch.note(&Sight::Refused, 3).again, watch.state), (true, State::Up));
-        for _ in 0..3 {
-            assert_eq!(watch.note(&Sight::Refused, 3), Doubt { hint: Some(Hint::Refused), again: false });
+        for number in 3..30 {
+            assert_eq!(watch.note(&Sight::Refused, 3), Doubt { hint: Some(Hint::Refused), again: number < 3 + REPEATED });
         }
         assert_eq!(watch.state, State::Down);
         assert_eq!((watch.note(&Sight::Ready, 3), watch.state), (Doubt::default(), State::Up));

@@ -195,7 +195,9 @@ async fn watch_one(board: Arc<Board>, node: Handle, target: Target) {
             node.hint(&target.group, &target.replica, hint);
         }
         if doubt.again {
-            node.ask_others_for_a_look(key);
+            if doubt.hint.is_none() {
+                node.ask_others_for_a_look(key);
+            }
             wait = AGAIN;
             continue;
         }

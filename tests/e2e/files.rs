@@ -154,16 +154,7 @@ fn nodes_that_share_a_directory_lose_no_row_when_leadership_moves() {
     let mut trio = Trio::up(&scratch, &format!("sinks:\n{}", sink("rows", &dir, ", rotate: { age: 3s }")));
     let senders: Vec<_> = (0..3).map(|node| sender(&format!("alone-{node}"), "a", 0).start(trio.nodes[node].sluice.address())).collect();
     let kills = 5;
-    for kill in 0..kills {
-        let leader = eventually(Duration::from_secs(60), "a leader", || trio.leader_of("alone-0", 0));
-        let_pass(Duration::from_millis(1000 + fastrand::u64(0..1000)));
-        trio.nodes[leader].sluice.kill();
-        if kill % 2 == 0 {
-            let_pass(Duration::from_secs(3));
-        }
-        trio.nodes[leader].sluice.up();
-        trio.wait_well();
-    }
+    trio.kill_leaders("alone-0", kills);
     let (acknowledged, offered) = end(senders);
     eventually(Duration::from_secs(60), "everything in the files", || {
         let pending: u64 = trio.nodes.iter().map(|node| listed(&node.sluice, "rows")["pending"].as_u64().expect("a number")).sum();

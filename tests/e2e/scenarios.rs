@@ -16,6 +16,7 @@ mod failover;
 mod files;
 mod harness;
 mod increase;
+mod least;
 mod letters;
 mod limits;
 mod loaded;

@@ -88,16 +88,7 @@ fn leaders_that_die_lose_nothing_in_the_stores() {
     let sinks = sink("victoria", &victoria.url(), ", compression: zstd") + &sink("prometheus", &prometheus.url(), "");
     let mut trio = Trio::up(&scratch, &format!("sinks:\n{sinks}"));
     let senders: Vec<_> = (0..3).map(|node| sender(&format!("alone-{node}"), "a", 0).start(trio.nodes[node].sluice.address())).collect();
-    for kill in 0..6 {
-        let leader = eventually(Duration::from_secs(60), "a leader", || trio.leader_of("alone-0", kill % 3));
-        let_pass(Duration::from_millis(500 + fastrand::u64(0..1500)));
-        trio.nodes[leader].sluice.kill();
-        if kill % 2 == 0 {
-            let_pass(Duration::from_secs(3));
-        }
-        trio.nodes[leader].sluice.up();
-        trio.wait_well();
-    }
+    trio.kill_leaders("alone-0", 6);
     let (acknowledged, offered) = end(senders);
     holds(&victoria, Kind::VictoriaMetrics, &acknowledged, &offered);
     holds(&prometheus, Kind::Prometheus, &acknowledged, &offered);

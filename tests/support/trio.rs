@@ -3,7 +3,7 @@
 use super::disk::SmallDisk;
 use super::faults::{Faults, home};
 use super::http::{Client, Http};
-use super::process::{Scratch, eventually, free_port};
+use super::process::{Scratch, eventually, free_port, let_pass};
 use super::sluice::{BINARY, Sluice};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -141,6 +141,21 @@ impl Trio {
         let view = self.nodes[asked].json("/api/v1/cluster")?;
         let found = view["shards"].as_array().into_iter().flatten().find(|one| one["shard"] == shard).ok_or("no such shard")?;
         NAMES.iter().position(|name| found["leader"] == **name).ok_or_else(|| "no leader".to_owned())
+    }
+
+    /// The leader of this group's shard dies so many times under load, and comes back, every second time when another one has taken over for good. A node in turn is asked who leads.
+    #[track_caller]
+    pub fn kill_leaders(&mut self, group: &str, kills: usize) {
+        for kill in 0..kills {
+            let leader = eventually(Duration::from_secs(60), "a leader", || self.leader_of(group, kill % 3));
+            let_pass(Duration::from_millis(500 + fastrand::u64(0..1500)));
+            self.nodes[leader].sluice.kill();
+            if kill % 2 == 0 {
+                let_pass(Duration::from_secs(3));
+            }
+            self.nodes[leader].sluice.up();
+            self.wait_well();
+        }
     }
 
     /// Every node says that all is well.

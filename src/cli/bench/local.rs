@@ -16,6 +16,7 @@ use crate::wire::capture;
 use crate::wire::measure;
 use crate::wire::pack;
 use crate::wire::pack::Packing;
+use crate::wire::remote_write::Protocol;
 
 /// Requests of 2,000 samples that are made up where no capture is given.
 const REQUESTS: usize = 20;
@@ -136,11 +137,14 @@ pub fn dedup(arguments: &Dedup) -> Result<(), Failure> {
 pub fn rows(arguments: &Rows) -> Result<(), Failure> {
     let found = forward::measure::encode_rows(arguments.rows);
     println!("encode    {:.3} µs CPU a row of {:.0} B", found.micros_a_row, found.bytes as f64 / found.rows.max(1) as f64);
-    let store = forward::measure::encode_requests(arguments.rows / 2000).map_err(|error| Failure::Failed(error.to_string()))?;
-    println!(
-        "a store   {:.3} µs CPU a sample to find it in its body, {:.3} with its labels copied into a request, {:.3} with them written anew",
-        store.walk, store.copied, store.anew
-    );
+    for (version, protocol) in [("1.0", Protocol::V1), ("2.0", Protocol::V2)] {
+        let store =
+            forward::measure::encode_requests(arguments.rows / 2000, protocol).map_err(|error| Failure::Failed(error.to_string()))?;
+        println!(
+            "a store   {:.3} µs CPU a sample of {version} to find it in its body, {:.3} with it written into a request as it came, {:.3} with other labels",
+            store.walk, store.copied, store.anew
+        );
+    }
     if let Some(broker) = &arguments.kafka {
         let cost = forward::kafka::measure::produce_rows(broker, &arguments.topic, "lz4", arguments.rows);
         let cost = cost.map_err(|error| Failure::Failed(error.to_string()))?;

@@ -28,6 +28,8 @@ pub struct FileSettings {
     pub keep_bytes: u64,
     /// and how old they may be.
     pub keep_age: Option<Duration>,
+    /// Histograms show their buckets, beside count and sum.
+    pub buckets: bool,
 }
 
 impl FileSettings {
@@ -51,6 +53,7 @@ impl FileSettings {
             rotate_age: files.rotate_age,
             keep_bytes: files.keep_bytes,
             keep_age: files.keep_age,
+            buckets: files.buckets,
         })
     }
 

@@ -86,7 +86,7 @@ impl Encoder {
     /// As the settings have it.
     pub fn new(settings: &KafkaSettings) -> Encoder {
         match settings.format {
-            Format::Rows | Format::Row => Encoder::Rows(RowEncoder::new(settings.columns.clone())),
+            Format::Rows | Format::Row => Encoder::Rows(RowEncoder::new(settings.columns.clone()).with_buckets(settings.buckets)),
             Format::Adapter => Encoder::Adapter,
             Format::RemoteWrite | Format::Mimir => Encoder::Series(Vec::new()),
             Format::Avro => Encoder::Avro,

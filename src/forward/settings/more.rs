@@ -89,6 +89,10 @@ fn of_format(draft: &KafkaDraft, format: Format, problems: &mut Vec<Problem>) {
         (Format::Mimir, _) | (_, None) => {}
         (_, Some(tenant)) => problems.push(problem("tenant", tenant, "only mimir has a tenant", "leave it out, or write format: mimir")),
     }
+    if draft.no_buckets && !format.has_columns() {
+        let rule = "only rows and row can leave buckets out";
+        problems.push(problem("histograms.buckets", word, rule, "leave it out, or write format: rows"));
+    }
     if draft.pass_tenant && format != Format::Mimir {
         let remedy =
             "leave it out: a template has {{__tenant__}}, and a rule makes a label of it (docs/tenants.md); or write format: mimir";

@@ -93,3 +93,21 @@ fn series_that_are_under_way_count() {
     assert_eq!(both, vec![Ok(()); 4]);
     drop(node.stop());
 }
+
+/// Rates begin anew with a leader; the number of series does not, since it is that of the group's rows, which every member has.
+#[test]
+fn a_new_leader_knows_at_once_how_many_series_a_group_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let second = |number: i64| 1_790_000_000_000 + number * 1000;
+    for life in 1..=2 {
+        let node = start(settings(directory.path()));
+        let handle = node.handle.clone();
+        wait(handle.ready()).unwrap();
+        let seed = handle.hash_seed();
+        only_g(&handle, |limit| limit.series = 10);
+        let struck = |samples, series| OfferError::NewSeries { struck: Struck { samples, ..Struck::default() }, series, limit: 10 };
+        let (series, expected) = if life == 1 { (10, Ok(())) } else { (15, Err(struck(5, 10))) };
+        assert_eq!(send(&handle, offer(seed, "g", "a", (series, second(life), 0))), expected, "life {life}");
+        drop(node.stop());
+    }
+}
