@@ -54,7 +54,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("prost", &["shard", "wire", "node"]),
     // `node` carries raft's messages and says what is on the disk in its words.
     ("raft", &["shard", "node"]),
-    ("rcgen", &["secret"]),
+    // Tests of `probe` make certificates of every kind.
+    ("rcgen", &["secret", "probe"]),
     // Compiled by `relabel::pattern`; `alert` keeps what comes of it, `config` looks whether an expression of a probe is one, where its line is known.
     ("regex", &["alert", "relabel", "config", "probe"]),
     ("rdkafka", &["forward", "app"]),

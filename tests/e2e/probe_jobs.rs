@@ -1,6 +1,7 @@
 //! Probe jobs on three nodes: a target goes down and comes back while the node that leads dies; the verdict is several nodes', and the webhook hears of each
 //! change, once.
 
+use super::crash::sender;
 use crate::support::http::{Http, Server};
 use crate::support::process::{Scratch, eventually, free_port};
 use crate::support::sluice::Sluice;
@@ -144,4 +145,49 @@ fn a_node_that_is_all_there_is_decides_alone_and_remembers_over_a_restart() {
     sluice.stop();
     sluice.up();
     assert_eq!(down(&sluice).0, since, "it has been down since then");
+}
+
+#[test]
+fn a_prometheus_that_refuses_two_of_three_nodes_is_dead_at_once_wherever_its_group_is_led() {
+    let scratch = Scratch::new("probe-trio");
+    let ready = || Server::start(|_: &Http| Some(Http::answer(200, "ready")));
+    let (a, b) = (ready(), ready());
+    let replica = |name: &str, at: &Server| format!("        - {{ name: {name}, url: \"http://{}\" }}\n", at.address);
+    let groups = format!("groups:\n  overrides:\n    - name: pair\n      replicas:\n{}{}", replica("a", &a), replica("b", &b));
+    let trio = Trio::up(&scratch, &format!("{NOWHERE}{groups}"));
+    let to: Vec<_> = trio.nodes.iter().map(|node| node.sluice.address()).collect();
+    let first = sender("pair", "a", 0).start(to[0]);
+    let group = |node: usize| -> Result<Value, String> {
+        let groups = trio.nodes[node].json("/api/v1/groups")?;
+        groups["groups"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|group| group["name"] == "pair")
+            .cloned()
+            .ok_or_else(|| "no group".to_owned())
+    };
+    eventually(SOON, "a to lead", || if group(2)?["leader"] == "a" { Ok(()) } else { Err("not yet".to_owned()) });
+    let second = sender("pair", "b", 70).start(to[1]);
+    eventually(SOON, "b to stand by", || {
+        let group = group(2)?;
+        let samples = group["replicas"].as_array().into_iter().flatten().find(|one| one["name"] == "b").map(|one| one["samples"].clone());
+        if samples.and_then(|samples| samples.as_u64()) > Some(500) { Ok(()) } else { Err(group.to_string()) }
+    });
+    for node in &trio.nodes {
+        eventually(SOON, "both to be seen", || {
+            let all = node.json("/api/v1/probes")?;
+            let up = all["prometheus"].as_array().map_or(0, |seen| seen.iter().filter(|one| one["state"] == "up").count());
+            if up == 2 { Ok(()) } else { Err(all.to_string()) }
+        });
+    }
+    // Its samples go on coming: nothing but the refusals says that it is dead.
+    drop(a);
+    let last = eventually(SOON, "b to lead", || {
+        let history = trio.nodes[1].json("/api/v1/groups/pair/history")?;
+        let last = history["switches"].as_array().and_then(|all| all.iter().max_by_key(|one| one["at"].as_i64())).cloned();
+        last.filter(|last| last["to"] == "b").ok_or_else(|| history.to_string())
+    });
+    assert_eq!(last["reason"], "refused", "{last}");
+    drop((first, second));
 }
