@@ -4,11 +4,9 @@
 //! are allowed, and cutting costs nothing. Left out on purpose: metadata of 1.0 (it comes in requests of its own, by no replica's name, and
 //! stores find it missing without harm), and exemplars in 2.0 without a sample of their series in the same request: a TimeSeries there needs one.
 
-use std::ops::Range;
+mod symbols;
 
 use bytes::Bytes;
-use hashbrown::HashTable;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::body::Picked;
 use super::encode::put_histogram;
@@ -22,6 +20,7 @@ use super::proto::put_varint;
 use super::remote_write::Label;
 use super::remote_write::Protocol;
 use crate::model::Kind;
+use crate::wire::outgoing::symbols::Symbols;
 
 /// Collects points, then gives the request.
 #[derive(Debug)]
@@ -30,17 +29,7 @@ pub struct Outgoing {
     series: Vec<u8>,
     /// Where each TimeSeries ends in `series`.
     ends: Vec<usize>,
-    symbols: Vec<u8>,
-    /// Where each symbol's text stands in `symbols`; the first is number 1.
-    texts: Vec<Range<usize>>,
-    /// Hashes of symbols, and their numbers.
-    numbers: HashTable<(u64, u32)>,
-    /// Of those hashes: a series' own, by which nobody outside can choose texts that collide.
-    seed: u64,
-    /// Labels that stand in the symbol table, by their part of a series' hash, as two varints (2.0).
-    pairs: HashTable<(u64, Pair)>,
-    /// Help and unit of the series before (2.0): those of one metric come together.
-    told: Told,
+    symbols: Symbols,
     point: Vec<u8>,
     inner: Vec<u8>,
     scratch: Vec<u8>,
@@ -48,40 +37,6 @@ pub struct Outgoing {
     hashes: Vec<u64>,
     /// Exemplars as fields of a TimeSeries, and the point with which they go (2.0).
     exemplars: Vec<(usize, Vec<u8>)>,
-}
-
-/// Two numbers of the symbol table, as they stand on the wire.
-#[derive(Clone, Copy, Debug)]
-struct Pair {
-    bytes: [u8; 10],
-    length: u8,
-}
-
-impl Pair {
-    fn of(name: u32, value: u32) -> Pair {
-        let (mut bytes, mut length) = ([0; 10], 0);
-        for mut number in [name, value] {
-            while number >= 0x80 {
-                bytes[length] = number as u8 | 0x80;
-                (number, length) = (number >> 7, length + 1);
-            }
-            bytes[length] = number as u8;
-            length += 1;
-        }
-        Pair { bytes, length: length as u8 }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
-    }
-}
-
-/// What metadata said last, and its numbers.
-#[derive(Debug, Default)]
-struct Told {
-    help: String,
-    unit: String,
-    numbers: [u32; 2],
 }
 
 /// What became of a point.
@@ -111,12 +66,7 @@ impl Outgoing {
             protocol,
             series: Vec::new(),
             ends: Vec::new(),
-            symbols: Vec::new(),
-            texts: Vec::new(),
-            numbers: HashTable::new(),
-            seed: 0,
-            pairs: HashTable::new(),
-            told: Told::default(),
+            symbols: Symbols::default(),
             point: Vec::new(),
             inner: Vec::new(),
             scratch: Vec::new(),
@@ -147,7 +97,7 @@ impl Outgoing {
             Protocol::V2 if picked.point.kind == Kind::Exemplar => return self.along(picked),
             Protocol::V2 => {
                 if self.ends.is_empty() {
-                    self.seed = picked.series;
+                    self.symbols.begin(picked.series);
                 }
                 self.hashes.push(picked.series);
                 self.push_v2(picked);
@@ -162,8 +112,8 @@ impl Outgoing {
         let Some(with) = self.hashes.iter().rposition(|series| *series == picked.series) else { return Pushed::No };
         let mut labels = Vec::new();
         picked.from.exemplar_labels(picked.point, &mut |name, value| {
-            put_varint(&mut labels, u64::from(self.symbol(name)));
-            put_varint(&mut labels, u64::from(self.symbol(value)));
+            put_varint(&mut labels, u64::from(self.symbols.number(name)));
+            put_varint(&mut labels, u64::from(self.symbols.number(value)));
         });
         let (mut message, mut field) = (Vec::new(), Vec::new());
         if !labels.is_empty() {
@@ -222,18 +172,14 @@ impl Outgoing {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         for label in picked.labels {
-            let pair = self.pair(label);
+            let pair = self.symbols.pair(label);
             scratch.extend_from_slice(pair.bytes());
         }
         put_bytes(&mut message, 1, &scratch);
         put_bytes(&mut message, field, &self.point);
         if let Some(metadata) = picked.from.metadata {
             scratch.clear();
-            if self.told.help != metadata.help || self.told.unit != metadata.unit {
-                let numbers = [self.symbol(metadata.help), self.symbol(metadata.unit)];
-                self.told = Told { help: metadata.help.to_owned(), unit: metadata.unit.to_owned(), numbers };
-            }
-            let [help, unit] = self.told.numbers;
+            let [help, unit] = self.symbols.told(metadata.help, metadata.unit);
             put_uint(&mut scratch, 1, u64::from(metadata.kind));
             put_uint(&mut scratch, 3, u64::from(help));
             put_uint(&mut scratch, 4, u64::from(unit));
@@ -270,52 +216,15 @@ impl Outgoing {
         }
     }
 
-    /// A label's two numbers. Its part of the hash, by a secret seed, is as good as the label itself, which is what the whole of sluice knows series by.
-    fn pair(&mut self, label: &Label<'_>) -> Pair {
-        let part = label.part();
-        if let Some((_, pair)) = self.pairs.find(part, |(known, _)| *known == part) {
-            return *pair;
-        }
-        let pair = Pair::of(self.symbol(label.name), self.symbol(label.value));
-        self.pairs.insert_unique(part, (part, pair), |(known, _)| *known);
-        pair
-    }
-
-    /// The number of this text in the symbol table, where the empty string is number 0.
-    fn symbol(&mut self, text: &str) -> u32 {
-        if text.is_empty() {
-            return 0;
-        }
-        let hash = xxh3_64_with_seed(text.as_bytes(), self.seed);
-        let same =
-            |number: u32| self.texts.get(number as usize - 1).and_then(|place| self.symbols.get(place.clone())) == Some(text.as_bytes());
-        if let Some((_, number)) = self.numbers.find(hash, |(known, number)| *known == hash && same(*number)) {
-            return *number;
-        }
-        if self.texts.is_empty() {
-            put_bytes(&mut self.symbols, 4, b"");
-        }
-        put_bytes(&mut self.symbols, 4, text.as_bytes());
-        let end = self.symbols.len();
-        self.texts.push(end - text.len()..end);
-        let number = self.texts.len() as u32;
-        self.numbers.insert_unique(hash, (hash, number), |(known, _)| *known);
-        number
-    }
-
     /// The request; what comes next begins another one.
     pub fn finish(&mut self) -> Request {
         if !self.exemplars.is_empty() {
             self.gather();
         }
-        self.texts.clear();
-        self.numbers.clear();
-        self.pairs.clear();
-        self.told = Told::default();
         self.hashes.clear();
         Request {
             protocol: self.protocol,
-            symbols: std::mem::take(&mut self.symbols).into(),
+            symbols: self.symbols.finish().into(),
             series: std::mem::take(&mut self.series).into(),
             ends: std::mem::take(&mut self.ends),
         }
