@@ -197,7 +197,7 @@ fn a_vote_for_a_member_that_lacks_the_log_is_found() {
 
 #[test]
 fn a_body_that_is_not_copied_is_found() {
-    found(Bug::BodyNotCopied, &["is gone before", "before "]);
+    found(Bug::BodyNotCopied, &["is gone before", "or its body"]);
 }
 
 #[test]
