@@ -111,7 +111,7 @@ impl Kafka {
         let main = ["kafka.Kafka", "server.properties"];
         let process = self.java("kafka", &["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"], &main);
         *self.process.lock().unwrap() = Some(process);
-        eventually(Duration::from_secs(60), "the broker to answer", || self.probe());
+        eventually(Duration::from_secs(180), "the broker to answer", || self.probe());
     }
 
     /// Kills the broker. What it acknowledged is in the page cache and stays.
