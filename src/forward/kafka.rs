@@ -73,8 +73,8 @@ pub(crate) struct Worker {
     /// As they were when the present client was made.
     files: Files,
     schemas: Schemas,
-    /// When another producer took over last.
-    fenced: Option<Instant>,
+    /// When another producer took over.
+    fences: Fences,
     /// The most that the broker has been seen to take at once.
     batch_bytes: usize,
     /// Rows that are dead letters, until the position has passed them.
@@ -126,13 +126,23 @@ impl Deliver for Worker {
         // Leadership moved most likely: the successor is there before this node has heard of it, or this one is the successor, and its
         // predecessor connected when it had not heard of it.
         self.duty.rest_for(UNTIL_HEARD);
-        let now = clock::now();
-        let again = self.fenced.replace(now).is_some_and(|before| now.saturating_duration_since(before) < AGAIN_WITHIN);
-        if again && self.duty.source.standing().leads {
+        if self.fences.again(clock::now(), self.duty.absences) && self.duty.source.standing().leads {
             self.duty.report.trouble(trouble, clock::wall_ms());
             let rest = self.duty.jittered(AFTER_FENCE);
             self.duty.rest_for(rest);
         }
+    }
+}
+
+/// When another producer took over last, and how often this node had led no more by then.
+#[derive(Debug, Default)]
+struct Fences(Option<(Instant, u64)>);
+
+impl Fences {
+    /// Another one took over now. Is that no news that was late? Where leadership has been elsewhere since the last time, it may be late again.
+    fn again(&mut self, now: Instant, absences: u64) -> bool {
+        let before = self.0.replace((now, absences));
+        before.is_some_and(|(at, then)| then == absences && now.saturating_duration_since(at) < AGAIN_WITHIN)
     }
 }
 
@@ -147,7 +157,7 @@ impl Worker {
             duty,
             files,
             schemas: Schemas::new(),
-            fenced: None,
+            fences: Fences::default(),
             batch_bytes: BATCH_BYTES,
             dead: BTreeSet::new(),
             dead_rows: 0,
@@ -314,5 +324,22 @@ impl Link {
             KafkaError::Flush(Code::OperationTimedOut) => true,
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn being_fenced_again_is_worth_a_word_unless_leadership_was_elsewhere_meanwhile() {
+        let (start, mut fences) = (clock::now(), Fences::default());
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        assert!(!fences.again(at(0), 0));
+        assert!(fences.again(at(3), 0), "somebody else uses the id");
+        // It moved away and came back: its predecessor may have been late once more.
+        assert!(!fences.again(at(6), 2));
+        assert!(fences.again(at(9), 2));
+        assert!(!fences.again(at(10 + AGAIN_WITHIN.as_secs()), 2));
     }
 }

@@ -108,6 +108,8 @@ pub(crate) struct Duty {
     pub runtime: tokio::runtime::Handle,
     /// The epoch and the last emission that this process saw delivered.
     pub seen: Option<(u64, u64)>,
+    /// How often it was seen that another node leads.
+    pub absences: u64,
     prng: fastrand::Rng,
     rest: Duration,
     looked: Option<Instant>,
@@ -140,7 +142,8 @@ pub(crate) fn work(worker: &mut dyn Deliver) {
         };
         match end {
             End::Stopped => break,
-            End::Elsewhere | End::NewEpoch | End::Paused => {}
+            End::Elsewhere => worker.duty().absences += 1,
+            End::NewEpoch | End::Paused => {}
             End::Again => worker.duty().rest_for(Duration::from_millis(50)),
             End::Trouble(trouble) => worker.rest_after(&trouble),
         }
@@ -159,6 +162,7 @@ impl Duty {
             tap,
             runtime,
             seen: None,
+            absences: 0,
             prng: fastrand::Rng::new(),
             rest: REST_MIN,
             looked: None,
@@ -197,6 +201,7 @@ impl Duty {
 
     /// Another node sees to the shard, or an operator has paused the sink. What waits is the other's to tell; of a pause it goes on growing here.
     fn aside(&mut self, leads: bool) {
+        self.absences += u64::from(!leads);
         let phase = if leads { Phase::Paused } else { Phase::Elsewhere };
         self.report.change(|view| (view.phase, view.trouble) = (phase, None));
         if !leads {

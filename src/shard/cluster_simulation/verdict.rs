@@ -56,16 +56,23 @@ pub fn judge(ledger: &Ledger, shape: &Shape) -> Verdict {
 
 /// None twice; in order but for late ones; scraped by the replica that it names; told what was before it.
 fn each(series: u64, rows: &[&Row], ledger: &Ledger) -> Result<(), String> {
-    let (mut seen, mut newest, mut before) = (BTreeSet::new(), i64::MIN, None);
+    let (mut seen, mut newest) = (BTreeSet::new(), i64::MIN);
+    // What may be remembered of the series. A time too far ahead to be believed is told nothing and leaves no memory, and which those were only apply knows: a
+    // row that is told nothing may be one, if what comes later agrees with that.
+    let mut memories = vec![None];
     for row in rows {
         let counts = row.kind == Kind::Float && !row.late;
-        let expected = before.filter(|_| counts);
-        if row.before != expected {
-            return Err(format!("series {series:x}: before {row:?} was {expected:?}"));
+        let now = Some(Before { time: row.time, bits: value(series, row.time) });
+        let passed_over = memories.iter().copied().filter(|_| row.before.is_none());
+        let mut next: Vec<Option<Before>> = match counts {
+            true => memories.iter().filter(|memory| **memory == row.before).map(|_| now).chain(passed_over).collect(),
+            false => passed_over.collect(),
+        };
+        if next.is_empty() {
+            return Err(format!("series {series:x}: before {row:?} was one of {memories:?}"));
         }
-        if counts {
-            before = Some(Before { time: row.time, bits: value(series, row.time) });
-        }
+        next.dedup();
+        memories = next;
         if !seen.insert(row.time) {
             return Err(format!("series {series:x} has time {} twice", row.time));
         }
