@@ -132,7 +132,7 @@ fn found(bug: Bug, breaks: &[&str]) {
 
 #[test]
 fn a_vote_that_is_not_synced_is_found() {
-    found(Bug::VoteNotSynced, &["two leaders", "before "]);
+    found(Bug::VoteNotSynced, &["two leaders", "told wrongly"]);
 }
 
 #[test]

@@ -56,33 +56,35 @@ pub fn judge(ledger: &Ledger, shape: &Shape) -> Verdict {
 
 /// None twice; in order but for late ones; scraped by the replica that it names; told what was before it.
 fn each(series: u64, rows: &[&Row], ledger: &Ledger) -> Result<(), String> {
-    let (mut seen, mut newest) = (BTreeSet::new(), i64::MIN);
-    // What may be remembered of the series. A time too far ahead to be believed is told nothing and leaves no memory, and which those were only apply knows: a
-    // row that is told nothing may be one, if what comes later agrees with that.
-    let mut memories = vec![None];
+    let mut seen = BTreeSet::new();
+    // What may be remembered of the series: its newest time, and its newest value. A time too far ahead to be believed is told nothing and leaves no memory, and
+    // which those were only apply knows: a newer row that is told nothing may be one, if what comes later agrees with that.
+    let mut memories = vec![(i64::MIN, None)];
     for row in rows {
         let counts = row.kind == Kind::Float && !row.late;
         let now = Some(Before { time: row.time, bits: value(series, row.time) });
-        let passed_over = memories.iter().copied().filter(|_| row.before.is_none());
-        let mut next: Vec<Option<Before>> = match counts {
-            true => memories.iter().filter(|memory| **memory == row.before).map(|_| now).chain(passed_over).collect(),
-            false => passed_over.collect(),
-        };
-        if next.is_empty() {
-            return Err(format!("series {series:x}: before {row:?} was one of {memories:?}"));
+        let mut next = Vec::new();
+        for &(newest, before) in &memories {
+            if row.late == (row.time < newest) && row.before == before.filter(|_| counts) {
+                next.push((newest.max(row.time), if counts { now } else { before }));
+            }
+            if !row.late && row.time > newest && row.before.is_none() {
+                next.push((newest, before));
+            }
         }
         next.dedup();
+        if next.is_empty() {
+            return Err(format!(
+                "series {series:x}: {row:?} is marked wrongly, or was told wrongly what was before: it was one of {memories:?}"
+            ));
+        }
         memories = next;
         if !seen.insert(row.time) {
             return Err(format!("series {series:x} has time {} twice", row.time));
         }
-        if row.late != (row.time < newest) {
-            return Err(format!("series {series:x}: {} after {newest} is not marked as it should be", row.time));
-        }
         if !ledger.was_scraped(row) {
             return Err(format!("series {series:x}: nobody scraped {row:?}"));
         }
-        newest = newest.max(row.time);
     }
     Ok(())
 }
