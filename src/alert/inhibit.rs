@@ -13,8 +13,6 @@ use crate::config::routing::Place;
 pub struct Inhibition {
     /// Where it stands.
     pub place: Place,
-    /// Its name, if it has one.
-    pub name: Option<String>,
     /// What inhibits.
     pub source: Matchers,
     /// What is inhibited.
@@ -41,7 +39,7 @@ mod tests {
     fn rule(source: &str, target: &str, equal: &[&str]) -> Inhibition {
         let matchers = |text: &str| Matchers::new(read(text).unwrap().matchers);
         let equal = equal.iter().map(|name| (*name).to_owned()).collect();
-        Inhibition { place: Place::default(), name: None, source: matchers(source), target: matchers(target), equal }
+        Inhibition { place: Place::default(), source: matchers(source), target: matchers(target), equal }
     }
 
     fn labels(text: &str) -> Labels {
