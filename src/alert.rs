@@ -8,13 +8,11 @@ pub mod inhibit;
 pub mod interval;
 pub mod lint;
 pub mod matcher;
+pub mod message;
 pub mod quoted;
 pub mod route;
 
-use std::collections::BTreeMap;
-
-/// An alert's labels. A label that is not there has the empty value, as everywhere in Prometheus.
-pub type Labels = BTreeMap<String, String>;
+use crate::model::alert::Labels;
 
 /// The value of a label.
 pub fn value<'l>(labels: &'l Labels, name: &str) -> &'l str {

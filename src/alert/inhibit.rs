@@ -3,10 +3,10 @@
 //! As Alertmanager documents it (an alert that is both source and target of a rule is not inhibited by others that are both), and not as its index from 0.30 to
 //! 0.34.0 did, which knew one source for each set of equal labels.
 
-use crate::alert::Labels;
 use crate::alert::matcher::Matchers;
 use crate::alert::value;
 use crate::config::routing::Place;
+use crate::model::alert::Labels;
 
 /// A rule.
 #[derive(Clone, Debug)]

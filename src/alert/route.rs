@@ -6,7 +6,6 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::alert::Labels;
 use crate::alert::inhibit::Inhibition;
 use crate::alert::interval::Intervals;
 use crate::alert::matcher;
@@ -18,6 +17,7 @@ use crate::alert::value;
 use crate::config::read::Problem;
 use crate::config::routing as written;
 use crate::config::routing::Place;
+use crate::model::alert::Labels;
 
 /// Labels that make a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
