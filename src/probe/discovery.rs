@@ -2,11 +2,15 @@
 //!
 //! Left out on purpose: what a target is (`targets`), watching files (a look every refresh interval is what `refresh_interval` promises).
 
+use std::io::Read as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
 
 use crate::config::jobs;
 use crate::config::jobs::FileSd;
@@ -17,13 +21,18 @@ use crate::probe::ask::Place;
 use crate::probe::ask::Silence;
 use crate::probe::targets::Ready;
 
+type Read = Result<Vec<TargetGroup>, String>;
+
 /// What a server may take for its answer,
 const WITHIN: Duration = Duration::from_secs(10);
 /// and how long it, or a file, may be.
 const BYTES: usize = 32 << 20;
 /// Files that one pattern may name.
 const FILES: usize = 1_000;
+/// Places that are read at the same time.
+const AT_ONCE: usize = 16;
 
+#[derive(Clone, PartialEq, Eq)]
 enum Kind {
     Files(FileSd),
     Server(HttpSd),
@@ -41,17 +50,24 @@ struct Source {
 }
 
 /// Those of all jobs.
+#[derive(Default)]
 pub struct Discovery {
     jobs: Vec<Arc<Ready>>,
     sources: Vec<Source>,
 }
 
 impl Discovery {
-    /// Nothing read yet.
-    pub fn new(jobs: Vec<Arc<Ready>>) -> Discovery {
+    /// Those of these jobs from now on. What was found where a job still has it found stays, and is not read again before its time.
+    pub fn replaced(mut self, jobs: Vec<Arc<Ready>>) -> Discovery {
         let mut sources = Vec::new();
         for (job, ready) in jobs.iter().enumerate() {
-            let source = |kind| Source { job, kind, due: None, found: Vec::new(), trouble: None };
+            let mut source = |kind: Kind| {
+                let same = |known: &Source| known.kind == kind && self.jobs[known.job].job.name == ready.job.name;
+                match self.sources.iter().position(same) {
+                    Some(at) => Source { job, ..self.sources.swap_remove(at) },
+                    None => Source { job, kind, due: None, found: Vec::new(), trouble: None },
+                }
+            };
             sources.extend(ready.job.files.iter().map(|files| source(Kind::Files(files.clone()))));
             sources.extend(ready.job.servers.iter().map(|server| source(Kind::Server(server.clone()))));
         }
@@ -61,15 +77,25 @@ impl Discovery {
     /// Reads what is due; says whether anything is different.
     pub async fn refresh(&mut self, now: Instant) -> bool {
         let mut changed = false;
-        for source in &mut self.sources {
-            if source.due.is_some_and(|due| now < due) {
-                continue;
+        let is_due = |source: &Source| source.due.is_none_or(|due| due <= now);
+        let mut waiting =
+            self.sources.iter().enumerate().filter(|(_, source)| is_due(source)).map(|(at, source)| (at, source.kind.clone()));
+        // Beside each other: one that does not answer holds up no other.
+        let mut reading: JoinSet<(usize, Read)> = JoinSet::new();
+        let mut begin = |reading: &mut JoinSet<(usize, Read)>| {
+            if let Some((at, kind)) = waiting.next() {
+                reading.spawn(async move { (at, read(kind).await) });
             }
-            let (read, refresh) = match &source.kind {
-                Kind::Files(files) => (files_read(files).await, files.refresh),
-                Kind::Server(server) => (ask_server(server).await, server.refresh),
-            };
-            source.due = Some(now + refresh);
+        };
+        (0..AT_ONCE).for_each(|_| begin(&mut reading));
+        let mut all = Vec::new();
+        while let Some(done) = reading.join_next().await {
+            all.extend(done);
+            begin(&mut reading);
+        }
+        for (at, read) in all {
+            let source = &mut self.sources[at];
+            source.due = Some(now + source.kind.refresh());
             match read {
                 Ok(found) => {
                     source.trouble = None;
@@ -94,19 +120,42 @@ impl Discovery {
     }
 }
 
-/// The disk may be slow: not on an async worker.
-async fn files_read(files: &FileSd) -> Result<Vec<TargetGroup>, String> {
-    let files = files.clone();
-    tokio::task::spawn_blocking(move || read_files(&files)).await.unwrap_or_else(|_| Err("reading was given up".to_owned()))
+impl Kind {
+    fn refresh(&self) -> Duration {
+        match self {
+            Kind::Files(files) => files.refresh,
+            Kind::Server(server) => server.refresh,
+        }
+    }
 }
 
-fn read_files(files: &FileSd) -> Result<Vec<TargetGroup>, String> {
+/// The disk may be slow, and a list long: not on an async worker.
+async fn read(kind: Kind) -> Read {
+    let parsed = match kind {
+        Kind::Files(files) => tokio::task::spawn_blocking(move || read_files(&files)),
+        Kind::Server(server) => {
+            let answer = ask_server(&server).await?;
+            tokio::task::spawn_blocking(move || {
+                let wrong = |error: &str| format!("{}: {error}", server.url);
+                let text = std::str::from_utf8(&answer).map_err(|_| wrong("its answer is no text"))?;
+                jobs::target_groups(text).map_err(|error| wrong(&error))
+            })
+        }
+    };
+    parsed.await.unwrap_or_else(|_| Err("reading was given up".to_owned()))
+}
+
+fn read_files(files: &FileSd) -> Read {
     let mut found = Vec::new();
     for pattern in &files.files {
         for path in named(pattern)? {
             let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-            let text = std::fs::read_to_string(&path).map_err(|error| wrong(&error))?;
-            if text.len() > BYTES {
+            // To open a pipe is to wait for whoever writes into it.
+            if !std::fs::metadata(&path).map_err(|error| wrong(&error))?.is_file() {
+                return Err(wrong(&"is no file"));
+            }
+            let (file, mut text) = (std::fs::File::open(&path).map_err(|error| wrong(&error))?, String::new());
+            if file.take(BYTES as u64 + 1).read_to_string(&mut text).map_err(|error| wrong(&error))? > BYTES {
                 return Err(wrong(&"is too long"));
             }
             found.extend(jobs::target_groups(&text).map_err(|error| wrong(&error))?);
@@ -133,7 +182,7 @@ fn named(pattern: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(paths)
 }
 
-async fn ask_server(server: &HttpSd) -> Result<Vec<TargetGroup>, String> {
+async fn ask_server(server: &HttpSd) -> Result<Bytes, String> {
     let wrong = |error: &str| format!("{}: {error}", server.url);
     let place = Place::new(&server.url, &server.tls).ok_or_else(|| wrong("is no URL"))?;
     let answer = ask::get(&place, "", (WITHIN, BYTES)).await.map_err(|silence| match silence {
@@ -144,8 +193,7 @@ async fn ask_server(server: &HttpSd) -> Result<Vec<TargetGroup>, String> {
     if answer.status != 200 {
         return Err(wrong(&format!("answers {}", answer.status)));
     }
-    let text = std::str::from_utf8(&answer.body).map_err(|_| wrong("its answer is no text"))?;
-    jobs::target_groups(text).map_err(|error| wrong(&error))
+    Ok(answer.body)
 }
 
 #[cfg(test)]
@@ -175,7 +223,8 @@ mod tests {
             path.display()
         );
         let config = Config::parse(&text).unwrap_or_else(|problems| panic!("{problems:#?}"));
-        let mut discovery = Discovery::new(vec![Arc::new(Ready::new(&config.jobs.jobs[0]).unwrap())]);
+        let ready = || Arc::new(Ready::new(&config.jobs.jobs[0]).unwrap());
+        let mut discovery = Discovery::default().replaced(vec![ready()]);
         let mut now = crate::clock::now();
         let shown = |discovery: &Discovery| discovery.found()[0].1.iter().flat_map(|group| group.targets.clone()).collect::<Vec<_>>();
         std::fs::write(path.join("t1.json"), r#"[{"targets":["a"]}]"#).unwrap();
@@ -191,5 +240,45 @@ mod tests {
         now += Duration::from_secs(1);
         assert!(!discovery.refresh(now).await);
         assert_eq!(shown(&discovery), ["a", "b", "s:1"], "half a file is no list");
+        let other = Config::parse(&text.replace("name: web", "name: web\n      interval: 20s\n      targets: [c]")).unwrap();
+        discovery = discovery.replaced(vec![Arc::new(Ready::new(&other.jobs.jobs[0]).unwrap())]);
+        assert_eq!(shown(&discovery), ["a", "b", "s:1"], "a reload forgets nothing that was found");
+        let elsewhere = Config::parse(&text.replace("name: web", "name: other")).unwrap();
+        discovery = discovery.replaced(vec![Arc::new(Ready::new(&elsewhere.jobs.jobs[0]).unwrap())]);
+        assert_eq!(shown(&discovery), [""; 0], "another job has found nothing yet");
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_answer_holds_up_no_other_and_a_pipe_is_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        // Each answers once both were asked.
+        let both = Arc::new(std::sync::Barrier::new(2));
+        let urls = [0, 1].map(|_| {
+            let (listener, both) = (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), Arc::clone(&both));
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _ = std::io::Read::read(&mut stream, &mut [0; 4096]).unwrap();
+                both.wait();
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n[{\"targets\":[\"s\"]}]";
+                std::io::Write::write_all(&mut stream, answer).unwrap();
+            });
+            url
+        });
+        let pipe = dir.path().join("pipe.json");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let text = format!(
+            "listen: 127.0.0.1:1\ndata_dir: /x\nsinks: []\nprobe:\n  jobs:\n    - name: web\n      file_sd_configs: [ {{ files: ['{}'] }} ]\n      \
+             http_sd_configs: [ {{ url: '{}' }}, {{ url: '{}' }} ]\n",
+            pipe.display(),
+            urls[0],
+            urls[1]
+        );
+        let config = Config::parse(&text).unwrap_or_else(|problems| panic!("{problems:#?}"));
+        let mut discovery = Discovery::default().replaced(vec![Arc::new(Ready::new(&config.jobs.jobs[0]).unwrap())]);
+        assert!(discovery.refresh(crate::clock::now()).await);
+        assert_eq!(discovery.found()[0].1.len(), 2);
+        let trouble = discovery.sources.iter().find_map(|source| source.trouble.clone()).unwrap();
+        assert!(trouble.ends_with("pipe.json: is no file"), "{trouble}");
     }
 }

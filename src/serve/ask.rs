@@ -1,4 +1,4 @@
-//! One GET over a connection of its own, wholly within a deadline: what a Prometheus says of itself.
+//! One request over a connection of its own, wholly within a deadline: what a Prometheus says of itself, a list of targets, alerts for a webhook.
 //!
 //! A new connection each time, because a kept one says nothing about a listener that is gone. Left out on purpose: redirects, passwords, and every other
 //! thing that the blackbox modules can do.
