@@ -8,10 +8,8 @@
 //! - `prometheus`, `watcher`: the Prometheus of the groups, once a second, as evidence for whoever leads their shards;
 //! - `discovery`, `targets`: the targets of jobs, as they are written and found;
 //! - `schedule`, `plan`, `jobs`: who looks at which and when; what came of a probe is samples;
-//! - `verdict`, `court`: what is down, by the votes of several nodes;
-//! - `ask`: the plain request that a Prometheus, a list of targets and a webhook get.
+//! - `verdict`, `court`: what is down, by the votes of several nodes.
 
-pub mod ask;
 pub mod certificate;
 pub mod connect;
 pub mod court;

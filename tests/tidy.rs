@@ -105,11 +105,6 @@ const SITES: &[(&str, &str, &str)] = &[
         "stops all sinks at the same time; one replay of dead letters at a time, and trials of sinks, which wait for the receiver",
     ),
     ("src/forward.rs", "thread::Builder::new(", "a worker per sink and shard, joined by Sink::stop"),
-    (
-        "src/forward/http.rs",
-        "tokio::spawn(",
-        "drives the connection of one question to a registry or an authorization server; ends with the answer",
-    ),
     ("src/forward/remote_write/flight.rs", "runtime.spawn(", "a task a connection to a store, awaited by the worker before it goes on"),
     ("src/forward/remote_write/lane.rs", "tokio::spawn(", "drives a connection to a store; ends with its sender, which a worker holds"),
     ("src/forward/tap.rs", "broadcast::channel(", "rows for listeners of `tap`: bounded, slow listeners miss some and are counted"),

@@ -17,9 +17,8 @@ use crate::clock;
 use crate::config::notify::Webhook;
 use crate::model::ShardId;
 use crate::node::Handle;
-use crate::probe::ask;
-use crate::probe::ask::Place;
-use crate::probe::ask::Silence;
+use crate::serve::ask;
+use crate::serve::ask::Place;
 use crate::shard::alerts::Alert;
 use crate::shard::alerts::Alerts;
 use crate::shard::alerts::Change;
@@ -78,9 +77,7 @@ impl Teller {
             Some(place) => match ask::post(&place, &headers, body.into(), webhook.timeout).await {
                 Ok(answer) if (200..300).contains(&answer.status) => Ok(()),
                 Ok(answer) => Err(format!("it answers {}", answer.status)),
-                Err(Silence::Refused) => Err("nobody listens there".to_owned()),
-                Err(Silence::Timeout) => Err("no answer in time".to_owned()),
-                Err(Silence::Broken(why)) => Err(why),
+                Err(silence) => Err(silence.to_string()),
             },
         };
         match answer {

@@ -16,10 +16,9 @@ use crate::config::jobs;
 use crate::config::jobs::FileSd;
 use crate::config::jobs::HttpSd;
 use crate::config::jobs::TargetGroup;
-use crate::probe::ask;
-use crate::probe::ask::Place;
-use crate::probe::ask::Silence;
 use crate::probe::targets::Ready;
+use crate::serve::ask;
+use crate::serve::ask::Place;
 
 type Read = Result<Vec<TargetGroup>, String>;
 
@@ -74,43 +73,47 @@ impl Discovery {
         Discovery { jobs, sources }
     }
 
-    /// Reads what is due; says whether anything is different.
-    pub async fn refresh(&mut self, now: Instant) -> bool {
-        let mut changed = false;
+    /// Reads what is due; tells whenever something is different. Given up, it begins anew with what was not read.
+    pub async fn refresh(&mut self, now: Instant, mut tell: impl FnMut(&Discovery)) {
         let is_due = |source: &Source| source.due.is_none_or(|due| due <= now);
-        let mut waiting =
-            self.sources.iter().enumerate().filter(|(_, source)| is_due(source)).map(|(at, source)| (at, source.kind.clone()));
+        let due = self.sources.iter().enumerate().filter(|(_, source)| is_due(source)).map(|(at, source)| (at, source.kind.clone()));
+        let mut due = due.collect::<Vec<_>>().into_iter();
         // Beside each other: one that does not answer holds up no other.
         let mut reading: JoinSet<(usize, Read)> = JoinSet::new();
-        let mut begin = |reading: &mut JoinSet<(usize, Read)>| {
-            if let Some((at, kind)) = waiting.next() {
+        loop {
+            for (at, kind) in due.by_ref().take(AT_ONCE.saturating_sub(reading.len())) {
                 reading.spawn(async move { (at, read(kind).await) });
             }
-        };
-        (0..AT_ONCE).for_each(|_| begin(&mut reading));
-        let mut all = Vec::new();
-        while let Some(done) = reading.join_next().await {
-            all.extend(done);
-            begin(&mut reading);
-        }
-        for (at, read) in all {
-            let source = &mut self.sources[at];
-            source.due = Some(now + source.kind.refresh());
-            match read {
-                Ok(found) => {
-                    source.trouble = None;
-                    changed |= source.found != found;
-                    source.found = found;
-                }
-                Err(trouble) => {
-                    if source.trouble.as_ref() != Some(&trouble) {
-                        tracing::warn!(job = self.jobs[source.job].job.name, "targets cannot be read, those known before stay: {trouble}");
-                    }
-                    source.trouble = Some(trouble);
-                }
+            let Some(first) = reading.join_next().await else { return };
+            let mut changed = false;
+            for (at, read) in std::iter::once(first).chain(std::iter::from_fn(|| reading.try_join_next())).flatten() {
+                changed |= self.take(at, read, now);
+            }
+            if changed {
+                tell(self);
             }
         }
-        changed
+    }
+
+    /// Says whether it is different from what was found before.
+    fn take(&mut self, at: usize, read: Read, now: Instant) -> bool {
+        let source = &mut self.sources[at];
+        source.due = Some(now + source.kind.refresh());
+        match read {
+            Ok(found) => {
+                source.trouble = None;
+                let changed = source.found != found;
+                source.found = found;
+                changed
+            }
+            Err(trouble) => {
+                if source.trouble.as_ref() != Some(&trouble) {
+                    tracing::warn!(job = self.jobs[source.job].job.name, "targets cannot be read, those known before stay: {trouble}");
+                }
+                source.trouble = Some(trouble);
+                false
+            }
+        }
     }
 
     /// Each job with what was found for it.
@@ -185,11 +188,7 @@ fn named(pattern: &Path) -> Result<Vec<PathBuf>, String> {
 async fn ask_server(server: &HttpSd) -> Result<Bytes, String> {
     let wrong = |error: &str| format!("{}: {error}", server.url);
     let place = Place::new(&server.url, &server.tls).ok_or_else(|| wrong("is no URL"))?;
-    let answer = ask::get(&place, "", (WITHIN, BYTES)).await.map_err(|silence| match silence {
-        Silence::Refused => wrong("nobody listens there"),
-        Silence::Timeout => wrong("no answer in time"),
-        Silence::Broken(why) => wrong(&why),
-    })?;
+    let answer = ask::get(&place, "", (WITHIN, BYTES)).await.map_err(|silence| wrong(&silence.to_string()))?;
     if answer.status != 200 {
         return Err(wrong(&format!("answers {}", answer.status)));
     }
@@ -200,6 +199,13 @@ async fn ask_server(server: &HttpSd) -> Result<Bytes, String> {
 mod tests {
     use super::*;
     use crate::config::Config;
+
+    /// Says whether anything was different.
+    async fn refresh(discovery: &mut Discovery, now: Instant) -> bool {
+        let mut changed = false;
+        discovery.refresh(now, |_| changed = true).await;
+        changed
+    }
 
     #[tokio::test]
     async fn files_and_servers_are_read_again_and_kept_while_they_cannot_be() {
@@ -229,16 +235,16 @@ mod tests {
         let shown = |discovery: &Discovery| discovery.found()[0].1.iter().flat_map(|group| group.targets.clone()).collect::<Vec<_>>();
         std::fs::write(path.join("t1.json"), r#"[{"targets":["a"]}]"#).unwrap();
         std::fs::write(path.join("other.json"), "nonsense").unwrap();
-        assert!(discovery.refresh(now).await);
+        assert!(refresh(&mut discovery, now).await);
         assert_eq!(shown(&discovery), ["a", "s:1"]);
         std::fs::write(path.join("t2.json"), "- targets: [b]\n").unwrap();
-        assert!(!discovery.refresh(now).await, "not yet");
+        assert!(!refresh(&mut discovery, now).await, "not yet");
         now += Duration::from_secs(1);
-        assert!(discovery.refresh(now).await);
+        assert!(refresh(&mut discovery, now).await);
         assert_eq!(shown(&discovery), ["a", "b", "s:1"]);
         std::fs::write(path.join("t2.json"), "[{").unwrap();
         now += Duration::from_secs(1);
-        assert!(!discovery.refresh(now).await);
+        assert!(!refresh(&mut discovery, now).await);
         assert_eq!(shown(&discovery), ["a", "b", "s:1"], "half a file is no list");
         let other = Config::parse(&text.replace("name: web", "name: web\n      interval: 20s\n      targets: [c]")).unwrap();
         discovery = discovery.replaced(vec![Arc::new(Ready::new(&other.jobs.jobs[0]).unwrap())]);
@@ -251,15 +257,17 @@ mod tests {
     #[tokio::test]
     async fn one_that_does_not_answer_holds_up_no_other_and_a_pipe_is_no_file() {
         let dir = tempfile::tempdir().unwrap();
-        // Each answers once both were asked.
-        let both = Arc::new(std::sync::Barrier::new(2));
-        let urls = [0, 1].map(|_| {
-            let (listener, both) = (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), Arc::clone(&both));
+        // The second answers once what the first named was told.
+        let told = Arc::new(std::sync::Barrier::new(2));
+        let urls = [false, true].map(|waits| {
+            let (listener, told) = (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), Arc::clone(&told));
             let url = format!("http://{}", listener.local_addr().unwrap());
             std::thread::spawn(move || {
                 let (mut stream, _) = listener.accept().unwrap();
                 let _ = std::io::Read::read(&mut stream, &mut [0; 4096]).unwrap();
-                both.wait();
+                if waits {
+                    told.wait();
+                }
                 let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n[{\"targets\":[\"s\"]}]";
                 std::io::Write::write_all(&mut stream, answer).unwrap();
             });
@@ -271,13 +279,20 @@ mod tests {
             "listen: 127.0.0.1:1\ndata_dir: /x\nsinks: []\nprobe:\n  jobs:\n    - name: web\n      file_sd_configs: [ {{ files: ['{}'] }} ]\n      \
              http_sd_configs: [ {{ url: '{}' }}, {{ url: '{}' }} ]\n",
             pipe.display(),
-            urls[0],
-            urls[1]
+            urls[1],
+            urls[0]
         );
         let config = Config::parse(&text).unwrap_or_else(|problems| panic!("{problems:#?}"));
         let mut discovery = Discovery::default().replaced(vec![Arc::new(Ready::new(&config.jobs.jobs[0]).unwrap())]);
-        assert!(discovery.refresh(crate::clock::now()).await);
-        assert_eq!(discovery.found()[0].1.len(), 2);
+        let mut seen = Vec::new();
+        let tell = |discovery: &Discovery| {
+            seen.push(discovery.found()[0].1.len());
+            if seen.len() == 1 {
+                told.wait();
+            }
+        };
+        discovery.refresh(crate::clock::now(), tell).await;
+        assert_eq!(seen, [1, 2]);
         let trouble = discovery.sources.iter().find_map(|source| source.trouble.clone()).unwrap();
         assert!(trouble.ends_with("pipe.json: is no file"), "{trouble}");
     }

@@ -130,16 +130,17 @@ pub async fn find(board: Arc<Board>, mut wanted: watch::Receiver<Arc<Wanted>>, m
             // What is written need not wait for what is still to be found.
             replace(&discovery);
         }
-        if discovery.refresh(clock::now()).await {
-            replace(&discovery);
-        }
+        let read = async {
+            discovery.refresh(clock::now(), &mut replace).await;
+            tokio::time::sleep(FIND).await;
+        };
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             changed = wanted.changed() => match changed {
                 Ok(()) => wanted.mark_changed(),
                 Err(_) => return,
             },
-            () = tokio::time::sleep(FIND) => {}
+            () = read => {}
         }
     }
 }

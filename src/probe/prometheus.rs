@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::dedup::detect::Hint;
-use crate::probe::ask;
-use crate::probe::ask::Place;
-use crate::probe::ask::Silence;
+use crate::serve::ask;
+use crate::serve::ask::Place;
+use crate::serve::ask::Silence;
 use crate::telemetry::exposition;
 
 /// Bytes of an answer about itself.
@@ -72,7 +72,8 @@ pub async fn look(place: &Place, within: Duration) -> Sight {
         503 => {
             let rest = within.saturating_sub(clock::now().saturating_duration_since(begun));
             let replay = ask::get(place, "/api/v1/status/walreplay", (rest, ANSWER)).await.ok();
-            Sight::NotReady { stopping: answer.stopping, replay: replay.and_then(|answer| replayed(&answer.body)) }
+            let stopping = answer.headers.get("x-prometheus-stopping").map(|value| value.as_bytes() == b"true");
+            Sight::NotReady { stopping, replay: replay.and_then(|answer| replayed(&answer.body)) }
         }
         other => Sight::Strange(format!("/-/ready answers {other}")),
     }
@@ -261,6 +262,24 @@ mod tests {
             () = tokio::time::sleep(within * 5 / 4) => None,
         };
         assert_eq!(sight, Some(Sight::NotReady { stopping: None, replay: None }));
+    }
+
+    #[test]
+    fn whatever_a_prometheus_says_of_itself_is_read_to_its_end() {
+        let replay = br#"{"status":"success","data":{"min":3,"max":13,"current":7}}"#;
+        assert_eq!(replayed(replay), Some((4, 10)));
+        let metrics = "prometheus_build_info{version=\"3.5.0\"} 1\nprometheus_remote_storage_highest_timestamp_in_seconds 1.79e9\n\
+                       prometheus_remote_storage_queue_highest_sent_timestamp_seconds{remote_name=\"a\"} 1.78e9\n\
+                       prometheus_remote_storage_samples_pending 7\n";
+        for seed in crate::mutate::seeds(2_000) {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut damaged = replay.to_vec();
+            crate::mutate::damage(&mut random, &mut damaged);
+            // Whatever it is: what was replayed and what is to be are numbers, and never less than nothing.
+            let _ = replayed(&damaged);
+            let figures = read_figures(&crate::mutate::damage_text(&mut random, metrics));
+            assert!(figures.behind.is_none_or(|behind| behind >= 0.0), "seed {seed}: {figures:?}");
+        }
     }
 
     #[tokio::test]

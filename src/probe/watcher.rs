@@ -21,13 +21,13 @@ use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::node::Handle;
-use crate::probe::ask::Place;
 use crate::probe::prometheus;
 use crate::probe::prometheus::Figures;
 use crate::probe::prometheus::Sight;
 use crate::probe::prometheus::State;
 use crate::probe::prometheus::Watch;
 use crate::probe::schedule;
+use crate::serve::ask::Place;
 
 /// Their job, where verdicts are kept by job and instance.
 pub const JOB: &str = "prometheus";
