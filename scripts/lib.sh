@@ -7,6 +7,8 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
 export SLUICE_KAFKA_LIBS=${SLUICE_KAFKA_LIBS:-$cache/kafka-4.1.1/libs}
 export SLUICE_DRUID_LIBS=${SLUICE_DRUID_LIBS:-$cache/druid-33.0.0/libs}
 cores=$(nproc)
+# Debian keeps servers such as haproxy where only root looks.
+export PATH=$PATH:/usr/sbin:/sbin
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 die() { printf '%s\n' "$@" >&2; exit 1; }
@@ -20,6 +22,7 @@ command:make              make                     make
 command:perl              perl                     perl
 perl:IPC::Cmd             perl                     perl-IPC-Cmd
 perl:FindBin              perl                     perl-FindBin
+perl:Time::Piece          perl                     perl-Time-Piece
 command:clang             clang                    clang
 libclang                  libclang-dev             clang-devel
 command:protoc            protobuf-compiler        protobuf-compiler
@@ -78,15 +81,12 @@ install_missing() {
   fi
   say "$why: installing $packages ($time)"
   # A server that a package brings is for the tests, which start their own on free ports: the one of the system stays off.
-  case " $packages " in
-    *" prometheus "* | *" prometheus-node-exporter "* | *" prometheus-blackbox-exporter "* | *" victoria-metrics "*)
-      if [ "$family" = debian ] && command -v systemctl >/dev/null; then
-        for unit in prometheus prometheus-node-exporter prometheus-blackbox-exporter victoria-metrics; do
-          case " $packages " in *" $unit "*) "${run[@]}" systemctl mask "$unit" >&2 || true
-            say "  $unit.service stays off (systemctl unmask $unit gives it back)" ;; esac
-        done
-      fi ;;
-  esac
+  if [ "$family" = debian ] && command -v systemctl >/dev/null; then
+    for unit in prometheus prometheus-node-exporter prometheus-blackbox-exporter prometheus-alertmanager victoria-metrics haproxy; do
+      case " $packages " in *" $unit "*) "${run[@]}" systemctl mask "$unit" >&2 || true
+        say "  $unit.service stays off (systemctl unmask $unit gives it back)" ;; esac
+    done
+  fi
   "${run[@]}" env DEBIAN_FRONTEND=noninteractive bash -c "$install" >&2 || die "installing failed; the command was:" "  $install"
 }
 

@@ -2,19 +2,17 @@
 //!
 //! Like `dedup` this has no clock, socket, thread or randomness of its own: labels and a time go in, decisions come out. What stands in a file is read by
 //! `config::routing`; here it gets its meaning: matchers, the tree of routes, inhibition, time intervals. Left out so far: alerts' own lives (groups with
-//! their timers, silences, what is sent): nothing is notified yet.
+//! their timers, silences, what is sent): so far sluice's own alerts go to one webhook without any of this.
 
 pub mod inhibit;
 pub mod interval;
 pub mod lint;
 pub mod matcher;
+pub mod message;
 pub mod quoted;
 pub mod route;
 
-use std::collections::BTreeMap;
-
-/// An alert's labels. A label that is not there has the empty value, as everywhere in Prometheus.
-pub type Labels = BTreeMap<String, String>;
+use crate::model::alert::Labels;
 
 /// The value of a label.
 pub fn value<'l>(labels: &'l Labels, name: &str) -> &'l str {

@@ -2,6 +2,7 @@
 //!
 //! Plain values only: no serde, no IO, no clock. Wire formats live in `wire`, disk formats in `shard` and `store`.
 
+pub mod alert;
 pub mod tenant;
 
 /// What one point of a series is. The numbers are part of the digest's format and never change.

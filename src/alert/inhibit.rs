@@ -3,18 +3,16 @@
 //! As Alertmanager documents it (an alert that is both source and target of a rule is not inhibited by others that are both), and not as its index from 0.30 to
 //! 0.34.0 did, which knew one source for each set of equal labels.
 
-use crate::alert::Labels;
 use crate::alert::matcher::Matchers;
 use crate::alert::value;
 use crate::config::routing::Place;
+use crate::model::alert::Labels;
 
 /// A rule.
 #[derive(Clone, Debug)]
 pub struct Inhibition {
     /// Where it stands.
     pub place: Place,
-    /// Its name, if it has one.
-    pub name: Option<String>,
     /// What inhibits.
     pub source: Matchers,
     /// What is inhibited.
@@ -41,7 +39,7 @@ mod tests {
     fn rule(source: &str, target: &str, equal: &[&str]) -> Inhibition {
         let matchers = |text: &str| Matchers::new(read(text).unwrap().matchers);
         let equal = equal.iter().map(|name| (*name).to_owned()).collect();
-        Inhibition { place: Place::default(), name: None, source: matchers(source), target: matchers(target), equal }
+        Inhibition { place: Place::default(), source: matchers(source), target: matchers(target), equal }
     }
 
     fn labels(text: &str) -> Labels {

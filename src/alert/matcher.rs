@@ -11,9 +11,9 @@ use std::fmt;
 
 use regex::Regex;
 
-use crate::alert::Labels;
 use crate::alert::quoted;
 use crate::alert::value;
+use crate::model::alert::Labels;
 use crate::relabel::pattern;
 
 /// What a value is held against.

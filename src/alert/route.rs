@@ -6,7 +6,6 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::alert::Labels;
 use crate::alert::inhibit::Inhibition;
 use crate::alert::interval::Intervals;
 use crate::alert::matcher;
@@ -18,6 +17,7 @@ use crate::alert::value;
 use crate::config::read::Problem;
 use crate::config::routing as written;
 use crate::config::routing::Place;
+use crate::model::alert::Labels;
 
 /// Labels that make a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,13 +102,7 @@ impl Route {
 
     /// A group's key as Alertmanager writes it: `{}/{team="db"}:{alertname="X"}`.
     pub fn group_key(&self, labels: &Labels) -> String {
-        let mut key = format!("{}:{{", self.key);
-        for (number, (name, value)) in self.group(labels).iter().enumerate() {
-            let _ = write!(key, "{}{name}=", if number > 0 { ", " } else { "" });
-            quoted::write(value, &mut key);
-        }
-        key.push('}');
-        key
+        format!("{}:{}", self.key, shown(&self.group(labels)))
     }
 
     /// This route and all below it, each with its depth, in the file's order.
@@ -263,7 +257,6 @@ impl Reader<'_> {
     fn inhibition(&mut self, from: &written::Inhibition) -> Inhibition {
         Inhibition {
             place: from.place.clone(),
-            name: from.name.clone(),
             source: Matchers::new(self.conditions(&from.source)),
             target: Matchers::new(self.conditions(&from.target)),
             equal: from.equal.clone(),
@@ -309,6 +302,8 @@ pub fn shown(labels: &Labels) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mutate::damage_text;
+    use crate::mutate::seeds;
 
     const FILE: &str = r#"
 route:
@@ -393,5 +388,37 @@ time_intervals: [{ name: nights, time_intervals: [{ times: [{ start_time: '20:00
         ] {
             assert_eq!(told(&text), [rule], "{text}");
         }
+    }
+
+    /// Damaged files are refused in words or mean something, and never panic; so do damaged matchers.
+    #[test]
+    fn damaged_files_and_matchers_never_panic() {
+        let (mut refused, mut taken) = (0, 0);
+        for seed in seeds(3_000) {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let text = damage_text(&mut random, FILE);
+            let Ok(file) = written::parse(&text) else {
+                refused += 1;
+                continue;
+            };
+            let Ok(routing) = Routing::new(&file) else {
+                refused += 1;
+                continue;
+            };
+            taken += 1;
+            let alert = labels("team=db,severity=info");
+            for route in routing.root.matching(&alert) {
+                let _ = (route.group_key(&alert), routing.muted_by(route, random.i64(..)));
+            }
+            let _ = crate::alert::lint::doubts(&file, &routing);
+            for matcher in matcher::read(&damage_text(&mut random, "{team=~\"db|web\", \"a b\"!=\"\\u00e9\"}"))
+                .into_iter()
+                .flat_map(|read| read.matchers)
+            {
+                let again = matcher.to_string();
+                assert!(matcher::read(&again).is_ok_and(|read| read.matchers == [matcher]), "SEED={seed}: {again}");
+            }
+        }
+        assert!(refused > 0 && taken > 0, "{refused} {taken}");
     }
 }

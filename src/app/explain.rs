@@ -114,7 +114,9 @@ pub fn at(sink: &Sink, sample: &Sample) -> Result<Explained, String> {
             let labels = borrowed(&labels);
             explained.tenant = target.tenant_of(&tenant);
             explained.series = Some(preview::series(&labels));
-            let before = sample.before.filter(|_| shape.counts(|name| found(&sample.labels, name)));
+            let before = sample.before.filter(|_| {
+                shape.counts(|name| if name == tenant::LABEL { Some(sample.tenant.as_str()) } else { found(&sample.labels, name) })
+            });
             explained.record = Some(preview::record(&target, &labels, (sample.value, sample.time), before));
         }
         Err(Left::Unmatched) => explained.why = Some("no selector of `match` takes it".to_owned()),

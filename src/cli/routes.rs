@@ -8,7 +8,6 @@ use clap::Subcommand;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::alert::Labels;
 use crate::alert::lint;
 use crate::alert::matcher;
 use crate::alert::matcher::Op;
@@ -21,6 +20,7 @@ use crate::cli::table::Table;
 use crate::config::read::Problem;
 use crate::config::routing as written;
 use crate::config::values::shown_duration;
+use crate::model::alert::Labels;
 
 /// The verbs.
 #[derive(Debug, Subcommand)]

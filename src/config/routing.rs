@@ -1,7 +1,8 @@
 //! A file of Alertmanager (`alertmanager.yml`), as it is written: routes, receivers, inhibition, time intervals.
 //!
-//! Keys, defaults and what is refused are Alertmanager's, and so are the ways of YAML that its users have (anchors, merge keys). Here a file becomes plain
-//! values; what matchers and intervals mean is `alert`'s business. What a receiver holds below its kinds is kept unread: nothing is sent yet.
+//! Keys, and what is refused of routes, inhibition and intervals, are Alertmanager's, and so are the ways of YAML that its users have (anchors, merge keys).
+//! Here a file becomes plain values; what matchers and intervals mean is `alert`'s business. Left out so far: what only sending needs, which is most of
+//! `global`, what a receiver holds below its kinds, and labels of routes.
 
 use std::time::Duration;
 
@@ -87,21 +88,17 @@ pub struct Route {
     pub mute: Vec<String>,
     /// When alone they are.
     pub active: Vec<String>,
-    /// Labels of the route, for templates.
-    pub labels: Vec<(String, String)>,
     /// Routes below.
     pub routes: Vec<Route>,
 }
 
-/// A receiver: its name, and how many integrations of which kind it has.
+/// A receiver: its name, and what will have to be written anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receiver {
     /// Where it stands.
     pub place: Place,
     /// Its name.
     pub name: String,
-    /// Kinds, as `slack_configs`, and how many of each.
-    pub kinds: Vec<(String, usize)>,
     /// Texts in Go's template language, by full key.
     pub templates: Vec<Place>,
 }
@@ -111,8 +108,6 @@ pub struct Receiver {
 pub struct Inhibition {
     /// Where it stands.
     pub place: Place,
-    /// Its name, if it has one.
-    pub name: Option<String>,
     /// What inhibits.
     pub source: Vec<Condition>,
     /// What is inhibited.
@@ -162,8 +157,6 @@ pub struct Routing {
     pub inhibitions: Vec<Inhibition>,
     /// Of `time_intervals` and `mute_time_intervals`.
     pub intervals: Vec<Intervals>,
-    /// How long an alert without an end counts as firing.
-    pub resolve_timeout: Duration,
     /// Files of templates.
     pub templates: Vec<String>,
 }
@@ -183,7 +176,7 @@ pub fn parse(text: &str) -> Result<Routing, Vec<Problem>> {
 
 fn file(top: &Section<'_>) -> Option<Routing> {
     // What stands below `global` but this are defaults of receivers.
-    let resolve_timeout = top.below("global").and_then(|global| global.opt("resolve_timeout", span)).unwrap_or(Duration::from_secs(300));
+    let _ = top.below("global").and_then(|global| global.opt("resolve_timeout", span));
     // Of `tracing` and `event_recorder` nothing is taken over: sluice has its own.
     let _ = (top.get("tracing"), top.get("event_recorder"));
     let receivers = top.get("receivers").map(|node| node.list().iter().filter_map(receiver).collect()).unwrap_or_default();
@@ -198,7 +191,7 @@ fn file(top: &Section<'_>) -> Option<Routing> {
             None
         }
     };
-    Some(Routing { route: route?, receivers, inhibitions, intervals, resolve_timeout, templates })
+    Some(Routing { route: route?, receivers, inhibitions, intervals, templates })
 }
 
 fn place(node: &Node<'_>) -> Place {
@@ -227,6 +220,7 @@ fn above_zero(text: &str) -> Result<Duration, Refusal> {
 
 fn route(node: &Node<'_>) -> Route {
     let section = node.section();
+    let _ = section.get("labels");
     let route = Route {
         place: place(node),
         receiver: section.get("receiver").filter(|node| !node.is_empty()).and_then(|node| node.value(values::text)),
@@ -238,16 +232,10 @@ fn route(node: &Node<'_>) -> Route {
         goes_on: section.or("continue", false, values::switch),
         mute: listed(&section, "mute_time_intervals"),
         active: listed(&section, "active_time_intervals"),
-        labels: pairs(&section, "labels"),
         routes: section.get("routes").map(|node| node.list().iter().map(self::route).collect()).unwrap_or_default(),
     };
     section.finish();
     route
-}
-
-fn pairs(section: &Section<'_>, key: &'static str) -> Vec<(String, String)> {
-    let Some(below) = section.below(key) else { return Vec::new() };
-    below.pairs().filter_map(|(name, node)| Some((name.to_owned(), single(node)?))).collect()
 }
 
 /// A single value, the empty one included.
@@ -277,16 +265,14 @@ fn receiver(node: &Node<'_>) -> Option<Receiver> {
     let section = node.section();
     let name = section.must("name", "missing name in receiver: write `name: ...`", values::text);
     let _ = section.get("labels");
-    let (mut kinds, mut templates) = (Vec::new(), Vec::new());
+    let mut templates = Vec::new();
     for kind in KINDS {
         if let Some(node) = section.get(kind) {
-            let integrations = node.list();
-            integrations.iter().for_each(|integration| go_templates(integration, &mut templates));
-            kinds.push(((*kind).to_owned(), integrations.len()));
+            node.list().iter().for_each(|integration| go_templates(integration, &mut templates));
         }
     }
     section.finish();
-    Some(Receiver { place: place(node), name: name?, kinds, templates })
+    Some(Receiver { place: place(node), name: name?, templates })
 }
 
 /// Every text below that calls Go's template language.
@@ -302,9 +288,9 @@ fn go_templates(node: &Node<'_>, found: &mut Vec<Place>) {
 
 fn inhibition(node: &Node<'_>) -> Inhibition {
     let section = node.section();
+    let _ = section.get("name");
     let rule = Inhibition {
         place: place(node),
-        name: section.opt("name", values::text),
         source: conditions(&section, ["source_matchers", "source_match", "source_match_re"]),
         target: conditions(&section, ["target_matchers", "target_match", "target_match_re"]),
         equal: listed(&section, "equal"),
@@ -387,13 +373,12 @@ time_intervals:
     #[test]
     fn a_file_of_alertmanager_is_read_as_it_is() {
         let read = parse(FILE).unwrap();
-        assert_eq!((read.resolve_timeout, read.route.repeat_interval), (Duration::from_secs(600), Some(Duration::from_secs(5400))));
+        assert_eq!(read.route.repeat_interval, Some(Duration::from_secs(5400)));
         let [db, web] = read.route.routes.as_slice() else { panic!("{:?}", read.route) };
         assert_eq!((db.conditions.len(), db.goes_on, db.mute.as_slice()), (2, true, ["weekends".to_owned()].as_slice()));
         // What stands beside a merge key wins over it.
         assert_eq!((web.receiver.as_deref(), web.goes_on, web.conditions.len()), (Some("web"), true, 4));
         assert_eq!(web.conditions[3].written, Written::Equal("empty".into(), String::new()));
-        assert_eq!(read.receivers[0].kinds, [("webhook_configs".to_owned(), 2)]);
         let keys: Vec<&str> = read.receivers[1].templates.iter().map(|place| place.key.as_str()).collect();
         assert_eq!(keys, ["receivers[1].slack_configs[0].title", "receivers[1].slack_configs[0].fields[0].value"]);
         assert_eq!(read.inhibitions[0].target[0].written, Written::Matches("severity".into(), "warn.*".into()));

@@ -172,7 +172,7 @@ impl Worker {
         }
     }
 
-    /// Whether a session should make way for one that knows more: partitions were added, or there are other files to get in with.
+    /// Whether a session should make way for another one: partitions were added, there are other files to get in with, or it holds too many tenants' buffers.
     fn is_outdated(&mut self, link: &Link, outlet: &mut Outlet, asked: &mut Instant) -> bool {
         if self.files.look() == Found::New {
             match self.maker.asker(0) {
@@ -182,6 +182,9 @@ impl Worker {
                 }
                 Err(trouble) => self.duty.report.note(&Trouble::NewFiles { detail: trouble.to_string() }, clock::wall_ms()),
             }
+        }
+        if outlet.is_crowded() {
+            return true;
         }
         if since(*asked) < ASK_PARTITIONS {
             return false;

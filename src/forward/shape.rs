@@ -85,7 +85,7 @@ impl Shape {
         self.external.is_empty() && self.selectors.is_empty() && self.rules.is_empty() && !self.drops_late && self.counters.is_none()
     }
 
-    /// Whether the sink is told how far this series rises, whose labels `value` finds.
+    /// Whether the sink is told how far this series rises, whose labels, the tenant's among them, `value` finds.
     pub fn counts<'v>(&'v self, value: impl Fn(&str) -> Option<&'v str>) -> bool {
         let value = |name: &str| value(name).or_else(|| found(&self.external, name));
         self.counters.as_ref().is_some_and(|counters| counters.takes(value))
@@ -150,9 +150,12 @@ impl Shaper {
         self.shape.drops_late
     }
 
-    /// Whether the sink is told how far the series with these labels rises.
-    pub fn counts(&self, labels: &[Label<'_>]) -> bool {
-        self.shape.counts(|name| labels.iter().find(|label| label.name == name).map(|label| label.value))
+    /// Whether the sink is told how far the series with these labels rises, as it came and of whom it came.
+    pub fn counts(&self, labels: &[Label<'_>], tenant: &str) -> bool {
+        self.shape.counts(|name| match name {
+            tenant::LABEL => Some(tenant),
+            name => labels.iter().find(|label| label.name == name).map(|label| label.value),
+        })
     }
 
     /// Shows the labels and the hash with which a series goes out, and whose it is then. False: it stays behind.

@@ -61,7 +61,7 @@ impl Source for Shaped {
         let (mut shaper, mut left_out) = (self.shaper(), 0);
         let drops_late = shaper.drops_late();
         let there = self.inner.rows(emission, &mut |row| {
-            let before = row.before.filter(|_| shaper.counts(row.labels));
+            let before = row.before.filter(|_| shaper.counts(row.labels, row.tenant));
             let out = !(row.late && drops_late)
                 && shaper.shape((row.labels, row.series, row.tenant), &mut |labels, series, tenant| {
                     visit(&Row { labels, series, tenant, before, ..*row });

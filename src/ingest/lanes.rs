@@ -320,16 +320,19 @@ impl Lanes {
             self.items.push(Item { series: hash, time: point.time, kind: point.kind, refused });
         }
         if !door.counters.is_empty() {
-            self.say_values(series, door);
+            self.say_values(series, (door, hint));
         }
         self.run(number, series.points.len());
     }
 
     /// Values of a series, if a sink asks how far it rises. They catch up with the items, whatever was refused before.
-    fn say_values(&mut self, series: &Series<'_, '_>, door: &Door) {
+    fn say_values(&mut self, series: &Series<'_, '_>, (door, hint): (&Door, &Hint)) {
         self.values.resize(self.items.len() - series.points.len(), NO_VALUE);
         let strip = door.identifier.strip();
         let value = |name: &str| {
+            if name == tenant::LABEL {
+                return hint.tenant.as_deref();
+            }
             let label = series.labels.iter().find(|label| label.name == name)?;
             (!strip.iter().any(|stripped| stripped == name)).then_some(label.value)
         };

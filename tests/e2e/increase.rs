@@ -10,15 +10,10 @@ use std::collections::HashMap;
 
 const PEERS: [Peer; 3] = [Peer::Kafka, Peer::Prometheus, Peer::NodeExporter];
 
-#[test]
-fn increases_are_those_of_promql_across_deaths_and_counters_that_begin_anew() {
-    if !need(&PEERS) {
-        return;
-    }
-    let mut pair = Pair::start(Setup { sink: "    increase: true\n", ..Setup::pair("increase", 1) });
-    pair.scrape(12);
+/// The first replica dies, then all counters begin anew, then sluice dies and is back. Since when every row is one of the other replica's samples.
+pub(super) fn die_and_begin_anew(pair: &mut Pair) -> i64 {
     pair.replicas[0].kill();
-    // What waited of the other one's is judged: from here on every row is one of its samples.
+    // What waited of the other one's is judged.
     pair.scrape(6);
     let from = now_ms();
     pair.scrape(6);
@@ -27,6 +22,17 @@ fn increases_are_those_of_promql_across_deaths_and_counters_that_begin_anew() {
     pair.sluice.kill();
     pair.sluice.up();
     pair.wait_for_news(1);
+    from
+}
+
+#[test]
+fn increases_are_those_of_promql_across_deaths_and_counters_that_begin_anew() {
+    if !need(&PEERS) {
+        return;
+    }
+    let mut pair = Pair::start(Setup { sink: "    increase: true\n", ..Setup::pair("increase", 1) });
+    pair.scrape(12);
+    let from = die_and_begin_anew(&mut pair);
     pair.scrape(4);
     pair.exporter.begin_anew();
     pair.scrape(6);

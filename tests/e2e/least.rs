@@ -9,8 +9,7 @@ use crate::support::sluice::Sluice;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-const KILLS: usize = 12;
-const SHARDS: usize = 6;
+const KILLS: usize = 6;
 
 #[test]
 fn at_least_once_doubles_no_more_than_a_moment_of_rows_a_kill_and_readers_can_tell() {
@@ -32,7 +31,7 @@ fn at_least_once_doubles_no_more_than_a_moment_of_rows_a_kill_and_readers_can_te
     let senders = (0..4).map(|number| sender(&format!("alone-{number}"), "a", 0).start(sluice.address())).collect();
     for _ in 0..KILLS {
         // Long enough that the cursor has followed: what is sent again after a shorter life is sent again after the next one, too.
-        let_pass(Duration::from_millis(fastrand::u64(2000..3500)));
+        let_pass(Duration::from_millis(fastrand::u64(6000..8000)));
         sluice.kill();
         sluice.up();
     }
@@ -58,14 +57,12 @@ fn at_least_once_doubles_no_more_than_a_moment_of_rows_a_kill_and_readers_can_te
             again += usize::from(!known.insert(line.to_vec()));
         }
         doubled += again;
-        // Messages may be cut elsewhere the second time; what they begin with is an emission that was there before.
-        let first: u64 = place[4].split('-').next().unwrap().parse().expect("a number");
+        let first: u64 = place[4].parse().expect("a number");
         let newest = messages.entry((place[2].clone(), record.partition)).or_insert(0);
         assert!(again == 0 || first <= *newest, "a repeat says so by its emission: {place:?} after {newest}");
         *newest = first.max(*newest);
     }
     eprintln!("{KILLS} kills: {doubled} of {rows} rows are there twice");
-    // Four senders of fifty series, five times a second: four seconds of them a kill are a generous bound for a busy machine.
-    assert!(doubled <= KILLS * 4 * 1000, "{doubled}");
-    assert!(messages.len() <= SHARDS * 3);
+    // Four senders of fifty series, five times a second: three seconds of them a kill, where a life has six at least.
+    assert!(doubled <= KILLS * 3 * 1000, "{doubled} of {rows}");
 }

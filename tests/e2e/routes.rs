@@ -3,6 +3,7 @@
 
 use std::process::Command;
 
+use crate::support::peers::{Peer, need};
 use crate::support::sluice::BINARY;
 
 const NAMES: [&str; 4] = ["team", "severity", "cluster", "service"];
@@ -51,6 +52,9 @@ fn output(command: &mut Command) -> (bool, String, String) {
 
 #[test]
 fn routes_lead_where_amtool_says() {
+    if !need(&[Peer::Amtool]) {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("alertmanager.yml");
     let mut random = fastrand::Rng::with_seed(7);
@@ -83,6 +87,9 @@ fn routes_lead_where_amtool_says() {
 
 #[test]
 fn a_file_is_refused_where_amtool_refuses_it() {
+    if !need(&[Peer::Amtool]) {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("alertmanager.yml");
     let good = "route: { receiver: a }\nreceivers: [{ name: a }]\n";

@@ -29,6 +29,8 @@ pub enum Peer {
     Haproxy,
     /// What probes are compared with, as Debian calls it.
     Blackbox,
+    /// Where alerts go, by Alertmanager's own tool.
+    Amtool,
     /// Wrong clocks.
     Faketime,
     /// The right to listen at port 53, and to make a mount namespace.
@@ -54,6 +56,7 @@ impl Peer {
             Peer::VictoriaMetrics => "victoria-metrics",
             Peer::Haproxy => "haproxy",
             Peer::Blackbox => "prometheus-blackbox-exporter",
+            Peer::Amtool => "amtool",
             Peer::Faketime => "faketime",
             Peer::NameServer => "name-server",
         }
@@ -91,7 +94,8 @@ impl Peer {
             | Peer::Chromium
             | Peer::Haproxy
             | Peer::Blackbox
-            | Peer::Faketime => program(&[self.name()]),
+            | Peer::Faketime
+            | Peer::Amtool => program(&[self.name()]),
         }
     }
 }

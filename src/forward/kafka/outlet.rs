@@ -1,6 +1,7 @@
 //! Rows in, messages out: encodes, packs by partition, hands to librdkafka, and remembers which message holds what.
 
 use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,25 +117,25 @@ impl Encoder {
 
 /// What messages are gathered for: a topic, or where messages are of one tenant, a topic and a tenant.
 struct Slots {
-    all: Vec<(usize, String)>,
+    /// By slot: its topic.
+    topics: Vec<usize>,
+    /// By tenant: topics and their slots.
+    known: HashMap<String, Vec<(usize, usize)>>,
     /// Each tenant has its own.
     by_tenant: bool,
-    last: usize,
 }
 
+/// Tenants of one session, each with buffers of its own: a rule may make one of any label. Beyond that the session makes way for one without them.
+const TENANTS_MAX: usize = 10_000;
+
 impl Slots {
-    /// The slot of a topic and a tenant; one more than there are, if it is new.
+    /// The slot of a topic and a tenant, if there is one.
     #[inline]
-    fn of(&mut self, topic: usize, tenant: &str) -> usize {
+    fn of(&self, topic: usize, tenant: &str) -> Option<usize> {
         if !self.by_tenant {
-            return topic;
+            return Some(topic);
         }
-        let same = |(of, own): &(usize, String)| *of == topic && own == tenant;
-        // Emissions are of one tenant each, so this is seldom looked for.
-        if !self.all.get(self.last).is_some_and(same) {
-            self.last = self.all.iter().position(same).unwrap_or(self.all.len());
-        }
-        self.last
+        self.known.get(tenant)?.iter().find(|(of, _)| *of == topic).map(|(_, slot)| *slot)
     }
 }
 
@@ -199,9 +200,9 @@ impl Outlet {
             packer,
             encoder: Encoder::new(settings),
             slots: Slots {
-                all: (0..topics.all().len()).map(|topic| (topic, String::new())).collect(),
+                topics: (0..topics.all().len()).collect(),
+                known: HashMap::from([(String::new(), (0..topics.all().len()).map(|topic| (topic, topic)).collect())]),
                 by_tenant: settings.pass_tenant,
-                last: 0,
             },
             topics,
             key: settings.key.clone(),
@@ -223,18 +224,30 @@ impl Outlet {
         }
     }
 
+    /// Whether so many tenants have been seen that a session should begin without their buffers.
+    pub fn is_crowded(&self) -> bool {
+        self.slots.known.len() > TENANTS_MAX
+    }
+
+    fn new_slot(&mut self, topic: usize, tenant: &str) -> usize {
+        let new = self.topics.at(topic);
+        let slot = self.packer.add_topic(new.partitions);
+        let own = !tenant.is_empty() && self.slots.by_tenant;
+        let key = if own { tenant.into() } else { self.post.names[OWN].1.clone() };
+        self.post.names.push((new.name.clone(), key));
+        self.slots.topics.push(topic);
+        self.slots.known.entry(if own { tenant.to_owned() } else { String::new() }).or_default().push((topic, slot));
+        slot
+    }
+
     /// Where a row goes; a topic that is new gets its buffers.
     #[inline]
     fn place(&mut self, row: &Row<'_>, emission: u64) -> Result<(usize, usize), Unsent> {
         let topic = self.topics.of((row.labels, row.tenant)).map_err(Unsent::Unready)?;
-        let slot = self.slots.of(topic, row.tenant);
-        if slot == self.post.names.len() {
-            let new = self.topics.at(topic);
-            self.packer.add_topic(new.partitions);
-            let key = if row.tenant.is_empty() || !self.slots.by_tenant { self.post.names[OWN].1.clone() } else { row.tenant.into() };
-            self.post.names.push((new.name.clone(), key));
-            self.slots.all.push((topic, if self.slots.by_tenant { row.tenant.to_owned() } else { String::new() }));
-        }
+        let slot = match self.slots.of(topic, row.tenant) {
+            Some(slot) if slot < self.post.names.len() => slot,
+            _ => self.new_slot(topic, row.tenant),
+        };
         let partitions = self.packer.partitions(slot);
         let post = &mut self.post;
         let partition = match &self.key {
@@ -271,7 +284,7 @@ impl Outlet {
             return Ok(());
         }
         let place = self.place(row, emission)?;
-        let schema = self.topics.at(self.slots.all[place.0].0).schema;
+        let schema = self.topics.at(self.slots.topics[place.0]).schema;
         let Outlet { packer, encoder, post, tally, bytes, tapped: shown, untapped, .. } = self;
         let id = RowId { emission, item: row.item };
         let binary = post.format.is_binary();

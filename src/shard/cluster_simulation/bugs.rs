@@ -58,11 +58,13 @@ pub enum Bug {
     ComerOldId,
     /// A sink counts from what it has read itself, not from what stands in the emission.
     CountedByMemory,
+    /// Digests say no values.
+    ValuesUnsaid,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 26] = [
+    pub const ALL: [Bug; 27] = [
         Bug::VoteNotSynced,
         Bug::EntriesNotSynced,
         Bug::AnsweredBeforeCommit,
@@ -89,5 +91,6 @@ impl Bug {
         Bug::MarkIgnored,
         Bug::ComerOldId,
         Bug::CountedByMemory,
+        Bug::ValuesUnsaid,
     ];
 }

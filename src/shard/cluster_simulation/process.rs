@@ -34,6 +34,7 @@ use super::worker::TICK;
 use super::worker::Worker;
 use crate::model::Before;
 use crate::model::Kind;
+use crate::model::NO_VALUE;
 use crate::model::ShardId;
 use crate::shard::command::Command;
 use crate::shard::entry;
@@ -400,7 +401,7 @@ impl Process {
         if host.is_full(stage.now) || data.settings.version == 0 {
             return None;
         }
-        let encoded = encode(request, data.settings.version);
+        let encoded = encode(request, data.settings.version, stage.has(Bug::ValuesUnsaid));
         let leader = self.worker(shard).member.replica.leader()?;
         if leader == host.id {
             self.worker(shard).mail.offers.push(Offer { encoded, back });
@@ -457,9 +458,9 @@ fn emissions(worker: &Worker, host: &Host, after: u64, by_memory: bool) -> Vec<E
         .collect()
 }
 
-fn encode(request: &Request, settings: u64) -> Vec<u8> {
+fn encode(request: &Request, settings: u64, unsaid: bool) -> Vec<u8> {
     let (mut digest, mut encoded) = (Vec::new(), Vec::new());
-    let values: Vec<u64> = request.items.iter().map(said).collect();
+    let values: Vec<u64> = request.items.iter().map(|item| if unsaid { NO_VALUE } else { said(item) }).collect();
     digest::encode_valued(&request.items, &values, &mut digest);
     let samples = Samples {
         group: &request.group,

@@ -259,3 +259,8 @@ fn a_comer_that_lost_its_disk_and_keeps_its_id_is_found() {
 fn a_sink_that_counts_from_what_it_remembers_is_found() {
     found(Bug::CountedByMemory, &["next should be"]);
 }
+
+#[test]
+fn values_that_no_digest_says_are_found() {
+    found(Bug::ValuesUnsaid, &["told wrongly", "were told what was before"]);
+}

@@ -1,0 +1,53 @@
+//! What a receiver is told at once: a group's alerts as they stood when it was decided to tell them.
+//!
+//! Made by whoever keeps the groups, rendered and sent by `notify`. Left out on purpose: how any receiver wants it written.
+
+use std::sync::Arc;
+
+use crate::model::alert::Alert;
+use crate::model::alert::Labels;
+
+/// Why a group is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Nothing of it was told before.
+    First,
+    /// Alerts came to it.
+    New,
+    /// Some are over.
+    SomeOver,
+    /// All are over.
+    AllOver,
+    /// It still holds after `repeat_interval`.
+    Repeat,
+}
+
+/// One notification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Known by this for ever: the same from every node and with every try, so that a receiver that takes a key tells nobody twice.
+    pub id: String,
+    /// The receiver's name.
+    pub receiver: String,
+    /// As Alertmanager writes it: `{}/{team="db"}:{alertname="X"}`.
+    pub group_key: String,
+    /// What its alerts have in common, by the route.
+    pub group_labels: Labels,
+    /// Why it is told.
+    pub reason: Reason,
+    /// When it was decided, ms since 1970. An alert whose `ends` is not after it is resolved.
+    pub at: i64,
+    /// 1 (the worst) to 5: the worst of its firing alerts, or of all where none fires.
+    pub level: u8,
+    /// Sorted by start, then labels, the firing ones first; those that are over only where the receiver wants them.
+    pub alerts: Vec<Arc<Alert>>,
+    /// Sent without a majority: another node may tell the same.
+    pub degraded: bool,
+}
+
+impl Message {
+    /// Whether any of its alerts still holds.
+    pub fn is_firing(&self) -> bool {
+        self.alerts.iter().any(|alert| !alert.is_over(self.at))
+    }
+}
