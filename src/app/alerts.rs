@@ -93,7 +93,8 @@ fn id(name: &str, labels: &[(String, String)]) -> String {
     }
     // Entries hold no longer one: a hash stands for the rest, or two would be one, and none would be found again.
     let hash = format!("#{:016x}", xxh3_64(id.as_bytes()));
-    format!("{}{hash}", &id[..id.floor_char_boundary(TEXT - hash.len())])
+    let end = (0..=TEXT - hash.len()).rev().find(|end| id.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}{hash}", &id[..end])
 }
 
 fn hold(all: &mut All, after: Duration, mut said: Said) {

@@ -191,7 +191,7 @@ fn job_name(text: &str) -> Result<String, Refusal> {
         ));
     }
     if text.len() > NAME {
-        return Err((format!("must not be longer than {NAME} bytes").into(), "for example shops".into()));
+        return Err((format!("must not be longer than {NAME} bytes"), "for example shops".into()));
     }
     Ok(text.to_owned())
 }

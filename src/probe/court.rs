@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(changes(&count, &named, &none, true), [down]);
         let up = Count::new(&[1, 2, 3], [ballot(1, &[]), ballot(2, &[]), ballot(3, &[])]);
         assert_eq!(changes(&up, &named, &none, true), []);
-        let written = applied(vec![changes(&count, &named, &none, true), vec![down_change("gone")]].concat());
+        let written = applied([changes(&count, &named, &none, true), vec![down_change("gone")]].concat());
         let struck = |changes: Vec<Change>| changes.into_iter().map(|change| change.instance).collect::<Vec<_>>();
         assert_eq!(struck(changes(&up, &named, &written, true)), ["a", "gone"]);
         assert_eq!(struck(changes(&up, &named, &written, false)), ["a"], "a node that has only begun to lead has not read its lists");
