@@ -7,11 +7,11 @@
 //! OAuth 2 until it ends or is refused.
 //!
 //! Beside it stands what is looked at without being asked for, by every node for itself, and what the nodes together make of it:
-//! - `ask`, `prometheus`, `watcher`: the Prometheus of the groups, once a second, as evidence for whoever leads their shards;
-//! - `targets`, `schedule`, `jobs`: the targets of jobs, spread over nodes and time; what came of a probe is samples;
-//! - `verdict`: what is down, by the votes of several nodes.
+//! - `prometheus`, `watcher`: the Prometheus of the groups, once a second, as evidence for whoever leads their shards;
+//! - `discovery`, `targets`: the targets of jobs, as they are written and found;
+//! - `schedule`, `plan`, `jobs`: who looks at which and when; what came of a probe is samples;
+//! - `verdict`, `court`: what is down, by the votes of several nodes.
 
-pub mod ask;
 pub mod certificate;
 pub mod connect;
 pub mod court;
