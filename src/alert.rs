@@ -11,6 +11,7 @@ pub mod matcher;
 pub mod message;
 pub mod quoted;
 pub mod route;
+pub mod silence;
 
 use crate::model::alert::Labels;
 

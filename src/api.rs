@@ -3,6 +3,7 @@
 //! Every shape is a struct of this module (never a type of the parts below) and stands in docs/api.md. Deliberately absent: remote write
 //! (`ingest`), the page itself (`console`), and any knowledge of how sinks or ingest work: `app` hands that in (`deps`).
 
+pub mod alerting;
 pub mod answer;
 pub mod backup;
 pub mod bundle;
