@@ -16,11 +16,12 @@ pub trait Alerting: Send + Sync {
     fn post(&self, alerts: Vec<Alert>) -> Later<'_, Result<(), Refused>>;
     /// All alerts that are not over, sorted by fingerprint, as they stand at this time.
     fn alerts(&self, now: i64) -> Vec<Standing>;
-    /// The groups in which they are told, sorted by labels, then receiver. Alerts that are over are left out, and groups that have no other.
+    /// The groups in which they are told, in any order. Alerts that are over are left out, and groups that have no other.
     fn groups(&self, now: i64) -> Vec<Group>;
     /// All that are kept, in any order.
     fn silences(&self) -> Vec<Arc<Silence>>;
     /// Makes a silence, or changes the one of its `id`, by Alertmanager's rules of what can be changed in place; comes to the id under which it is kept.
+    /// It is right in itself (see `api::alertmanager::silences`); one that would begin in the past begins now.
     fn silence(&self, silence: Silence) -> Later<'_, Result<String, Refused>>;
     /// Lets one be over from now on.
     fn expire<'a>(&'a self, id: &'a str) -> Later<'a, Result<(), Refused>>;
@@ -104,13 +105,15 @@ pub struct Acknowledged {
 pub struct Group {
     /// What they have in common by the route.
     pub labels: Labels,
+    /// Labels of the route itself.
+    pub route_labels: Labels,
     /// Its key, as in what is sent.
     pub key: String,
     /// The receiver.
     pub receiver: String,
     /// By which time intervals it is not told now.
     pub muted_by: Arc<[String]>,
-    /// Its alerts, sorted by fingerprint; their `receivers` are all of them, not only this group's.
+    /// Its alerts, in any order; their `receivers` are all of them, not only this group's.
     pub alerts: Vec<Standing>,
 }
 
@@ -119,8 +122,8 @@ pub struct Group {
 pub struct Status {
     /// The routing as a file of Alertmanager, without secrets; empty: there is none.
     pub original: String,
-    /// Its receivers by name, in the file's order.
-    pub receivers: Vec<String>,
+    /// Its receivers, in the file's order.
+    pub receivers: Vec<Receiver>,
     /// The nodes: name and address, this one among them; one of one node is alone.
     pub peers: Vec<(String, String)>,
     /// This node's name.
@@ -128,3 +131,24 @@ pub struct Status {
     /// Whether the nodes have a majority.
     pub ready: bool,
 }
+
+/// Somebody who is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receiver {
+    /// The name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Labels,
+}
+
+/// Why there is no such state at a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Off {
+    /// The settings have no section `alerting`.
+    NoSection,
+    /// The node is only starting.
+    Starting,
+}
+
+/// The state of alerts, asked anew at each request: a reload may bring it.
+pub type Source = dyn Fn() -> Result<Arc<dyn Alerting>, Off> + Send + Sync;

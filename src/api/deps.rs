@@ -48,6 +48,8 @@ pub struct Deps {
     pub node: Arc<dyn Node>,
     /// The sinks.
     pub sinks: Arc<dyn Sinks>,
+    /// The state of alerts.
+    pub alerting: Arc<crate::api::alerting::Source>,
     /// What came in.
     pub ingest: Arc<dyn Fn() -> Ingest + Send + Sync>,
     /// Who has written to this node, as of this time.

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::task::JoinSet;
 
 use crate::api::Api;
+use crate::api::alerting::Off;
 use crate::api::cluster::Cluster;
 use crate::api::deps;
 use crate::api::deps::Deps;
@@ -156,6 +157,7 @@ impl Running {
         let deps = Deps {
             node: Arc::new(handle),
             sinks: Arc::clone(&sinks) as Arc<dyn deps::Sinks>,
+            alerting: Arc::new(|| Err(Off::NoSection)),
             ingest: shown_ingest(&ingest, &served),
             senders: seen::senders(&ingest),
             flow: flow::flows(&node.handle, &ingest),
@@ -294,6 +296,7 @@ fn waiting(
     let deps = Deps {
         node: Arc::new(Nothing),
         sinks: Arc::new(Nothing),
+        alerting: Arc::new(|| Err(Off::Starting)),
         ingest: Arc::new(deps::Ingest::default),
         senders: Arc::new(|_| Vec::new()),
         flow: Arc::new(|_| Box::new(flow::Silent)),
