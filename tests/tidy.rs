@@ -89,6 +89,11 @@ const SITES: &[(&str, &str, &str)] = &[
     ),
     ("src/api/sinks.rs", "spawn_blocking(", "reading dead letters reads the disk; one call an HTTP request"),
     ("src/app/reload.rs", "spawn_blocking(", "stopping a sink waits for Kafka; one reload at a time"),
+    (
+        "src/app/alerting/teller.rs",
+        "JoinSet::new(",
+        "a task a message to a receiver of alerts, 256 at most and 4 to one; ended with the node",
+    ),
     ("src/app.rs", "watch::channel(", "a signal during the start: one value"),
     ("src/app/dev.rs", "watch::channel(", "the same, which never comes"),
     ("src/app/rewind.rs", "spawn_blocking(", "looks for an emission by its time on the disk; one shard at a time, at an operator's wish"),

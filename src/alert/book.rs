@@ -237,7 +237,8 @@ impl Book {
             self.alerts.set(id, Kept { alert: Arc::new(alert), came, acknowledged });
         }
         let (alerts, bytes) = (self.alerts.len(), self.bytes);
-        let full = || format!("{left_out} alerts were not taken: there are {alerts} of {bytes} bytes, {MOST_ALERTS} of {MOST_BYTES} at most");
+        let full =
+            || format!("{left_out} alerts were not taken: there are {alerts} of {bytes} bytes, {MOST_ALERTS} of {MOST_BYTES} at most");
         if left_out > 0 { Err(full()) } else { Ok(()) }
     }
 

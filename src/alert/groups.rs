@@ -103,6 +103,12 @@ impl Plan {
         &self.routing
     }
 
+    /// The same, and nobody hears what is over.
+    pub fn without_ends(&self) -> Plan {
+        let without = |(name, lanes): (&String, &Vec<bool>)| (name.clone(), vec![false; lanes.len()]);
+        Plan { routing: self.routing.clone(), receivers: self.receivers.iter().map(without).collect() }
+    }
+
     fn lanes(&self, receiver: &str) -> &[bool] {
         self.receivers.get(receiver).map_or(&[], Vec::as_slice)
     }
@@ -238,8 +244,8 @@ impl Groups {
                 let base = self.book.logs().get(lane.log).map_or(i64::MIN, |told| told.base);
                 if came > base && lane.first.is_none_or(|first| came < first) {
                     lane.first = Some(came);
-                    changed.insert((*number, place));
                 }
+                changed.insert((*number, place));
             }
         }
     }
@@ -343,7 +349,8 @@ impl Groups {
     }
 
     fn is_suppressed(&self, id: u64, kept: &Kept, now: i64) -> bool {
-        !self.suppress.silenced(id, now).is_empty() || !self.suppress.inhibited(&kept.alert.labels, now, self.book.alerts(), false).is_empty()
+        !self.suppress.silenced(id, now).is_empty()
+            || !self.suppress.inhibited(&kept.alert.labels, now, self.book.alerts(), false).is_empty()
     }
 
     /// Messages that are on their way, by log.
@@ -361,7 +368,8 @@ impl Groups {
             let route = group.and_then(|group| self.plan.routing.route(group.route));
             route.is_some_and(|route| self.plan.routing.muted_by(route, now).is_some())
         };
-        let told = |id: &u64| self.book.alerts().get(*id).is_some_and(|kept| kept.alert.is_over(now) || !self.is_suppressed(*id, kept, now));
+        let told =
+            |id: &u64| self.book.alerts().get(*id).is_some_and(|kept| kept.alert.is_over(now) || !self.is_suppressed(*id, kept, now));
         !claim.over.is_empty() || claim.firing.iter().any(told) && !muted()
     }
 
@@ -414,7 +422,8 @@ pub fn message(book: &Book, (log, told): (u64, &Told), claim: &Claim, degraded: 
         let key = |kept: &Arc<Kept>| (kept.alert.is_over(claim.at), kept.alert.starts);
         key(a).cmp(&key(b)).then_with(|| a.alert.labels.cmp(&b.alert.labels))
     });
-    let worst = |firing: bool| alerts.iter().filter(|kept| !firing || !kept.alert.is_over(claim.at)).map(|kept| level(&kept.alert.labels)).min();
+    let worst =
+        |firing: bool| alerts.iter().filter(|kept| !firing || !kept.alert.is_over(claim.at)).map(|kept| level(&kept.alert.labels)).min();
     Message {
         id: format!("{log:016x}-{}", claim.number),
         receiver: told.whom.receiver.to_string(),

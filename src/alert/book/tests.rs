@@ -92,7 +92,8 @@ fn silence(id: &str, matchers: &str, (starts, ends): (i64, i64)) -> Silence {
 
 #[test]
 fn silences_change_in_place_where_alertmanager_lets_them() {
-    let ids = |book: &Book| book.silences().values().map(|known| format!("{} {}-{}", known.id, known.starts, known.ends)).collect::<Vec<_>>();
+    let ids =
+        |book: &Book| book.silences().values().map(|known| format!("{} {}-{}", known.id, known.starts, known.ends)).collect::<Vec<_>>();
     let mut book = Book::default();
     book.silence(silence("a", "x=y", (5_000, 90_000)), None, 10_000).unwrap();
     assert_eq!(ids(&book), ["a 10000-90000"], "not in the past");
