@@ -11,6 +11,7 @@ pub mod matcher;
 pub mod message;
 pub mod quoted;
 pub mod route;
+pub mod translate;
 
 use crate::model::alert::Labels;
 
