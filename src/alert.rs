@@ -18,6 +18,7 @@ pub mod silence;
 pub mod sought;
 pub mod suppress;
 pub mod told;
+pub mod translate;
 
 use crate::model::alert::Labels;
 

@@ -15,6 +15,7 @@ pub mod limits;
 pub mod notify;
 pub mod probe;
 pub mod read;
+pub mod receivers;
 pub mod redact;
 pub mod remote_write;
 pub mod routing;

@@ -36,8 +36,6 @@ use crate::shard::command::Command;
 const AN_ENTRY: usize = 2_000;
 /// and their bytes.
 const ENTRY_BYTES: usize = 1 << 20;
-/// Where no source says how long an alert holds.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Whoever changed something sees it after so long at the latest.
 const SEES: Duration = Duration::from_secs(5);
 
@@ -221,6 +219,6 @@ impl Asked for View {
     }
 
     fn resolve_timeout(&self) -> Duration {
-        RESOLVE_TIMEOUT
+        self.current.written.routing.as_ref().map_or(Duration::from_secs(300), |routing| routing.resolve_timeout)
     }
 }
