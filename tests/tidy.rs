@@ -95,7 +95,7 @@ const SITES: &[(&str, &str, &str)] = &[
     (
         "src/app/alerting/teller.rs",
         "JoinSet::new(",
-        "a task a message to a receiver of alerts, 256 at most and 4 to one; ended with the node",
+        "a task a message to a receiver of alerts, 256 at most and 8 to one; ended with the node",
     ),
     ("src/app.rs", "watch::channel(", "a signal during the start: one value"),
     ("src/app/dev.rs", "watch::channel(", "the same, which never comes"),

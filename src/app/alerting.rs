@@ -18,6 +18,7 @@ use crate::alert::route::Routing;
 use crate::api;
 use crate::api::alerting::Off;
 use crate::api::alerting::Source;
+use crate::app::alerting::metrics::Metrics;
 use crate::app::alerting::shown::View;
 use crate::app::cluster::Seen;
 use crate::clock;
@@ -27,6 +28,7 @@ use crate::node::Handle;
 use crate::notify::Receivers;
 
 pub mod degraded;
+pub mod metrics;
 pub mod own;
 pub mod shown;
 pub mod teller;
@@ -50,6 +52,7 @@ pub struct Alerting {
     groups: Mutex<Option<(Arc<Current>, Groups)>>,
     /// Why receivers did not take what they were told last.
     trouble: Mutex<BTreeMap<(String, u32), String>>,
+    metrics: Metrics,
 }
 
 /// What alerts need of the rest of the program.
@@ -80,8 +83,8 @@ impl Alerting {
     /// Starts it all.
     pub fn start(parts: Parts, stop: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) -> Arc<Alerting> {
         let Parts { node, seen, name, sender, written } = parts;
-        let (current, groups, trouble) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let alerting = Arc::new(Alerting { node, seen, name, sender, current, groups, trouble });
+        let (current, groups, trouble, metrics) = (Mutex::default(), Mutex::default(), Mutex::default(), Metrics::default());
+        let alerting = Arc::new(Alerting { node, seen, name, sender, current, groups, trouble, metrics });
         alerting.take(written.borrow().as_ref());
         tasks.spawn(teller::keep(Arc::clone(&alerting), written, stop.clone()));
         alerting
