@@ -12,6 +12,7 @@ pub mod capture;
 pub mod digest;
 pub mod encode;
 pub mod histogram;
+pub mod hooks;
 pub mod measure;
 pub mod outgoing;
 pub mod pack;

@@ -1,5 +1,6 @@
 //! Every path asked as a client would, against a stand-in node; and docs/api.md held to what comes back.
 
+mod alerting;
 mod standin;
 
 use http_body_util::BodyExt;

@@ -24,6 +24,12 @@ pub const MOST_ALERTS: usize = 20_000;
 pub const MOST_LABELS: usize = 128;
 /// Bytes of names and values of an alert.
 pub const MOST_BYTES: usize = 64 << 10;
+/// Where Grafana says which of its organisations an alert is of. Rules of two may be alike in all labels, so every one but the first is made a label.
+pub const ORG_ANNOTATION: &str = "__orgId__";
+/// That label.
+pub const ORG_LABEL: &str = "grafana_org";
+/// The one that most people have alone.
+const FIRST_ORG: &str = "1";
 /// A time that means that there is none, as Go writes it.
 const NO_TIME: i64 = -62_135_596_800_000;
 
@@ -80,7 +86,7 @@ impl<'de> Visitor<'de> for Reading<'_> {
     }
 
     fn visit_none<E>(self) -> Result<Option<String>, E> {
-        Ok(Some(String::new()))
+        Ok(None)
     }
 
     fn visit_some<D: Deserializer<'de>>(self, reader: D) -> Result<Option<String>, D::Error> {
@@ -127,6 +133,9 @@ impl Batch {
         let ends = ends.unwrap_or(now.saturating_add(resolve_timeout));
         *if ends > now { &mut self.firing } else { &mut self.resolved } += 1;
         labels.retain(|_, value| !value.is_empty());
+        if let Some(org) = annotations.get(ORG_ANNOTATION).filter(|org| *org != FIRST_ORG && !org.is_empty()) {
+            labels.entry(ORG_LABEL.to_owned()).or_insert_with(|| org.clone());
+        }
         let alert = Alert {
             labels: Arc::new(labels),
             annotations: Arc::new(annotations),

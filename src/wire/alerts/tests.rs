@@ -47,7 +47,14 @@ fn what_is_not_said_is_filled_in() {
         assert_eq!((alert.starts, alert.ends, alert.times_out), (starts, ends, times_out), "{body}");
         assert_eq!(*alert.labels, labels(&[("a", "b")]));
     }
-    assert_eq!(batch("[]"), Batch::default());
+    assert_eq!((batch("[]"), batch("null")), (Batch::default(), Batch::default()));
+}
+
+#[test]
+fn organisations_of_grafana_are_told_apart() {
+    let read = batch(r#"[{"labels":{"a":"b"},"annotations":{"__orgId__":"7"}},{"labels":{"a":"b"},"annotations":{"__orgId__":"1"}}]"#);
+    let labels_of: Vec<&Labels> = read.good.iter().map(|alert| &*alert.labels).collect();
+    assert_eq!(labels_of, [&labels(&[("a", "b"), ("grafana_org", "7")]), &labels(&[("a", "b")])]);
 }
 
 #[test]
@@ -84,7 +91,7 @@ fn bounds_are_told() {
 
 #[test]
 fn what_spoils_all() {
-    for (body, lacks) in [("", ""), (" \n", ""), ("null", ""), (r#"[{"labels":{"a":"b"}},{}]"#, "1.labels"), (r#"[{"labels":null}]"#, "0.labels")] {
+    for (body, lacks) in [("", ""), (" \n", ""), (r#"[{"labels":{"a":"b"}},{}]"#, "1.labels"), (r#"[{"labels":null}]"#, "0.labels")] {
         assert_eq!(read(body.as_bytes(), NOW, TIMEOUT), Err(Unreadable::Lacks(lacks.to_owned())), "{body}");
     }
     for body in [
