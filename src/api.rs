@@ -134,7 +134,8 @@ impl Api {
             match body::read(&mut incoming, limit, PACE, &mut room).await {
                 Ok(body) => body,
                 Err(error @ body::ReadError::NoRoom) => {
-                    return Failure::new(StatusCode::SERVICE_UNAVAILABLE, "later", error.to_string(), "send it again in a few seconds").response();
+                    return Failure::new(StatusCode::SERVICE_UNAVAILABLE, "later", error.to_string(), "send it again in a few seconds")
+                        .response();
                 }
                 Err(error) => return Failure::wrong(error.to_string(), "docs/api.md shows the bodies that are expected").response(),
             }

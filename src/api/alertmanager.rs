@@ -171,11 +171,8 @@ pub(super) async fn answer(deps: &Deps, gate: &Gate, rest: &str, call: &Call, no
     let state = (deps.alerting)().map_err(off)?;
     let reads = call.method == Method::GET || call.method == Method::HEAD;
     if !reads && !asked.allow().split(',').any(|method| method == call.method.as_str()) {
-        let mut response = coded(
-            StatusCode::METHOD_NOT_ALLOWED,
-            405,
-            &format!("method {} is not allowed, but [{}] are", call.method, asked.allow()),
-        );
+        let mut response =
+            coded(StatusCode::METHOD_NOT_ALLOWED, 405, &format!("method {} is not allowed, but [{}] are", call.method, asked.allow()));
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(asked.allow()));
         return Ok(response);
     }
@@ -190,7 +187,10 @@ pub(super) async fn answer(deps: &Deps, gate: &Gate, rest: &str, call: &Call, no
             Ok(filter) => {
                 let status = state.status();
                 let fit = status.receivers.iter().filter(|receiver| filter.fits_labels(&receiver.labels));
-                json(StatusCode::OK, &fit.map(|receiver| NamedReceiver { labels: &receiver.labels, name: &receiver.name }).collect::<Vec<_>>())
+                json(
+                    StatusCode::OK,
+                    &fit.map(|receiver| NamedReceiver { labels: &receiver.labels, name: &receiver.name }).collect::<Vec<_>>(),
+                )
             }
         },
         Asked::Alerts if call.method == Method::POST => posting::alerts(&*state, &deps.alert_counts, &call.body, now).await,
@@ -207,11 +207,7 @@ pub(super) async fn answer(deps: &Deps, gate: &Gate, rest: &str, call: &Call, no
             Ok(filter) => silences::list(&*state, &filter, now),
         },
         Asked::Silence(id) => match silences::uuid(&id) {
-            None => coded(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                code::TYPE,
-                &format!("silenceID in path must be of type uuid: {id:?}"),
-            ),
+            None => coded(StatusCode::UNPROCESSABLE_ENTITY, code::TYPE, &format!("silenceID in path must be of type uuid: {id:?}")),
             Some(id) if call.method == Method::DELETE => {
                 tracing::info!(who = %call.who.0, path = call.path, "a change is asked for");
                 state.expire(&id).await.map_or_else(refused, |()| empty(StatusCode::OK))

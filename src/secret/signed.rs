@@ -21,7 +21,9 @@ mod tests {
         let timed = "c27bf53028b5a09eacad0cd5b2a1248a12e2d83c69373645dbfc5578fb7d3ae1";
         assert!(is_signed(b"s3cr3t", br#"{"a":1}"#, plain) && is_signed(b"s3cr3t", br#"1700000000:{"a":1}"#, timed));
         assert!(is_signed(b"s3cr3t", br#"{"a":1}"#, &format!(" {} ", plain.to_uppercase())));
-        for (secret, message, signature) in [("other", r#"{"a":1}"#, plain), ("s3cr3t", r#"{"a":2}"#, plain), ("s3cr3t", r#"{"a":1}"#, timed)] {
+        for (secret, message, signature) in
+            [("other", r#"{"a":1}"#, plain), ("s3cr3t", r#"{"a":2}"#, plain), ("s3cr3t", r#"{"a":1}"#, timed)]
+        {
             assert!(!is_signed(secret.as_bytes(), message.as_bytes(), signature));
         }
         for broken in ["", "d4", "zz", &plain[1..], "ü"] {

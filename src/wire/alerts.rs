@@ -21,7 +21,7 @@ use crate::model::alert::Labels;
 /// Alerts in a request.
 pub const MOST_ALERTS: usize = 20_000;
 /// Labels of an alert, and as many annotations.
-pub const MOST_LABELS: usize = 128;
+pub const MOST_LABELS: usize = 256;
 /// Bytes of names and values of an alert.
 pub const MOST_BYTES: usize = 64 << 10;
 /// Where Grafana says which of its organisations an alert is of. Rules of two may be alike in all labels, so every one but the first is made a label.

@@ -89,7 +89,8 @@ impl Heard {
                 Ok(Kind::OldGrafana)
             }
             _ => Err(Unreadable::Malformed(
-                "it is neither Grafana's nor Alertmanager's, and no mapping says what it means (alerting.inputs, docs/alerting.md)".to_owned(),
+                "it is neither Grafana's nor Alertmanager's, and no mapping says what it means (alerting.inputs, docs/alerting.md)"
+                    .to_owned(),
             )),
         }
     }
@@ -155,7 +156,8 @@ impl Heard {
             format!("{}{{{}}} = {}", text(one, "metric"), tags.join(", "), shown(&one["value"]))
         });
         let told = told.collect::<Vec<_>>().join("\n");
-        let either = |new: &str, old: &str| [text(rule, new), text(rule, old)].into_iter().find(|one| !one.is_empty()).unwrap_or("").to_owned();
+        let either =
+            |new: &str, old: &str| [text(rule, new), text(rule, old)].into_iter().find(|one| !one.is_empty()).unwrap_or("").to_owned();
         let mut annotations = Labels::new();
         for (name, value) in [
             ("title", text(rule, "title").to_owned()),

@@ -106,7 +106,8 @@ mod tests {
     fn a_query_is_read_as_alertmanager_reads_it() {
         let all = Filter::of("").unwrap();
         assert!(all.active && all.silenced && all.inhibited && all.muted && all.pending && all.expired);
-        let some = Filter::of("active=false&silenced=TRUE&inhibited=what&muted=&filter=a%3D%22b%22&filter=c!~d&receiver=team-.*&x=y").unwrap();
+        let some =
+            Filter::of("active=false&silenced=TRUE&inhibited=what&muted=&filter=a%3D%22b%22&filter=c!~d&receiver=team-.*&x=y").unwrap();
         assert!(!some.active && some.silenced && !some.inhibited && some.muted);
         assert_eq!(some.matchers.iter().map(ToString::to_string).collect::<Vec<_>>(), [r#"a="b""#, r#"c!~"d""#]);
         let status = Status::default();

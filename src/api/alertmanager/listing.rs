@@ -202,7 +202,9 @@ mod tests {
 
     #[test]
     fn labels_are_compared_as_prometheus_does() {
-        for (lesser, greater) in [("", "a=1"), ("z=9", "a=1 b=1"), ("a=1", "a=2"), ("b=1", "a=1"), ("a=1 c=1", "a=1 b=1"), ("a=1 b=1", "a=2 b=0")] {
+        for (lesser, greater) in
+            [("", "a=1"), ("z=9", "a=1 b=1"), ("a=1", "a=2"), ("b=1", "a=1"), ("a=1 c=1", "a=1 b=1"), ("a=1 b=1", "a=2 b=0")]
+        {
             assert_eq!(before(&labels(lesser), &labels(greater)), Ordering::Less, "{lesser} | {greater}");
             assert_eq!(before(&labels(greater), &labels(lesser)), Ordering::Greater, "{lesser} | {greater}");
         }
@@ -211,7 +213,9 @@ mod tests {
 
     #[test]
     fn within_a_group_by_job_and_instance() {
-        for (first, second) in [("job=a x=1 y=1", "job=b"), ("job=a instance=2", "job=a"), ("job=a instance=1", "job=a instance=2"), ("job=a a=1 b=2", "c=1")] {
+        for (first, second) in
+            [("job=a x=1 y=1", "job=b"), ("job=a instance=2", "job=a"), ("job=a instance=1", "job=a instance=2"), ("job=a a=1 b=2", "c=1")]
+        {
             assert_eq!(by_place(&labels(first), &labels(second)), Ordering::Less, "{first} | {second}");
         }
     }

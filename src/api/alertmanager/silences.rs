@@ -90,7 +90,8 @@ struct ShownMatcher<'a> {
 }
 
 fn shown(silence: &Silence, now: i64) -> Shown<'_> {
-    let matcher = |matcher: &'_ Matcher| (matches!(matcher.op, Op::Equal | Op::Matches), matches!(matcher.op, Op::Matches | Op::NotMatches));
+    let matcher =
+        |matcher: &'_ Matcher| (matches!(matcher.op, Op::Equal | Op::Matches), matches!(matcher.op, Op::Matches | Op::NotMatches));
     Shown {
         annotations: &silence.annotations,
         id: &silence.id,

@@ -116,7 +116,8 @@ impl Alerting for StandInAlerting {
     }
 
     fn status(&self) -> Status {
-        let receiver = |name: &str, owner: &str| Receiver { name: name.into(), labels: Labels::from([("owner".to_owned(), owner.to_owned())]) };
+        let receiver =
+            |name: &str, owner: &str| Receiver { name: name.into(), labels: Labels::from([("owner".to_owned(), owner.to_owned())]) };
         Status {
             original: "route:\n  receiver: all\n".into(),
             receivers: vec![receiver("all", "ops"), receiver("db", "dba")],
@@ -203,13 +204,21 @@ async fn groups_are_sorted_and_say_what_mutes_them() {
 #[tokio::test]
 async fn what_is_wrong_is_said_in_the_words_of_its_server() {
     let api = api(StandInAlerting::default());
-    let one = |field: &str| format!(r#"{{"comment":"c","createdBy":"b","startsAt":"2020-01-01T00:00:00Z","endsAt":"2030-01-01T00:00:00Z",{field}}}"#);
+    let one = |field: &str| {
+        format!(r#"{{"comment":"c","createdBy":"b","startsAt":"2020-01-01T00:00:00Z","endsAt":"2030-01-01T00:00:00Z",{field}}}"#)
+    };
     let matchers = |matchers: &str| one(&format!(r#""matchers":[{matchers}]"#));
     let (good, past) = (r#"{"name":"a","value":"b","isRegex":false}"#, r#""endsAt":"2021-01-01T00:00:00Z""#);
     for (method, path, body, status, text) in [
         ("POST", "alerts", r#"[{"labels":{"a":"1"}},{"labels":null}]"#, 422, r#"{"code":602,"message":"1.labels in body is required"}"#),
         ("POST", "alerts", "", 422, r#"{"code":602,"message":"alerts in body is required"}"#),
-        ("POST", "alerts", r#"[{"labels":{}},{"labels":{"":"x"}}]"#, 400, r#""at least one label pair required\ninvalid label set: invalid name \"\"""#),
+        (
+            "POST",
+            "alerts",
+            r#"[{"labels":{}},{"labels":{"":"x"}}]"#,
+            400,
+            r#""at least one label pair required\ninvalid label set: invalid name \"\"""#,
+        ),
         ("GET", "alerts?filter=b", "", 400, r#""bad matcher format: b""#),
         ("GET", "alerts/groups?filter=%7Bb%3D2%7D", "", 400, r#""bad matcher format: {b=2}""#),
         ("PUT", "alerts", "", 405, r#"{"code":405,"message":"method PUT is not allowed, but [GET,POST] are"}"#),
@@ -246,7 +255,8 @@ async fn what_is_wrong_is_said_in_the_words_of_its_server() {
     ] {
         assert_eq!(said(&api, method, &format!("/api/v2/{path}"), body).await, (status, text.to_owned()), "{method} {path} {body}");
     }
-    for (body, begins) in [("{", "parsing alerts body from \\\"\\\" failed, because "), (r#"[{"labels":{"a":1}}]"#, "parsing alerts body")] {
+    for (body, begins) in [("{", "parsing alerts body from \\\"\\\" failed, because "), (r#"[{"labels":{"a":1}}]"#, "parsing alerts body")]
+    {
         let (status, text) = said(&api, "POST", "/api/v2/alerts", body).await;
         assert!(status == 400 && text.starts_with(&format!("{{\"code\":400,\"message\":\"{begins}")), "{status} {text}");
     }
@@ -309,7 +319,9 @@ async fn who_cannot_keep_says_503_and_who_has_no_section_says_so() {
     let asked = ask_with(&full, "POST", "/api/v2/alerts", POST, &[]).await;
     assert_eq!((asked.status.as_u16(), asked.headers["retry-after"].to_str().unwrap()), (503, "5"));
     let none = Api::new(deps(Arc::new(StandIn::default())));
-    for (method, path) in [("GET", "/api/v2/alerts"), ("POST", "/api/v1/alerts/in/grafana"), ("POST", "/api/v1/alerts/791cec13fcba0368/ack")] {
+    for (method, path) in
+        [("GET", "/api/v2/alerts"), ("POST", "/api/v1/alerts/in/grafana"), ("POST", "/api/v1/alerts/791cec13fcba0368/ack")]
+    {
         let asked = ask_with(&none, method, path, "", &[]).await;
         assert_eq!((asked.status.as_u16(), asked.json()["code"].as_str()), (404, Some("no_alerting")), "{path}");
     }

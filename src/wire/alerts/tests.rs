@@ -81,7 +81,7 @@ fn a_wrong_alert_spoils_itself_alone() {
 fn bounds_are_told() {
     let many: Vec<String> = (0..=MOST_LABELS).map(|n| format!(r#""l{n}":"v""#)).collect();
     let wide = format!(r#"[{{"labels":{{{}}}}},{{"labels":{{"a":"b"}}}}]"#, many.join(","));
-    assert_eq!(batch(&wide).wrong, ["invalid label set: more than 128 of them"]);
+    assert_eq!(batch(&wide).wrong, ["invalid label set: more than 256 of them"]);
     let long = format!(r#"[{{"labels":{{"a":"{}"}}}},{{"labels":{{"a":"b"}}}}]"#, "x".repeat(MOST_BYTES));
     assert_eq!(batch(&long).wrong, ["an alert of 65537 bytes, and 65536 may be"]);
     assert_eq!((batch(&wide).good.len(), batch(&long).good.len()), (1, 1));
@@ -114,7 +114,10 @@ fn what_spoils_all() {
 /// Damaged requests never panic, and never bring an alert that breaks a rule.
 #[test]
 fn damaged_requests_never_panic() {
-    let corpus = [PROMETHEUS, r#"[{"labels":{"a":"\u00e9\n","b":""},"endsAt":"2026-09-21T14:13:20+02:00"},{"labels":{"c":"d"},"annotations":{"x":"y"}}]"#];
+    let corpus = [
+        PROMETHEUS,
+        r#"[{"labels":{"a":"\u00e9\n","b":""},"endsAt":"2026-09-21T14:13:20+02:00"},{"labels":{"c":"d"},"annotations":{"x":"y"}}]"#,
+    ];
     let (mut taken, mut refused) = (0, 0);
     for seed in seeds(20_000) {
         let mut random = fastrand::Rng::with_seed(seed);

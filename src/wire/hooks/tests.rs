@@ -71,8 +71,14 @@ fn older_grafanas_have_one_alert_a_rule() {
     assert_eq!((kind, told(&fired[0])), (Kind::OldGrafana, "alertname=Load,rule_id=7 0 18000 unless said again".to_owned()));
     assert_eq!(told(&well[0]), "alertname=Load,rule_id=7 0 0");
     assert_eq!(fired[0].annotations["matches"], "load{host=a} = 3");
-    assert_eq!((&*fired[0].generator, &*well[0].generator), ("http://grafana.example/d/1?panelId=2", "http://grafana.example/d/1?panelId=2"));
-    assert_eq!((fired[0].annotations["imageURL"].as_str(), well[0].annotations["imageURL"].as_str()), ("http://img/1.png", "http://img/2.png"));
+    assert_eq!(
+        (&*fired[0].generator, &*well[0].generator),
+        ("http://grafana.example/d/1?panelId=2", "http://grafana.example/d/1?panelId=2")
+    );
+    assert_eq!(
+        (fired[0].annotations["imageURL"].as_str(), well[0].annotations["imageURL"].as_str()),
+        ("http://img/1.png", "http://img/2.png")
+    );
     let (_, no_data) = heard(GRAFANA_8);
     assert_eq!(told(&no_data[0]), "alertname=Panel Title alert,grafana_org=3,rule_id=1,team=db 0 18000 unless said again");
     assert_eq!(no_data[0].annotations["state"], "no_data");
@@ -94,7 +100,11 @@ fn json_that_the_configuration_explains() {
     let part = |text: &str| inputs::text(text).unwrap();
     let mapping = Mapping {
         each: "data.checks".into(),
-        labels: vec![("alertname".into(), part("{check}")), ("host".into(), part("{host.name}:{ports.0}")), ("zone".into(), part("{zone}"))],
+        labels: vec![
+            ("alertname".into(), part("{check}")),
+            ("host".into(), part("{host.name}:{ports.0}")),
+            ("zone".into(), part("{zone}")),
+        ],
         annotations: vec![("summary".into(), part("{check} is {state}: {{{output}}}"))],
         status: Some(part("{state}")),
         resolved: vec!["OK".into()],
@@ -108,10 +118,17 @@ fn json_that_the_configuration_explains() {
         {"host":{"name":"c"},"ports":{},"state":true,"since":"lately","zone":{"x":1}}]}}"#;
     let (kind, batch) = read(body.as_bytes(), &input, NOW).unwrap();
     let told_of: Vec<String> = batch.good.iter().map(told).collect();
-    let expected = ["alertname=disk,host=a:22 -10 18000 unless said again", "alertname=load,host=b:1.5 -10 0", "host=c:,zone={\"x\":1} 0 18000 unless said again"];
+    let expected = [
+        "alertname=disk,host=a:22 -10 18000 unless said again",
+        "alertname=load,host=b:1.5 -10 0",
+        "host=c:,zone={\"x\":1} 0 18000 unless said again",
+    ];
     assert_eq!((kind, told_of), (Kind::Mapped, expected.map(str::to_owned).to_vec()));
     assert_eq!(batch.wrong, ["\"lately\" is no time; the alert is kept, as if it began now"]);
-    assert_eq!((batch.good[0].annotations["summary"].as_str(), &*batch.good[0].generator), ("disk is CRITICAL: {5 % left}", "http://nagios/a"));
+    assert_eq!(
+        (batch.good[0].annotations["summary"].as_str(), &*batch.good[0].generator),
+        ("disk is CRITICAL: {5 % left}", "http://nagios/a")
+    );
     assert!(matches!(read(b"{}", &input, NOW), Err(Unreadable::Malformed(why)) if why.contains("data.checks")));
     input.mapping.as_mut().unwrap().each.clear();
     assert_eq!(read(br#"{"check":"x"}"#, &input, NOW).unwrap().1.good.len(), 1);
@@ -120,7 +137,9 @@ fn json_that_the_configuration_explains() {
 
 #[test]
 fn what_is_no_alert_is_refused_in_words() {
-    for body in ["", "{", "7", "{}", r#"{"version":"4"}"#, r#"{"version":"4","alerts":{}}"#, r#"{"ruleId":1}"#, r#"{"version":"1","alerts":[]}"#] {
+    for body in
+        ["", "{", "7", "{}", r#"{"version":"4"}"#, r#"{"version":"4","alerts":{}}"#, r#"{"ruleId":1}"#, r#"{"version":"1","alerts":[]}"#]
+    {
         assert!(matches!(read(body.as_bytes(), &Input::plain("a"), NOW), Err(Unreadable::Malformed(_))), "{body}");
     }
     let (_, batch) = read(br#"{"version":"4","alerts":[7,{"labels":[]},{"labels":{"a":"b"}}]}"#, &Input::plain("a"), NOW).unwrap();
@@ -142,7 +161,10 @@ fn damaged_webhooks_never_panic() {
             Ok((_, batch)) => {
                 taken += 1;
                 for alert in &batch.good {
-                    assert!(!alert.labels.is_empty() && alert.starts <= alert.ends && alert.ends <= NOW + HOLD.max(300_000) || !alert.times_out, "SEED={seed}");
+                    assert!(
+                        !alert.labels.is_empty() && alert.starts <= alert.ends && alert.ends <= NOW + HOLD.max(300_000) || !alert.times_out,
+                        "SEED={seed}"
+                    );
                 }
             }
             Err(_) => refused += 1,
