@@ -90,6 +90,7 @@ const SITES: &[(&str, &str, &str)] = &[
         "broadcast::channel(",
         "what apply decided for listeners of `tap`: bounded, slow listeners miss some and are told",
     ),
+    ("src/api/alertmanager/listing.rs", "spawn_blocking(", "makes a list of alerts; one call an HTTP request, 8 at a time"),
     ("src/api/sinks.rs", "spawn_blocking(", "reading dead letters reads the disk; one call an HTTP request"),
     ("src/app/reload.rs", "spawn_blocking(", "stopping a sink waits for Kafka; one reload at a time"),
     (

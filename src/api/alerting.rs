@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::alert::silence::Silence;
 use crate::api::deps::Later;
+use crate::config::inputs::Input;
 use crate::model::alert::Alert;
 use crate::model::alert::Labels;
 
@@ -31,6 +32,10 @@ pub trait Alerting: Send + Sync {
     fn status(&self) -> Status;
     /// How long an alert holds after its last word where the source does not say.
     fn resolve_timeout(&self) -> Duration;
+    /// What the settings say of webhooks that bring alerts; others bring them in shapes that are known.
+    fn inputs(&self) -> Arc<[Input]> {
+        Arc::from([])
+    }
 }
 
 /// Why something was not done.

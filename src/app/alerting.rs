@@ -23,6 +23,7 @@ use crate::app::alerting::shown::View;
 use crate::app::cluster::Seen;
 use crate::clock;
 use crate::config::alerting::Alerting as Written;
+use crate::config::inputs::Input;
 use crate::model::ShardId;
 use crate::node::Handle;
 use crate::notify::Receivers;
@@ -38,6 +39,7 @@ pub struct Current {
     written: Written,
     plan: Arc<Plan>,
     receivers: Arc<Receivers>,
+    inputs: Arc<[Input]>,
 }
 
 /// Alerts of everybody.
@@ -115,7 +117,7 @@ impl Alerting {
         let wants = |name: &str| (0..receivers.integrations(name)).map(|number| receivers.send_resolved(name, number)).collect();
         let all = file.receivers.iter().map(|receiver| (receiver.name.clone(), wants(&receiver.name)));
         let plan = Arc::new(Plan::new(routing, all.collect()));
-        Some(Current { written: written.clone(), plan, receivers })
+        Some(Current { written: written.clone(), plan, receivers, inputs: written.inputs.clone().into() })
     }
 
     fn current(&self) -> Option<Arc<Current>> {

@@ -159,10 +159,16 @@ impl Running {
         };
         let probes = Probes::start(looked_at, &stop, &mut tasks);
         telemetry.register(|registry| metrics::register_probes(registry, probes.shown()));
+        let alert_counts = crate::api::metrics::Metrics::default();
+        telemetry.register_as("alertmanager", |registry| {
+            alert_counts.register(registry);
+            alerting::metrics::Metrics::register(&alerting, registry);
+        });
         let deps = Deps {
             node: Arc::new(handle),
             sinks: Arc::clone(&sinks) as Arc<dyn deps::Sinks>,
             alerting: alerting.source(),
+            alert_counts,
             ingest: shown_ingest(&ingest, &served),
             senders: seen::senders(&ingest),
             flow: flow::flows(&node.handle, &ingest),
@@ -302,6 +308,7 @@ fn waiting(
         node: Arc::new(Nothing),
         sinks: Arc::new(Nothing),
         alerting: Arc::new(|| Err(Off::Starting)),
+        alert_counts: crate::api::metrics::Metrics::default(),
         ingest: Arc::new(deps::Ingest::default),
         senders: Arc::new(|_| Vec::new()),
         flow: Arc::new(|_| Box::new(flow::Silent)),

@@ -6,6 +6,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::config::inputs;
+use crate::config::inputs::Input;
 use crate::config::read::Node;
 use crate::config::read::Problem;
 use crate::config::read::Problems;
@@ -29,6 +31,8 @@ pub struct Alerting {
     pub routing: Option<Arc<Routing>>,
     /// By which people reach this sluice.
     pub external: Option<String>,
+    /// What is said of webhooks that bring alerts.
+    pub inputs: Vec<Input>,
 }
 
 /// Reads the section.
@@ -36,7 +40,8 @@ pub fn read(section: &Section<'_>) -> Alerting {
     let file = section.opt("file", super::path);
     let config = section.get("config");
     let external = section.opt("external_url", values::url);
-    let mut alerting = Alerting { file, external, ..Alerting::default() };
+    let inputs = section.get("inputs").map(|list| inputs::read(&list)).unwrap_or_default();
+    let mut alerting = Alerting { file, external, inputs, ..Alerting::default() };
     match (&alerting.file, &config) {
         (None, None) => section.missing("file", "write where the routes are: file: alertmanager.yml (or the content below `config:`)"),
         (Some(_), Some(node)) => node.complain("stands beside `file`", "keep one of the two"),

@@ -25,6 +25,7 @@ use crate::api::deps::Later;
 use crate::app::alerting::Alerting;
 use crate::app::alerting::Current;
 use crate::config::alerting;
+use crate::config::inputs::Input;
 use crate::model::ShardId;
 use crate::model::alert::Alert;
 use crate::model::alert::Labels;
@@ -212,6 +213,10 @@ impl Asked for View {
             name,
             ready: node.progress(ShardId::CONTROL).borrow().leader != 0,
         }
+    }
+
+    fn inputs(&self) -> Arc<[Input]> {
+        Arc::clone(&self.current.inputs)
     }
 
     fn resolve_timeout(&self) -> Duration {
