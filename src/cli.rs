@@ -22,6 +22,7 @@ mod sinks;
 mod status;
 mod table;
 mod tap;
+mod template;
 mod tokens;
 mod top;
 
@@ -102,6 +103,9 @@ enum Verb {
     /// Alerts' ways by an alertmanager.yml: what is wrong with it, and where an alert would go (docs/alerting.md).
     #[command(subcommand)]
     Route(routes::Verb),
+    /// Texts of receivers of an alertmanager.yml: what would be sent for an alert, and Go's templates written anew. Works without a node.
+    #[command(subcommand)]
+    Template(template::Verb),
     /// Senders: who writes, how fast, and what they were told.
     #[command(subcommand)]
     Sender(senders::Verb),
@@ -291,6 +295,7 @@ fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Alert(verb) => wait_for(alerts::carry_out(verb)),
         Verb::Silence(verb) => wait_for(silences::carry_out(verb)),
         Verb::Route(verb) => routes::carry_out(verb),
+        Verb::Template(verb) => template::carry_out(verb),
         Verb::Sender(verb) => wait_for(senders::carry_out(verb)),
         Verb::Sink(verb) => wait_for(sinks::carry_out(verb)),
         Verb::Probe(asked) => wait_for(probe::carry_out(asked)),

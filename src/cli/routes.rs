@@ -21,6 +21,7 @@ use crate::config::read::Problem;
 use crate::config::routing as written;
 use crate::config::values::shown_duration;
 use crate::model::alert::Labels;
+use crate::notify::doubts;
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -78,7 +79,8 @@ pub fn carry_out(verb: Verb) -> Result<(), Failure> {
     }
 }
 
-fn read(path: &Path) -> Result<(written::Routing, Routing), Failure> {
+/// Reads a file, and its routes.
+pub fn read(path: &Path) -> Result<(written::Routing, Routing), Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| Failure::Wrong(format!("{}: cannot be read: {error}", path.display())))?;
     let wrong = |problems: Vec<Problem>| Failure::Wrong(lines(path, &problems));
     let file = written::parse(&text).map_err(wrong)?;
@@ -92,7 +94,9 @@ fn lines(path: &Path, problems: &[Problem]) -> String {
 
 fn check(path: &Path, json: bool) -> Result<(), Failure> {
     let (file, routing) = read(path)?;
-    let doubts = lint::doubts(&file, &routing);
+    let mut doubts = lint::doubts(&file, &routing);
+    doubts.extend(doubts::doubts(&file));
+    doubts.sort_by_key(|doubt| doubt.line);
     if json {
         let doubts: Vec<Value> = doubts
             .iter()
@@ -219,7 +223,7 @@ fn test(asked: &Test) -> Result<(), Failure> {
 }
 
 /// Labels of texts as `a=b` or `a=b,c=d`.
-fn labels<'t>(texts: impl IntoIterator<Item = &'t str>) -> Result<Labels, Failure> {
+pub fn labels<'t>(texts: impl IntoIterator<Item = &'t str>) -> Result<Labels, Failure> {
     let mut labels = Labels::new();
     for text in texts {
         let read = matcher::read(text).map_err(|why| Failure::Wrong(format!("{text}: {why}\n    write label=value")))?;
