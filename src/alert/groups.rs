@@ -348,7 +348,8 @@ impl Groups {
         Some(Whom { group: Arc::clone(&group.key), receiver: Arc::from(route.receiver.as_str()), integration })
     }
 
-    fn is_suppressed(&self, id: u64, kept: &Kept, now: i64) -> bool {
+    /// Whether a silence or another alert keeps an alert from being told.
+    pub fn is_suppressed(&self, id: u64, kept: &Kept, now: i64) -> bool {
         !self.suppress.silenced(id, now).is_empty()
             || !self.suppress.inhibited(&kept.alert.labels, now, self.book.alerts(), false).is_empty()
     }

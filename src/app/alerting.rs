@@ -18,15 +18,18 @@ use crate::alert::route::Routing;
 use crate::api;
 use crate::api::alerting::Off;
 use crate::api::alerting::Source;
+use crate::app::alerting::metrics::Metrics;
 use crate::app::alerting::shown::View;
 use crate::app::cluster::Seen;
 use crate::clock;
 use crate::config::alerting::Alerting as Written;
+use crate::config::inputs::Input;
 use crate::model::ShardId;
 use crate::node::Handle;
 use crate::notify::Receivers;
 
 pub mod degraded;
+pub mod metrics;
 pub mod own;
 pub mod shown;
 pub mod teller;
@@ -36,6 +39,7 @@ pub struct Current {
     written: Written,
     plan: Arc<Plan>,
     receivers: Arc<Receivers>,
+    inputs: Arc<[Input]>,
 }
 
 /// Alerts of everybody.
@@ -50,6 +54,7 @@ pub struct Alerting {
     groups: Mutex<Option<(Arc<Current>, Groups)>>,
     /// Why receivers did not take what they were told last.
     trouble: Mutex<BTreeMap<(String, u32), String>>,
+    metrics: Metrics,
 }
 
 /// What alerts need of the rest of the program.
@@ -80,8 +85,8 @@ impl Alerting {
     /// Starts it all.
     pub fn start(parts: Parts, stop: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) -> Arc<Alerting> {
         let Parts { node, seen, name, sender, written } = parts;
-        let (current, groups, trouble) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let alerting = Arc::new(Alerting { node, seen, name, sender, current, groups, trouble });
+        let (current, groups, trouble, metrics) = (Mutex::default(), Mutex::default(), Mutex::default(), Metrics::default());
+        let alerting = Arc::new(Alerting { node, seen, name, sender, current, groups, trouble, metrics });
         alerting.take(written.borrow().as_ref());
         tasks.spawn(teller::keep(Arc::clone(&alerting), written, stop.clone()));
         alerting
@@ -112,7 +117,7 @@ impl Alerting {
         let wants = |name: &str| (0..receivers.integrations(name)).map(|number| receivers.send_resolved(name, number)).collect();
         let all = file.receivers.iter().map(|receiver| (receiver.name.clone(), wants(&receiver.name)));
         let plan = Arc::new(Plan::new(routing, all.collect()));
-        Some(Current { written: written.clone(), plan, receivers })
+        Some(Current { written: written.clone(), plan, receivers, inputs: written.inputs.clone().into() })
     }
 
     fn current(&self) -> Option<Arc<Current>> {

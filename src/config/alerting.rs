@@ -32,7 +32,7 @@ pub struct Alerting {
     /// By which people reach this sluice.
     pub external: Option<String>,
     /// What is said of webhooks that bring alerts.
-    pub inputs: Arc<[Input]>,
+    pub inputs: Vec<Input>,
 }
 
 /// Reads the section.
@@ -40,7 +40,7 @@ pub fn read(section: &Section<'_>) -> Alerting {
     let file = section.opt("file", super::path);
     let config = section.get("config");
     let external = section.opt("external_url", values::url);
-    let inputs = section.get("inputs").map(|node| inputs::read(&node)).unwrap_or_default().into();
+    let inputs = section.get("inputs").map(|list| inputs::read(&list)).unwrap_or_default();
     let mut alerting = Alerting { file, external, inputs, ..Alerting::default() };
     match (&alerting.file, &config) {
         (None, None) => section.missing("file", "write where the routes are: file: alertmanager.yml (or the content below `config:`)"),

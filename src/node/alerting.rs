@@ -1,4 +1,4 @@
-//! The book of alerts, for those who read it: as far as applied here, and once more when an entry of one's own is in it.
+//! The book of alerts, for those who read it.
 //!
 //! Left out on purpose: what stands in the book (`alert::book`), and changing it (`Handle::propose`).
 
@@ -19,11 +19,5 @@ impl Handle {
     /// Whether somebody was known to lead the control shard within this time.
     pub fn control_led_within(&self, span: Duration) -> bool {
         self.shared.lane(ShardId::CONTROL).is_some_and(|lane| lane.led_within(span))
-    }
-
-    /// Resolves when this entry of the control shard is applied here, so that whoever proposed it sees it; after `most` in any case.
-    pub async fn applied_here(&self, index: u64, most: Duration) {
-        let mut progress = self.progress(ShardId::CONTROL);
-        let _ = tokio::time::timeout(most, progress.wait_for(|progress| progress.applied >= index)).await;
     }
 }

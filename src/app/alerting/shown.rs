@@ -37,8 +37,6 @@ use crate::shard::command::Command;
 const AN_ENTRY: usize = 2_000;
 /// and their bytes.
 const ENTRY_BYTES: usize = 1 << 20;
-/// Whoever changed something sees it after so long at the latest.
-const SEES: Duration = Duration::from_secs(5);
 
 /// The state of alerts with what the settings say now.
 pub struct View {
@@ -91,11 +89,9 @@ impl Alerting {
         full
     }
 
-    /// Proposes a change, and waits until it is seen here.
+    /// Proposes a change; it is seen here when this resolves.
     async fn change(&self, change: Change) -> Result<(), Refused> {
-        let applied = self.node.propose(ShardId::CONTROL, Command::Alerting(change)).await.map_err(refused)?;
-        self.node.applied_here(applied.index, SEES).await;
-        Ok(())
+        self.node.propose(ShardId::CONTROL, Command::Alerting(change)).await.map(drop).map_err(refused)
     }
 }
 
@@ -220,7 +216,7 @@ impl Asked for View {
     }
 
     fn inputs(&self) -> Arc<[Input]> {
-        Arc::clone(&self.current.written.inputs)
+        Arc::clone(&self.current.inputs)
     }
 
     fn resolve_timeout(&self) -> Duration {

@@ -32,13 +32,13 @@ use crate::shard::alerting::Change;
 use crate::shard::command::Command;
 
 /// Between two turns, at least, so that much that comes at once is one turn's,
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(10);
 /// and at most.
 const LOOK: Duration = Duration::from_secs(1);
 /// Messages of one entry.
 const AN_ENTRY: usize = 100;
 /// Messages on their way to one integration,
-const TO_ONE: usize = 4;
+const TO_ONE: usize = 8;
 /// and to all.
 const TO_ALL: usize = 256;
 /// Between two tries: the least, doubled up to the most.
@@ -75,6 +75,7 @@ struct Sent {
     log: u64,
     number: u64,
     target: Target,
+    kind: &'static str,
     outcome: Outcome,
     /// It is over, and could not be noted.
     unnoted: Option<End>,
@@ -243,7 +244,8 @@ impl Alerting {
     }
 
     fn sent(&self, tells: &mut Tells, sent: Sent) {
-        let Sent { log, number, target, outcome, unnoted, alone } = sent;
+        let Sent { log, number, target, kind, outcome, unnoted, alone } = sent;
+        self.metrics.sent((kind, &target.0), &outcome);
         tells.under_way.remove(&log);
         if alone {
             tells.alone.end(log, number, outcome == Outcome::Taken);
@@ -292,14 +294,15 @@ fn gone(current: &Current, (receiver, integration): &Target) -> bool {
 async fn send(node: Handle, current: Arc<Current>, sending: Sending) -> Sent {
     let Sending { log, number, target, message, alone } = sending;
     let integration = usize::try_from(target.1).unwrap_or_default();
+    let kind = current.receivers.kind(&target.0, integration);
     let outcome = current.receivers.send(&message, &target.0, integration).await;
     let end = match outcome {
         Outcome::Taken => End::Taken,
         Outcome::Never { .. } => End::Never,
-        Outcome::Again { .. } => return Sent { log, number, target, outcome, unnoted: None, alone },
+        Outcome::Again { .. } => return Sent { log, number, target, kind, outcome, unnoted: None, alone },
     };
     if alone {
-        return Sent { log, number, target, outcome, unnoted: None, alone };
+        return Sent { log, number, target, kind, outcome, unnoted: None, alone };
     }
     failpoint::reach(failpoint::Place::AlertSent);
     let noted = node.propose(ShardId::CONTROL, Command::Alerting(Change::End(vec![(log, number, end)])));
@@ -307,5 +310,5 @@ async fn send(node: Handle, current: Arc<Current>, sending: Sending) -> Sent {
         Ok(Ok(_)) => None,
         _ => Some(end),
     };
-    Sent { log, number, target, outcome, unnoted, alone }
+    Sent { log, number, target, kind, outcome, unnoted, alone }
 }
