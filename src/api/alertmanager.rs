@@ -44,7 +44,7 @@ const BUDGET: u64 = 64 << 20;
 /// Lists that are made at the same time: each may be of 100,000 alerts, some 60 MB.
 const LISTS: usize = 8;
 /// The version whose API this is: clients compare it with theirs.
-const VERSION: &str = "0.34.0";
+pub const VERSION: &str = "0.34.0";
 
 /// What bounds the memory that alerts may take on their way in and out.
 #[derive(Debug)]

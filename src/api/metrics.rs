@@ -3,8 +3,10 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::api::alertmanager;
 use crate::wire::alerts::Batch;
 
 crate::label_words! {
@@ -35,6 +37,13 @@ struct Version {
     version: &'static str,
 }
 
+/// Without it Karma asks no further.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Build {
+    version: &'static str,
+    revision: &'static str,
+}
+
 /// The only one that there is.
 const VERSION: &str = "v2";
 
@@ -45,6 +54,9 @@ impl Metrics {
             let _ = self.received.get_or_create(&Labels { status, version: VERSION });
         }
         let _ = self.invalid.get_or_create(&Version { version: VERSION });
+        let build: Family<Build, Gauge> = Family::default();
+        build.get_or_create(&Build { version: alertmanager::VERSION, revision: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("build_info", "Whose API this is, and the version that runs; always 1", build);
         registry.register("alerts_received", "Alerts that came, by what they said of themselves", self.received.clone());
         registry.register("alerts_invalid", "Alerts that came and were wrong", self.invalid.clone());
     }

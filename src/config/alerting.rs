@@ -95,14 +95,42 @@ pub fn named(settings: &str) -> Option<PathBuf> {
     file.is_single().then(|| file.text().map(PathBuf::from)).flatten()
 }
 
-/// The content for everybody's eyes: secrets as Alertmanager hides them.
+/// Kinds of receivers that Alertmanager does not know.
+const OWN: [&str; 4] = ["alert_center_configs:", "wecom_configs:", "dingtalk_configs:", "feishu_configs:"];
+
+/// The content without what Alertmanager's tools, which read it, would refuse.
+fn foreign(text: &str) -> String {
+    let mut out = String::new();
+    // Within the block of a key of this column; a key of that column begins the member of a list.
+    let (mut within, mut begins) = (None, None);
+    for line in text.lines() {
+        let rest = line.trim_start_matches(' ');
+        let (spaces, key) = (line.len() - rest.len(), rest.strip_prefix("- ").unwrap_or(rest));
+        let (is_member, column) = (key.len() < rest.len(), line.len() - key.len());
+        if within.is_some_and(|column| spaces > column) {
+            continue;
+        }
+        within = OWN.contains(&key).then_some(column);
+        if within.is_some() {
+            begins = begins.or(is_member.then_some(column));
+            continue;
+        }
+        match begins.take() == Some(column) && !is_member {
+            true => out.push_str(&format!("{}- {key}\n", " ".repeat(column.saturating_sub(2)))),
+            false => out.push_str(&format!("{line}\n")),
+        }
+    }
+    out
+}
+
+/// The content for everybody's eyes, and for Alertmanager's tools: secrets as it hides them.
 pub fn shown(text: &str) -> String {
     let line = |line: &str| match line.split_once(": ") {
         // Where alerts are posted is often all that is needed to post there.
         Some((key, _)) if key.trim_start_matches([' ', '-']) == "url" => format!("{key}: <secret>\n"),
         _ => settings::line_without_secret(line, "<secret>") + "\n",
     };
-    text.lines().map(line).collect()
+    foreign(text).lines().map(line).collect()
 }
 
 #[cfg(test)]
@@ -134,6 +162,14 @@ mod tests {
         let wrong = format!("{HEAD}  config:\n    route: {{ receiver: a }}\n    recievers: []\n");
         assert!(told(&wrong).starts_with("line 6: alerting.config.recievers"), "{}", told(&wrong));
         assert!(settings::parse("alerting:\n  file: x\n").unwrap_err()[0].to_string().contains("alerting.file"));
+    }
+
+    #[test]
+    fn what_alertmanagers_tools_would_refuse_is_left_out() {
+        let text = "receivers:\n  - wecom_configs:\n      - url: x\n        to:\n          - a\n    name: a\n    feishu_configs:\n      - url: y\n  - name: b\n    slack_configs:\n      - channel: c\nroute:\n  receiver: a\n";
+        let expected = "receivers:\n  - name: a\n  - name: b\n    slack_configs:\n      - channel: c\nroute:\n  receiver: a\n";
+        assert_eq!(foreign(text), expected);
+        assert_eq!(foreign(expected), expected);
     }
 
     #[test]

@@ -218,6 +218,16 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_manual_is_good() {
+        let manual = include_str!("../../docs/alerting.md");
+        let block = manual.split("  inputs:\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let inputs = inputs(block).unwrap();
+        let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+        assert_eq!(names, ["grafana", "nagios"]);
+        assert!(inputs[0].signature.is_some() && inputs[1].mapping.as_ref().is_some_and(|mapping| mapping.annotations.len() == 1));
+    }
+
+    #[test]
     fn what_is_wrong_is_told() {
         for (text, told) in [
             ("- hold: 1h", "name"),

@@ -4,6 +4,8 @@
 //! shape spoils the request; an alert that is of that shape but wrong (no labels, an end before its start) spoils itself alone. Left out on purpose: other
 //! shapes (`wire::hooks`), what two words of the same alert come to (the control shard's).
 
+pub mod measure;
+
 use std::fmt;
 use std::sync::Arc;
 

@@ -137,24 +137,13 @@ fn damaged_requests_never_panic() {
     assert!(taken > 0 && refused > 0, "{taken} {refused}");
 }
 
-/// `cargo test --lib wire::alerts -- --nocapture how_long` prints it; no time is asserted.
 #[test]
-#[expect(clippy::disallowed_methods, reason = "measures")]
-fn how_long_reading_takes() {
-    let one = |n: usize| {
-        format!(
-            r#"{{"annotations":{{"description":"the disk of web{n} has less than 5 % left","summary":"disk of web{n} is full"}},"endsAt":"2026-09-21T14:17:20.123Z",
-"startsAt":"2026-09-21T14:13:05.123Z","generatorURL":"http://prom:9090/graph?g0.expr=up","labels":{{"alertname":"DiskFull","cluster":"eu1","device":"sda{n}",
-"instance":"web{n}:9100","job":"node","namespace":"infra","severity":"critical","team":"db"}}}}"#
-        )
+fn what_is_measured_is_read() {
+    let ticks = std::cell::Cell::new(0);
+    let clock = || {
+        ticks.set(ticks.get() + 256);
+        ticks.get()
     };
-    let body = format!("[{}]", (0..256).map(one).collect::<Vec<_>>().join(","));
-    let mut least = std::time::Duration::MAX;
-    for _ in 0..20 {
-        let begin = std::time::Instant::now();
-        let read = batch(&body);
-        least = least.min(begin.elapsed());
-        assert_eq!(read.good.len(), 256);
-    }
-    eprintln!("{} ns an alert of {} bytes", least.as_nanos() / 256, body.len() / 256);
+    let figures = measure::measure(3, &clock).unwrap();
+    assert!(figures.least_ns >= 1.0 && figures.bytes > 400.0, "{figures:?}");
 }
