@@ -132,7 +132,7 @@ fn what_is_hardly_meant_is_said() {
     - { matchers: [x=1, y=2], receiver: c }
 receivers:
   - name: a
-    slack_configs: [{ channel: '#a', title: '{{ .Status }}' }]
+    slack_configs: [{ api_url: 'http://slack.example/', channel: '#a', title: '{{ .Status }}' }]
   - { name: b }
   - { name: c }
   - { name: unused }
