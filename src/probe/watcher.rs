@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -19,13 +21,13 @@ use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::node::Handle;
-use crate::probe::ask::Place;
 use crate::probe::prometheus;
 use crate::probe::prometheus::Figures;
 use crate::probe::prometheus::Sight;
 use crate::probe::prometheus::State;
 use crate::probe::prometheus::Watch;
 use crate::probe::schedule;
+use crate::serve::ask::Place;
 
 /// Their job, where verdicts are kept by job and instance.
 pub const JOB: &str = "prometheus";
@@ -114,6 +116,18 @@ impl Board {
         waker.inspect(|waker| waker.notify_one()).is_some()
     }
 
+    /// Something has this key.
+    pub fn has(&self, key: u64) -> bool {
+        lock(&self.wakers).contains_key(&key)
+    }
+
+    /// As if it had been seen so.
+    #[cfg(test)]
+    pub fn show(&self, (group, replica): (&str, &str), state: State) {
+        lock(&self.wakers).insert(schedule::key(JOB, &instance(group, replica)), Arc::default());
+        lock(&self.seen).insert((group.to_owned(), replica.to_owned()), Seen { state, ..Seen::default() });
+    }
+
     fn saw(&self, target: &Target, watch: &Watch, sight: &Sight, (began, took): (i64, Duration)) {
         let mut all = lock(&self.seen);
         let Some(seen) = all.get_mut(&(target.group.clone(), target.replica.clone())) else { return };
@@ -179,11 +193,20 @@ async fn watch_one(board: Arc<Board>, node: Handle, target: Target) {
     let shown = Seen { url: target.place.url.clone(), ..Seen::default() };
     lock(&board.seen).insert((target.group.clone(), target.replica.clone()), shown);
     let interval = u64::try_from(target.interval.as_millis()).unwrap_or(1_000).max(1);
-    let (mut watch, mut looks, mut wait) = (Watch::default(), 0_u32, Duration::ZERO);
+    let (mut watch, mut looks, mut next) = (Watch::default(), 0_u32, clock::now());
+    // Beside the looks, which a large answer must not hold up.
+    let mut reading: Option<Pin<Box<dyn Future<Output = Option<Figures>> + Send>>> = None;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep_until(next.into()) => {}
             () = waker.notified() => {}
+            figures = read(&mut reading) => {
+                reading = None;
+                if let Some(seen) = lock(&board.seen).get_mut(&(target.group.clone(), target.replica.clone())) {
+                    seen.figures = figures.or(seen.figures.take());
+                }
+                continue;
+            }
         }
         let members = node.members();
         let enough = if members.len() > 1 { ENOUGH } else { ENOUGH_ALONE };
@@ -198,20 +221,26 @@ async fn watch_one(board: Arc<Board>, node: Handle, target: Target) {
             if doubt.hint.is_none() {
                 node.ask_others_for_a_look(key);
             }
-            wait = AGAIN;
+            next = clock::now() + AGAIN;
             continue;
         }
         if sight == Sight::Ready {
-            if looks.is_multiple_of(DEEP) {
-                let figures = prometheus::figures(&target.place, DEEP_WITHIN).await;
-                if let Some(seen) = lock(&board.seen).get_mut(&(target.group.clone(), target.replica.clone())) {
-                    seen.figures = figures.or(seen.figures.take());
-                }
+            if looks.is_multiple_of(DEEP) && reading.is_none() {
+                let place = target.place.clone();
+                reading = Some(Box::pin(async move { prometheus::figures(&place, DEEP_WITHIN).await }));
             }
             looks = looks.wrapping_add(1);
         }
         let phase = (schedule::phase(key, interval) + schedule::turn(node.own_id(), &members, interval)) % interval;
         let now = clock::wall_ms();
-        wait = Duration::from_millis(schedule::next(now, phase, interval).saturating_sub(now).unsigned_abs());
+        next = clock::now() + Duration::from_millis(schedule::next(now, phase, interval).saturating_sub(now).unsigned_abs());
+    }
+}
+
+/// What is being read; for ever where nothing is.
+async fn read(reading: &mut Option<Pin<Box<dyn Future<Output = Option<Figures>> + Send>>>) -> Option<Figures> {
+    match reading {
+        Some(reading) => reading.await,
+        None => std::future::pending().await,
     }
 }
