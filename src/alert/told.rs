@@ -181,7 +181,7 @@ pub fn decide<'a>(told: Option<&Told>, group: impl Iterator<Item = Found<'a>>, l
                 true => claim.over.push(id),
                 false => claim.settled.push(id),
             }
-            owed_over |= look.wants_over && alert.ends <= look.tick;
+            owed_over |= look.wants_over;
             quiet |= !look.wants_over;
         } else if has(&before.over, id) {
             claim.settled.push(id);

@@ -28,9 +28,49 @@ const OWN: [(&str, &str); 15] = [
     ("slack.default.channel", "\"\""),
 ];
 /// Words that begin an action of Go's, and no expression of ours.
-const KEYWORDS: [&str; 24] = [
-    "range", "if", "else", "end", "with", "template", "define", "block", "printf", "len", "index", "eq", "ne", "gt", "lt", "ge", "le",
-    "not", "and", "or", "join", "toUpper", "toLower", "title",
+const KEYWORDS: [&str; 42] = [
+    "range",
+    "if",
+    "else",
+    "end",
+    "with",
+    "template",
+    "define",
+    "block",
+    "printf",
+    "print",
+    "println",
+    "len",
+    "index",
+    "eq",
+    "ne",
+    "gt",
+    "lt",
+    "ge",
+    "le",
+    "not",
+    "and",
+    "or",
+    "join",
+    "match",
+    "toUpper",
+    "toLower",
+    "title",
+    "trimSpace",
+    "reReplaceAll",
+    "safeHtml",
+    "safeUrl",
+    "html",
+    "urlquery",
+    "urlUnescape",
+    "date",
+    "tz",
+    "since",
+    "humanizeDuration",
+    "toJson",
+    "base64encode",
+    "base64decode",
+    "stringSlice",
 ];
 
 /// A piece of a text.
@@ -64,10 +104,62 @@ pub fn names_default(text: &str) -> bool {
     }
 }
 
+/// A template with a name, as files of templates have them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Its name.
+    pub name: String,
+    /// Where its `define` stands, from 1.
+    pub line: usize,
+    /// What stands between `define` and its `end`.
+    pub body: String,
+}
+
+/// The templates that a file defines; `None`: it is not of Go's language.
+pub fn named(text: &str) -> Option<Vec<Named>> {
+    let mut found = Vec::new();
+    // Name, line, where its body begins, and how many blocks are open within it.
+    let mut open: Option<(String, usize, usize, usize)> = None;
+    let (mut rest, mut at) = (text, 0);
+    while let Some(start) = rest.find("{{") {
+        let end = end_of_action(&rest[start + 2..])?;
+        let body = rest[start + 2..start + 2 + end].trim_matches(|letter: char| letter.is_whitespace() || letter == '-');
+        let behind = start + end + 4;
+        let word = body.split(char::is_whitespace).next().unwrap_or_default();
+        match (&mut open, word) {
+            (None, "define") => {
+                let name = body.split('"').nth(1)?.to_owned();
+                open = Some((name, text[..at + start].matches('\n').count() + 1, at + behind, 0));
+            }
+            (Some((.., depth)), "if" | "range" | "with" | "block" | "define") => *depth += 1,
+            (Some((name, line, from, 0)), "end") => {
+                found.push(Named { name: std::mem::take(name), line: *line, body: text[*from..at + start].to_owned() });
+                open = None;
+            }
+            (Some((.., depth)), "end") => *depth -= 1,
+            _ => {}
+        }
+        (rest, at) = (&rest[behind..], at + behind);
+    }
+    open.is_none().then_some(found)
+}
+
 /// In MiniJinja; `None`: something in it has no counterpart that is known here.
 pub fn translate(text: &str) -> Option<String> {
+    translate_with(text, &[])
+}
+
+/// As [`translate`], with templates that the text may call: each stands, translated, where it is called.
+pub fn translate_with(text: &str, named: &[Named]) -> Option<String> {
+    within(text, Words::new(named), 0)
+}
+
+fn within(text: &str, mut words: Words<'_>, depth: usize) -> Option<String> {
+    // A template that calls itself has no end.
+    if depth > 8 || text.len() > 256 << 10 {
+        return None;
+    }
     let mut out = String::new();
-    let mut words = Words::new();
     let mut open: Vec<Open> = Vec::new();
     for piece in pieces(text)? {
         match piece {
@@ -77,6 +169,7 @@ pub fn translate(text: &str) -> Option<String> {
                 let (left, right) = (if left { "-" } else { "" }, if right { "-" } else { "" });
                 match action(body, &mut words, &mut open)? {
                     Said::Nothing => {}
+                    Said::Call(body, dot) => out.push_str(&within(&body, words.called(dot), depth + 1)?),
                     Said::Value(value) => out.push_str(&format!("{{{{{left} {value} {right}}}}}")),
                     Said::Steps(steps) => {
                         let last = steps.len().saturating_sub(1);
@@ -103,11 +196,13 @@ struct Open {
 
 enum Said {
     Nothing,
+    /// Another template, and what its `.` is.
+    Call(String, Value),
     Value(String),
     Steps(Vec<String>),
 }
 
-fn action(body: &str, words: &mut Words, open: &mut Vec<Open>) -> Option<Said> {
+fn action(body: &str, words: &mut Words<'_>, open: &mut Vec<Open>) -> Option<Said> {
     if body.starts_with("/*") {
         return Some(Said::Nothing);
     }
@@ -144,6 +239,10 @@ fn action(body: &str, words: &mut Words, open: &mut Vec<Open>) -> Option<Said> {
         "template" => {
             let mut parts = rest.splitn(2, char::is_whitespace);
             let name = parts.next()?.trim_matches('"');
+            if let Some(named) = words.template(name) {
+                let dot = words.pipeline(parts.next()?.trim())?;
+                return Some(Said::Call(named.body.clone(), dot));
+            }
             let (_, ours) = OWN.iter().find(|(known, _)| *known == name)?;
             Some(Said::Value((*ours).to_owned()))
         }
@@ -167,7 +266,7 @@ fn assignment(body: &str) -> Option<(&str, &str)> {
     (!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')).then_some((name, value.trim()))
 }
 
-fn with(rest: &str, words: &mut Words, open: &mut Vec<Open>) -> Option<Said> {
+fn with(rest: &str, words: &mut Words<'_>, open: &mut Vec<Open>) -> Option<Said> {
     let names = words.names();
     let mut steps = Vec::new();
     let value = match assignment(rest) {
@@ -186,7 +285,7 @@ fn with(rest: &str, words: &mut Words, open: &mut Vec<Open>) -> Option<Said> {
     Some(Said::Steps(steps))
 }
 
-fn range(rest: &str, words: &mut Words, open: &mut Vec<Open>) -> Option<Said> {
+fn range(rest: &str, words: &mut Words<'_>, open: &mut Vec<Open>) -> Option<Said> {
     let names = words.names();
     let (named, over) = match rest.split_once(":=") {
         Some((named, over)) => (named.split(',').map(|name| name.trim().strip_prefix('$')).collect::<Option<Vec<_>>>()?, over.trim()),
@@ -334,6 +433,12 @@ mod tests {
         ] {
             assert_eq!(translate(go), None, "{go}");
         }
+        let named = named("a {{ define \"who\" }}{{ .Labels.instance }}{{ if .Annotations.x }}!{{ end }}{{ end }}\n{{- define \"all\" -}}{{ range .Alerts }}{{ template \"who\" . }} {{ end }}{{ end }}{{ define \"self\" }}{{ template \"self\" . }}{{ end }}").unwrap();
+        assert_eq!(named.iter().map(|one| (one.name.as_str(), one.line)).collect::<Vec<_>>(), [("who", 1), ("all", 2), ("self", 2)]);
+        let ours = "{% for alert in alerts %}{{ alert.labels.instance }}{% if alert.annotations.x %}!{% endif %} {% endfor %}";
+        assert_eq!(translate_with("{{ template \"all\" . }}", &named).as_deref(), Some(ours));
+        assert_eq!(translate_with("{{ template \"self\" . }}", &named), None);
+        assert_eq!(super::named("{{ define \"x\" }}"), None);
         assert!(names_default("{{ template \"slack.default.title\" . }}") && !names_default("{{ template \"my.title\" . }}"));
         assert!(!is_go("{{ commonLabels.x }}") && !is_go("plain"));
     }
@@ -343,7 +448,7 @@ mod tests {
         let text = "{{ range $i, $a := .Alerts }}{{ with (index .Alerts 0).Labels.SortedPairs }}{{ printf \"%s\" .Values | join \", \" }}{{ end }}{{ end }}";
         for seed in seeds(5_000) {
             let damaged = damage_text(&mut fastrand::Rng::with_seed(seed), text);
-            let _ = (translate(&damaged), is_go(&damaged), names_default(&damaged));
+            let _ = (translate(&damaged), is_go(&damaged), names_default(&damaged), named(&damaged));
         }
     }
 }

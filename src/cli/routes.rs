@@ -88,6 +88,31 @@ pub fn read(path: &Path) -> Result<(written::Routing, Routing), Failure> {
     Ok((file, routing))
 }
 
+/// Files that `templates:` names, beside the file itself where they are no whole paths: names and texts.
+fn templates(path: &Path, named: &[String]) -> Result<Vec<(String, String)>, Failure> {
+    let mut found = Vec::new();
+    for pattern in named {
+        let whole = path.parent().unwrap_or(Path::new("")).join(pattern);
+        let folder = whole.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = whole.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // One star, as `*.tmpl`; a folder that is not there has no files, as for Alertmanager.
+        let fits = |file: &str| match name.split_once('*') {
+            Some((before, behind)) => file.len() >= name.len() - 1 && file.starts_with(before) && file.ends_with(behind),
+            None => file == name,
+        };
+        let mut files: Vec<PathBuf> =
+            std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
+        files.retain(|file| file.is_file() && file.file_name().is_some_and(|name| fits(&name.to_string_lossy())));
+        files.sort();
+        for file in files {
+            let text =
+                std::fs::read_to_string(&file).map_err(|error| Failure::Wrong(format!("{}: cannot be read: {error}", file.display())))?;
+            found.push((file.display().to_string(), text));
+        }
+    }
+    Ok(found)
+}
+
 fn lines(path: &Path, problems: &[Problem]) -> String {
     problems.iter().map(|problem| format!("{}: {problem}", path.display())).collect::<Vec<_>>().join("\n")
 }
@@ -95,7 +120,7 @@ fn lines(path: &Path, problems: &[Problem]) -> String {
 fn check(path: &Path, json: bool) -> Result<(), Failure> {
     let (file, routing) = read(path)?;
     let mut doubts = lint::doubts(&file, &routing);
-    doubts.extend(doubts::doubts(&file));
+    doubts.extend(doubts::doubts(&file, &templates(path, &file.templates)?));
     doubts.sort_by_key(|doubt| doubt.line);
     if json {
         let doubts: Vec<Value> = doubts

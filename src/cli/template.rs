@@ -1,5 +1,6 @@
 //! `sluice template`: what a receiver would be sent, and what becomes of a text in Go's template language; without a node.
 
+use std::path::Path;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -12,8 +13,8 @@ use crate::cli::Failure;
 use crate::cli::routes;
 use crate::clock;
 use crate::model::alert::Labels;
+use crate::notify::doubts;
 use crate::notify::preview;
-use crate::notify::template;
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -23,7 +24,11 @@ pub enum Verb {
     /// A text in Go's template language, written anew in MiniJinja.
     Translate {
         /// The text: '{{ range .Alerts }}{{ .Labels.instance }} {{ end }}'.
-        text: String,
+        #[arg(required_unless_present = "file")]
+        text: Option<String>,
+        /// A file of templates: each that it defines, and those that the text may call.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
     },
 }
 
@@ -57,18 +62,31 @@ pub struct Show {
 pub fn carry_out(verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Show(asked) => show(&asked),
-        Verb::Translate { text } => translate(&text),
+        Verb::Translate { text, file } => translate(text.as_deref(), file.as_deref()),
     }
 }
 
-fn translate(text: &str) -> Result<(), Failure> {
-    let Some(ours) = translate::translate(text) else {
-        let remedy = "docs/receivers.md shows the words of MiniJinja's templates";
-        return Err(Failure::Failed(format!("cannot be translated: something in it is not known here\n    {remedy}")));
-    };
-    template::check(&ours).map_err(|why| Failure::Failed(format!("cannot be translated: {ours} is no template: {why}")))?;
-    println!("{ours}");
-    Ok(())
+fn translate(text: Option<&str>, file: Option<&Path>) -> Result<(), Failure> {
+    let mut named = Vec::new();
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path).map_err(|error| Failure::Wrong(format!("{}: cannot be read: {error}", path.display())))?;
+        let unended = || Failure::Wrong(format!("{}: is no file of Go's templates: a block in it does not end", path.display()));
+        named = translate::named(&text).ok_or_else(unended)?;
+    }
+    let remedy = "cannot be translated: something in it is not known here; docs/receivers.md shows the words of MiniJinja's templates";
+    if let Some(text) = text {
+        let ours = doubts::ours(text, &named).ok_or_else(|| Failure::Failed(remedy.to_owned()))?;
+        println!("{ours}");
+        return Ok(());
+    }
+    let mut failed = 0;
+    for one in &named {
+        let ours = doubts::ours(&one.body, &named);
+        println!("{:?} (line {})", one.name, one.line);
+        failed += usize::from(ours.is_none());
+        ours.as_deref().unwrap_or(remedy).trim().lines().for_each(|line| println!("  | {line}"));
+    }
+    if failed > 0 { Err(Failure::Failed(format!("{failed} of {} cannot be translated", named.len()))) } else { Ok(()) }
 }
 
 fn show(asked: &Show) -> Result<(), Failure> {

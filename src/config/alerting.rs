@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    const HEAD: &str = "data_dir: /x\nalerting:\n";
+    const HEAD: &str = "data_dir: /x\nsinks: []\nalerting:\n";
 
     #[test]
     fn the_content_stands_in_the_settings_whichever_way_it_was_written() {
@@ -160,7 +160,7 @@ mod tests {
         let told = |text: &str| Config::parse(text).unwrap_err().remove(0).to_string();
         assert!(told(HEAD).contains("alerting.file"));
         let wrong = format!("{HEAD}  config:\n    route: {{ receiver: a }}\n    recievers: []\n");
-        assert!(told(&wrong).starts_with("line 5: alerting.config.recievers"), "{}", told(&wrong));
+        assert!(told(&wrong).starts_with("line 6: alerting.config.recievers"), "{}", told(&wrong));
         assert!(settings::parse("alerting:\n  file: x\n").unwrap_err()[0].to_string().contains("alerting.file"));
     }
 

@@ -114,6 +114,10 @@ async fn follow(http: &Http, mut asked: Asked) -> Result<Answer, String> {
         }
         known = next.host == first.host;
         if !known {
+            // By way of a proxy nobody here looks the name up, but an address is one.
+            if let Some(address) = next.host.parse().ok().filter(|address| is_private_to_host(*address)) {
+                return Err(not_followed(&next.host, address));
+            }
             asked.headers.retain(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         }
     }
@@ -153,7 +157,7 @@ async fn connect(place: &Place, known: bool) -> Result<TcpStream, String> {
     let found = tokio::net::lookup_host((host, port)).await.map_err(|error| format!("{host}: {error}"))?;
     let addresses: Vec<SocketAddr> = found.collect();
     if !known && let Some(address) = addresses.iter().find(|address| is_private_to_host(address.ip())) {
-        return Err(format!("it redirects to {host} ({}), an address of this host or of its link: not followed", address.ip()));
+        return Err(not_followed(host, address.ip()));
     }
     let mut last = format!("{host} has no address");
     for address in addresses {
@@ -163,6 +167,10 @@ async fn connect(place: &Place, known: bool) -> Result<TcpStream, String> {
         }
     }
     Err(last)
+}
+
+fn not_followed(host: &str, address: IpAddr) -> String {
+    format!("it redirects to {host} ({address}), an address of this host or of its link: not followed")
 }
 
 /// Loopback, link-local, unspecified: what nobody else has a reason to send us to.

@@ -21,7 +21,7 @@ pub fn status(answer: Result<Answer, String>) -> Result<Answer, Outcome> {
     match answer.status {
         200..=299 => Ok(answer),
         408 | 425 | 429 | 500..=599 => Err(Outcome::Again { after: answer.retry_after, why: why() }),
-        301 | 302 | 303 => Err(Outcome::Never {
+        301..=303 => Err(Outcome::Never {
             why: format!("it answers {}, which would lose the content; write the URL that it leads to", answer.status),
         }),
         _ => Err(Outcome::Never { why: why() }),

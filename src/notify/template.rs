@@ -17,6 +17,7 @@ use minijinja::context;
 use minijinja::value::Enumerator;
 use minijinja::value::Object;
 use minijinja::value::ObjectRepr;
+use minijinja::value::ValueKind;
 
 use crate::alert::message::Message;
 use crate::model::alert::Labels;
@@ -87,7 +88,8 @@ fn environment(dialect: Dialect) -> Environment<'static> {
         if value.is_undefined() || value.is_none() {
             return Ok(());
         }
-        let text = value.to_string();
+        // JSON's words, and Go's, where Jinja has Python's.
+        let text = if value.kind() == ValueKind::Bool { value.is_true().to_string() } else { value.to_string() };
         let text = if value.is_safe() { text } else { dialect.escape(&text) };
         out.write_str(&text).map_err(|_| Error::new(ErrorKind::WriteFailure, "the text is too long"))
     });

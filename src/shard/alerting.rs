@@ -427,7 +427,7 @@ mod tests {
             let mut from = Reader(&bytes);
             assert_eq!(Change::read(&mut from).as_ref(), Ok(&change));
             assert_eq!(from.end(), Ok(()));
-            change.carry_out(&mut book, 7, 1_790_000_100_000).unwrap();
+            change.carry_out(&mut book, 7, 1_790_000_000_000).unwrap();
             let mut image = Vec::new();
             write(&book, &mut Writer(&mut image));
             let mut from = Reader(&image);

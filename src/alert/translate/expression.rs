@@ -1,5 +1,7 @@
 //! Expressions of Go's templates: fields, pipelines, functions; and what `.` and the names with `$` stand for, since a field means nothing without what it is of.
 
+use crate::alert::translate::Named;
+
 /// What a value is: which fields it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
@@ -84,15 +86,30 @@ enum Token {
 }
 
 /// What `.` and names stand for.
-pub struct Words {
+pub struct Words<'n> {
     dots: Vec<Value>,
     names: Vec<(String, Value)>,
+    /// Templates that can be called.
+    named: &'n [Named],
+    /// Names that whoever calls has, which must not be taken again.
+    taken: Vec<String>,
 }
 
-impl Words {
-    /// At the beginning of a template.
-    pub fn new() -> Words {
-        Words { dots: vec![Value::new("", What::Root)], names: Vec::new() }
+impl<'n> Words<'n> {
+    /// At the beginning of a text.
+    pub fn new(named: &'n [Named]) -> Words<'n> {
+        Words { dots: vec![Value::new("", What::Root)], names: Vec::new(), named, taken: Vec::new() }
+    }
+
+    /// At the beginning of a template that is called with this.
+    pub fn called(&self, dot: Value) -> Words<'n> {
+        let taken = self.names.iter().map(|(name, _)| name.clone()).chain(self.taken.iter().cloned()).collect();
+        Words { dots: vec![dot], names: Vec::new(), named: self.named, taken }
+    }
+
+    /// A template by its name; the last one of a name counts.
+    pub fn template(&self, name: &str) -> Option<&'n Named> {
+        self.named.iter().rev().find(|named| named.name == name)
     }
 
     /// `.` is this from here on.
@@ -124,7 +141,7 @@ impl Words {
 
     /// A name that is not taken.
     pub fn free(&self, name: &str) -> String {
-        let taken = |name: &str| self.names.iter().any(|(known, _)| known == name);
+        let taken = |name: &str| self.names.iter().any(|(known, _)| known == name) || self.taken.iter().any(|known| known == name);
         (1..100)
             .map(|number| if number == 1 { name.to_owned() } else { format!("{name}{number}") })
             .find(|name| !taken(name))

@@ -107,6 +107,10 @@ async fn a_proxy_is_asked_instead() {
         format!("  webhook_configs: [{{ url: 'http://hook.invalid/x', http_config: {{ proxy_url: 'http://u:p@{}' }} }}]", proxy.address);
     assert_eq!(send(&lines, &both()).await, Outcome::Taken);
     let seen = proxy.last();
+    let away = Reply::Answer(307, "Location: http://169.254.169.254/\r\n", String::new());
+    let astray = Server::new(vec![away, says(200, "")]).await;
+    let lines_astray = lines.replace(&proxy.address.to_string(), &astray.address.to_string());
+    assert!(is_again(&send(&lines_astray, &both()).await) && astray.seen().len() == 1);
     assert_eq!(
         (seen.target(), seen.header("host"), seen.header("proxy-authorization")),
         ("http://hook.invalid/x", Some("hook.invalid"), Some("Basic dTpw"))

@@ -3,10 +3,13 @@
 use crate::alert::message::Message;
 use crate::alert::translate;
 use crate::config::routing;
+use crate::mutate::damage_text;
+use crate::mutate::seeds;
 use crate::notify::data::Data;
 use crate::notify::doubts;
 use crate::notify::page;
 use crate::notify::page::Written;
+use crate::notify::say;
 use crate::notify::say::Dialect;
 use crate::notify::template;
 
@@ -105,7 +108,7 @@ receivers:
   - url: 'http://w/'
     http_config: { oauth2: { client_id: x } }
 ";
-    let found = doubts::doubts(&routing::parse(text).unwrap());
+    let found = doubts::doubts(&routing::parse(text).unwrap(), &[]);
     let found: Vec<(usize, &str)> = found.iter().map(|problem| (problem.line, problem.remedy.as_str())).collect();
     assert_eq!(found.len(), 7, "{found:?}");
     assert_eq!((found[0].0, found[1]), (0, (7, "write: {{ groupLabels.team }}")));
@@ -114,6 +117,11 @@ receivers:
     assert_eq!(found[4].0, 12);
     assert_eq!(found[5].0, 13);
     assert_eq!(found[6].0, 16);
+    // With the file of templates it is known what is called.
+    let files = [("a.tmpl".to_owned(), "\n{{ define \"mine\" }}{{ .Status | toUpper }}{{ end }}".to_owned())];
+    let found = doubts::doubts(&routing::parse(text).unwrap(), &files);
+    assert!(found.iter().any(|problem| problem.line == 10 && problem.remedy == "write: {{ status|upper }}"), "{found:?}");
+    assert!(found.iter().any(|problem| problem.key == "a.tmpl:2: \"mine\""), "{found:?}");
     assert_eq!(page::judge("{{ template \"slack.default.title\" . }}"), Written::Default);
 }
 
@@ -152,7 +160,7 @@ fn the_examples_of_the_manual_are_good() {
     let message = both();
     for example in examples {
         let file = routing::parse(example).unwrap_or_else(|problems| panic!("{problems:?}\n{example}"));
-        assert_eq!(doubts::doubts(&file), [], "{example}");
+        assert_eq!(doubts::doubts(&file, &[]), [], "{example}");
         for text in file.receivers.iter().flat_map(|receiver| &receiver.integrations).flat_map(|one| one.kind.texts()) {
             let dialect = if text.place.key.ends_with(".body") { Dialect::Json } else { Dialect::Plain };
             let carried_out = render(&text.text, &message, dialect).unwrap_or_else(|why| panic!("{}: {why}", text.place.key));
@@ -175,4 +183,32 @@ fn the_examples_of_the_manual_are_good() {
         seen += 1;
     }
     assert_eq!(seen, 5);
+}
+
+#[test]
+fn our_own_text_fits_and_says_nothing_that_a_label_wants() {
+    let dialects = [Dialect::Plain, Dialect::Markdown, Dialect::Mrkdwn, Dialect::Lark, Dialect::Html, Dialect::Json];
+    for seed in seeds(1_000) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let wicked = "<!here> <@all> [x](http://evil) <at id=all></at> <script>&\"'`*_~ \\ \u{202e}\r\n.\r\n {{ 1 }} ünïcödé 漢字 "
+            .repeat(1 + random.usize(..20));
+        let alerts = (0..random.usize(1..30))
+            .map(|_| alert(&damage_text(&mut random, &wicked), &damage_text(&mut random, &wicked), AT + random.i64(-1..2)))
+            .collect();
+        let message = message(alerts);
+        let data = Data::new(&message, "http://sluice:9201", random.usize(..3));
+        let most = random.usize(50..6_000);
+        for dialect in dialects {
+            let text = say::text(&message, &data, dialect, most);
+            assert!(text.len() <= most, "SEED={seed} {dialect:?}");
+            let bad: &[&str] = match dialect {
+                Dialect::Markdown | Dialect::Lark => &["<", "]("],
+                Dialect::Mrkdwn => &["<!", "<@", "<at", "<script"],
+                Dialect::Html => &["<!", "<@", "<at", "<script"],
+                Dialect::Plain | Dialect::Json => &[],
+            };
+            assert!(bad.iter().all(|bad| !text.contains(bad)), "SEED={seed} {dialect:?}: {text}");
+        }
+        assert!(!say::title(&message, &data).contains(['\n', '\r']), "SEED={seed}");
+    }
 }
