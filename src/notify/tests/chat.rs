@@ -182,6 +182,7 @@ async fn pagerduty() {
     assert!(receivers.takes_key("team.db", 0));
     assert_eq!(receivers.send(&both(), "team.db", 0).await, Outcome::Taken);
     let opened = server.last().json();
+    // The dedup_key is the one that a real Alertmanager sent for this group: it closes what the other opened.
     golden("pagerduty.json", &opened);
     let over = message(vec![alert("a", "s", AT)]);
     assert_eq!(receivers.send(&over, "team.db", 0).await, Outcome::Taken);
