@@ -3,6 +3,9 @@
 //! Every shape is a struct of this module (never a type of the parts below) and stands in docs/api.md. Deliberately absent: remote write
 //! (`ingest`), the page itself (`console`), and any knowledge of how sinks or ingest work: `app` hands that in (`deps`).
 
+pub mod acknowledge;
+pub mod alerting;
+pub mod alertmanager;
 pub mod answer;
 pub mod backup;
 pub mod bundle;
@@ -12,6 +15,8 @@ pub mod cluster;
 pub mod deps;
 pub mod doctor;
 pub mod groups;
+pub mod inputs;
+pub mod metrics;
 pub mod probe;
 pub mod probes;
 pub mod route;
@@ -35,6 +40,7 @@ use hyper::header::ORIGIN;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::api::alertmanager::Gate;
 use crate::api::answer::Failure;
 use crate::api::answer::json;
 use crate::api::deps::Deps;
@@ -62,6 +68,7 @@ const PACE: body::Pace = body::Pace { bytes_per_second: 1024, grace: Duration::f
 #[derive(Clone)]
 pub struct Api {
     deps: Arc<Deps>,
+    gate: Arc<Gate>,
 }
 
 /// A request, read.
@@ -106,7 +113,7 @@ struct SetSender {
 impl Api {
     /// Of its parts.
     pub fn new(deps: Deps) -> Api {
-        Api { deps: Arc::new(deps) }
+        Api { deps: Arc::new(deps), gate: Arc::default() }
     }
 
     /// What another node is told when it asks for this one's part of a bundle. Keeps nothing alive.
@@ -118,9 +125,18 @@ impl Api {
     pub async fn answer(&self, request: Request, peer: Peer) -> Response {
         let (head, mut incoming) = request.into_parts();
         let who = head.extensions.get::<Who>().cloned().unwrap_or_else(|| Who(peer.address.ip().to_string().into()));
-        let body = if head.method == Method::POST {
-            match body::read(&mut incoming, BODY_BYTES, PACE, &mut |_| true).await {
+        // What comes in at one of these is bounded by all of them together as well.
+        let alerts = inputs::takes(head.uri.path());
+        let mut claim = if alerts { self.gate.claim() } else { None };
+        let limit = if alerts { alertmanager::BODY_BYTES } else { BODY_BYTES };
+        let mut room = |bytes: usize| claim.as_mut().is_none_or(|claim| claim.grow(bytes as u64));
+        let body = if head.method == Method::POST || alerts && head.method == Method::PUT {
+            match body::read(&mut incoming, limit, PACE, &mut room).await {
                 Ok(body) => body,
+                Err(error @ body::ReadError::NoRoom) => {
+                    return Failure::new(StatusCode::SERVICE_UNAVAILABLE, "later", error.to_string(), "send it again in a few seconds")
+                        .response();
+                }
                 Err(error) => return Failure::wrong(error.to_string(), "docs/api.md shows the bodies that are expected").response(),
             }
         } else {
@@ -138,6 +154,9 @@ impl Api {
     }
 
     async fn carry_out(&self, call: Call, now: i64) -> Result<Response, Failure> {
+        if let Some(rest) = call.path.strip_prefix(alertmanager::BELOW) {
+            return alertmanager::answer(&self.deps, &self.gate, rest, &call, now).await;
+        }
         let reads = call.method == Method::GET || call.method == Method::HEAD;
         let Some(route) = Route::of(&call.path) else {
             let page = if reads { (self.deps.pages)(&call.path, &call.headers) } else { None };
@@ -146,8 +165,8 @@ impl Api {
                 Failure::new(StatusCode::NOT_FOUND, "not_found", text, format!("there are: {}", route::PATHS))
             });
         };
-        let writes = call.method == Method::POST;
         let allow = route.allow();
+        let writes = call.method == Method::POST || call.method == Method::PUT && allow.contains("PUT");
         if !(reads && allow.starts_with("GET") || writes && allow.ends_with("POST")) {
             let text = format!("{} is not for {}", call.path, call.method);
             let failure = Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method", text, format!("use {allow}"));
@@ -155,7 +174,10 @@ impl Api {
         }
         if writes {
             same_site(&call.headers)?;
-            tracing::info!(who = %call.who.0, path = call.path, "a change is asked for");
+            // Alerts come all the time, and are nobody's wish.
+            if !matches!(route, Route::Alerts(_)) {
+                tracing::info!(who = %call.who.0, path = call.path, "a change is asked for");
+            }
         }
         self.route(route, call, now).await
     }
@@ -208,6 +230,9 @@ impl Api {
             Route::Tokens => json(ok, &tokens::all(&node.tokens(), now)),
             Route::RevokeToken(name) => json(ok, &tokens::revoke(node, &name, &call.who).await?),
             Route::Senders => return self.senders(&call).await,
+            Route::AlertmanagerV1 => alertmanager::gone(),
+            Route::Alerts(source) => inputs::post(deps, &source, &call, now).await?,
+            Route::Acknowledge(fingerprint) => json(ok, &acknowledge::acknowledge(deps, &fingerprint, &call, now).await?),
         })
     }
 

@@ -4,10 +4,12 @@
 //! that librdkafka does not know) that part checks, and `app` shows it beside what is found here. Holding a [`Config`] means that
 //! every rule written here held.
 
+pub mod alerting;
 pub mod cases;
 pub mod cluster;
 pub mod file;
 pub mod groups;
+pub mod inputs;
 pub mod jobs;
 pub mod kafka;
 pub mod limits;
@@ -29,6 +31,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::alerting::Alerting;
 use crate::config::cluster::Cluster;
 use crate::config::groups::Groups;
 use crate::config::jobs::Jobs;
@@ -73,6 +76,8 @@ pub struct Config {
     pub jobs: Jobs,
     /// Whom alerts are told to.
     pub notify: Notify,
+    /// Who is told of all alerts; `None`: sluice takes none, and tells of its own by `notify`.
+    pub alerting: Option<Alerting>,
     /// The replicated log on disk.
     pub log: Log,
     /// What the process says about itself.
@@ -153,7 +158,10 @@ impl Config {
     /// What all nodes of a cluster must say alike, as text to be compared: everything but addresses of this node, paths, memory and logging.
     pub fn agreed(&self) -> String {
         let nodes = self.cluster.as_ref().map(|cluster| &cluster.nodes);
-        format!("{:?}", (&self.name, self.shards, nodes, &self.groups, &self.sinks, self.log.keep, &self.jobs, &self.notify))
+        format!(
+            "{:?}",
+            (&self.name, self.shards, nodes, &self.groups, &self.sinks, self.log.keep, &self.jobs, (&self.notify, &self.alerting))
+        )
     }
 
     /// Reads a configuration, or says everything that is wrong with it.
@@ -173,23 +181,23 @@ impl Config {
 
     /// This node's own part, with other settings.
     pub fn with_settings(&self, text: &str) -> Result<Config, Vec<Problem>> {
-        let settings::Settings { groups, sinks, keep, jobs, notify } = settings::parse(text)?;
+        let settings::Settings { groups, sinks, keep, jobs, notify, alerting } = settings::parse(text)?;
         let log = Log { keep, ..self.log };
-        Ok(Config { groups, sinks, log, jobs, notify, settings: text.to_owned(), ..self.clone() })
+        Ok(Config { groups, sinks, log, jobs, notify, alerting, settings: text.to_owned(), ..self.clone() })
     }
 
     /// This node's own part, with the settings of another.
     pub fn with_settings_of(&self, other: &Config) -> Config {
         let log = Log { keep: other.log.keep, ..self.log };
         let (groups, sinks) = (other.groups.clone(), other.sinks.clone());
-        let (jobs, notify) = (other.jobs.clone(), other.notify.clone());
-        Config { groups, sinks, log, jobs, notify, settings: other.settings.clone(), ..self.clone() }
+        let (jobs, notify, alerting) = (other.jobs.clone(), other.notify.clone(), other.alerting.clone());
+        Config { groups, sinks, log, jobs, notify, alerting, settings: other.settings.clone(), ..self.clone() }
     }
 
     /// Whether both say the same of what nodes agree on, however it is written.
     pub fn agrees_with(&self, other: &Config) -> bool {
-        (&self.groups, &self.sinks, self.log.keep, &self.jobs, &self.notify)
-            == (&other.groups, &other.sinks, other.log.keep, &other.jobs, &other.notify)
+        (&self.groups, &self.sinks, self.log.keep, &self.jobs, &self.notify, &self.alerting)
+            == (&other.groups, &other.sinks, other.log.keep, &other.jobs, &other.notify, &other.alerting)
     }
 
     /// The line of a key such as `sinks[0].kafka.topic`; where it is not written, of the nearest section around it.
@@ -224,6 +232,7 @@ impl Config {
             probe: Probe::default(),
             jobs: Jobs::default(),
             notify: Notify::default(),
+            alerting: None,
             log: Log::default(),
             logging: Logging { level: Level::Warn, format: Format::Text },
             settings: String::new(),
@@ -293,6 +302,7 @@ fn read(top: &Section<'_>) -> Option<Config> {
     });
     let (probe, jobs) = probe.unwrap_or_default();
     let notify = top.below("notify").map(|section| notify::read(&section)).unwrap_or_default();
+    let alerting = top.below("alerting").map(|section| alerting::read(&section));
     let log = top.below("log").map(|section| read_log(&section)).unwrap_or_default();
     let logging = top.below("logging").map(|section| read_logging(&section)).unwrap_or_default();
     let (cluster, cluster_name) = top.below("cluster").map_or((None, None), |section| cluster::read(&section));
@@ -314,6 +324,7 @@ fn read(top: &Section<'_>) -> Option<Config> {
         probe,
         jobs,
         notify,
+        alerting,
         log,
         logging,
         settings: String::new(),

@@ -18,6 +18,9 @@ use crate::config::receivers::global::Global;
 use crate::config::tree;
 use crate::config::values;
 
+/// `global.resolve_timeout` where it is not written.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// Where something stands, for whoever finds it wrong later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
@@ -141,6 +144,8 @@ pub struct Routing {
     pub intervals: Vec<Intervals>,
     /// Files of templates.
     pub templates: Vec<String>,
+    /// How long an alert holds after its last word, where its source does not say.
+    pub resolve_timeout: Duration,
 }
 
 /// Reads a file, or says everything that is wrong with it.
@@ -157,11 +162,9 @@ pub fn parse(text: &str) -> Result<Routing, Vec<Problem>> {
 }
 
 fn file(top: &Section<'_>) -> Option<Routing> {
-    let global = top.below("global").map(|section| {
-        let _ = section.opt("resolve_timeout", span);
-        global::read(section)
-    });
-    let global = global.unwrap_or_default();
+    let global = top.below("global").map(|section| (section.opt("resolve_timeout", span), global::read(section)));
+    let (resolve_timeout, global) = global.unwrap_or_default();
+    let resolve_timeout = resolve_timeout.unwrap_or(RESOLVE_TIMEOUT);
     // Of `tracing` and `event_recorder` nothing is taken over: sluice has its own.
     let _ = (top.get("tracing"), top.get("event_recorder"));
     let receivers =
@@ -177,7 +180,7 @@ fn file(top: &Section<'_>) -> Option<Routing> {
             None
         }
     };
-    Some(Routing { route: route?, receivers, inhibitions, intervals, templates })
+    Some(Routing { route: route?, receivers, inhibitions, intervals, templates, resolve_timeout })
 }
 
 fn place(node: &Node<'_>) -> Place {
@@ -344,7 +347,7 @@ time_intervals:
     #[test]
     fn a_file_of_alertmanager_is_read_as_it_is() {
         let read = parse(FILE).unwrap();
-        assert_eq!(read.route.repeat_interval, Some(Duration::from_secs(5400)));
+        assert_eq!((read.route.repeat_interval, read.resolve_timeout), (Some(Duration::from_secs(5400)), Duration::from_secs(600)));
         let [db, web] = read.route.routes.as_slice() else { panic!("{:?}", read.route) };
         assert_eq!((db.conditions.len(), db.goes_on, db.mute.as_slice()), (2, true, ["weekends".to_owned()].as_slice()));
         // What stands beside a merge key wins over it.

@@ -328,7 +328,8 @@ impl Data {
             | Command::RevokeToken { .. }
             | Command::Finalize { .. }
             | Command::Verdicts(_)
-            | Command::Alerts(_) => {
+            | Command::Alerts(_)
+            | Command::Alerting(_) => {
                 effects.void = Some("this is for the control shard".to_owned());
             }
         }
