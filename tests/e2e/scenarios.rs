@@ -28,6 +28,7 @@ mod partitions;
 mod pauses;
 mod probe_jobs;
 mod probed;
+mod receivers;
 mod relabel;
 mod restarts;
 mod rewind;
