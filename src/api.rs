@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod groups;
 pub mod probe;
 pub mod probes;
+pub mod push;
 pub mod route;
 pub mod senders;
 pub mod settings;
@@ -34,6 +35,7 @@ use hyper::header::HOST;
 use hyper::header::ORIGIN;
 use serde::Deserialize;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use crate::api::answer::Failure;
 use crate::api::answer::json;
@@ -48,8 +50,10 @@ use crate::serve;
 use crate::serve::Peer;
 use crate::serve::Request;
 use crate::serve::Response;
+use crate::serve::Tenant;
 use crate::serve::Who;
 use crate::serve::body;
+use crate::serve::body::ReadError;
 use crate::shard;
 use crate::telemetry;
 
@@ -62,6 +66,8 @@ const PACE: body::Pace = body::Pace { bytes_per_second: 1024, grace: Duration::f
 #[derive(Clone)]
 pub struct Api {
     deps: Arc<Deps>,
+    /// Pushed bodies that are in memory.
+    pushes: Arc<Semaphore>,
 }
 
 /// A request, read.
@@ -72,6 +78,7 @@ struct Call {
     headers: HeaderMap,
     body: Bytes,
     who: Who,
+    tenant: Option<Tenant>,
 }
 
 /// `GET /-/healthy` and `GET /-/ready`.
@@ -106,7 +113,7 @@ struct SetSender {
 impl Api {
     /// Of its parts.
     pub fn new(deps: Deps) -> Api {
-        Api { deps: Arc::new(deps) }
+        Api { deps: Arc::new(deps), pushes: Arc::new(Semaphore::new(push::AT_A_TIME)) }
     }
 
     /// What another node is told when it asks for this one's part of a bundle. Keeps nothing alive.
@@ -118,16 +125,25 @@ impl Api {
     pub async fn answer(&self, request: Request, peer: Peer) -> Response {
         let (head, mut incoming) = request.into_parts();
         let who = head.extensions.get::<Who>().cloned().unwrap_or_else(|| Who(peer.address.ip().to_string().into()));
-        let body = if head.method == Method::POST {
-            match body::read(&mut incoming, BODY_BYTES, PACE, &mut |_| true).await {
+        let pushes = matches!(Route::of(head.uri.path()), Some(Route::Push(..)));
+        // Held until the answer: what comes is unpacked, read and written once more.
+        let _turn = if pushes { self.pushes.acquire().await.ok() } else { None };
+        let (limit, pace) = if pushes { (push::BODY_BYTES, push::PACE) } else { (BODY_BYTES, PACE) };
+        let body = if head.method == Method::POST || pushes && head.method == Method::PUT {
+            match body::read(&mut incoming, limit, pace, &mut |_| true).await {
                 Ok(body) => body,
+                Err(error @ ReadError::TooLarge { .. }) if pushes => {
+                    let (status, remedy) = (StatusCode::PAYLOAD_TOO_LARGE, "push less of it, or several groups");
+                    return Failure::new(status, "too_large", error.to_string(), remedy).response();
+                }
                 Err(error) => return Failure::wrong(error.to_string(), "docs/api.md shows the bodies that are expected").response(),
             }
         } else {
             Bytes::new()
         };
         let (path, query) = (head.uri.path().to_owned(), head.uri.query().unwrap_or("").to_owned());
-        self.call(Call { method: head.method, path, query, headers: head.headers, body, who }, clock::wall_ms()).await
+        let tenant = head.extensions.get::<Tenant>().cloned();
+        self.call(Call { method: head.method, path, query, headers: head.headers, body, who, tenant }, clock::wall_ms()).await
     }
 
     async fn call(&self, call: Call, now: i64) -> Response {
@@ -146,6 +162,10 @@ impl Api {
                 Failure::new(StatusCode::NOT_FOUND, "not_found", text, format!("there are: {}", route::PATHS))
             });
         };
+        if let Route::Push(named, what @ push::What::Group(_)) = route {
+            same_site(&call.headers)?;
+            return self.push(named, what, &call).await;
+        }
         let writes = call.method == Method::POST;
         let allow = route.allow();
         if !(reads && allow.starts_with("GET") || writes && allow.ends_with("POST")) {
@@ -208,6 +228,7 @@ impl Api {
             Route::Tokens => json(ok, &tokens::all(&node.tokens(), now)),
             Route::RevokeToken(name) => json(ok, &tokens::revoke(node, &name, &call.who).await?),
             Route::Senders => return self.senders(&call).await,
+            Route::Push(named, what) => return self.push(named, what, &call).await,
         })
     }
 
@@ -224,6 +245,11 @@ impl Api {
             OfSink::Resume => json(StatusCode::OK, &sinks::pause(sinks, name, false).await?),
             OfSink::Tap => sinks::tap(sinks, name, &call.query, self.deps.stopping.clone())?,
         })
+    }
+
+    async fn push(&self, named: Option<String>, what: push::What, call: &Call) -> Result<Response, Failure> {
+        let token = call.tenant.as_ref().map(|tenant| &*tenant.0);
+        push::answer(&self.deps, what, push::Call { method: &call.method, headers: &call.headers, body: &call.body, named, token }).await
     }
 
     async fn reload(&self) -> Result<Response, Failure> {

@@ -13,6 +13,7 @@ pub mod kafka;
 pub mod limits;
 pub mod notify;
 pub mod probe;
+pub mod push;
 pub mod read;
 pub mod redact;
 pub mod remote_write;
@@ -34,6 +35,7 @@ use crate::config::jobs::Jobs;
 use crate::config::limits::Limits;
 use crate::config::notify::Notify;
 use crate::config::probe::Probe;
+use crate::config::push::Push;
 use crate::config::read::Node;
 use crate::config::read::Problem;
 use crate::config::read::Problems;
@@ -72,6 +74,8 @@ pub struct Config {
     pub jobs: Jobs,
     /// Whom alerts are told to.
     pub notify: Notify,
+    /// What is done with what short-lived jobs push.
+    pub push: Push,
     /// The replicated log on disk.
     pub log: Log,
     /// What the process says about itself.
@@ -152,7 +156,7 @@ impl Config {
     /// What all nodes of a cluster must say alike, as text to be compared: everything but addresses of this node, paths, memory and logging.
     pub fn agreed(&self) -> String {
         let nodes = self.cluster.as_ref().map(|cluster| &cluster.nodes);
-        format!("{:?}", (&self.name, self.shards, nodes, &self.groups, &self.sinks, self.log.keep, &self.jobs, &self.notify))
+        format!("{:?}", (&self.name, self.shards, nodes, &self.groups, &self.sinks, self.log.keep, &self.jobs, &self.notify, &self.push))
     }
 
     /// Reads a configuration, or says everything that is wrong with it.
@@ -172,23 +176,23 @@ impl Config {
 
     /// This node's own part, with other settings.
     pub fn with_settings(&self, text: &str) -> Result<Config, Vec<Problem>> {
-        let settings::Settings { groups, sinks, keep, jobs, notify } = settings::parse(text)?;
+        let settings::Settings { groups, sinks, keep, jobs, notify, push } = settings::parse(text)?;
         let log = Log { keep, ..self.log };
-        Ok(Config { groups, sinks, log, jobs, notify, settings: text.to_owned(), ..self.clone() })
+        Ok(Config { groups, sinks, log, jobs, notify, push, settings: text.to_owned(), ..self.clone() })
     }
 
     /// This node's own part, with the settings of another.
     pub fn with_settings_of(&self, other: &Config) -> Config {
         let log = Log { keep: other.log.keep, ..self.log };
         let (groups, sinks) = (other.groups.clone(), other.sinks.clone());
-        let (jobs, notify) = (other.jobs.clone(), other.notify.clone());
-        Config { groups, sinks, log, jobs, notify, settings: other.settings.clone(), ..self.clone() }
+        let (jobs, notify, push) = (other.jobs.clone(), other.notify.clone(), other.push.clone());
+        Config { groups, sinks, log, jobs, notify, push, settings: other.settings.clone(), ..self.clone() }
     }
 
     /// Whether both say the same of what nodes agree on, however it is written.
     pub fn agrees_with(&self, other: &Config) -> bool {
-        (&self.groups, &self.sinks, self.log.keep, &self.jobs, &self.notify)
-            == (&other.groups, &other.sinks, other.log.keep, &other.jobs, &other.notify)
+        (&self.groups, &self.sinks, self.log.keep, &self.jobs, &self.notify, &self.push)
+            == (&other.groups, &other.sinks, other.log.keep, &other.jobs, &other.notify, &other.push)
     }
 
     /// The line of a key such as `sinks[0].kafka.topic`; where it is not written, of the nearest section around it.
@@ -223,6 +227,7 @@ impl Config {
             probe: Probe::default(),
             jobs: Jobs::default(),
             notify: Notify::default(),
+            push: Push::default(),
             log: Log::default(),
             logging: Logging { level: Level::Warn, format: Format::Text },
             settings: String::new(),
@@ -292,6 +297,7 @@ fn read(top: &Section<'_>) -> Option<Config> {
     });
     let (probe, jobs) = probe.unwrap_or_default();
     let notify = top.below("notify").map(|section| notify::read(&section)).unwrap_or_default();
+    let push = top.below("push").map(|section| push::read(&section)).unwrap_or_default();
     let log = top.below("log").map(|section| read_log(&section)).unwrap_or_default();
     let logging = top.below("logging").map(|section| read_logging(&section)).unwrap_or_default();
     let (cluster, cluster_name) = top.below("cluster").map_or((None, None), |section| cluster::read(&section));
@@ -313,6 +319,7 @@ fn read(top: &Section<'_>) -> Option<Config> {
         probe,
         jobs,
         notify,
+        push,
         log,
         logging,
         settings: String::new(),

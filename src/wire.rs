@@ -10,6 +10,7 @@ pub mod body;
 pub mod capture;
 pub mod digest;
 pub mod encode;
+pub mod families;
 pub mod histogram;
 pub mod measure;
 pub mod outgoing;

@@ -28,6 +28,7 @@ use crate::app::sinks::SinkSet;
 use crate::app::translate;
 use crate::config::Config;
 use crate::config::groups::Groups;
+use crate::config::push::Push;
 use crate::failpoint;
 use crate::ingest::Ingest;
 use crate::node::Handle;
@@ -73,6 +74,8 @@ pub struct Reload {
     groups: watch::Sender<Groups>,
     /// For the probes and whoever tells of alerts.
     looked_at: watch::Sender<Agreed>,
+    /// For whoever makes samples of what was pushed.
+    push: watch::Sender<Push>,
     /// What a person should know of file and settings.
     trouble: SyncMutex<Vec<Problem>>,
 }
@@ -82,10 +85,11 @@ impl Reload {
     pub fn new((file, path): (Config, Option<PathBuf>), in_force: Config, name: String, alone: bool, parts: Parts) -> Reload {
         let groups = watch::Sender::new(in_force.groups.clone());
         let looked_at = watch::Sender::new(looked_at(&in_force));
+        let push = watch::Sender::new(in_force.push.clone());
         parts.node.limit_groups(translate::group_limits(&in_force.groups, in_force.limits.per_group));
         // Which version that was is found out by the first look, which changes nothing then.
         let state = State { file, in_force, version: 0 };
-        Reload { state: Mutex::new(state), path, name, alone, parts, groups, looked_at, trouble: SyncMutex::default() }
+        Reload { state: Mutex::new(state), path, name, alone, parts, groups, looked_at, push, trouble: SyncMutex::default() }
     }
 
     /// The groups' settings in force; changes with every reload, even one that changes nothing in them.
@@ -96,6 +100,11 @@ impl Reload {
     /// Jobs of probes, and whom alerts are told to; as `groups`.
     pub fn looked_at(&self) -> watch::Receiver<Agreed> {
         self.looked_at.subscribe()
+    }
+
+    /// What is done with what is pushed; as `groups`.
+    pub fn push(&self) -> watch::Receiver<Push> {
+        self.push.subscribe()
     }
 
     /// What is wrong between file and settings.
@@ -209,6 +218,7 @@ impl Reload {
         self.parts.node.limit_groups(translate::group_limits(&state.in_force.groups, state.in_force.limits.per_group));
         self.groups.send_replace(state.in_force.groups.clone());
         self.looked_at.send_replace(looked_at(&state.in_force));
+        self.push.send_replace(state.in_force.push.clone());
         self.tell(state, None);
     }
 
@@ -343,6 +353,9 @@ fn changes(present: &Config, new: &Config) -> Vec<String> {
     }
     if present.notify != new.notify {
         changed.push("notify changed".to_owned());
+    }
+    if present.push != new.push {
+        changed.push("push changed".to_owned());
     }
     changed
 }

@@ -320,6 +320,7 @@ impl Worker {
                 views.tokens = Arc::clone(&control.tokens);
                 views.verdicts = Arc::clone(&control.verdicts);
                 views.alerts = Arc::clone(&control.alerts);
+                views.pushed = Arc::clone(control.pushed.groups());
             }
         }
         self.lane.progress.send_if_modified(|before| {

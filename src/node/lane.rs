@@ -29,6 +29,7 @@ use crate::shard::command::ShardSettings;
 use crate::shard::emission::Emission;
 use crate::shard::members::Nodes;
 use crate::shard::members::Seats;
+use crate::shard::pushed::Groups;
 use crate::shard::settings::Settings;
 use crate::shard::tokens::Tokens;
 use crate::shard::verdicts::Verdicts;
@@ -71,6 +72,8 @@ pub(super) struct Views {
     pub verdicts: Arc<Verdicts>,
     /// Control shard only: alerts.
     pub alerts: Arc<Alerts>,
+    /// Control shard only: pushed metrics.
+    pub pushed: Arc<Groups>,
 }
 
 pub(super) struct Lane {

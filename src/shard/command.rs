@@ -6,6 +6,7 @@ use crate::shard::codec::Reader;
 use crate::shard::codec::Writer;
 use crate::shard::entry::COMMANDS;
 use crate::shard::members::Nodes;
+use crate::shard::pushed;
 use crate::shard::settings::NewVersion;
 use crate::shard::tokens::NewToken;
 use crate::shard::verdicts;
@@ -81,6 +82,8 @@ pub enum Command {
     Verdicts(Vec<verdicts::Change>),
     /// Control shard: alerts hold, are over, were told.
     Alerts(Vec<alerts::Change>),
+    /// Control shard: a group of pushed metrics changes.
+    Push(pushed::Change),
 }
 
 /// What a cluster is from its beginning to its end.
@@ -274,6 +277,7 @@ impl Command {
                 Command::Pause { .. } => 30,
                 Command::Verdicts(_) => 40,
                 Command::Alerts(_) => 41,
+                Command::Push(_) => 50,
             }
     }
 
@@ -348,6 +352,7 @@ impl Command {
                 out.number(changes.len() as u64);
                 changes.iter().for_each(|change| change.write(out));
             }
+            Command::Push(change) => change.write(out),
             Command::Found(founding) => {
                 out.fixed(founding.cluster as u64);
                 out.fixed((founding.cluster >> 64) as u64);
@@ -407,6 +412,7 @@ impl Command {
             24 => Command::Finalize { level: from.number()?, by: text(from)? },
             40 => Command::Verdicts((0..from.count(3)?).map(|_| verdicts::Change::read(from)).collect::<Result<_, _>>()?),
             41 => Command::Alerts((0..from.count(2)?).map(|_| alerts::Change::read(from)).collect::<Result<_, _>>()?),
+            50 => Command::Push(pushed::Change::read(from)?),
             30 => Command::Pause { sink: text(from)?, paused: from.byte()? != 0 },
             _ => return Err(Malformed::Impossible("an entry of this kind")),
         })

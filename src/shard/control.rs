@@ -17,12 +17,13 @@ use crate::shard::entry;
 use crate::shard::entry::Entry;
 use crate::shard::level;
 use crate::shard::members::Nodes;
+use crate::shard::pushed::Pushed;
 use crate::shard::settings::Settings;
 use crate::shard::tokens::Tokens;
 use crate::shard::verdicts::Verdicts;
 
 /// Raised when the layout changes.
-const VERSION: u8 = 6;
+const VERSION: u8 = 8;
 /// Images of this version end before tokens and nodes.
 const WITHOUT_TOKENS: u8 = 1;
 /// Images up to this version know no settings: a number and a text stood there that nobody ever wrote.
@@ -33,6 +34,8 @@ const WITHOUT_LEVEL: u8 = 3;
 const WITHOUT_TENANTS: u8 = 4;
 /// Images up to this version end before verdicts and alerts.
 const WITHOUT_VERDICTS: u8 = 5;
+/// Images up to this version end before what was pushed.
+const WITHOUT_PUSHED: u8 = 7;
 /// Groups in a cluster; a sender that invents names without end must not fill the memory.
 pub const MAX_GROUPS: usize = 10_000;
 
@@ -74,6 +77,8 @@ pub struct Control {
     pub verdicts: Arc<Verdicts>,
     /// Whom to tell what. Shared, too.
     pub alerts: Arc<Alerts>,
+    /// What short-lived jobs have pushed.
+    pub pushed: Pushed,
 }
 
 impl Control {
@@ -124,6 +129,7 @@ impl Control {
             Command::Finalize { level, .. } => self.finalized = level,
             Command::Verdicts(changes) => Arc::make_mut(&mut self.verdicts).change(changes, self.at),
             Command::Alerts(changes) => Arc::make_mut(&mut self.alerts).change(changes, self.at),
+            Command::Push(change) => effects.void = self.pushed.change(change, self.at).err(),
             _ => effects.void = Some("this is for a data shard".to_owned()),
         }
     }
@@ -172,6 +178,7 @@ impl Control {
         out.number(self.finalized);
         self.verdicts.write(&mut out);
         self.alerts.write(&mut out);
+        self.pushed.write(&mut out);
     }
 
     /// The state whose image this is, all of it.
@@ -205,6 +212,9 @@ impl Control {
         if version > WITHOUT_VERDICTS {
             control.verdicts = Arc::new(Verdicts::read(&mut from)?);
             control.alerts = Arc::new(Alerts::read(&mut from)?);
+        }
+        if version > WITHOUT_PUSHED {
+            control.pushed = Pushed::read(&mut from)?;
         }
         from.end()?;
         Ok(control)
@@ -296,7 +306,7 @@ mod tests {
     fn old_image(control: &Control) -> Vec<u8> {
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
-        assert_eq!(bytes.split_off(bytes.len() - 3), [0, 0, 0], "no level, nothing down, no alerts");
+        assert_eq!(bytes.split_off(bytes.len() - 4), [0, 0, 0, 0], "no level, nothing down, no alerts, nothing pushed");
         let mut settings = Vec::new();
         control.settings.write(&mut Writer(&mut settings));
         assert_eq!(settings, [1, 0, 0, 0, 0], "one version: number 0, no text, by nobody, at 0");
@@ -313,6 +323,9 @@ mod tests {
         apply(&mut control, Command::Assign { group: "a".into() });
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
+        bytes.truncate(bytes.len() - 1);
+        bytes[0] = WITHOUT_PUSHED;
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
         bytes.truncate(bytes.len() - 2);
         bytes[0] = WITHOUT_VERDICTS;
         assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));

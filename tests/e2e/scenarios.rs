@@ -26,6 +26,7 @@ mod partitions;
 mod pauses;
 mod probe_jobs;
 mod probed;
+mod pushed;
 mod relabel;
 mod restarts;
 mod rewind;
