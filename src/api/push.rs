@@ -62,7 +62,7 @@ const REMEDY: &str = "docs/push.md shows paths and bodies; they are Pushgateway'
 /// As in URLs, its padding there or not.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::URL_SAFE,
-    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true).with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true).with_decode_padding_mode(DecodePaddingMode::RequireNone),
 );
 
 /// What is asked for.
@@ -172,7 +172,7 @@ fn grouping(path: &str) -> Result<Labels, String> {
         };
         let mut value = plain(value)?;
         if packed {
-            let bytes = BASE64.decode(value.as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            let bytes = BASE64.decode(value.trim_end_matches('=').as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
             value = bytes.ok_or_else(|| format!("invalid base64 encoding for label {name}={value:?}"))?;
         }
         if name == "job" && value.is_empty() {

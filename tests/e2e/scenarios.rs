@@ -24,6 +24,7 @@ mod manual;
 mod own;
 mod partitions;
 mod pauses;
+mod probe_faults;
 mod probe_jobs;
 mod probed;
 mod pushed;

@@ -110,7 +110,7 @@ fn a_group_expires_only_if_nothing_was_pushed_since() {
 #[test]
 fn everything_is_bounded() {
     let mut pushed = Pushed::default();
-    let large: String = (0..MOST_GROUP_BYTES / 120).map(|n| format!("x{{n=\"{n:0100}\"}} 1\n")).collect();
+    let large: String = (0..MOST_GROUP_BYTES / 150).map(|n| format!("x{{n=\"{n:0100}\"}} 1\n")).collect();
     let too_large: String = (0..MOST_GROUP_BYTES / 80).map(|n| format!("x{{n=\"{n:0100}\"}} 1\n")).collect();
     let group = |number: usize| key(&[("job", &number.to_string())]);
     assert!(pushed.change(push(&group(0), true, &too_large), 1).unwrap_err().contains("docs/push.md"));
