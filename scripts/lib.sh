@@ -37,7 +37,7 @@ prometheus    command:prometheus               prometheus                 golang
 node-exporter command:prometheus-node-exporter|command:node_exporter prometheus-node-exporter node-exporter
 vmagent       command:vmagent                  victoria-metrics         victoria-metrics
 victoria-metrics command:victoria-metrics      victoria-metrics         victoria-metrics
-prometheus-blackbox-exporter command:prometheus-blackbox-exporter prometheus-blackbox-exporter golang-github-prometheus-blackbox-exporter
+prometheus-blackbox-exporter command:prometheus-blackbox-exporter|command:blackbox_exporter prometheus-blackbox-exporter golang-github-prometheus-blackbox-exporter
 prometheus-pushgateway command:prometheus-pushgateway prometheus-pushgateway golang-github-prometheus-pushgateway
 haproxy       command:haproxy                  haproxy                  haproxy
 faketime      command:faketime                 faketime                 libfaketime

@@ -2,14 +2,16 @@
 //!
 //! Modules, metrics and their names are blackbox_exporter's, so that its configuration and whoever reads its metrics need not change. A probe is
 //! one call (`run::probe`) that never takes longer than its timeout: phases are timed where they end, and also where they are cut off.
-//! Left out on purpose: caches of any kind (a probe asks anew), and retries (an attempt that failed is a fact).
+//! Left out on purpose: retries (an attempt that failed is a fact), and keeping what a probe is to see: names, connections, sessions of TLS, answers.
+//! What a module needs is kept, for it is nothing of the target's: expressions, authorities and certificates of its own until their files change, a token of
+//! OAuth 2 until it ends or is refused.
 //!
 //! Beside it stands what is looked at without being asked for, by every node for itself, and what the nodes together make of it:
-//! - `ask`, `prometheus`, `watcher`: the Prometheus of the groups, once a second, as evidence for whoever leads their shards;
-//! - `targets`, `schedule`, `jobs`: the targets of jobs, spread over nodes and time; what came of a probe is samples;
-//! - `verdict`: what is down, by the votes of several nodes.
+//! - `prometheus`, `watcher`: the Prometheus of the groups, once a second, as evidence for whoever leads their shards;
+//! - `discovery`, `targets`: the targets of jobs, as they are written and found;
+//! - `schedule`, `plan`, `jobs`: who looks at which and when; what came of a probe is samples;
+//! - `verdict`, `court`: what is down, by the votes of several nodes.
 
-pub mod ask;
 pub mod certificate;
 pub mod connect;
 pub mod court;

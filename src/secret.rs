@@ -109,7 +109,7 @@ pub struct FirstToken {
 impl FirstToken {
     /// Of the token in clear.
     fn of(token: &Token) -> FirstToken {
-        FirstToken { sha256: token.hash().iter().map(|byte| format!("{byte:02x}")).collect(), hint: token.hint() }
+        FirstToken { sha256: hex(&token.hash()), hint: token.hint() }
     }
 
     /// SHA-256; `None`: the file was damaged.
@@ -290,6 +290,16 @@ impl NodeSecrets {
         let first_token = if first.exists() { Some(read_json(&first, "token to begin with")?) } else { None };
         Ok(Some(NodeSecrets { id, authority: text("ca.pem")?, certificate: text("node.pem")?, key: text("node.key")?, card, first_token }))
     }
+}
+
+/// Two hexadecimal digits a byte.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        for digit in [byte >> 4, byte & 15] {
+            out.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
+        }
+        out
+    })
 }
 
 /// Eight bytes that nobody can guess.

@@ -4,6 +4,7 @@
 //! its connection, because a refused connection looks to Prometheus like a dead receiver and is tried again at once; a quarter beyond
 //! the bound no more are accepted until one goes.
 
+pub mod ask;
 pub mod body;
 mod lifetime;
 pub mod metrics;

@@ -93,6 +93,8 @@ const SITES: &[(&str, &str, &str)] = &[
     ("src/app/reload.rs", "spawn_blocking(", "stopping a sink waits for Kafka; one reload at a time"),
     ("src/app.rs", "watch::channel(", "a signal during the start: one value"),
     ("src/app/dev.rs", "watch::channel(", "the same, which never comes"),
+    ("src/app/probes.rs", "watch::Sender::new(", "what is to be looked at, and the references: one value each"),
+    ("src/app/reload.rs", "watch::Sender::new(", "settings in force, for whoever acts on them: one value each"),
     ("src/app/rewind.rs", "spawn_blocking(", "looks for an emission by its time on the disk; one shard at a time, at an operator's wish"),
     ("src/app/running.rs", "watch::channel(", "the end of the node and the reason of a fatal end: one value each"),
     ("src/app/running.rs", "tokio::spawn(", "the accept loop, awaited at the end"),
@@ -105,21 +107,18 @@ const SITES: &[(&str, &str, &str)] = &[
         "stops all sinks at the same time; one replay of dead letters at a time, and trials of sinks, which wait for the receiver",
     ),
     ("src/forward.rs", "thread::Builder::new(", "a worker per sink and shard, joined by Sink::stop"),
-    (
-        "src/forward/http.rs",
-        "tokio::spawn(",
-        "drives the connection of one question to a registry or an authorization server; ends with the answer",
-    ),
     ("src/forward/remote_write/flight.rs", "runtime.spawn(", "a task a connection to a store, awaited by the worker before it goes on"),
     ("src/forward/remote_write/lane.rs", "tokio::spawn(", "drives a connection to a store; ends with its sender, which a worker holds"),
     ("src/forward/tap.rs", "broadcast::channel(", "rows for listeners of `tap`: bounded, slow listeners miss some and are counted"),
     ("src/ingest/desk.rs", "spawn_blocking(", "decoding; as many at a time as there are desks"),
     ("src/node.rs", "oneshot::channel(", "an answer to an offer or a proposal"),
+    ("src/node/lane.rs", "watch::Sender::new(", "how far a shard is and who leads it: one value a shard"),
     ("src/node/peers.rs", "oneshot::channel(", "an answer to an offer or a proposal of a peer"),
     ("src/node/measure.rs", "thread::spawn(", "the measuring run's own"),
     ("src/node/measure.rs", "JoinSet::new(", "the measuring run's own"),
     ("src/node/start.rs", "thread::Builder::new(", "a thread a shard, the writer and the watch of free space; joined by Node::stop"),
     ("src/peer.rs", "watch::channel(", "the end of all connections: one value"),
+    ("src/peer.rs", "watch::Sender::new(", "the cluster's charter: one value"),
     ("src/peer.rs", "thread::Builder::new(", "all that goes on between nodes; joined by Peering::stop"),
     ("src/peer.rs", "spawn_blocking(", "waits for that thread's end"),
     ("src/peer.rs", "JoinSet::new(", "the door, and a task a peer; their end is the thread's"),
@@ -134,7 +133,8 @@ const SITES: &[(&str, &str, &str)] = &[
         "reads the disk: a piece of a snapshot, one a shard and member; what a node says of itself, for a person",
     ),
     ("src/peer/door.rs", "JoinSet::new(", "a task a connection, 64 at most; ended with the door"),
-    ("src/probe/discovery.rs", "spawn_blocking(", "reading lists of targets reads the disk; one at a time"),
+    ("src/probe/discovery.rs", "spawn_blocking(", "reading lists of targets reads the disk, and takes long; 16 at a time"),
+    ("src/probe/discovery.rs", "JoinSet::new(", "a task a list of targets that is read, 16 at a time; awaited"),
     ("src/probe/jobs.rs", "JoinSet::new(", "a task a look, 2,000 at most, and one request of samples on its way; ended with the node"),
     ("src/probe/watcher.rs", "JoinSet::new(", "a task a Prometheus that is looked at, 4,096 at most; ended with the node"),
     ("src/probe/resolve.rs", "spawn_blocking(", "the system's resolver; 64 names at a time"),
@@ -152,6 +152,7 @@ const STARTERS: &[&str] = &[
     "sync_channel::<",
     "oneshot::channel(",
     "watch::channel(",
+    "watch::Sender::new(",
     "broadcast::channel(",
     "unbounded_channel(",
     "thread::spawn(",
@@ -373,6 +374,7 @@ fn planted_violations_are_found() {
     finds(&shape("src/x/mod.rs", "//! x\n"), "mod.rs");
     finds(&shape("src/x.rs", &"//! x\n".repeat(601)), "601 lines");
     finds(&starters("src/x.rs", "let (a, b) = mpsc::channel(8);", &[]), "no site");
+    finds(&starters("src/x.rs", "let x = watch::Sender::new(0);", &[]), "no site");
     finds(&starters("src/x.rs", "std::thread::Builder::new().name(n)", &[("src/x.rs", "mpsc::channel", "")]), "no site");
     finds(&stale_sites(&[("src/x.rs".into(), "// mpsc::channel(".into())], &[("src/x.rs", "mpsc::channel", "")]), "any more");
     finds(&private("docs/x.md", &format!("see {}notes", private_words()[0])), "nobody else's business");

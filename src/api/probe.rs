@@ -14,7 +14,7 @@ use crate::serve::Response;
 
 /// How long Prometheus waits for an answer.
 const HEADER: &str = "x-prometheus-scrape-timeout-seconds";
-/// Without that header.
+/// Without that header, and at most with it: a probe holds a socket for as long as it takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// So much earlier a probe ends, that its answer arrives.
 const OFFSET: Duration = Duration::from_millis(500);
@@ -38,6 +38,12 @@ pub struct Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience(Duration);
 
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience(PATIENCE)
+    }
+}
+
 /// Why there was no probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -47,6 +53,8 @@ pub enum Refused {
     NoModule(Vec<String>),
     /// The module says another `Host`.
     OtherHost(String),
+    /// So many are under way already, as many as `probe.ad_hoc.at_once` allows.
+    Busy(usize),
 }
 
 /// What is answered, and as what.
@@ -61,9 +69,9 @@ pub trait Prober: Send + Sync {
 impl Patience {
     /// How long a probe may take, of a module that says this or nothing of it. `strict`: a module's own counts where the asker has none left.
     pub fn timeout(self, module: Option<Duration>, strict: bool) -> Duration {
-        match (self.0.checked_sub(OFFSET), module) {
+        match (self.0.checked_sub(OFFSET).filter(|left| !left.is_zero()), module) {
             (Some(left), Some(module)) => left.min(module),
-            (Some(left), None) if !left.is_zero() => left,
+            (Some(left), None) => left,
             // Half of very little is better than more than there is.
             (None, Some(module)) if strict => module,
             (_, module) => (self.0 / 2).min(module.unwrap_or(self.0)),
@@ -72,12 +80,12 @@ impl Patience {
 }
 
 fn patience(headers: &HeaderMap) -> Result<Patience, Failure> {
-    let Some(header) = headers.get(HEADER) else { return Ok(Patience(PATIENCE)) };
+    let Some(header) = headers.get(HEADER) else { return Ok(Patience::default()) };
     let seconds =
         header.to_str().ok().and_then(|text| text.trim().parse::<f64>().ok()).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     match seconds {
-        Some(Duration::ZERO) => Ok(Patience(PATIENCE)),
-        Some(span) => Ok(Patience(span)),
+        Some(Duration::ZERO) => Ok(Patience::default()),
+        Some(span) => Ok(Patience(span.min(PATIENCE))),
         None => {
             let text = "X-Prometheus-Scrape-Timeout-Seconds is no number of seconds";
             Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "timeout", text, "Prometheus sets it; leave it out otherwise"))
@@ -122,6 +130,10 @@ pub async fn answer(deps: &Deps, query: &str, headers: &HeaderMap) -> Result<Res
             format!("the header Host is written in the module ({host}) and asked for by `hostname`, which says another"),
             "leave one of the two out",
         )),
+        Err(Refused::Busy(most)) => {
+            let text = format!("{most} probes that somebody asked for are under way (probe.ad_hoc.at_once)");
+            Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "busy", text, "ask again in a few seconds, or raise probe.ad_hoc.at_once"))
+        }
     }
 }
 
@@ -143,6 +155,9 @@ mod tests {
             (0.0, "0", 119.5),
             (130.0, "", 119.5),
             (3.0, "0.5", 0.25),
+            (0.0, "0.5", 0.25),
+            (0.0, "1e9", 119.5),
+            (3.0, "1e9", 3.0),
         ] {
             let mut headers = HeaderMap::new();
             if !header.is_empty() {
@@ -150,7 +165,7 @@ mod tests {
             }
             let module = (module > 0.0).then(|| Duration::from_secs_f64(module));
             let timeout = patience(&headers).unwrap().timeout(module, false).as_secs_f64();
-            let exact = (timeout - wanted).abs() < 1e-9 || header == "0.5";
+            let exact = (timeout - wanted).abs() < 1e-9;
             assert!(exact, "{module:?} {header}: {timeout}");
         }
         // blackbox_exporter takes the module's own there, and answers too late.

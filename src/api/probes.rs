@@ -10,7 +10,7 @@ use crate::api::answer::Failure;
 pub struct Probes {
     /// The Prometheus of the groups, as this node sees them.
     pub prometheus: Vec<Prometheus>,
-    /// The targets of probe jobs that this node looks at, and whatever is down.
+    /// All targets of probe jobs, with what this node saw of those that it has looked at.
     pub targets: Vec<Target>,
     /// Alerts that hold, and those that were over a moment ago.
     pub alerts: Vec<Alert>,

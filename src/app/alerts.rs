@@ -1,10 +1,13 @@
-//! When an alert begins and ends: the node that leads the control shard looks at what is known once a second, and proposes what is different.
+//! When an alert begins and ends: what is different from what is written down, by what the node that leads the control shard knows.
 //!
-//! An alert of a probe job comes from a verdict of several nodes; the shipped ones from what this node sees of groups, sinks and other nodes. Pure but for
-//! `keep`. Left out on purpose: routes, silences, inhibition, and who is told (`notify`).
+//! That a target or a Prometheus is down is a verdict of several nodes; of certificates and slowness any node's remark is enough; the rest is what this node
+//! sees of groups, sinks, Prometheus and other nodes. Pure. Left out on purpose: who proposes it and when (`probes`), routes, silences, inhibition, and who is
+//! told (`notify`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::notify::Notify;
 use crate::node::view::GroupView;
@@ -16,6 +19,7 @@ use crate::probe::watcher::Seen;
 use crate::shard::alerts::Alerts;
 use crate::shard::alerts::Change;
 use crate::shard::alerts::Said;
+use crate::shard::verdicts::TEXT;
 use crate::shard::verdicts::Verdicts;
 
 /// A replica that has sent nothing for so long does not stand by, ms.
@@ -83,7 +87,14 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 /// By name and labels, as they are compared.
 fn id(name: &str, labels: &[(String, String)]) -> String {
     let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
-    format!("{name}{{{}}}", labels.join(","))
+    let id = format!("{name}{{{}}}", labels.join(","));
+    if id.len() <= TEXT {
+        return id;
+    }
+    // Entries hold no longer one: a hash stands for the rest, or two would be one, and none would be found again.
+    let hash = format!("#{:016x}", xxh3_64(id.as_bytes()));
+    let end = (0..=TEXT - hash.len()).rev().find(|end| id.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}{hash}", &id[..end])
 }
 
 fn hold(all: &mut All, after: Duration, mut said: Said) {
@@ -123,7 +134,9 @@ pub fn holding(facts: &Facts<'_>, notify: &Notify) -> All {
     for group in &facts.groups {
         let present = |seen: i64| facts.now - seen <= ABSENT_MS;
         let named: Vec<_> = group.replicas.iter().filter(|replica| !replica.name.is_empty()).collect();
-        if let [alone] = named.iter().filter(|replica| present(replica.last_seen)).collect::<Vec<_>>()[..] {
+        if let [alone] = named.iter().filter(|replica| present(replica.last_seen)).collect::<Vec<_>>()[..]
+            && named.len() > 1
+        {
             let summary = format!("in the group {} only {} sends: nothing stands by", group.name, alone.name);
             shipped(
                 "ReplicaMissing",
@@ -159,6 +172,7 @@ fn sickness(seen: &Seen) -> Option<(i64, String)> {
         State::Strange if seen.worked => {
             Some((seen.since_ms, format!("is not to be recognised: {}", seen.trouble.as_deref().unwrap_or("no answer"))))
         }
+        State::Up if seen.failing => Some((0, "cannot write to its own log: is its disk full?".to_owned())),
         State::Up => {
             let behind = seen.figures.as_ref().and_then(|figures| figures.behind).filter(|behind| *behind > BEHIND)?;
             Some((0, format!("is {behind:.0} s behind with its remote write")))
@@ -189,8 +203,8 @@ fn of_targets(facts: &Facts<'_>, all: &mut All) {
             let from: Vec<String> = verdict.by.iter().map(|id| facts.names.get(id).cloned().unwrap_or_else(|| format!("{id:x}"))).collect();
             let summary = format!("{} of {} is down ({}), seen from {}", target.instance, job.name, verdict.cause, from.join(", "));
             told("ProbeDown", verdict.since, summary, &[("cause", &verdict.cause)]);
-            continue;
         }
+        // They hold while it is down as they did before: nothing is known that would end them.
         let Some(remark) = facts.remarks.get(&target.key) else { continue };
         if let Some(ends) = remark.certificate_ends_ms {
             let days = (ends - facts.now) / 86_400_000;

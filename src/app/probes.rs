@@ -1,6 +1,8 @@
-//! Sets the probes going: which Prometheus there are to be looked at, by the settings and by who writes, and what wakes a look.
+//! Sets the probes going: which Prometheus there are to be looked at, by the settings and by who writes, which jobs and references, and what wakes a look;
+//! where this node leads the control shard, proposes alerts and has them told, once a second. And shows all of it.
 //!
-//! Left out on purpose: how one looks (`probe`), and what becomes of what is seen (`dedup`, `node::evidence`).
+//! Left out on purpose: how one looks and what nodes make of it (`probe`), what a hint does to a group (`dedup`, `node::evidence`), what holds (`alerts`), and
+//! how it is told (`notify`).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -31,7 +33,6 @@ use crate::ingest::Ingest;
 use crate::model::ShardId;
 use crate::node::Handle;
 use crate::peer::link::Sight;
-use crate::probe::ask::Place;
 use crate::probe::court;
 use crate::probe::court::Looked;
 use crate::probe::jobs;
@@ -46,8 +47,10 @@ use crate::probe::targets::Target;
 use crate::probe::verdict::Ballot;
 use crate::probe::watcher;
 use crate::probe::watcher::JOB;
+use crate::serve::ask::Place;
 use crate::shard::alerts::Alert;
 use crate::shard::command::Command;
+use crate::shard::verdicts::TEXT;
 use crate::shard::verdicts::Verdicts;
 
 /// The group of what came of probes.
@@ -230,13 +233,18 @@ async fn hand_out(
     (wanted, references): (watch::Sender<Arc<Wanted>>, watch::Sender<Vec<String>>),
     mut stop: watch::Receiver<bool>,
 ) {
+    let mut handed: Option<(Jobs, Probe)> = None;
     loop {
         let (read, _, probe) = probing.borrow_and_update().clone();
-        // Judged before they were taken: one that is wrong was made by another version.
-        let ready = |job| Ready::new(job).inspect_err(|wrong| tracing::error!("a job is left out: {wrong}")).ok().map(Arc::new);
-        let jobs = read.jobs.iter().filter_map(ready).collect();
-        wanted.send_replace(Arc::new(Wanted { jobs, modules: Modules::new(&probe.modules, probe.strict) }));
         references.send_if_modified(|present| std::mem::replace(present, read.references.clone()) != read.references);
+        // A reload that changes nothing here changes nothing there.
+        if handed.as_ref().is_none_or(|(jobs, modules)| (jobs, modules) != (&read, &probe)) {
+            // Judged before they were taken: one that is wrong was made by another version.
+            let ready = |job| Ready::new(job).inspect_err(|wrong| tracing::error!("a job is left out: {wrong}")).ok().map(Arc::new);
+            let jobs = read.jobs.iter().filter_map(ready).collect();
+            wanted.send_replace(Arc::new(Wanted { jobs, modules: Modules::new(&probe.modules, probe.strict) }));
+            handed = Some((read, probe));
+        }
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             changed = probing.changed() => if changed.is_err() { return },
@@ -267,7 +275,7 @@ async fn alarm(probes: Arc<Probes>, probing: watch::Receiver<Agreed>, sender: St
             let _ = probes.node.propose(ShardId::CONTROL, Command::Alerts(changes.to_vec())).await;
         }
         teller.tell(&probes.node, notify.webhook.as_ref(), &sender).await;
-        probes.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&teller.trouble);
+        probes.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&teller.trouble());
     }
 }
 
@@ -430,7 +438,8 @@ fn prometheus(groups: &Groups, writers: Vec<Writer>) -> Vec<watcher::Target> {
         interval: groups.probe.interval,
         timeout: groups.probe.timeout,
     };
-    places.into_iter().map(target).take(MOST).collect()
+    // One that no verdict can name is none.
+    places.into_iter().map(target).filter(|target| target.instance().len() <= TEXT).take(MOST).collect()
 }
 
 #[cfg(test)]

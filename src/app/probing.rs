@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 
+use tokio::sync::Semaphore;
+
 use crate::api::deps::Later;
 use crate::api::probe::Asked;
 use crate::api::probe::Prober;
@@ -23,12 +25,15 @@ struct InForce {
     said: Probe,
     modules: Modules,
     guard: Guard,
+    /// For probes at somebody's wish.
+    turns: Semaphore,
 }
 
 impl InForce {
     fn new(said: &Probe) -> Arc<InForce> {
         let guard = Guard::new(said.ad_hoc.clone());
-        Arc::new(InForce { modules: Modules::new(&said.modules, said.strict), guard, said: said.clone() })
+        let turns = Semaphore::new(said.ad_hoc.at_once);
+        Arc::new(InForce { modules: Modules::new(&said.modules, said.strict), guard, turns, said: said.clone() })
     }
 }
 
@@ -67,6 +72,8 @@ impl Prober for Probing {
             {
                 return Err(Refused::OtherHost(said.to_owned()));
             }
+            // Nobody waits for a turn: whoever asked would have given up by then.
+            let Ok(_turn) = in_force.turns.try_acquire() else { return Err(Refused::Busy(in_force.said.ad_hoc.at_once)) };
             let timeout = asked.patience.timeout(module.timeout, module.strict);
             let guard = Some(&in_force.guard);
             let hostname = asked.hostname.as_deref();
@@ -77,5 +84,33 @@ impl Prober for Probing {
                 false => (exposition::CONTENT_TYPE, exposition::text(&outcome.metrics)),
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::probe::Patience;
+
+    #[tokio::test]
+    async fn only_so_many_probes_are_under_way_at_once() {
+        // Accepts by its backlog, and says nothing.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut said = Probe::default();
+        said.ad_hoc.at_once = 1;
+        let probing = Probing::new(&said);
+        let asked = || Asked {
+            target: format!("http://{}/", silent.local_addr().unwrap()),
+            module: "http_2xx".to_owned(),
+            hostname: None,
+            debug: false,
+            patience: Patience::default(),
+        };
+        let mut first = probing.probe(asked());
+        let begun = std::future::poll_fn(|context| std::task::Poll::Ready(first.as_mut().poll(context).is_pending())).await;
+        assert!(begun);
+        assert_eq!(probing.probe(asked()).await.unwrap_err(), Refused::Busy(1));
+        drop(first);
+        assert!(probing.probe(Asked { target: "no target".to_owned(), ..asked() }).await.is_ok(), "a turn is given back");
     }
 }

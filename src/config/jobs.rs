@@ -117,6 +117,9 @@ impl Default for JobAlert {
     }
 }
 
+/// Bytes of a job's name: it is in every sample, verdict and alert of its targets.
+const NAME: usize = 200;
+
 /// The keys of `probe:` that are read here.
 pub const KEYS: [&str; 2] = ["jobs", "references"];
 
@@ -186,6 +189,9 @@ fn job_name(text: &str) -> Result<String, Refusal> {
             "must be a name other than `prometheus`, by which the Prometheus of the groups are known".into(),
             "for example shops".into(),
         ));
+    }
+    if text.len() > NAME {
+        return Err((format!("must not be longer than {NAME} bytes"), "for example shops".into()));
     }
     Ok(text.to_owned())
 }
@@ -301,6 +307,8 @@ mod tests {
     fn what_is_wrong_is_said_with_its_key() {
         let text = "references: [ nowhere ]\njobs:\n  - { interval: 5s, timeout: 6s }\n  - { name: prometheus }\n  - { name: a, alert: { level: P9 } }\n  \
                     - { name: a, file_sd_configs: [ { files: [ relative.json ] } ], modul: x }\n";
+        let (_, long) = parse(&format!("jobs: [ {{ name: {} }}, {{ name: {} }} ]", "a".repeat(NAME), "b".repeat(NAME + 1)));
+        assert!(matches!(&long[..], [one] if one.starts_with("jobs[1].name: ")), "{long:?}");
         let (_, problems) = parse(text);
         for key in [
             "references[0]",

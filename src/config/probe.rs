@@ -49,6 +49,8 @@ pub struct AdHoc {
     pub allow: Vec<Net>,
     /// None of these.
     pub deny: Vec<Net>,
+    /// Probes under way at the same time; above it whoever asks is told to wait.
+    pub at_once: usize,
 }
 
 /// How something is probed.
@@ -154,7 +156,7 @@ impl Default for AdHoc {
     fn default() -> AdHoc {
         // Where clouds keep what a machine may do; nothing that is watched stands there.
         let deny = ["169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128"].iter().filter_map(|net| net::parse(net).ok()).collect();
-        AdHoc { enabled: true, allow: Vec::new(), deny }
+        AdHoc { enabled: true, allow: Vec::new(), deny, at_once: 2_000 }
     }
 }
 
@@ -167,6 +169,8 @@ pub fn read(section: &Section<'_>) -> Probe {
         let nets = |key| ad_hoc.get(key).map(|node| node.list().iter().filter_map(|net| net.value(net::parse)).collect());
         probe.ad_hoc.allow = nets("allow").unwrap_or_default();
         probe.ad_hoc.deny = nets("deny").unwrap_or(probe.ad_hoc.deny);
+        let at_once = ad_hoc.opt("at_once", values::number(1..=100_000)).and_then(|number| usize::try_from(number).ok());
+        probe.ad_hoc.at_once = at_once.unwrap_or(probe.ad_hoc.at_once);
         ad_hoc.finish();
     }
     if let Some(modules) = section.below("modules") {

@@ -1,7 +1,7 @@
 //! Which series a group has, by sample: what `sluice group cardinality` is drawn from.
 //!
 //! Of each group the series with the smallest hashes are kept, with their labels: a fair sample of its distinct series, whatever their number, in bounded memory
-//! (64 to 2,048 series a group, 65,536 in all: some 30 MB). Below its largest hash the sample is complete, which is what tells a new series from one that has been
+//! (64 to 2,048 series a group, 65,536 in all, at most twice that where many groups come at once: some 30 MB). Below its largest hash the sample is complete, which is what tells a new series from one that has been
 //! there; and samples of several nodes are one when put together, since all nodes hash alike.
 //!
 //! Only requests of one minute in nine are looked at, and those of a group's first two minutes, so "new" is true to some ten minutes. A table of this node,
@@ -14,6 +14,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use crate::wire::remote_write::Label;
@@ -41,6 +42,8 @@ const LABELS_BYTES: usize = 2_048;
 pub struct Census {
     /// Held only to look one up, or to add one.
     groups: RwLock<HashMap<String, Arc<Sample>>>,
+    /// Series kept of all of them.
+    total: Arc<AtomicUsize>,
 }
 
 /// The sample of one group.
@@ -49,18 +52,31 @@ pub struct Sample {
     began_ms: i64,
     /// Series with smaller hashes are in the sample.
     below: AtomicU64,
+    /// See [`Census`].
+    total: Arc<AtomicUsize>,
     /// Nothing waits while it is held.
     kept: Mutex<Kept>,
 }
 
 #[derive(Debug)]
 struct Kept {
-    series: BTreeMap<u64, Series>,
+    series: BTreeMap<u64, Held>,
     /// Whatever is below and comes now was not there before.
     settled_below: u64,
     /// Since when `below` is at least as high as it is.
     raised_ms: i64,
     tidied_ms: i64,
+}
+
+/// A series as it is kept.
+#[derive(Debug)]
+struct Held {
+    /// One piece of memory: lengths (two bytes each) and texts of names and values, in turn. As two texts a label the samples of a thousand groups tore the
+    /// heap into so many pieces that it took three times as much.
+    labels: Box<[u8]>,
+    first_ms: i64,
+    last_ms: i64,
+    fresh: bool,
 }
 
 /// A series of the sample.
@@ -100,7 +116,7 @@ impl Census {
                 if groups.len() >= GROUPS_MAX {
                     return None;
                 }
-                Arc::clone(groups.entry(group.to_owned()).or_insert_with(|| Arc::new(Sample::new(now_ms))))
+                Arc::clone(groups.entry(group.to_owned()).or_insert_with(|| Arc::new(Sample::new(now_ms, Arc::clone(&self.total)))))
             }
         };
         (look || now_ms - sample.began_ms < YOUNG_MS).then_some(sample)
@@ -132,9 +148,9 @@ impl Census {
 }
 
 impl Sample {
-    fn new(now_ms: i64) -> Sample {
+    fn new(now_ms: i64, total: Arc<AtomicUsize>) -> Sample {
         let kept = Kept { series: BTreeMap::new(), settled_below: 0, raised_ms: now_ms, tidied_ms: now_ms };
-        Sample { began_ms: now_ms, below: AtomicU64::new(u64::MAX), kept: Mutex::new(kept) }
+        Sample { began_ms: now_ms, below: AtomicU64::new(u64::MAX), total, kept: Mutex::new(kept) }
     }
 
     /// A series was sent. Nearly all of a large group's are passed over by one comparison.
@@ -162,10 +178,15 @@ impl Sample {
             room -= if fits { bytes } else { 0 };
             fits
         };
-        let labels = labels.iter().filter(|label| fits(label)).map(|label| (label.name.into(), label.value.into())).collect();
-        kept.series.insert(hash, Series { labels, first_ms: now_ms, last_ms: now_ms, fresh });
+        let labels = pack(labels.iter().filter(|label| fits(label)));
+        // Where there is no room left, those that are small grow, and others not: they give back what is too much as they are seen.
+        let full = self.total.load(Ordering::Relaxed) >= IN_ALL;
+        let most = if full { most.min(kept.series.len().max(LEAST)) } else { most };
+        kept.series.insert(hash, Held { labels, first_ms: now_ms, last_ms: now_ms, fresh });
+        self.total.fetch_add(1, Ordering::Relaxed);
         while kept.series.len() > most {
             let Some((largest, _)) = kept.series.pop_last() else { break };
+            self.total.fetch_sub(1, Ordering::Relaxed);
             self.below.store(largest, Ordering::Relaxed);
             kept.settled_below = kept.settled_below.min(largest);
         }
@@ -180,6 +201,7 @@ impl Sample {
         let before = kept.series.len();
         kept.series.retain(|_, series| now_ms - series.last_ms < GONE_MS);
         let (left, below) = (kept.series.len(), self.below.load(Ordering::Relaxed));
+        self.total.fetch_sub(before - left, Ordering::Relaxed);
         if left < before && left * 4 < most * 3 && below != u64::MAX {
             let higher = u128::from(below) * most as u128 / left.max(1) as u128;
             self.below.store(u64::try_from(higher).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -189,9 +211,33 @@ impl Sample {
 
     fn show(&self, group: &str) -> Shown {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let series = kept.series.iter().map(|(hash, series)| (*hash, series.clone())).collect();
+        let series = kept.series.iter().map(|(hash, held)| (*hash, held.show())).collect();
         Shown { group: group.to_owned(), since_ms: self.began_ms, below: self.below.load(Ordering::Relaxed), series }
     }
+}
+
+impl Held {
+    fn show(&self) -> Series {
+        let (mut texts, mut rest) = (Vec::new(), &*self.labels);
+        while let Some((length, after)) = rest.split_first_chunk::<2>() {
+            let (text, after) = after.split_at_checked(usize::from(u16::from_le_bytes(*length))).unwrap_or((after, &[]));
+            texts.push(Box::<str>::from(String::from_utf8_lossy(text)));
+            rest = after;
+        }
+        let mut texts = texts.into_iter();
+        let labels = std::iter::from_fn(|| texts.next().zip(texts.next())).collect();
+        Series { labels, first_ms: self.first_ms, last_ms: self.last_ms, fresh: self.fresh }
+    }
+}
+
+/// Labels, at most [`LABELS_BYTES`] of them, as one piece.
+fn pack<'l>(labels: impl Iterator<Item = &'l Label<'l>>) -> Box<[u8]> {
+    let mut packed = Vec::with_capacity(LABELS_BYTES / 4);
+    for text in labels.flat_map(|label| [label.name, label.value]) {
+        packed.extend_from_slice(&u16::try_from(text.len()).unwrap_or(0).to_le_bytes());
+        packed.extend_from_slice(text.as_bytes());
+    }
+    packed.into()
 }
 
 #[cfg(test)]
@@ -230,8 +276,21 @@ mod tests {
     }
 
     #[test]
+    fn many_groups_at_once_keep_no_more_than_twice_what_all_may() {
+        let census = Census::default();
+        for group in 0..GROUPS_MAX {
+            let sample = census.of(&group.to_string(), 0, true).expect("room");
+            send(&sample, 0..3_000, census.most(), 0);
+        }
+        let all: Vec<usize> = census.all().iter().map(|shown| shown.series.len()).collect();
+        assert!(all.iter().sum::<usize>() <= 2 * IN_ALL, "{}", all.iter().sum::<usize>());
+        assert!(all.iter().all(|kept| *kept >= LEAST));
+        assert_eq!(all.iter().sum::<usize>(), census.total.load(Ordering::Relaxed));
+    }
+
+    #[test]
     fn what_is_gone_makes_room() {
-        let sample = Sample::new(0);
+        let sample = Sample::new(0, Arc::default());
         send(&sample, 0..10_000, 1000, 0);
         send(&sample, 20_000..20_500, 1000, 2 * GONE_MS);
         // Those that follow find room, and are not taken for new ones.
@@ -245,9 +304,12 @@ mod tests {
 
     #[test]
     fn replica_labels_and_endless_ones_are_left_out() {
-        let (sample, long) = (Sample::new(0), "x".repeat(5000));
+        let (sample, long) = (Sample::new(0, Arc::default()), "x".repeat(5000));
         let labels = [Label::new(0, "__replica__", "a"), Label::new(0, "long", &long), Label::new(0, "zone", "z")];
         sample.saw(7, &labels, (&["__replica__".to_owned()], 10), 0);
         assert_eq!(sample.show("g").series[0].1.labels, [("zone".into(), "z".into())]);
+        let empty = [Label::new(0, "a", ""), Label::new(0, "b", "c\u{0}ü")];
+        sample.saw(8, &empty, (STRIP, 10), 0);
+        assert_eq!(sample.show("g").series[1].1.labels, [("a".into(), "".into()), ("b".into(), "c\u{0}ü".into())]);
     }
 }

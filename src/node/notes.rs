@@ -1,12 +1,14 @@
-//! What nodes tell each other of probes: "look at this now", and each node's ballot (what it finds down) for whoever leads the control shard.
+//! What nodes tell each other of probes: "look at this now", who writes to each (which Prometheus there are, where that may be learned), and each node's ballot
+//! (what it finds down) for whoever leads the control shard.
 //!
-//! Like all evidence it may be lost: a look is asked for again with the next failure, a ballot is sent again every second, and holds all that its node
-//! has to say. Only what comes of ballots becomes an entry. Left out on purpose: what is looked at and what ballots say (`probe`).
+//! Like all evidence it may be lost: a look is asked for again with the next failure, a ballot is sent again every second and a list of
+//! senders every five, and each holds all that its node has to say. Only what comes of ballots becomes an entry. Left out on purpose: what is looked at and what ballots say (`probe`).
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::Duration;
 use std::time::Instant;
 
 use tokio::sync::Notify;
@@ -29,13 +31,15 @@ pub(super) const OF_SENDERS: u8 = 4;
 const MOST_LOOKS: usize = 4_096;
 /// Nodes whose ballots are kept: a cluster has a handful.
 const MOST_BALLOTS: usize = 16;
+/// Of a node that has been silent for so long nothing counts.
+const SILENT: Duration = Duration::from_secs(60);
 
 /// What has come and waits to be read.
 #[derive(Default)]
 pub struct Notes {
     looks: Mutex<BTreeSet<u64>>,
     ballots: Mutex<BTreeMap<u64, (Instant, Vec<u8>)>>,
-    senders: Mutex<BTreeMap<u64, Vec<u8>>>,
+    senders: Mutex<BTreeMap<u64, (Instant, Vec<u8>)>>,
     looked: Notify,
     voted: Notify,
 }
@@ -60,6 +64,13 @@ impl Notes {
         }
     }
 
+    fn sender(&self, node: u64, said: Vec<u8>) {
+        let mut senders = lock(&self.senders);
+        if senders.len() < MOST_BALLOTS || senders.contains_key(&node) {
+            senders.insert(node, (clock::now(), said));
+        }
+    }
+
     /// What is to be looked at now, once there is something. For one reader.
     pub async fn looks(&self) -> BTreeSet<u64> {
         loop {
@@ -75,13 +86,16 @@ impl Notes {
     pub fn ballots(&self) -> Vec<(u64, Instant, Vec<u8>)> {
         let now = clock::now();
         let mut ballots = lock(&self.ballots);
-        ballots.retain(|_, (came, _)| now.saturating_duration_since(*came).as_secs() < 60);
+        ballots.retain(|_, (came, _)| now.saturating_duration_since(*came) < SILENT);
         ballots.iter().map(|(node, (came, ballot))| (*node, *came, ballot.clone())).collect()
     }
 
-    /// What other nodes said last of who writes to them.
+    /// What other nodes said last of who writes to them; those that have been silent for a minute say nothing.
     pub fn senders(&self) -> Vec<Vec<u8>> {
-        lock(&self.senders).values().cloned().collect()
+        let now = clock::now();
+        let mut senders = lock(&self.senders);
+        senders.retain(|_, (came, _)| now.saturating_duration_since(*came) < SILENT);
+        senders.values().map(|(_, said)| said.clone()).collect()
     }
 
     /// A ballot says something else than before. For one reader.
@@ -164,12 +178,7 @@ impl Handle {
         match kind {
             OF_LOOK => self.shared.notes.look(number),
             OF_BALLOT => self.shared.notes.ballot(number, rest.to_vec()),
-            OF_SENDERS => {
-                let mut senders = lock(&self.shared.notes.senders);
-                if senders.len() < MOST_BALLOTS || senders.contains_key(&number) {
-                    senders.insert(number, rest.to_vec());
-                }
-            }
+            OF_SENDERS => self.shared.notes.sender(number, rest.to_vec()),
             _ => {}
         }
     }
@@ -189,5 +198,15 @@ mod tests {
         let ballots = notes.ballots();
         assert_eq!(ballots.len(), MOST_BALLOTS);
         assert_eq!(ballots[3].2, [2]);
+    }
+
+    #[test]
+    fn a_node_that_is_gone_says_nothing_of_senders_and_makes_room() {
+        let notes = Notes::default();
+        (0..100).for_each(|node| notes.sender(node, vec![1]));
+        assert_eq!(notes.senders().len(), MOST_BALLOTS);
+        lock(&notes.senders).values_mut().for_each(|(came, _)| *came = came.checked_sub(SILENT).unwrap());
+        notes.sender(3, vec![2]);
+        assert_eq!(notes.senders(), [[2]]);
     }
 }

@@ -4,11 +4,11 @@
 //! (RFC 2253, in Go's order), so that series of blackbox_exporter go on.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 use ring::digest;
 
 use crate::probe::outcome::Certificate;
+use crate::secret::hex;
 use crate::secret::validity::item;
 use crate::secret::validity::moment_ms;
 
@@ -52,13 +52,6 @@ pub fn read(der: &[u8]) -> Option<Certificate> {
         begins_ms: moment_ms(begin_tag, begins)?,
         ends_ms: moment_ms(end_tag, ends)?,
         fingerprint: hex(digest::digest(&digest::SHA256, der).as_ref()),
-    })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
     })
 }
 

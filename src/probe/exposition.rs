@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::alert::quoted;
 use crate::probe::module::Module;
 use crate::probe::outcome::Metric;
 use crate::probe::outcome::Outcome;
@@ -24,9 +25,8 @@ pub fn text(metrics: &[Metric]) -> String {
         for (at, (name, value)) in metric.labels.iter().enumerate() {
             out.push(if at == 0 { '{' } else { ',' });
             out.push_str(name);
-            out.push_str("=\"");
-            escape(value, &mut out);
-            out.push('"');
+            out.push('=');
+            quoted::write(value, &mut out);
         }
         if !metric.labels.is_empty() {
             out.push('}');
@@ -34,17 +34,6 @@ pub fn text(metrics: &[Metric]) -> String {
         let _ = writeln!(out, " {}", number(metric.value));
     }
     out
-}
-
-fn escape(text: &str, out: &mut String) {
-    for letter in text.chars() {
-        match letter {
-            '\\' => out.push_str("\\\\"),
-            '"' => out.push_str("\\\""),
-            '\n' => out.push_str("\\n"),
-            letter => out.push(letter),
-        }
-    }
 }
 
 fn number(value: f64) -> String {

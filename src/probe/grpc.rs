@@ -14,15 +14,16 @@ use hyper::client::conn::http2;
 use hyper::header;
 use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
-use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 
 use crate::config::probe;
 use crate::probe::connect;
 use crate::probe::connect::Wire;
+use crate::probe::http::beside::Beside;
 use crate::probe::http::hop::drive;
 use crate::probe::http::hop::of_hyper;
 use crate::probe::http::url::Url;
+use crate::probe::http::url::decoded;
 use crate::probe::http::url::with_port;
 use crate::probe::outcome::Cause;
 use crate::probe::outcome::Metric;
@@ -42,7 +43,6 @@ const ANSWER: usize = 4096;
 const DEADLINE_EXCEEDED: u16 = 4;
 const INTERNAL: u16 = 13;
 const UNAVAILABLE: u16 = 14;
-const UNIMPLEMENTED: u16 = 12;
 
 /// `prober: grpc`
 #[derive(Debug)]
@@ -91,9 +91,9 @@ impl Grpc {
             .uri(format!("{scheme}://{}/grpc.health.v1.Health/Check", with_port(name, Some(port))));
         let mut request = request.body(Full::new(asked(&settings.service))).map_err(|error| Stop::new(Cause::Target, error.to_string()))?;
         *request.headers_mut() = self.headers.clone();
-        let (mut sender, connection) =
-            http2::handshake(TokioExecutor::new(), TokioIo::new(wire)).await.map_err(|error| of_hyper(&error))?;
-        drive(connection, self.exchange(sender.send_request(request), told, record)).await
+        let beside = Beside::default();
+        let (mut sender, connection) = http2::handshake(beside.hand(), TokioIo::new(wire)).await.map_err(|error| of_hyper(&error))?;
+        drive(beside.of(connection), self.exchange(sender.send_request(request), told, record)).await
     }
 
     async fn exchange(
@@ -103,7 +103,7 @@ impl Grpc {
         record: &mut Record,
     ) -> Way<()> {
         let (head, mut body) = answer.await.map_err(|error| of_hyper(&error))?.into_parts();
-        let (mut content, mut code) = (Vec::new(), code(&head.headers));
+        let (mut content, mut code, mut message) = (Vec::new(), code(&head.headers), message(&head.headers));
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| of_hyper(&error))?;
             if let Some(bytes) = frame.data_ref() {
@@ -111,25 +111,22 @@ impl Grpc {
             }
             if let Some(trailers) = frame.trailers_ref() {
                 code = self::code(trailers).or(code);
+                message = self::message(trailers).or(message);
             }
             if content.len() > ANSWER {
                 return Err(Stop::new(Cause::Size, "no answer of the health service is so long"));
             }
         }
         record.end();
-        let text = |headers: &HeaderMap| {
-            headers.get("grpc-message").map(|text| String::from_utf8_lossy(text.as_bytes()).into_owned()).unwrap_or_default()
-        };
         if head.status != 200 && code.is_none() {
-            // As gRPC reads codes of HTTP.
-            told.code = Some(if head.status == 404 { UNIMPLEMENTED } else { UNAVAILABLE });
+            told.code = Some(of_http(head.status.as_u16()));
             return Err(Stop::new(Cause::Protocol, format!("the answer is {} of HTTP, and not gRPC's", head.status)));
         }
         match code {
             Some(0) => {}
             Some(code) => {
                 told.code = Some(code);
-                return Err(Stop::new(Cause::Status, format!("the answer's code is {code} {}", text(&head.headers)).trim_end()));
+                return Err(Stop::new(Cause::Status, format!("the answer's code is {code} {}", message.unwrap_or_default()).trim_end()));
             }
             None => {
                 told.code = Some(INTERNAL);
@@ -176,6 +173,24 @@ fn state(content: &[u8]) -> Option<usize> {
         [0x08, state] if *state < 0x80 => Some(usize::from(*state)),
         _ => None,
     }
+}
+
+/// Where there is no code of gRPC, by its table for codes of HTTP (doc/http-grpc-status-mapping.md).
+fn of_http(status: u16) -> u16 {
+    match status {
+        400 => INTERNAL,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => UNAVAILABLE,
+        _ => 2,
+    }
+}
+
+/// Whatever the server says of it, percent-encoded.
+fn message(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get("grpc-message")?;
+    Some(decoded(&String::from_utf8_lossy(text.as_bytes())))
 }
 
 fn code(headers: &HeaderMap) -> Option<u16> {

@@ -23,6 +23,11 @@ impl Guard {
         self.0.enabled
     }
 
+    /// Whether any address at all is judged otherwise than another.
+    pub fn judges(&self) -> bool {
+        !(self.0.allow.is_empty() && self.0.deny.is_empty())
+    }
+
     /// Whether this address may be asked.
     pub fn judge(&self, address: IpAddr) -> Way<()> {
         let rule = match self.0.deny.iter().find(|net| net.holds(address)) {
@@ -56,7 +61,7 @@ mod tests {
             assert!(!judge(&default, metadata), "{metadata}");
         }
         let nets = |texts: &[&str]| texts.iter().map(|text| net::parse(text).unwrap()).collect();
-        let narrow = Guard::new(AdHoc { enabled: true, allow: nets(&["10.0.0.0/8"]), deny: nets(&["10.1.0.0/16"]) });
+        let narrow = Guard::new(AdHoc { enabled: true, allow: nets(&["10.0.0.0/8"]), deny: nets(&["10.1.0.0/16"]), ..AdHoc::default() });
         assert!(judge(&narrow, "10.2.0.1") && !judge(&narrow, "10.1.0.1") && !judge(&narrow, "192.0.2.1"));
         assert!(narrow.judge_path("/run/x").is_err());
     }

@@ -2,6 +2,7 @@
 //!
 //! Passwords and tokens go to the host that was asked and no other. With `follow_redirects: false` the body of the redirect is read like any other.
 
+pub mod beside;
 pub mod body;
 pub mod cookies;
 pub mod hop;
@@ -23,6 +24,7 @@ use crate::config::probe::http;
 use crate::config::probe::http::Compression;
 use crate::config::probe::http::Secret;
 use crate::probe::files;
+use crate::probe::guard::Guard;
 use crate::probe::http::body::Sink;
 use crate::probe::http::body::Unpacker;
 use crate::probe::http::cookies::Cookies;
@@ -159,16 +161,18 @@ impl Http {
             Some(Secret::Text(text)) => Bytes::copy_from_slice(text.as_bytes()),
             Some(Secret::File(path)) => Bytes::from(files::bytes(path)?),
         };
-        let mut base = self.headers.clone();
-        self.login.more(&mut base)?;
-        let authorization = self.login.authorization(first.user.as_deref(), ask.guard, record).await?;
+        let authorization = self.login.authorization(first.user.as_deref(), record).await?;
+        // Whoever is asked by way of a proxy is judged all the same, so the name must be resolved.
+        let judged = ask.guard.is_some_and(Guard::judges);
         let (mut method, mut content) = (self.method.clone(), content);
         let (mut url, mut cookies) = (first.clone(), Cookies::default());
         // As long as redirects name no host, the one that the module names stays.
         let mut same_host = true;
         loop {
-            let mut headers = base.clone();
-            if url.host == first.host && (url.tls || !first.tls) {
+            let mut headers = self.headers.clone();
+            let trusted = url.host == first.host && (url.tls || !first.tls);
+            self.login.more(&mut headers, trusted)?;
+            if trusted {
                 headers.extend(authorization.clone().map(|value| (header::AUTHORIZATION, value)));
             } else {
                 headers.remove(header::AUTHORIZATION);
@@ -194,16 +198,19 @@ impl Http {
                 family: self.family,
                 guard: ask.guard,
                 proxy,
-                resolves: proxy.is_none() || !self.skip_resolve,
+                resolves: proxy.is_none() || !self.skip_resolve || judged,
                 http2: self.http2,
             };
             let request = hop::Request { method: method.clone(), host, headers, body: content.clone() };
             let keep = !self.body_matches.is_empty() || !self.body_not_matches.is_empty();
-            let unpacker = Unpacker::new(self.compression, Sink::new(self.body_most, keep));
+            let unpacker = Unpacker::new(self.compression, Sink::new(self.body_most, keep, record.until()));
             let mut taker =
                 Taker { http: self, told: &mut *told, url: &url, cookies: &mut cookies, unpacker, next: None, wrong: None, broken: None };
             let gone = hop.go(request, &mut taker, record).await;
             let Taker { next, wrong, broken, unpacker, .. } = taker;
+            if told.status == 401 {
+                self.login.forget();
+            }
             if told.answered && next.is_none() {
                 return self.judge(gone, (wrong, broken, unpacker), told, record);
             }
@@ -299,6 +306,9 @@ fn version(version: Version) -> (&'static str, f64) {
 }
 
 fn unpacker_stop(unpacker: &Unpacker, error: &std::io::Error) -> Stop {
+    if unpacker.sink().late {
+        return Stop::new(Cause::Timeout, "the body was not unpacked in time");
+    }
     if unpacker.sink().over {
         return Stop::new(Cause::Size, "the body is longer than body_size_limit, or than 32 MiB where expressions look at it");
     }

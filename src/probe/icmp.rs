@@ -200,18 +200,6 @@ fn not_permitted(error: &std::io::Error) -> Stop {
     )
 }
 
-/// By what kind of socket echoes can be sent: `datagram`, `raw` or `none`.
-pub fn mode() -> &'static str {
-    let open = |kind| Socket::new(Domain::IPV4, kind, Some(Protocol::ICMPV4)).is_ok();
-    if open(Type::DGRAM) {
-        "datagram"
-    } else if open(Type::RAW) {
-        "raw"
-    } else {
-        "none"
-    }
-}
-
 /// Metrics.
 pub fn tell(told: &Told, record: &mut Record) {
     resolve::tell(record);

@@ -5,6 +5,7 @@
 //! (`plan`), what a look is (`run`), and where samples go (`app` says).
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -18,6 +19,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::sync::watch;
+use tokio::task;
 use tokio::task::JoinSet;
 
 use crate::clock;
@@ -32,6 +34,7 @@ use crate::probe::plan::Standing;
 use crate::probe::plan::Start;
 use crate::probe::run;
 use crate::probe::targets;
+use crate::probe::targets::Left;
 use crate::probe::targets::Ready;
 use crate::probe::targets::Target;
 use crate::wire::encode::Encoder;
@@ -49,7 +52,7 @@ const FIND: Duration = Duration::from_secs(1);
 /// Samples of a request, and how long the first one waits for more.
 const A_REQUEST: usize = 5_000;
 const GATHER: Duration = Duration::from_millis(250);
-/// Requests that wait while samples are not taken: some minutes of a thousand targets.
+/// Requests that wait while samples are not taken, all but the last full: a quarter of an hour of a thousand targets with twenty samples every 15 s.
 const WAITING: usize = 256;
 /// Between two tries then.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -111,33 +114,40 @@ impl Board {
 
 /// Keeps the list of targets, until `stop`.
 pub async fn find(board: Arc<Board>, mut wanted: watch::Receiver<Arc<Wanted>>, mut stop: watch::Receiver<bool>) {
-    let mut discovery = Discovery::new(Vec::new());
+    let (mut discovery, mut left) = (Discovery::default(), Left::default());
+    let mut replace = |discovery: &Discovery| {
+        let found = discovery.found();
+        let (all, now_left) = targets::all(found.iter().map(|(ready, groups)| (ready, groups.as_slice())));
+        if std::mem::replace(&mut left, now_left) != now_left && now_left != Left::default() {
+            tracing::warn!(too_many = now_left.many, too_long = now_left.long, "targets of probe jobs are left out");
+        }
+        board.plan().replace(all, clock::wall_ms());
+    };
     wanted.mark_changed();
     loop {
-        let other = wanted.has_changed().unwrap_or(false);
-        if other {
-            discovery = Discovery::new(wanted.borrow_and_update().jobs.clone());
+        if wanted.has_changed().unwrap_or(false) {
+            discovery = discovery.replaced(wanted.borrow_and_update().jobs.clone());
+            // What is written need not wait for what is still to be found.
+            replace(&discovery);
         }
-        let found = discovery.refresh(clock::now()).await;
-        if other || found {
-            let found = discovery.found();
-            let all = targets::all(found.iter().map(|(ready, groups)| (ready, groups.as_slice())));
-            board.plan().replace(all, clock::wall_ms());
-        }
+        let read = async {
+            discovery.refresh(clock::now(), &mut replace).await;
+            tokio::time::sleep(FIND).await;
+        };
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             changed = wanted.changed() => match changed {
                 Ok(()) => wanted.mark_changed(),
                 Err(_) => return,
             },
-            () = tokio::time::sleep(FIND) => {}
+            () = read => {}
         }
     }
 }
 
 /// Looks, until `stop`.
 pub async fn keep(board: Arc<Board>, hands: Hands, wanted: watch::Receiver<Arc<Wanted>>, mut stop: watch::Receiver<bool>) {
-    let mut looks: JoinSet<(Start, Option<Outcome>)> = JoinSet::new();
+    let mut looks = Looks::default();
     let mut out = Out::new(Arc::clone(&hands.deliver));
     loop {
         let now = clock::wall_ms();
@@ -146,12 +156,12 @@ pub async fn keep(board: Arc<Board>, hands: Hands, wanted: watch::Receiver<Arc<W
         let wait = Duration::from_millis(next.clamp(PAUSE.0, PAUSE.1).unsigned_abs());
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
-            Some(done) = looks.join_next(), if !looks.is_empty() => {
-                let more = std::iter::from_fn(|| looks.try_join_next()).collect::<Vec<_>>();
-                for (start, outcome) in std::iter::once(done).chain(more).flatten() {
-                    over(&board, &hands, &mut out, (start, outcome));
+            done = looks.over() => for (start, ended) in done {
+                match ended {
+                    Some(outcome) => over(&board, &hands, &mut out, (start, outcome)),
+                    None => board.plan().broke_off(start.key),
                 }
-            }
+            },
             () = board.soon.notified() => {}
             () = out.sent() => {}
             () = tokio::time::sleep(wait) => {}
@@ -160,21 +170,52 @@ pub async fn keep(board: Arc<Board>, hands: Hands, wanted: watch::Receiver<Arc<W
     }
 }
 
+/// Looks that are under way.
+#[derive(Default)]
+struct Looks {
+    tasks: JoinSet<Option<Outcome>>,
+    starts: HashMap<task::Id, Start>,
+}
+
+impl Looks {
+    fn begin(&mut self, start: Start, look: impl Future<Output = Option<Outcome>> + Send + 'static) {
+        let id = self.tasks.spawn(look).id();
+        self.starts.insert(id, start);
+    }
+
+    /// Waits for the next that is over, and takes all that are; for ever where none is under way. A start without anything broke off.
+    async fn over(&mut self) -> Vec<(Start, Option<Option<Outcome>>)> {
+        let Some(first) = self.tasks.join_next_with_id().await else { return std::future::pending().await };
+        let more = std::iter::from_fn(|| self.tasks.try_join_next_with_id());
+        let mut over = Vec::new();
+        for ended in std::iter::once(first).chain(more) {
+            let (id, outcome) = match ended {
+                Ok((id, outcome)) => (id, Some(outcome)),
+                Err(error) => {
+                    tracing::error!("a look broke off: {error}");
+                    (error.id(), None)
+                }
+            };
+            over.extend(self.starts.remove(&id).map(|start| (start, outcome)));
+        }
+        over
+    }
+}
+
 /// Begins what is due.
-fn begin(board: &Board, hands: &Hands, modules: &Modules, (looks, now): (&mut JoinSet<(Start, Option<Outcome>)>, i64)) {
+fn begin(board: &Board, hands: &Hands, modules: &Modules, (looks, now): (&mut Looks, i64)) {
     let (own, living, verdicts) = (hands.node.own_id(), (hands.living)(), hands.node.verdicts());
     let is_down = |target: &Target| verdicts.of(&target.ready.job.name, &target.instance).is_some();
     let mut plan = board.plan();
-    let starts = plan.start(now, (own, &living), MOST.saturating_sub(looks.len()), &is_down);
+    let starts = plan.start(now, (own, &living), MOST.saturating_sub(looks.starts.len()), &is_down);
     for start in starts {
         let Some(target) = plan.target(start.key) else { continue };
         let (address, job) = (target.address.clone(), Arc::clone(&target.ready));
         let module = modules.get(&job.job.module);
-        looks.spawn(async move {
-            let Some(module) = module else { return (start, None) };
+        looks.begin(start, async move {
+            let module = module?;
             let ask = run::Ask::new(&address, &module, module.timeout(job.job.timeout));
-            let outcome = Box::pin(run::probe(&ask)).await;
-            (start, Some(outcome))
+            Some(Box::pin(run::probe(&ask)).await)
         });
     }
 }
@@ -215,8 +256,8 @@ struct Out {
     samples: usize,
     since: Option<Instant>,
     waiting: VecDeque<Bytes>,
-    /// One request at a time.
-    sending: JoinSet<Result<(), String>>,
+    /// One request at a time, which is not among those that wait; it comes back where it was not taken.
+    sending: JoinSet<Result<(), (Bytes, String)>>,
     dropped: u64,
 }
 
@@ -250,28 +291,31 @@ impl Out {
         (self.samples, self.since) = (0, None);
         if self.waiting.len() >= WAITING {
             self.waiting.pop_front();
-            self.dropped += 1;
-            tracing::warn!(dropped = self.dropped, "what came of probes is not taken: the oldest is dropped");
+            self.drop_one();
         }
         self.waiting.push_back(packed.into());
     }
 
+    fn drop_one(&mut self) {
+        self.dropped += 1;
+        tracing::warn!(dropped = self.dropped, "what came of probes is not taken: the oldest is dropped");
+    }
+
     /// Sends what waits, if nothing is on its way.
     fn send(&mut self, now: Instant) {
-        if self.since.is_some_and(|since| now.saturating_duration_since(since) >= GATHER) {
+        // While others wait it can as well become full.
+        if self.waiting.is_empty() && self.since.is_some_and(|since| now.saturating_duration_since(since) >= GATHER) {
             self.close();
         }
         if !self.sending.is_empty() {
             return;
         }
-        let Some(first) = self.waiting.front().cloned() else { return };
+        let Some(first) = self.waiting.pop_front() else { return };
         let deliver = Arc::clone(&self.deliver);
         self.sending.spawn(async move {
-            let answer = deliver(first).await;
-            if answer.is_err() {
-                tokio::time::sleep(AGAIN).await;
-            }
-            answer
+            let Err(text) = deliver(first.clone()).await else { return Ok(()) };
+            tokio::time::sleep(AGAIN).await;
+            Err((first, text))
         });
     }
 
@@ -280,9 +324,14 @@ impl Out {
         if self.sending.is_empty() {
             return std::future::pending().await;
         }
-        match self.sending.join_next().await {
-            Some(Ok(Err(text))) => tracing::debug!("what came of probes was not taken, it is tried again: {text}"),
-            _ => drop(self.waiting.pop_front()),
+        if let Some(Ok(Err((packed, text)))) = self.sending.join_next().await {
+            tracing::debug!("what came of probes was not taken, it is tried again: {text}");
+            if self.waiting.len() < WAITING {
+                self.waiting.push_front(packed);
+            } else {
+                // It is the oldest.
+                self.drop_one();
+            }
         }
     }
 }
@@ -302,7 +351,7 @@ mod tests {
         let text = "listen: 127.0.0.1:1\ndata_dir: /x\nsinks: []\nprobe:\n  jobs:\n    - { name: web, targets: [h], labels: { phase: mine, empty: '' } }\n";
         let config = Config::parse(text).unwrap();
         let ready = Arc::new(Ready::new(&config.jobs.jobs[0]).unwrap());
-        let target = targets::all([(&ready, &[][..])]).into_values().next().unwrap();
+        let target = targets::all([(&ready, &[][..])]).0.into_values().next().unwrap();
         let taken: Arc<Mutex<Vec<Bytes>>> = Arc::default();
         let (into, mut first) = (Arc::clone(&taken), true);
         let refuse_once = Arc::new(Mutex::new(move || std::mem::replace(&mut first, false)));
@@ -329,5 +378,49 @@ mod tests {
         assert!(walked.is_ok());
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(seen, [([some("probe_duration_seconds"), some("h"), some("web"), some("mine"), None], 7_000)]);
+    }
+
+    #[tokio::test]
+    async fn with_a_full_queue_the_oldest_is_dropped_and_what_is_under_way_is_no_reason_to_drop_another() {
+        let taken: Arc<Mutex<Vec<Bytes>>> = Arc::default();
+        let (into, refused) = (Arc::clone(&taken), Arc::new(Mutex::new(true)));
+        let refuses = Arc::clone(&refused);
+        let mut out = Out::new(Arc::new(move |packed| {
+            let refused = *refuses.lock().unwrap();
+            if !refused {
+                into.lock().unwrap().push(packed);
+            }
+            Box::pin(async move { if refused { Err("not now".to_owned()) } else { Ok(()) } })
+        }));
+        let request = |number: usize| Bytes::from(number.to_string());
+        out.waiting = (0..WAITING).map(request).collect();
+        out.send(clock::now());
+        // Under way is the first: two more have room for one.
+        out.close();
+        out.close();
+        assert_eq!((out.waiting.len(), out.dropped, &out.waiting[0]), (WAITING, 1, &request(2)));
+        out.sent().await;
+        assert_eq!((out.waiting.len(), out.dropped, &out.waiting[0]), (WAITING, 2, &request(2)), "the oldest came back, and has no room");
+        *refused.lock().unwrap() = false;
+        for _ in 0..3 {
+            out.send(clock::now());
+            out.sent().await;
+        }
+        assert_eq!(*taken.lock().unwrap(), [2, 3, 4].map(request), "each was sent that went");
+        // While others wait, what comes gathers to a full request.
+        out.since = Some(clock::now());
+        let waiting = out.waiting.len();
+        out.send(clock::now() + GATHER);
+        assert_eq!(out.waiting.len(), waiting - 1);
+    }
+
+    #[tokio::test]
+    async fn a_look_that_breaks_off_is_known() {
+        let mut looks = Looks::default();
+        let start = Start { key: 7, slot: 1, writes: true };
+        looks.begin(start.clone(), async { panic!("as a test wants it") });
+        let over = looks.over().await;
+        assert!(matches!(&over[..], [(broken, None)] if *broken == start), "{over:?}");
+        assert!(looks.starts.is_empty());
     }
 }

@@ -38,7 +38,7 @@ pub struct Standing {
     pub failed: u32,
     /// The last look, and when it began, ms since 1970.
     pub last: Option<(i64, Look)>,
-    /// Others want it looked at until then.
+    /// Others, or a verdict, want it looked at until then.
     asked_until: i64,
     running: bool,
     /// Since when looks take longer than the job allows, ms since 1970.
@@ -74,6 +74,8 @@ pub struct Plan {
     soon: BTreeSet<(i64, u64)>,
     /// The worst delay of a look since somebody asked, ms.
     late: i64,
+    /// The newest time that was heard.
+    heard: i64,
 }
 
 fn interval(target: &Target) -> u64 {
@@ -85,13 +87,25 @@ impl Plan {
     pub fn replace(&mut self, targets: BTreeMap<u64, Target>, now: i64) {
         self.standings.retain(|key, _| targets.contains_key(key));
         self.soon.retain(|(_, key)| targets.contains_key(key));
-        self.due = targets.iter().map(|(key, target)| (first(*key, target, now), *key)).collect();
+        // What is overdue stays so, or lists that change often would have it never looked at.
+        let before: BTreeMap<u64, i64> = self.due.iter().map(|(at, key)| (*key, *at)).collect();
+        let unchanged = |key: &u64, target: &Target| self.targets.get(key).is_some_and(|known| interval(known) == interval(target));
+        let due = |(key, target): (&u64, &Target)| {
+            let known = before.get(key).copied().filter(|_| unchanged(key, target));
+            (known.unwrap_or_else(|| first(*key, target, now)), *key)
+        };
+        self.due = targets.iter().map(due).collect();
         self.targets = targets;
     }
 
     /// By key.
     pub fn target(&self, key: u64) -> Option<&Target> {
         self.targets.get(&key)
+    }
+
+    /// What is known of one.
+    pub fn standing(&self, key: u64) -> Option<&Standing> {
+        self.standings.get(&key)
     }
 
     /// All of them, with what is known of those that were looked at.
@@ -111,6 +125,10 @@ impl Plan {
 
     /// What is to begin now, at most so many: as one node (`own`) of those that live.
     pub fn start(&mut self, now: i64, (own, living): (u64, &[u64]), most: usize, is_down: &dyn Fn(&Target) -> bool) -> Vec<Start> {
+        if now < self.heard {
+            self.step_back(now);
+        }
+        self.heard = now;
         let mut starts = Vec::new();
         while starts.len() < most
             && let Some(&(slot, key)) = self.due.first().filter(|(at, _)| *at <= now)
@@ -147,16 +165,41 @@ impl Plan {
         starts
     }
 
+    /// The clock was set back: nothing is due later than it would be if it had always been so late.
+    fn step_back(&mut self, now: i64) {
+        let (targets, due) = (&self.targets, std::mem::take(&mut self.due));
+        let again = |(at, key): (i64, u64)| {
+            let target = targets.get(&key)?;
+            let far = at > now.saturating_add_unsigned(interval(target));
+            Some((if far { first(key, target, now) } else { at }, key))
+        };
+        self.due = due.into_iter().filter_map(again).collect();
+        self.soon = std::mem::take(&mut self.soon).into_iter().map(|(at, key)| (at.min(now + RETRY.as_millis() as i64), key)).collect();
+    }
+
+    /// A look broke off: nothing is known of it, and the next one may begin.
+    pub fn broke_off(&mut self, key: u64) {
+        if let Some(standing) = self.standings.get_mut(&key) {
+            standing.running = false;
+        }
+    }
+
     /// A look is over.
-    pub fn done(&mut self, start: &Start, look: Look, now: i64) -> After {
+    pub fn done(&mut self, start: &Start, mut look: Look, now: i64) -> After {
         let (Some(target), Some(standing)) = (self.targets.get(&start.key), self.standings.get_mut(&start.key)) else {
             return After::default();
         };
         standing.running = false;
         let job = &target.ready.job;
         let slow = job.alert.latency.is_some_and(|most| look.success && look.took > most);
-        standing.slow_since = slow.then(|| standing.slow_since.unwrap_or(start.slot));
         let failed = !look.success;
+        if failed {
+            // It says nothing of how long an answer takes, and of a certificate only if it came so far.
+            let before = standing.last.as_ref().and_then(|(_, look)| look.certificate_ends_ms);
+            look.certificate_ends_ms = look.certificate_ends_ms.or(before);
+        } else {
+            standing.slow_since = slow.then(|| standing.slow_since.unwrap_or(start.slot));
+        }
         standing.failed = if failed { standing.failed.saturating_add(1) } else { 0 };
         standing.last = Some((start.slot, look));
         if failed && standing.failed <= job.retries {
@@ -224,7 +267,7 @@ mod tests {
     fn targets(job: &str) -> BTreeMap<u64, Target> {
         let text = format!("listen: 127.0.0.1:1\ndata_dir: /x\nsinks: []\nprobe:\n  jobs:\n    - {job}\n");
         let config = Config::parse(&text).unwrap_or_else(|problems| panic!("{problems:#?}"));
-        targets::all([(&Arc::new(Ready::new(&config.jobs.jobs[0]).unwrap()), &[][..])])
+        targets::all([(&Arc::new(Ready::new(&config.jobs.jobs[0]).unwrap()), &[][..])]).0
     }
 
     fn many(number: usize) -> BTreeMap<u64, Target> {
@@ -364,6 +407,11 @@ mod tests {
         assert_eq!(look(Some(NOW + 11 * DAY_MS), 900), None);
         assert_eq!(look(Some(NOW + 9 * DAY_MS), 900), Some(Remark { certificate_ends_ms: Some(NOW + 9 * DAY_MS), slow_since_ms: None }));
         assert_eq!(look(None, 1_100), Some(Remark { certificate_ends_ms: None, slow_since_ms: Some(NOW) }));
+        let both = Some(Remark { certificate_ends_ms: Some(NOW + DAY_MS), slow_since_ms: Some(NOW) });
+        assert_eq!(look(Some(NOW + DAY_MS), 1_100), both);
+        let start = Start { key, slot: NOW, writes: true };
+        plan.done(&start, failed(), NOW);
+        assert_eq!(plan.remarks(NOW).remove(&key), both, "a look that failed says nothing of either");
     }
 
     #[test]
@@ -374,5 +422,42 @@ mod tests {
         assert!(plan.next().is_some_and(|next| next <= NOW + 10_000));
         assert_eq!(plan.start(NOW + 10_000, (0, &[0]), 1_000, &|_| false).len(), 70);
         assert!(plan.take_late() > 5_000 && plan.take_late() == 0);
+    }
+
+    #[test]
+    fn a_list_that_changes_all_the_time_holds_up_nobody() {
+        let (mut plan, mut looks) = (Plan::default(), 0);
+        for second in 0..30 {
+            // Another target each second, and no look at the clock for one second: all that was due in it is overdue.
+            plan.replace(many(20 + second), NOW + second as i64 * 1_000);
+            looks += plan.start(NOW + second as i64 * 1_000, (0, &[0]), 1_000, &|_| false).iter().filter(|start| start.writes).count();
+            plan.standings.values_mut().for_each(|standing| standing.running = false);
+        }
+        assert!(looks >= 40, "{looks} looks at 20 targets and more, in 29 s, every 10 s");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_stops_no_look() {
+        let mut plan = Plan::default();
+        plan.replace(many(20), NOW);
+        let looks = |plan: &mut Plan, from: i64| {
+            let starts: Vec<Start> = (0..100).flat_map(|step| plan.start(from + step * 100, (0, &[0]), 100, &|_| false)).collect();
+            for start in &starts {
+                plan.done(start, well(), from);
+            }
+            starts.len()
+        };
+        assert_eq!(looks(&mut plan, NOW + 1), 20);
+        assert_eq!(looks(&mut plan, NOW - 3_600_000), 20);
+    }
+
+    #[test]
+    fn a_look_that_breaks_off_is_not_the_last() {
+        let mut plan = Plan::default();
+        plan.replace(many(1), NOW);
+        let start = plan.start(NOW + 10_000, (0, &[0]), 9, &|_| false).remove(0);
+        assert!(plan.start(NOW + 20_000, (0, &[0]), 9, &|_| false).is_empty(), "it is still under way");
+        plan.broke_off(start.key);
+        assert_eq!(plan.start(NOW + 30_000, (0, &[0]), 9, &|_| false).len(), 1);
     }
 }

@@ -7,10 +7,11 @@
 
 use std::time::Duration;
 
+use crate::clock;
 use crate::dedup::detect::Hint;
-use crate::probe::ask;
-use crate::probe::ask::Place;
-use crate::probe::ask::Silence;
+use crate::serve::ask;
+use crate::serve::ask::Place;
+use crate::serve::ask::Silence;
 use crate::telemetry::exposition;
 
 /// Bytes of an answer about itself.
@@ -57,8 +58,9 @@ pub struct Figures {
     pub failed_writes: f64,
 }
 
-/// Looks once.
+/// Looks once, within the time whatever happens.
 pub async fn look(place: &Place, within: Duration) -> Sight {
+    let begun = clock::now();
     let answer = match ask::get(place, "/-/ready", (within, ANSWER)).await {
         Ok(answer) => answer,
         Err(Silence::Refused) => return Sight::Refused,
@@ -68,8 +70,10 @@ pub async fn look(place: &Place, within: Duration) -> Sight {
     match answer.status {
         200 => Sight::Ready,
         503 => {
-            let replay = ask::get(place, "/api/v1/status/walreplay", (within, ANSWER)).await.ok();
-            Sight::NotReady { stopping: answer.stopping, replay: replay.and_then(|answer| replayed(&answer.body)) }
+            let rest = within.saturating_sub(clock::now().saturating_duration_since(begun));
+            let replay = ask::get(place, "/api/v1/status/walreplay", (rest, ANSWER)).await.ok();
+            let stopping = answer.headers.get("x-prometheus-stopping").map(|value| value.as_bytes() == b"true");
+            Sight::NotReady { stopping, replay: replay.and_then(|answer| replayed(&answer.body)) }
         }
         other => Sight::Strange(format!("/-/ready answers {other}")),
     }
@@ -234,6 +238,48 @@ mod tests {
             }
         });
         Place::new(&url, &ClientTls::default()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_second_question_of_a_look_has_what_the_first_left_of_its_time() {
+        let within = Duration::from_secs(1);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let place = Place::new(&format!("http://{}", listener.local_addr().unwrap()), &ClientTls::default()).unwrap();
+        // Is not ready, which it says after half of the time; whatever else it is asked it does not answer.
+        tokio::spawn(async move {
+            let (mut first, _) = listener.accept().await.unwrap();
+            let _ = tokio::io::AsyncReadExt::read(&mut first, &mut [0; 4096]).await;
+            tokio::time::sleep(within / 2).await;
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut first, b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n").await;
+            let second = listener.accept().await;
+            std::future::pending::<()>().await;
+            drop((first, second));
+        });
+        // Both clocks are the runtime's: on a busy machine the look's still ends first.
+        let sight = tokio::select! {
+            biased;
+            sight = look(&place, within) => Some(sight),
+            () = tokio::time::sleep(within * 5 / 4) => None,
+        };
+        assert_eq!(sight, Some(Sight::NotReady { stopping: None, replay: None }));
+    }
+
+    #[test]
+    fn whatever_a_prometheus_says_of_itself_is_read_to_its_end() {
+        let replay = br#"{"status":"success","data":{"min":3,"max":13,"current":7}}"#;
+        assert_eq!(replayed(replay), Some((4, 10)));
+        let metrics = "prometheus_build_info{version=\"3.5.0\"} 1\nprometheus_remote_storage_highest_timestamp_in_seconds 1.79e9\n\
+                       prometheus_remote_storage_queue_highest_sent_timestamp_seconds{remote_name=\"a\"} 1.78e9\n\
+                       prometheus_remote_storage_samples_pending 7\n";
+        for seed in crate::mutate::seeds(2_000) {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut damaged = replay.to_vec();
+            crate::mutate::damage(&mut random, &mut damaged);
+            // Whatever it is: what was replayed and what is to be are numbers, and never less than nothing.
+            let _ = replayed(&damaged);
+            let figures = read_figures(&crate::mutate::damage_text(&mut random, metrics));
+            assert!(figures.behind.is_none_or(|behind| behind >= 0.0), "seed {seed}: {figures:?}");
+        }
     }
 
     #[tokio::test]

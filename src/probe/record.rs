@@ -15,6 +15,10 @@ use crate::probe::outcome::Metric;
 use crate::probe::outcome::Outcome;
 use crate::probe::outcome::Phase;
 
+/// Lines that are noted, and bytes of each: whoever is probed may send as many as it likes.
+const LINES: usize = 1_000;
+const LINE: usize = 1_000;
+
 /// Why a probe cannot go on.
 #[derive(Debug)]
 pub struct Stop {
@@ -105,7 +109,7 @@ impl Record {
         self.phases.last().map_or("", |phase| phase.name)
     }
 
-    /// How long all phases of this name took together; the one that is open until now.
+    /// How long all phases of this name took together; the one that is open counts when it is closed (`stop`, `end`).
     pub fn took(&self, name: &str) -> Duration {
         self.phases.iter().filter(|phase| phase.name == name).map(|phase| phase.took).sum()
     }
@@ -125,6 +129,11 @@ impl Record {
         self.phases.iter().any(|phase| phase.name == name && phase.done)
     }
 
+    /// When its time is up; `None`: later than clocks reach.
+    pub fn until(&self) -> Option<Instant> {
+        self.began.checked_add(self.timeout)
+    }
+
     /// Since the probe began.
     pub fn elapsed(&self) -> Duration {
         clock::now().duration_since(self.began)
@@ -132,12 +141,10 @@ impl Record {
 
     /// Notes what goes on, if somebody wants to know.
     pub fn note(&mut self, text: impl FnOnce() -> String) {
-        if self.log.is_some() {
-            let at = self.elapsed();
-            if let Some(log) = &mut self.log {
-                log.push(Line { at, text: text() });
-            }
-        }
+        let Some(noted) = self.log.as_ref().map(Vec::len).filter(|noted| *noted <= LINES) else { return };
+        let text = if noted < LINES { shortened(text()) } else { "more went on, which is not noted".to_owned() };
+        let at = self.elapsed();
+        self.log.get_or_insert_default().push(Line { at, text });
     }
 
     /// A metric without labels.
@@ -158,9 +165,11 @@ impl Record {
         self.close(clock::now(), way.is_ok());
         if let Err(stop) = way {
             let phase = self.phase();
-            self.note(|| {
-                format!("failed during {}: {}: {}", if phase.is_empty() { "the beginning" } else { phase }, stop.cause.word(), stop.text)
-            });
+            let at = self.elapsed();
+            if let Some(log) = &mut self.log {
+                let phase = if phase.is_empty() { "the beginning" } else { phase };
+                log.push(Line { at, text: shortened(format!("failed during {phase}: {}: {}", stop.cause.word(), stop.text)) });
+            }
         }
     }
 
@@ -192,5 +201,32 @@ impl Record {
             metrics: self.metrics,
             log: self.log.unwrap_or_default(),
         }
+    }
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > LINE {
+        let end = (0..=LINE).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_noted_is_bounded() {
+        let mut record = Record::new(Duration::from_secs(1), true);
+        for _ in 0..10 * LINES {
+            record.note(|| "\u{fffd}".repeat(LINE));
+        }
+        record.stop(&Err(Stop::new(Cause::Other, "why")));
+        let log = record.outcome(Ok(())).log;
+        assert_eq!(log.len(), LINES + 2);
+        assert!(log.iter().all(|line| line.text.len() <= LINE + 3), "{}", log[0].text.len());
+        assert!(log[LINES].text.contains("not noted") && log[LINES + 1].text.contains("other: why"));
     }
 }

@@ -14,9 +14,19 @@ use crate::relabel::rules::Rule;
 use crate::relabel::rules::Rules;
 use crate::relabel::rules::Work;
 use crate::relabel::rules::Wrong;
+use crate::shard::verdicts::TEXT;
 
-/// Targets of all jobs; more are left out, and said so.
+/// Targets of all jobs; more are left out, which is logged (`jobs`).
 pub const MOST: usize = 50_000;
+
+/// Targets that there is no room for, and those whose `instance` is longer than a verdict can name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// More than there may be.
+    pub many: usize,
+    /// Too long.
+    pub long: usize,
+}
 
 /// A job with its rules, ready to be used.
 #[derive(Debug)]
@@ -63,7 +73,7 @@ impl Ready {
     }
 
     /// What is to be looked at of these groups.
-    fn targets(self: &Arc<Ready>, groups: &[TargetGroup], into: &mut BTreeMap<u64, Target>) {
+    fn targets(self: &Arc<Ready>, groups: &[TargetGroup], (into, left): (&mut BTreeMap<u64, Target>, &mut Left)) {
         let mut work = Work::default();
         for group in groups {
             for address in &group.targets {
@@ -81,7 +91,14 @@ impl Ready {
                 let mut labels: Vec<_> = kept.map(|(name, value, _)| (name.to_owned(), value.to_owned())).collect();
                 labels.sort_unstable();
                 let key = schedule::key(&self.job.name, &instance);
-                if !asked.is_empty() && into.len() < MOST {
+                if asked.is_empty() {
+                    continue;
+                }
+                if instance.len() > TEXT {
+                    left.long += 1;
+                } else if into.len() >= MOST && !into.contains_key(&key) {
+                    left.many += 1;
+                } else {
                     into.entry(key).or_insert(Target { ready: Arc::clone(self), address: asked, instance, labels, key });
                 }
             }
@@ -89,14 +106,14 @@ impl Ready {
     }
 }
 
-/// All targets of all jobs by key, with what was found for each job beside what is written in it.
-pub fn all<'a>(jobs: impl IntoIterator<Item = (&'a Arc<Ready>, &'a [TargetGroup])>) -> BTreeMap<u64, Target> {
-    let mut all = BTreeMap::new();
+/// All targets of all jobs by key, with what was found for each job beside what is written in it; and what was left out.
+pub fn all<'a>(jobs: impl IntoIterator<Item = (&'a Arc<Ready>, &'a [TargetGroup])>) -> (BTreeMap<u64, Target>, Left) {
+    let (mut all, mut left) = (BTreeMap::new(), Left::default());
     for (ready, found) in jobs {
-        ready.targets(&ready.job.groups, &mut all);
-        ready.targets(found, &mut all);
+        ready.targets(&ready.job.groups, (&mut all, &mut left));
+        ready.targets(found, (&mut all, &mut left));
     }
-    all
+    (all, left)
 }
 
 #[cfg(test)]
@@ -129,7 +146,7 @@ mod tests {
         )
         .unwrap();
         let found = [TargetGroup { targets: vec!["c".into()], labels: vec![("instance".into(), "see".into())] }];
-        let all = all([(&job, &found[..])]);
+        let (all, _) = all([(&job, &found[..])]);
         assert_eq!(
             shown(&all),
             ["a dc=1,instance=a,job=web,team=x", "b dc=1,instance=b,job=web,team=y", "c dc=1,instance=see,job=web,team=x"]
@@ -143,7 +160,7 @@ mod tests {
         let job = ready(&format!(
             "{{ name: web, relabel_configs: {rules}, static_configs: [ {{ targets: [a] }}, {{ targets: [b], labels: {{ env: test }} }} ] }}"
         ));
-        assert_eq!(shown(&all([(&job.unwrap(), &[][..])])), ["a instance=a,job=web"]);
+        assert_eq!(shown(&all([(&job.unwrap(), &[][..])]).0), ["a instance=a,job=web"]);
     }
 
     #[test]
@@ -156,6 +173,15 @@ mod tests {
     fn there_are_not_more_than_there_may_be() {
         let job = ready("{ name: web }").unwrap();
         let found = [TargetGroup { targets: (0..MOST + 10).map(|number| number.to_string()).collect(), labels: Vec::new() }];
-        assert_eq!(all([(&job, &found[..])]).len(), MOST);
+        let (all, left) = all([(&job, &found[..])]);
+        assert_eq!((all.len(), left), (MOST, Left { many: 10, long: 0 }));
+    }
+
+    #[test]
+    fn what_no_verdict_can_name_is_no_target() {
+        let job = ready("{ name: web }").unwrap();
+        let found = [TargetGroup { targets: vec!["x".repeat(TEXT), "x".repeat(TEXT + 1)], labels: Vec::new() }];
+        let (all, left) = all([(&job, &found[..])]);
+        assert_eq!((all.len(), left), (1, Left { many: 0, long: 1 }));
     }
 }

@@ -71,7 +71,7 @@ async fn the_guard_is_asked_after_the_name_is_resolved_and_at_every_redirect() {
     let module = module("prober: http\nhttp: {preferred_ip_protocol: ip4}", false);
     let rules = |deny: &str| {
         let net = probe::net::parse(deny).unwrap();
-        Guard::new(probe::AdHoc { enabled: true, allow: Vec::new(), deny: vec![net] })
+        Guard::new(probe::AdHoc { enabled: true, allow: Vec::new(), deny: vec![net], ..probe::AdHoc::default() })
     };
     let all = rules("127.0.0.0/8");
     let timeout = Duration::from_secs(20);
@@ -88,6 +88,28 @@ async fn the_guard_is_asked_after_the_name_is_resolved_and_at_every_redirect() {
     let outcome = run::probe(&Ask { guard: Some(&default), ..Ask::new(&target, &module, timeout) }).await;
     outcome.failed(Cause::Forbidden, "resolve");
     outcome.is("probe_http_redirects", 1.0);
+}
+
+#[tokio::test]
+async fn the_guard_is_asked_of_what_a_proxy_is_to_ask_and_not_of_what_the_operator_named() {
+    let proxy = stub::http(|_| stub::answer(200, "", "by proxy")).await;
+    let timeout = Duration::from_secs(20);
+    let proxied =
+        format!("prober: http\nhttp: {{preferred_ip_protocol: ip4, skip_resolve_phase_with_proxy: true, proxy_url: 'http://{proxy}'}}");
+    let module = module(&proxied, false);
+    let ask = async |guard: &Guard, target: &str| run::probe(&Ask { guard: Some(guard), ..Ask::new(target, &module, timeout) }).await;
+    ask(&Guard::default(), "http://169.254.169.254/latest").await.failed(Cause::Forbidden, "resolve");
+    // Nothing is forbidden: the proxy may resolve what nobody here can.
+    let none = Guard::new(probe::AdHoc { deny: Vec::new(), ..probe::AdHoc::default() });
+    ask(&none, "http://no-such-name.invalid/").await.good();
+    // The target leads elsewhere, the operator's own place of tokens is at 127.0.0.1, which nobody may ask for.
+    let tokens = stub::http(|_| stub::answer(200, "", r#"{"access_token": "T"}"#)).await;
+    let login = format!("oauth2: {{client_id: i, client_secret: s, token_url: 'http://{tokens}/'}}");
+    let module = super::tests::module(&format!("prober: http\nhttp: {{preferred_ip_protocol: ip4, {login}}}"), false);
+    let own = Guard::new(probe::AdHoc { deny: vec![probe::net::parse("127.0.0.1/32").unwrap()], ..probe::AdHoc::default() });
+    let target =
+        stub::http_at("127.0.0.2:0", |request| stub::answer(if request.contains("Bearer T\r\n") { 200 } else { 401 }, "", "")).await;
+    run::probe(&Ask { guard: Some(&own), ..Ask::new(&target.to_string(), &module, timeout) }).await.good();
 }
 
 #[test]

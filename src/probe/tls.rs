@@ -43,6 +43,7 @@ use crate::config::probe::tls::Version;
 use crate::probe::certificate;
 use crate::probe::connect::Io;
 use crate::probe::connect::of_io;
+use crate::probe::files;
 use crate::probe::outcome::Cause;
 use crate::probe::outcome::Metric;
 use crate::probe::record::Encrypted;
@@ -71,13 +72,14 @@ type Stamp = (u64, SystemTime);
 #[derive(Debug)]
 pub struct Client {
     config: Arc<ClientConfig>,
+    /// Whom it trusts, each at its place in both.
+    anchors: Vec<TrustAnchor<'static>>,
     trusted: Vec<Trusted>,
     skip_verify: bool,
 }
 
 #[derive(Debug)]
 struct Trusted {
-    anchor: TrustAnchor<'static>,
     der: CertificateDer<'static>,
     ends_ms: i64,
 }
@@ -116,11 +118,11 @@ impl Tls {
 
     fn read(&self, authorities: Option<&Path>) -> Way<Client> {
         let settings = &self.settings;
-        let trusted = match (authorities, &settings.ca) {
-            (Some(file), _) => trusted(&read_file(file)?, file)?,
+        let (anchors, trusted) = match (authorities, &settings.ca) {
+            (Some(file), _) => trusted(&files::bytes(file)?, file)?,
             (None, Some(text)) => trusted(text.as_bytes(), Path::new("ca"))?,
             // Whatever comes will be unknown then.
-            (None, None) => Vec::new(),
+            (None, None) => (Vec::new(), Vec::new()),
         };
         let provider = Arc::new(provider::default_provider());
         let recorder = Arc::new(Recorder(Arc::clone(&provider)));
@@ -134,7 +136,7 @@ impl Tls {
         let config = config.dangerous().with_custom_certificate_verifier(recorder);
         let mut config = match (&settings.own_files, &settings.own) {
             (Some((certificate, key)), _) => {
-                let (chain, key) = own(&read_file(certificate)?, &read_file(key)?, &certificate.display().to_string())?;
+                let (chain, key) = own(&files::bytes(certificate)?, &files::bytes(key)?, &certificate.display().to_string())?;
                 config.with_client_auth_cert(chain, key).map_err(wrong)?
             }
             (None, Some((certificate, key))) => {
@@ -146,7 +148,7 @@ impl Tls {
         config.alpn_protocols = self.protocols.iter().map(|protocol| protocol.to_vec()).collect();
         // A connection that goes on with an older one shows no certificate.
         config.resumption = Resumption::disabled();
-        Ok(Client { config: Arc::new(config), trusted, skip_verify: settings.insecure_skip_verify })
+        Ok(Client { config: Arc::new(config), anchors, trusted, skip_verify: settings.insecure_skip_verify })
     }
 
     /// Shakes hands over a connection, writes down what came, and judges it. `target` is the name where the module says none.
@@ -213,24 +215,30 @@ impl Client {
     }
 
     fn ways(&self, leaf: &webpki::EndEntityCert<'_>, others: &[CertificateDer<'_>]) -> (Option<i64>, Way<()>) {
-        let anchors: Vec<TrustAnchor<'_>> = self.trusted.iter().map(|trusted| trusted.anchor.clone()).collect();
         let best: Cell<Option<i64>> = Cell::new(None);
         let look = |path: &webpki::VerifiedPath<'_>| {
             let of_chain = path.intermediate_certificates().map(|certificate| certificate.der());
             let ends = of_chain.chain([path.end_entity().der()]).filter_map(|der| crate::secret::validity::ends_ms(&der));
             let anchor = path.anchor();
-            let same = |trusted: &&Trusted| {
-                trusted.anchor.subject == anchor.subject && trusted.anchor.subject_public_key_info == anchor.subject_public_key_info
+            let same = |known: &TrustAnchor<'_>| {
+                known.subject == anchor.subject && known.subject_public_key_info == anchor.subject_public_key_info
             };
-            let root = self.trusted.iter().find(same).map(|trusted| trusted.ends_ms);
+            let root = self.anchors.iter().position(same).and_then(|at| self.trusted.get(at)).map(|trusted| trusted.ends_ms);
             let earliest = ends.chain(root).min();
             best.set(best.get().max(earliest));
             // This makes it look for another way.
             Err(webpki::Error::UnknownIssuer)
         };
         let now = UnixTime::since_unix_epoch(Duration::from_millis(u64::try_from(clock::wall_ms()).unwrap_or(0)));
-        let verified =
-            leaf.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &anchors, others, now, webpki::KeyUsage::server_auth(), None, Some(&look));
+        let verified = leaf.verify_for_usage(
+            webpki::ALL_VERIFICATION_ALGS,
+            &self.anchors,
+            others,
+            now,
+            webpki::KeyUsage::server_auth(),
+            None,
+            Some(&look),
+        );
         match (best.get(), verified) {
             (Some(ends), _) => (Some(ends), Ok(())),
             (None, Ok(_)) => (None, Ok(())),
@@ -287,24 +295,21 @@ fn stamp(file: &Path) -> Option<Stamp> {
     Some((found.len(), found.modified().ok()?))
 }
 
-fn read_file(file: &Path) -> Way<Vec<u8>> {
-    fs::read(file).map_err(|error| Stop::new(Cause::File, format!("{}: {error}", file.display())))
-}
-
-fn trusted(pem: &[u8], file: &Path) -> Way<Vec<Trusted>> {
-    let mut all = Vec::new();
+fn trusted(pem: &[u8], file: &Path) -> Way<(Vec<TrustAnchor<'static>>, Vec<Trusted>)> {
+    let (mut anchors, mut all) = (Vec::new(), Vec::new());
     for der in CertificateDer::pem_slice_iter(pem) {
         let der = der.map_err(|error| Stop::new(Cause::File, format!("{}: {error}", file.display())))?;
         // One of the hundreds that a system trusts may be of a kind that is not understood here.
         let anchor = webpki::anchor_from_trusted_cert(&der).map(|anchor| anchor.to_owned());
         if let (Ok(anchor), Some(ends_ms)) = (anchor, crate::secret::validity::ends_ms(&der)) {
-            all.push(Trusted { anchor, der, ends_ms });
+            anchors.push(anchor);
+            all.push(Trusted { der, ends_ms });
         }
     }
     if all.is_empty() {
         return Err(Stop::new(Cause::File, format!("{}: holds no authority", file.display())));
     }
-    Ok(all)
+    Ok((anchors, all))
 }
 
 fn own(certificate: &[u8], key: &[u8], about: &str) -> Way<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {

@@ -2,7 +2,8 @@
 //!
 //! Each node says once a second what it finds down (its ballot); what it does not name it has no complaint about. Whoever leads the control shard counts.
 //! - Down: `k` nodes say so; fewer where fewer live, but never fewer than a majority of those there are could be, or `k`.
-//! - Up again: fewer than that say so, and every node that lives has a vote: silence of one that said "down" is no "up".
+//! - Up again: fewer than that would say so, even if every node that lives and has no vote on it now did: silence of one that said "down" is no "up".
+//! - A node has no vote on what was found down and which it has not looked at since it began.
 //! - A node that doubts itself (its own references do not answer, it is late, it has only begun) keeps its vote back; then nothing is decided by fewer.
 //!
 //! Pure: ballots and their ages go in, changes come out. Left out on purpose: who is asked to look (`jobs`), and what a change leads to.
@@ -19,7 +20,7 @@ pub const GOOD_FOR: u64 = 4_000;
 /// Targets that a ballot names.
 const MOST: usize = 20_000;
 /// Raised when the layout changes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What a node finds down.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct Ballot {
     pub down: BTreeMap<u64, String>,
     /// By key: what is to be said of a target that is up.
     pub remarks: BTreeMap<u64, Remark>,
+    /// Found down by verdict, and not yet looked at by this node: it has no vote on these.
+    pub unlooked: BTreeSet<u64>,
 }
 
 /// What a node remarks on a target beside whether it is down.
@@ -57,6 +60,8 @@ impl Ballot {
             out.signed(remark.certificate_ends_ms.unwrap_or(0));
             out.signed(remark.slow_since_ms.unwrap_or(0));
         }
+        out.number(self.unlooked.len().min(MOST) as u64);
+        self.unlooked.iter().take(MOST).for_each(|key| out.fixed(*key));
         bytes
     }
 
@@ -76,6 +81,9 @@ impl Ballot {
             let some = |at: i64| (at != 0).then_some(at);
             ballot.remarks.insert(key, Remark { certificate_ends_ms: some(certificate), slow_since_ms: some(slow) });
         }
+        for _ in 0..from.count(8)? {
+            ballot.unlooked.insert(from.fixed()?);
+        }
         from.end()?;
         Ok(ballot)
     }
@@ -88,8 +96,8 @@ pub struct Count {
     members: usize,
     /// Those that said something lately.
     living: usize,
-    /// Those that have a vote, and what they find down.
-    votes: BTreeMap<u64, BTreeMap<u64, String>>,
+    /// Of those that have a vote.
+    votes: BTreeMap<u64, Ballot>,
 }
 
 /// A target that is down.
@@ -109,7 +117,7 @@ impl Count {
         for (node, _, ballot) in ballots.into_iter().filter(|(node, age, _)| *age <= GOOD_FOR && members.contains(node)) {
             living.insert(node);
             if !ballot.withheld {
-                count.votes.insert(node, ballot.down);
+                count.votes.insert(node, ballot);
             }
         }
         count.living = living.len();
@@ -124,12 +132,12 @@ impl Count {
 
     /// Everything that any node finds down.
     pub fn complaints(&self) -> BTreeSet<u64> {
-        self.votes.values().flat_map(BTreeMap::keys).copied().collect()
+        self.votes.values().flat_map(|ballot| ballot.down.keys()).copied().collect()
     }
 
     /// What is to be said of a target where `wanted` nodes decide and it `was_down`; `None`: it is up.
     pub fn judge(&self, key: u64, wanted: usize, was_down: Option<&Down>) -> Option<Down> {
-        let named = || self.votes.iter().filter_map(move |(node, down)| Some((*node, down.get(&key)?)));
+        let named = || self.votes.iter().filter_map(move |(node, ballot)| Some((*node, ballot.down.get(&key)?)));
         let by: Vec<u64> = named().map(|(node, _)| node).collect();
         let enough = self.enough(wanted);
         if by.len() >= enough {
@@ -138,8 +146,10 @@ impl Count {
             let cause = causes.into_iter().max_by_key(|(cause, times)| (*times, std::cmp::Reverse(*cause)));
             return Some(Down { cause: cause.map_or_else(String::new, |(cause, _)| cause.to_owned()), by });
         }
-        let all_vote = self.living > 0 && self.votes.len() == self.living && self.living >= enough;
-        let is_up = by.is_empty() && !self.votes.is_empty() || all_vote;
+        let votes = self.votes.values().filter(|ballot| ballot.down.contains_key(&key) || !ballot.unlooked.contains(&key)).count();
+        // Whoever lives and says nothing of it may find it down.
+        let silent = self.living.saturating_sub(votes);
+        let is_up = self.living >= enough && by.len() + silent < enough;
         was_down.filter(|_| !is_up).cloned()
     }
 }
@@ -150,12 +160,13 @@ mod tests {
 
     const WEB: u64 = 77;
 
-    /// Of three nodes: `d` finds it down, `u` does not, `w` withholds its vote, `-` says nothing, `o` said it is down, too long ago.
+    /// Of three nodes: `d` finds it down, `u` does not, `w` withholds its vote, `n` has not looked, `-` says nothing, `o` said it is down, too long ago.
     fn count(words: &str) -> Count {
         let members: Vec<u64> = (1..=words.len() as u64).collect();
         let ballots = words.chars().zip(1..).filter(|(word, _)| *word != '-').map(|(word, node)| {
-            let down = if word == 'u' { BTreeMap::new() } else { [(WEB, "refused".to_owned())].into() };
-            (node, if word == 'o' { GOOD_FOR + 1 } else { 900 }, Ballot { withheld: word == 'w', down, ..Ballot::default() })
+            let down = if matches!(word, 'u' | 'n') { BTreeMap::new() } else { [(WEB, "refused".to_owned())].into() };
+            let unlooked = if word == 'n' { [WEB].into() } else { BTreeSet::new() };
+            (node, if word == 'o' { GOOD_FOR + 1 } else { 900 }, Ballot { withheld: word == 'w', down, unlooked, ..Ballot::default() })
         });
         Count::new(&members, ballots)
     }
@@ -203,6 +214,14 @@ mod tests {
             ("---", true),
             ("www", true),
             ("du-", false),
+            // One alone knows too little, while two more may find it down.
+            ("u--", true),
+            ("uww", true),
+            ("unn", true),
+            ("dun", true),
+            // Whatever the one that is silent found: it would be the only one.
+            ("uuw", false),
+            ("uun", false),
         ] {
             check(words, 2, true, is);
         }
@@ -252,12 +271,18 @@ mod tests {
     fn ballots_are_read_as_written_and_nonsense_is_none() {
         let remark = Remark { certificate_ends_ms: Some(5), slow_since_ms: None };
         let down = [(7, "refused".to_owned()), (u64::MAX, String::new())].into();
-        let ballot = Ballot { withheld: true, down, remarks: [(9, remark)].into() };
+        let ballot = Ballot { withheld: true, down, remarks: [(9, remark)].into(), unlooked: [4].into() };
         let bytes = ballot.encode();
         assert_eq!(Ballot::read(&bytes), Ok(ballot));
         for end in 0..bytes.len() {
             assert!(Ballot::read(&bytes[..end]).is_err());
         }
-        assert!(Ballot::read(&[2, 0, 0, 0]).is_err());
+        assert!(Ballot::read(&[1, 0, 0, 0, 0]).is_err());
+        for seed in crate::mutate::seeds(2_000) {
+            let mut damaged = bytes.clone();
+            crate::mutate::damage(&mut fastrand::Rng::with_seed(seed), &mut damaged);
+            // Whatever another node sends: it is a ballot or it is none.
+            let _ = Ballot::read(&damaged).map(|ballot| Count::new(&[1], [(1, 0, ballot)]).judge(7, 1, None));
+        }
     }
 }

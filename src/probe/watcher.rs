@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -19,13 +21,13 @@ use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::node::Handle;
-use crate::probe::ask::Place;
 use crate::probe::prometheus;
 use crate::probe::prometheus::Figures;
 use crate::probe::prometheus::Sight;
 use crate::probe::prometheus::State;
 use crate::probe::prometheus::Watch;
 use crate::probe::schedule;
+use crate::serve::ask::Place;
 
 /// Their job, where verdicts are kept by job and instance.
 pub const JOB: &str = "prometheus";
@@ -86,8 +88,19 @@ pub struct Seen {
     pub trouble: Option<String>,
     /// From its own metrics.
     pub figures: Option<Figures>,
+    /// Writes to its own log failed between the last two readings of these.
+    pub failing: bool,
     /// Probing has worked before.
     pub worked: bool,
+}
+
+impl Seen {
+    /// What its metrics say now; nothing: they could not be read.
+    fn read(&mut self, figures: Option<Figures>) {
+        let Some(figures) = figures else { return };
+        self.failing = self.figures.as_ref().is_some_and(|before| figures.failed_writes > before.failed_writes);
+        self.figures = Some(figures);
+    }
 }
 
 /// All that this node looks at, by group and replica.
@@ -112,6 +125,18 @@ impl Board {
     pub fn wake(&self, key: u64) -> bool {
         let waker = lock(&self.wakers).get(&key).cloned();
         waker.inspect(|waker| waker.notify_one()).is_some()
+    }
+
+    /// Something has this key.
+    pub fn has(&self, key: u64) -> bool {
+        lock(&self.wakers).contains_key(&key)
+    }
+
+    /// As if it had been seen so.
+    #[cfg(test)]
+    pub fn show(&self, (group, replica): (&str, &str), state: State) {
+        lock(&self.wakers).insert(schedule::key(JOB, &instance(group, replica)), Arc::default());
+        lock(&self.seen).insert((group.to_owned(), replica.to_owned()), Seen { state, ..Seen::default() });
     }
 
     fn saw(&self, target: &Target, watch: &Watch, sight: &Sight, (began, took): (i64, Duration)) {
@@ -179,11 +204,20 @@ async fn watch_one(board: Arc<Board>, node: Handle, target: Target) {
     let shown = Seen { url: target.place.url.clone(), ..Seen::default() };
     lock(&board.seen).insert((target.group.clone(), target.replica.clone()), shown);
     let interval = u64::try_from(target.interval.as_millis()).unwrap_or(1_000).max(1);
-    let (mut watch, mut looks, mut wait) = (Watch::default(), 0_u32, Duration::ZERO);
+    let (mut watch, mut looks, mut next) = (Watch::default(), 0_u32, clock::now());
+    // Beside the looks, which a large answer must not hold up.
+    let mut reading: Option<Pin<Box<dyn Future<Output = Option<Figures>> + Send>>> = None;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep_until(next.into()) => {}
             () = waker.notified() => {}
+            figures = read(&mut reading) => {
+                reading = None;
+                if let Some(seen) = lock(&board.seen).get_mut(&(target.group.clone(), target.replica.clone())) {
+                    seen.read(figures);
+                }
+                continue;
+            }
         }
         let members = node.members();
         let enough = if members.len() > 1 { ENOUGH } else { ENOUGH_ALONE };
@@ -198,20 +232,26 @@ async fn watch_one(board: Arc<Board>, node: Handle, target: Target) {
             if doubt.hint.is_none() {
                 node.ask_others_for_a_look(key);
             }
-            wait = AGAIN;
+            next = clock::now() + AGAIN;
             continue;
         }
         if sight == Sight::Ready {
-            if looks.is_multiple_of(DEEP) {
-                let figures = prometheus::figures(&target.place, DEEP_WITHIN).await;
-                if let Some(seen) = lock(&board.seen).get_mut(&(target.group.clone(), target.replica.clone())) {
-                    seen.figures = figures.or(seen.figures.take());
-                }
+            if looks.is_multiple_of(DEEP) && reading.is_none() {
+                let place = target.place.clone();
+                reading = Some(Box::pin(async move { prometheus::figures(&place, DEEP_WITHIN).await }));
             }
             looks = looks.wrapping_add(1);
         }
         let phase = (schedule::phase(key, interval) + schedule::turn(node.own_id(), &members, interval)) % interval;
         let now = clock::wall_ms();
-        wait = Duration::from_millis(schedule::next(now, phase, interval).saturating_sub(now).unsigned_abs());
+        next = clock::now() + Duration::from_millis(schedule::next(now, phase, interval).saturating_sub(now).unsigned_abs());
+    }
+}
+
+/// What is being read; for ever where nothing is.
+async fn read(reading: &mut Option<Pin<Box<dyn Future<Output = Option<Figures>> + Send>>>) -> Option<Figures> {
+    match reading {
+        Some(reading) => reading.await,
+        None => std::future::pending().await,
     }
 }

@@ -52,7 +52,7 @@ impl Alert {
 /// What happens to an alert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It holds, or says something else than before.
+    /// It holds; or does again, before its end was told.
     Raise {
         /// By which it is known.
         id: String,

@@ -11,8 +11,8 @@ use crate::shard::codec::Writer;
 
 /// Targets that are known to be down; with more, something else is wrong than the targets.
 pub const MOST: usize = 20_000;
-/// Bytes of a text in it.
-const TEXT: usize = 1 << 10;
+/// Bytes of a text in it; nothing has a longer name, since what is cut off would be missed when it is looked for.
+pub const TEXT: usize = 1 << 10;
 
 /// A target that is down.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! wherever a value is determined. What blackbox_exporter 0.23 (Debian's) does not have yet is listed here; where sluice differs on purpose stands in docs/probing.md.
 
 use crate::support::http::{Client, Http};
-use crate::support::peers::{Peer, need};
+use crate::support::peers::{BLACKBOX_EXPORTERS, Peer, need, on_path};
 use crate::support::process::{Process, Scratch, eventually, free_port};
 use crate::support::sluice::Sluice;
 use crate::support::tls::Authority;
@@ -68,7 +68,8 @@ impl Pair {
         let port = free_port();
         let args = [format!("--config.file={}", file.display()), format!("--web.listen-address=127.0.0.1:{port}")];
         let log = scratch.join("blackbox.log");
-        let rival = Process::start("blackbox_exporter", "prometheus-blackbox-exporter", &args, scratch.path(), &log);
+        let program = BLACKBOX_EXPORTERS.into_iter().find(|name| on_path(name)).expect("need(Blackbox) was asked");
+        let rival = Process::start("blackbox_exporter", program, &args, scratch.path(), &log);
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         eventually(Duration::from_secs(30), "blackbox_exporter to listen", || {
             Client::new(address).call("GET", "/-/healthy").map(|_| ()).map_err(|error| format!("{error}\n{}", rival.log_tail(2000)))

@@ -27,7 +27,7 @@ pub enum Peer {
     /// The store, as one process.
     VictoriaMetrics,
     Haproxy,
-    /// What probes are compared with, as Debian calls it.
+    /// What probes are compared with.
     Blackbox,
     /// What pushes are compared with, as Debian calls it.
     Pushgateway,
@@ -78,6 +78,7 @@ impl Peer {
                 (!libs.join("complete").exists()).then(|| format!("Druid's jars are not in {}", libs.display()))
             }),
             Peer::NodeExporter => program(&NODE_EXPORTERS),
+            Peer::Blackbox => program(&BLACKBOX_EXPORTERS),
             Peer::Tmpfs => program(&["unshare"]).or_else(|| {
                 let status = std::process::Command::new("unshare").args(super::disk::NAMESPACE).arg("true").status();
                 (!status.is_ok_and(|status| status.success())).then(|| "this user may not make a mount namespace".to_owned())
@@ -96,7 +97,6 @@ impl Peer {
             | Peer::Curl
             | Peer::Chromium
             | Peer::Haproxy
-            | Peer::Blackbox
             | Peer::Pushgateway
             | Peer::Faketime
             | Peer::Amtool => program(&[self.name()]),
@@ -106,6 +106,7 @@ impl Peer {
 
 /// As Debian and as everyone else calls it.
 pub const NODE_EXPORTERS: [&str; 2] = ["prometheus-node-exporter", "node_exporter"];
+pub const BLACKBOX_EXPORTERS: [&str; 2] = ["prometheus-blackbox-exporter", "blackbox_exporter"];
 
 /// Whether the test can run. Panics when a peer is missing that is not allowed to be.
 pub fn need(peers: &[Peer]) -> bool {

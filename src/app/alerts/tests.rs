@@ -45,7 +45,7 @@ fn target(alert: &str) -> BTreeMap<u64, Target> {
         "listen: 127.0.0.1:1\ndata_dir: /x\nsinks: []\nprobe:\n  jobs:\n    - {{ name: web, targets: [h], labels: {{ team: x }}, alert: {{ {alert} }} }}\n"
     );
     let config = Config::parse(&text).unwrap_or_else(|problems| panic!("{problems:#?}"));
-    targets::all([(&Arc::new(Ready::new(&config.jobs.jobs[0]).unwrap()), &[][..])])
+    targets::all([(&Arc::new(Ready::new(&config.jobs.jobs[0]).unwrap()), &[][..])]).0
 }
 
 #[test]
@@ -74,6 +74,23 @@ fn certificates_and_slowness_are_alerts_of_their_own() {
     assert_eq!(names(&all), ["ProbeCertificateEnds", "ProbeSlow"]);
     assert_eq!(all.values().map(|holds| holds.after.as_secs()).collect::<Vec<_>>(), [0, 60]);
     assert!(all.values().next().unwrap().said.annotations[0].1.ends_with("ends in 3 days"));
+    let control = applied(vec![down("web", "h")]);
+    let and_down = holding(&Facts { verdicts: Some(&control.verdicts), ..facts }, &Notify::default());
+    assert_eq!(names(&and_down), ["ProbeCertificateEnds", "ProbeDown", "ProbeSlow"], "that it is down ends nothing else");
+}
+
+#[test]
+fn a_long_alert_is_found_again_and_is_no_other_one() {
+    let long = |end: &str| Facts { now: NOW, nodes_down: vec!["ü".repeat(2_000) + end], ..Facts::default() };
+    let mut memory = Memory::default();
+    let mut raise = |end: &str, present: &Alerts| {
+        memory.changes(NOW, holding(&long(end), &Notify::default()), &Alerts::default(), true);
+        memory.changes(NOW + 60_000, holding(&long(end), &Notify::default()), present, true)
+    };
+    let open = applied(vec![Command::Alerts(raise("a", &Alerts::default()))]);
+    assert_eq!(open.alerts.all().count(), 1);
+    assert_eq!(raise("a", &open.alerts), [], "it is the same");
+    assert_eq!(raise("b", &open.alerts).len(), 2, "another begins, and the first is over");
 }
 
 #[test]
@@ -97,6 +114,7 @@ fn groups_sinks_and_nodes() {
         group("whole", vec![replica("a", 0), replica("b", 60_000)]),
         group("half", vec![replica("a", 0), replica("b", 121_000)]),
         group("none", vec![replica("a", 500_000)]),
+        group("only ever one", vec![replica("a", 0), replica("", 0)]),
         group("sluice", vec![replica("", 0)]),
     ];
     let sink =

@@ -44,10 +44,6 @@ pub struct Http {
     pub body_matches: Vec<String>,
     /// and all of these.
     pub body_not_matches: Vec<String>,
-    /// The body, as JSON, must not be so.
-    pub cel_matches: Option<String>,
-    /// It must be so.
-    pub cel_not_matches: Option<String>,
     /// No value of this header may match.
     pub header_matches: Vec<HeaderMatch>,
     /// One must.
@@ -71,7 +67,9 @@ pub struct Http {
 pub struct Value {
     /// Written down.
     pub texts: Vec<String>,
-    /// In files.
+    /// The same, for the host that is asked and no other.
+    pub secrets: Vec<String>,
+    /// In files, for that host, too.
     pub files: Vec<PathBuf>,
 }
 
@@ -175,8 +173,6 @@ impl Default for Http {
             fail_if_not_ssl: false,
             body_matches: Vec::new(),
             body_not_matches: Vec::new(),
-            cel_matches: None,
-            cel_not_matches: None,
             header_matches: Vec::new(),
             header_not_matches: Vec::new(),
             family: Family::default(),
@@ -209,8 +205,6 @@ pub fn read(section: &Section<'_>) -> Http {
         fail_if_not_ssl: section.or("fail_if_not_ssl", false, switch),
         body_matches: patterns("fail_if_body_matches_regexp"),
         body_not_matches: patterns("fail_if_body_not_matches_regexp"),
-        cel_matches: section.opt("fail_if_body_json_matches_cel", values::text),
-        cel_not_matches: section.opt("fail_if_body_json_not_matches_cel", values::text),
         header_matches: matches("fail_if_header_matches"),
         header_not_matches: matches("fail_if_header_not_matches"),
         family: family(section),
@@ -314,9 +308,9 @@ fn more_headers(section: &Section<'_>) -> Vec<(String, Value)> {
     for (name, node) in section.pairs() {
         let below = node.section();
         let mut value = Value::default();
-        for key in ["values", "secrets"] {
+        for (key, out) in [("values", &mut value.texts), ("secrets", &mut value.secrets)] {
             let texts = below.get(key).map(|node| texts(&node)).unwrap_or_default();
-            value.texts.extend(texts.into_iter().filter(|text| header_value(node, name, text)).map(str::to_owned));
+            out.extend(texts.into_iter().filter(|text| header_value(node, name, text)).map(str::to_owned));
         }
         value.files = below.get("files").map(|node| texts(&node).into_iter().map(PathBuf::from).collect()).unwrap_or_default();
         below.finish();
@@ -428,18 +422,32 @@ fn proxy(section: &Section<'_>) -> Proxy {
         node.complain("stands without proxy_url", "write proxy_url, or leave it out");
     }
     if from_environment {
-        // As curl and Go read it, when the configuration is read.
-        let named = |names: [&str; 2]| names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
-        let https = named(["HTTPS_PROXY", "https_proxy"]);
-        return Proxy {
-            http: named(["HTTP_PROXY", "http_proxy"]),
-            https,
-            except: named(["NO_PROXY", "no_proxy"]).or(Some(String::new())),
-            connect_headers,
-        };
+        match of_environment(|name| std::env::var(name).ok()) {
+            Ok(proxy) => return Proxy { connect_headers, ..proxy },
+            Err((rule, remedy)) => section.node().complain_unshown(rule, remedy),
+        }
     }
     let url = url.and_then(|node| node.value(proxy_url));
     Proxy { http: url.clone(), https: url, except: except.and_then(|node| node.value(values::text)), connect_headers }
+}
+
+/// As curl and Go read it, when the configuration is read. What is wrong is told without the value, in which a password may stand.
+fn of_environment(of: impl Fn(&str) -> Option<String>) -> Result<Proxy, Refusal> {
+    let named = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, of(name).filter(|value| !value.is_empty())?)));
+    let proxy = |names| {
+        let Some((name, value)) = named(names) else { return Ok(None) };
+        // Without a scheme it is HTTP there.
+        let url = if value.contains("://") { value } else { format!("http://{value}") };
+        proxy_url(&url)
+            .map(Some)
+            .map_err(|(_, remedy)| (format!("takes {name} of the environment, which does not begin with http://"), remedy))
+    };
+    Ok(Proxy {
+        http: proxy(["HTTP_PROXY", "http_proxy"])?,
+        https: proxy(["HTTPS_PROXY", "https_proxy"])?,
+        except: named(["NO_PROXY", "no_proxy"]).map(|(_, value)| value).or(Some(String::new())),
+        connect_headers: Vec::new(),
+    })
 }
 
 /// A proxy is reached by HTTP, in clear; a user and a password may stand in its URL.
@@ -471,4 +479,27 @@ pub fn accepts(list: &str, wanted: &str) -> bool {
         .collect();
     parts.sort_by(|a, b| b.1.total_cmp(&a.1));
     parts.iter().find(|(name, _)| *name == wanted || *name == "*").is_some_and(|(_, weight)| *weight >= 0.0005)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_of_the_environment_is_http_or_told_to_be_none() {
+        let of = |name: &'static str, value: &str| {
+            let value = value.to_owned();
+            of_environment(move |asked| (asked == name).then(|| value.clone()))
+        };
+        for good in ["http://u:p@proxy:3128", "u:p@proxy:3128"] {
+            let proxy = of("https_proxy", good).unwrap();
+            assert_eq!((proxy.http, proxy.https.as_deref()), (None, Some("http://u:p@proxy:3128")));
+        }
+        for wrong in ["https://u:p@proxy:3128", "socks5://u:p@proxy", "http://"] {
+            let (rule, remedy) = of("HTTPS_PROXY", wrong).unwrap_err();
+            assert!(rule.contains("HTTPS_PROXY") && !rule.contains("u:p") && !remedy.is_empty(), "{rule}");
+        }
+        assert_eq!(of("no_proxy", "a").unwrap().except.as_deref(), Some("a"));
+        assert_eq!(of("HTTP_PROXY", "").unwrap().http, None);
+    }
 }

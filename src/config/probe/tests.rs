@@ -114,10 +114,16 @@ fn encodings_are_weighed_as_blackbox_exporter_weighs_them() {
 #[test]
 fn the_section_says_whom_probe_may_be_pointed_at() {
     let config = crate::config::Config::parse(
-        "data_dir: /d\nsinks: [{name: p, kafka: {brokers: [\"h:1\"], topic: t}}]\nprobe:\n  compat: strict\n  modules_file: /m.yml\n  ad_hoc: {allow: [10.0.0.0/8], deny: []}\n  modules: {a: {prober: icmp}}\n",
+        "data_dir: /d\nsinks: [{name: p, kafka: {brokers: [\"h:1\"], topic: t}}]\nprobe:\n  compat: strict\n  modules_file: /m.yml\n  ad_hoc: {allow: [10.0.0.0/8], deny: [], at_once: 7}\n  modules: {a: {prober: icmp}}\n",
     );
     let probe = config.unwrap().probe;
-    assert!(probe.strict && probe.ad_hoc.deny.is_empty() && probe.ad_hoc.allow.len() == 1 && probe.modules.len() == 1);
+    assert!(
+        probe.strict
+            && probe.ad_hoc.deny.is_empty()
+            && probe.ad_hoc.allow.len() == 1
+            && probe.ad_hoc.at_once == 7
+            && probe.modules.len() == 1
+    );
     let default = crate::config::Config::parse("data_dir: /d\nsinks: [{name: p, kafka: {brokers: [\"h:1\"], topic: t}}]\n").unwrap().probe;
     assert!(default.ad_hoc.enabled && default.ad_hoc.deny.iter().any(|net| net.holds("169.254.169.254".parse().unwrap())));
 }

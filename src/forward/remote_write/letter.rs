@@ -4,6 +4,7 @@ use crate::forward::format::Columns;
 use crate::forward::rows::Row;
 use crate::forward::rows::RowEncoder;
 use crate::model::Kind;
+use crate::secret::hex;
 use crate::wire::body::Picked;
 use crate::wire::histogram::Histogram;
 use crate::wire::outgoing::Outgoing;
@@ -70,10 +71,6 @@ pub fn read(letter: &[u8], protocol: Protocol) -> Option<Request> {
         }
     });
     walked.ok().map(|_| outgoing.finish()).filter(|request| request.len() == 1)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::config::probe::dns::CLASSES;
 use crate::config::probe::dns::TYPES;
+use crate::secret::hex;
 
 /// Type of the record that is none: flags of the extension mechanism.
 const OPT: u16 = 41;
@@ -269,13 +270,6 @@ fn quote(bytes: &[u8]) -> String {
     }
     out.push('"');
     out
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }
 
 fn word(table: &[(&str, u16)], number: u16, otherwise: &str) -> String {

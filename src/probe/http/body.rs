@@ -3,11 +3,13 @@
 
 use std::io;
 use std::io::Write;
+use std::time::Instant;
 
 use flate2::write::DeflateDecoder;
 use flate2::write::MultiGzDecoder;
 use flate2::write::ZlibDecoder;
 
+use crate::clock;
 use crate::config::probe::http::Compression;
 
 /// So much is kept for expressions, in bytes. A module that wants to look at more does not want what a probe is for.
@@ -21,19 +23,26 @@ pub struct Sink {
     /// What they are, if somebody wants to see them.
     pub kept: Option<Vec<u8>>,
     most: u64,
+    until: Option<Instant>,
     /// More came than may.
     pub over: bool,
+    /// More came when the time was up. One piece can unpack to a thousand times as much, and nothing else would look at the clock meanwhile.
+    pub late: bool,
 }
 
 impl Sink {
-    /// With a bound, 0 for none.
-    pub fn new(most: u64, keep: bool) -> Sink {
-        Sink { count: 0, kept: keep.then(Vec::new), most: if most == 0 { u64::MAX } else { most }, over: false }
+    /// With a bound, 0 for none, that takes nothing after `until`.
+    pub fn new(most: u64, keep: bool, until: Option<Instant>) -> Sink {
+        Sink { count: 0, kept: keep.then(Vec::new), most: if most == 0 { u64::MAX } else { most }, until, over: false, late: false }
     }
 }
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.until.is_some_and(|until| clock::now() > until) {
+            self.late = true;
+            return Err(io::Error::other("the time is up"));
+        }
         let room = usize::try_from(self.most - self.count).unwrap_or(usize::MAX);
         let taken = bytes.len().min(room);
         self.count += taken as u64;
@@ -100,7 +109,7 @@ impl Unpacker {
 
     /// zlib's head: method 8, and both bytes together a multiple of 31.
     fn find_out(&mut self) -> io::Result<()> {
-        let Unpacker::Unknown(sink, first) = std::mem::replace(self, Unpacker::Plain(Sink::new(0, false))) else { return Ok(()) };
+        let Unpacker::Unknown(sink, first) = std::mem::replace(self, Unpacker::Plain(Sink::new(0, false, None))) else { return Ok(()) };
         let zlib = matches!(first.as_slice(), [a, b, ..] if a & 0x0f == 8 && (u16::from(*a) << 8 | u16::from(*b)) % 31 == 0);
         *self =
             if zlib { Unpacker::Zlib(Box::new(ZlibDecoder::new(sink))) } else { Unpacker::Deflate(Box::new(DeflateDecoder::new(sink))) };
@@ -131,5 +140,27 @@ impl Unpacker {
             Unpacker::Deflate(inner) => inner.get_ref(),
             Unpacker::Brotli(inner) => inner.get_ref(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_unpacked_when_the_time_is_up() {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        packed.write_all(&vec![0; 4 << 20]).unwrap();
+        let packed = packed.finish().unwrap();
+        let unpacked = |until| {
+            let mut unpacker = Unpacker::new(Some(Compression::Gzip), Sink::new(0, false, Some(until)));
+            let written = unpacker.write(&packed).and_then(|()| unpacker.finish());
+            (written.is_ok(), unpacker.sink().late, unpacker.sink().count)
+        };
+        let now = clock::now();
+        assert_eq!(unpacked(now + Duration::from_secs(600)), (true, false, 4 << 20));
+        assert_eq!(unpacked(now), (false, true, 0));
     }
 }

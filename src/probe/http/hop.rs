@@ -1,5 +1,5 @@
 //! One request over one connection, each part of it a phase: name, connection, TLS, answer, body. Connections are not kept, as a probe is to see
-//! all of it; and no task is started for one: whoever waits for the answer drives the connection.
+//! all of it; and no task is started for one: whoever waits for the answer drives the connection (for HTTP/2 with `beside`).
 
 use std::future::Future;
 use std::future::poll_fn;
@@ -20,7 +20,6 @@ use hyper::client::conn::http1;
 use hyper::client::conn::http2;
 use hyper::header;
 use hyper::header::HeaderValue;
-use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
@@ -29,6 +28,7 @@ use crate::config::probe::Family;
 use crate::probe::connect;
 use crate::probe::connect::Io;
 use crate::probe::guard::Guard;
+use crate::probe::http::beside::Beside;
 use crate::probe::http::proxy::Way as ProxyWay;
 use crate::probe::http::url::Url;
 use crate::probe::http::url::with_port;
@@ -166,8 +166,9 @@ impl Hop<'_> {
         let built = built.body(Full::new(request.body)).map_err(|error| Stop::new(Cause::Target, format!("{}: {error}", self.url)))?;
         let io = TokioIo::new(wire);
         if http2 {
-            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.map_err(|error| of_hyper(&error))?;
-            Box::pin(drive(connection, take(sender.send_request(built), head, ends, record))).await
+            let beside = Beside::default();
+            let (mut sender, connection) = http2::handshake(beside.hand(), io).await.map_err(|error| of_hyper(&error))?;
+            Box::pin(drive(beside.of(connection), take(sender.send_request(built), head, ends, record))).await
         } else {
             let shaken = http1::Builder::new().max_headers(512).handshake(io).await;
             let (mut sender, connection) = shaken.map_err(|error| of_hyper(&error))?;

@@ -19,7 +19,6 @@ use crate::config::probe::Family;
 use crate::config::probe::http;
 use crate::config::probe::http::Login as Configured;
 use crate::probe::files;
-use crate::probe::guard::Guard;
 use crate::probe::http::hop;
 use crate::probe::http::hop::Answer;
 use crate::probe::http::hop::Ends;
@@ -63,22 +62,30 @@ impl Login {
         Login { configured: module.login.clone(), headers, tls, token: Mutex::new(None) }
     }
 
-    /// Headers out of `http_headers`.
-    pub fn more(&self, headers: &mut HeaderMap) -> Way<()> {
+    /// Headers out of `http_headers`; those that may be secret only where `trusted`.
+    pub fn more(&self, headers: &mut HeaderMap, trusted: bool) -> Way<()> {
         for (name, value) in &self.headers {
             headers.remove(name);
             for text in &value.texts {
                 headers.append(name, sensitive(text)?);
             }
-            for file in &value.files {
+            for text in value.secrets.iter().filter(|_| trusted) {
+                headers.append(name, sensitive(text)?);
+            }
+            for file in value.files.iter().filter(|_| trusted) {
                 headers.append(name, sensitive(&files::text(file)?)?);
             }
         }
         Ok(())
     }
 
+    /// What was fetched is good no more.
+    pub fn forget(&self) {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     /// The header `Authorization`. `user` is what the target's URL says, for modules that say nothing.
-    pub async fn authorization(&self, user: Option<&str>, guard: Option<&Guard>, record: &mut Record) -> Way<Option<HeaderValue>> {
+    pub async fn authorization(&self, user: Option<&str>, record: &mut Record) -> Way<Option<HeaderValue>> {
         let text = match &self.configured {
             None => match user {
                 None => return Ok(None),
@@ -86,12 +93,12 @@ impl Login {
             },
             Some(Configured::Basic { username, password }) => basic(format!("{}:{}", files::secret(username)?, files::secret(password)?)),
             Some(Configured::Token { kind, token }) => format!("{kind} {}", files::secret(token)?),
-            Some(Configured::OAuth2(oauth2)) => self.fetched(oauth2, guard, record).await?,
+            Some(Configured::OAuth2(oauth2)) => self.fetched(oauth2, record).await?,
         };
         sensitive(&text).map(Some)
     }
 
-    async fn fetched(&self, oauth2: &http::OAuth2, guard: Option<&Guard>, record: &mut Record) -> Way<String> {
+    async fn fetched(&self, oauth2: &http::OAuth2, record: &mut Record) -> Way<String> {
         let kept = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((token, until)) = kept
             && until.is_none_or(|until| clock::now() < until)
@@ -113,7 +120,8 @@ impl Login {
             tls: self.tls.as_ref(),
             name: &url.host,
             family: Family::default(),
-            guard,
+            // The operator named it: it is nobody's target.
+            guard: None,
             proxy: None,
             resolves: true,
             http2: false,

@@ -133,7 +133,8 @@ fn encoded(text: &str) -> String {
     out
 }
 
-fn decoded(text: &str) -> String {
+/// Percent-encoding undone; what is none stays.
+pub fn decoded(text: &str) -> String {
     let (mut out, mut rest) = (Vec::new(), text.as_bytes());
     while let Some((first, after)) = rest.split_first() {
         let pair = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok()).and_then(|pair| u8::from_str_radix(pair, 16).ok());

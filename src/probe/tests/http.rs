@@ -145,6 +145,25 @@ async fn tokens_are_fetched_and_kept() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_refused_is_forgotten() {
+    let fetched = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&fetched);
+    let tokens = stub::http(move |_| {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        answer(200, "", format!(r#"{{"access_token": "T{number}", "expires_in": 3600}}"#))
+    })
+    .await;
+    // The first one was withdrawn.
+    let address = stub::http(|request| answer(if request.contains("Bearer T1\r\n") { 200 } else { 401 }, "", "")).await;
+    let module = module(&http(&format!("oauth2: {{client_id: id, client_secret: secret, token_url: 'http://{tokens}/t'}}")), false);
+    probe_so(&module, &address.to_string(), None).await.failed(Cause::Status, "transfer");
+    for _ in 0..2 {
+        probe_so(&module, &address.to_string(), None).await.good();
+    }
+    assert_eq!(fetched.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
 async fn redirects_are_followed_ten_times() {
     let seen = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&seen);
@@ -185,6 +204,32 @@ async fn passwords_stay_and_cookies_go_along() {
     outcome.good();
     outcome.is("probe_http_redirects", 1.0);
     probe(&module, &format!("http://{address}/away")).await.good();
+}
+
+#[tokio::test]
+async fn secrets_in_headers_go_to_the_host_that_was_asked_and_no_other() {
+    let told = |request: &str| {
+        ["X-A: open", "X-B: secret", "X-C: of-file"].map(|header| request.to_ascii_lowercase().contains(&header.to_ascii_lowercase()))
+    };
+    let other = stub::http(move |request| answer(if told(request) == [true, false, false] { 200 } else { 500 }, "", "")).await;
+    let away = format!("http://localhost:{}/", other.port());
+    let address = stub::http(move |request| {
+        if told(request) != [true; 3] {
+            return answer(500, "", "");
+        }
+        match request.split(' ').nth(1) {
+            Some("/away") => answer(302, &format!("Location: {away}\r\n"), ""),
+            Some("/") => answer(302, "Location: /in\r\n", ""),
+            _ => answer(200, "", ""),
+        }
+    })
+    .await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "of-file").unwrap();
+    let headers =
+        format!("http_headers: {{X-A: {{values: [open]}}, X-B: {{secrets: [secret]}}, X-C: {{files: [{}]}}}}", file.path().display());
+    probe(&http(&headers), &format!("http://{address}/")).await.good();
+    probe(&http(&headers), &format!("http://{address}/away")).await.good();
 }
 
 #[tokio::test]

@@ -10,13 +10,16 @@ use hyper::Response;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
+use socket2::Domain;
+use socket2::Protocol;
+use socket2::Socket;
+use socket2::Type;
 use tokio_rustls::rustls::version::TLS13;
 
 use super::probe;
 use super::stub;
 use super::tls::Authority;
 use super::tls::Said;
-use crate::probe::icmp;
 use crate::probe::outcome::Cause;
 
 /// A server of the health service: says a state for a service, or a code.
@@ -44,6 +47,50 @@ async fn serve(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin
         Ok::<_, std::convert::Infallible>(Response::builder().header("content-type", "application/grpc").body(body).unwrap())
     });
     let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+}
+
+/// Answers everything with this code of HTTP and nothing of gRPC's, or with this message in its trailers.
+async fn answers(status: u16, message: Option<&'static str>) -> std::net::SocketAddr {
+    stub::tcp(move |stream| async move {
+        let service = service_fn(move |_: hyper::Request<hyper::body::Incoming>| async move {
+            let trailers = message.map(|message| {
+                let pairs = [("grpc-status", "5"), ("grpc-message", message)];
+                Ok(pairs.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect::<HeaderMap>())
+            });
+            let body = Full::new(Bytes::new()).with_trailers(std::future::ready(trailers));
+            Ok::<_, std::convert::Infallible>(Response::builder().status(status).body(body).unwrap())
+        });
+        let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn codes_of_http_are_read_as_grpc_reads_them() {
+    for (status, code) in
+        [(400, 13.0), (401, 16.0), (403, 7.0), (404, 12.0), (429, 14.0), (502, 14.0), (503, 14.0), (504, 14.0), (500, 2.0), (302, 2.0)]
+    {
+        let outcome = probe(&grpc(""), &answers(status, None).await.to_string()).await;
+        outcome.failed(Cause::Protocol, "check");
+        outcome.is("probe_grpc_status_code", code);
+    }
+    let outcome = probe(&grpc(""), &answers(200, Some("no%20such service")).await.to_string()).await;
+    outcome.failed(Cause::Status, "check");
+    let text = outcome.failure.unwrap().text;
+    assert!(text.ends_with("5 no such service"), "{text}");
+}
+
+#[test]
+fn a_probe_by_http2_starts_no_task() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (servers, probers) = (runtime(), runtime());
+    let address = servers.block_on(health(several));
+    let outcome = probers.block_on(async {
+        let outcome = probe(&grpc(""), &address.to_string()).await;
+        assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
+        outcome
+    });
+    outcome.good();
 }
 
 fn grpc(options: &str) -> String {
@@ -135,9 +182,21 @@ async fn a_silent_server_does_not_hold_the_probe() {
     assert!(!outcome.success && outcome.failure.is_some_and(|failure| failure.phase == "check"));
 }
 
+/// By what kind of socket echoes can be sent here.
+fn mode() -> &'static str {
+    let open = |kind| Socket::new(Domain::IPV4, kind, Some(Protocol::ICMPV4)).is_ok();
+    if open(Type::DGRAM) {
+        "datagram"
+    } else if open(Type::RAW) {
+        "raw"
+    } else {
+        "none"
+    }
+}
+
 #[tokio::test]
 async fn echoes_come_back() {
-    if icmp::mode() == "none" {
+    if mode() == "none" {
         probe("prober: icmp", "127.0.0.1").await.failed(Cause::NotPermitted, "setup");
         return;
     }
@@ -150,16 +209,16 @@ async fn echoes_come_back() {
             probe(&format!("{}\ntimeout: 2s", lines.replace("icmp: {", "icmp: {preferred_ip_protocol: ip4, ")), "127.0.0.1").await;
         outcome.good();
         assert!(outcome.value("probe_icmp_duration_seconds{phase=\"rtt\"}").unwrap() > 0.0);
-        assert_eq!(outcome.value("probe_icmp_reply_hop_limit").is_some(), icmp::mode() == "raw");
+        assert_eq!(outcome.value("probe_icmp_reply_hop_limit").is_some(), mode() == "raw");
     }
-    if icmp::mode() == "raw" {
+    if mode() == "raw" {
         probe("prober: icmp\ntimeout: 2s\nicmp: {dont_fragment: true}", "127.0.0.1").await.good();
     }
 }
 
 #[tokio::test]
 async fn many_echoes_at_once_find_their_own_replies() {
-    if icmp::mode() == "none" {
+    if mode() == "none" {
         return;
     }
     let mut all = tokio::task::JoinSet::new();

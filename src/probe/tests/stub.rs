@@ -18,7 +18,16 @@ where
     F: Fn(TcpStream) -> W + Send + 'static,
     W: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    tcp_at("127.0.0.1:0", talk).await
+}
+
+/// The same at some place of loopback.
+async fn tcp_at<F, W>(place: &str, talk: F) -> SocketAddr
+where
+    F: Fn(TcpStream) -> W + Send + 'static,
+    W: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind(place).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -56,8 +65,13 @@ async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &(dyn
 
 /// Speaks HTTP.
 pub async fn http(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> SocketAddr {
+    http_at("127.0.0.1:0", answer).await
+}
+
+/// The same at some place of loopback.
+pub async fn http_at(place: &str, answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> SocketAddr {
     let answer = Arc::new(answer);
-    tcp(move |stream| {
+    tcp_at(place, move |stream| {
         let answer = Arc::clone(&answer);
         async move { converse(stream, &*answer).await }
     })

@@ -1,8 +1,9 @@
-//! One GET over a connection of its own, wholly within a deadline: what a Prometheus says of itself.
+//! One request over a connection of its own, wholly within a deadline: what a Prometheus says of itself, a list of targets, alerts for a receiver, a token.
 //!
-//! A new connection each time, because a kept one says nothing about a listener that is gone. Left out on purpose: redirects, passwords, and every other
-//! thing that the blackbox modules can do.
+//! A new connection each time, because a kept one says nothing about a listener that is gone, and such questions are rare. Left out on purpose: retries
+//! (whoever asks comes again), redirects (a password must not follow them), and every other thing that the blackbox modules can do.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use http_body_util::Full;
 use http_body_util::Limited;
+use hyper::HeaderMap;
 use hyper::Request;
 use hyper::Uri;
 use hyper::client::conn::http1;
@@ -25,7 +27,7 @@ use crate::config::remote_write::ClientTls;
 use crate::serve::tls;
 
 /// A request without what every one has, and its content.
-type Asked = (Builder, Bytes);
+pub type Asked = (Builder, Bytes);
 
 /// Bytes of an answer that nobody reads but people.
 const ANSWER: usize = 64 << 10;
@@ -52,6 +54,19 @@ struct Secure {
     own: Option<(PathBuf, PathBuf)>,
 }
 
+/// How to get there, for whoever has a place of another kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    /// Name or address.
+    pub host: &'a str,
+    /// Port.
+    pub port: u16,
+    /// HTTP's `Host`.
+    pub authority: &'a str,
+    /// With TLS: the name that its certificate must have, and whom to trust.
+    pub tls: Option<(&'a str, tls::Trust<'a>)>,
+}
+
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Silence {
@@ -68,10 +83,28 @@ pub enum Silence {
 pub struct Answer {
     /// HTTP's.
     pub status: u16,
-    /// `X-Prometheus-Stopping`, where it is there.
-    pub stopping: Option<bool>,
+    /// The same.
+    pub headers: HeaderMap,
     /// The content.
     pub body: Bytes,
+}
+
+impl Answer {
+    /// Status and content as one line for people, not too long.
+    pub fn text(&self) -> String {
+        let text = String::from_utf8_lossy(&self.body[..self.body.len().min(1024)]).into_owned();
+        format!("{} {}", self.status, text.split_whitespace().collect::<Vec<_>>().join(" ")).trim_end().to_owned()
+    }
+}
+
+impl fmt::Display for Silence {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Silence::Refused => to.write_str("nobody listens there"),
+            Silence::Timeout => to.write_str("no answer in time"),
+            Silence::Broken(why) => to.write_str(why),
+        }
+    }
 }
 
 impl Place {
@@ -91,6 +124,14 @@ impl Place {
             host,
         })
     }
+
+    fn way(&self) -> Way<'_> {
+        let tls = self.tls.as_ref().map(|with| {
+            let own = with.own.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+            (&*with.name, tls::Trust { authorities: with.authorities.as_deref(), own, option: "tls.ca_file" })
+        });
+        Way { host: &self.host, port: self.port, authority: &self.authority, tls }
+    }
 }
 
 /// Posts to the place itself. Whatever happens, it is over within the time.
@@ -99,51 +140,49 @@ pub async fn post(place: &Place, headers: &[(String, String)], body: Bytes, with
     for (name, value) in headers {
         request = request.header(name, value);
     }
-    let exchanged = exchange(place, (request, body), ANSWER);
+    let exchanged = exchange(place.way(), (request, body), ANSWER);
     tokio::time::timeout(within, exchanged).await.unwrap_or(Err(Silence::Timeout))
 }
 
 /// Asks for a path below the place (none: for the place itself), and takes at most so many bytes. Whatever happens, it is over within the time.
 pub async fn get(place: &Place, path: &str, (within, most): (Duration, usize)) -> Result<Answer, Silence> {
     let path = if path.is_empty() { place.whole.clone() } else { format!("{}{path}", place.prefix) };
-    let exchanged = exchange(place, (Request::get(path), Bytes::new()), most);
+    let exchanged = exchange(place.way(), (Request::get(path), Bytes::new()), most);
     tokio::time::timeout(within, exchanged).await.unwrap_or(Err(Silence::Timeout))
 }
 
-async fn exchange(place: &Place, asked: Asked, most: usize) -> Result<Answer, Silence> {
-    let stream = TcpStream::connect((place.host.as_str(), place.port)).await.map_err(|error| match error.kind() {
+/// Asks, and takes at most so many bytes of an answer. How long it may take is the caller's.
+pub async fn exchange(way: Way<'_>, asked: Asked, most: usize) -> Result<Answer, Silence> {
+    let stream = TcpStream::connect((way.host, way.port)).await.map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused => Silence::Refused,
         _ => Silence::Broken(error.to_string()),
     })?;
-    match &place.tls {
-        None => converse(stream, place, asked, most).await,
-        Some(with) => {
-            let own = with.own.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
-            let trust = tls::Trust { authorities: with.authorities.as_deref(), own, option: "tls.ca_file" };
-            let stream = tls::connect(stream, &with.name, trust).await.map_err(Silence::Broken)?;
-            converse(stream, place, asked, most).await
+    match way.tls {
+        None => converse(stream, way.authority, asked, most).await,
+        Some((name, trust)) => {
+            let stream = tls::connect(stream, name, trust).await.map_err(Silence::Broken)?;
+            converse(stream, way.authority, asked, most).await
         }
     }
 }
 
-async fn converse<Io>(stream: Io, place: &Place, (request, content): Asked, most: usize) -> Result<Answer, Silence>
+async fn converse<Io>(stream: Io, authority: &str, (request, content): Asked, most: usize) -> Result<Answer, Silence>
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let broken = |error: hyper::Error| Silence::Broken(error.to_string());
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let request = request
-        .header(header::HOST, place.authority.as_str())
+        .header(header::HOST, authority)
         .header(header::USER_AGENT, concat!("sluice/", env!("CARGO_PKG_VERSION")))
         .header(header::CONNECTION, "close")
         .body(Full::new(content))
         .map_err(|error| Silence::Broken(error.to_string()))?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(broken)?;
-        let stopping = response.headers().get("x-prometheus-stopping").map(|value| value.as_bytes() == b"true");
-        let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), most).collect().await.map_err(|error| Silence::Broken(error.to_string()))?;
-        Ok(Answer { status, stopping, body: body.to_bytes() })
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, most).collect().await.map_err(|error| Silence::Broken(error.to_string()))?;
+        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes() })
     };
     // No task: the connection moves while its one exchange is waited for. It may end before the last of it was read.
     let (mut exchange, mut connection) = (std::pin::pin!(exchange), std::pin::pin!(connection));
