@@ -127,7 +127,9 @@ fn a_prometheus_that_replays_its_log_for_long_is_starting_and_says_how_far_it_is
     assert!(seen["replayed"].as_u64() <= seen["replay"].as_u64(), "{seen}");
     wait(&sluice, "it to be sick", |_, alerts| says(alerts, "PrometheusSick", "segments of its log replayed"));
     looks_go_on(&sluice);
-    wait(&sluice, "it to be up again", |seen, alerts| seen["state"] == "up" && alerts.iter().all(|alert| alert["name"] != "PrometheusSick"));
+    wait(&sluice, "it to be up again", |seen, alerts| {
+        seen["state"] == "up" && alerts.iter().all(|alert| alert["name"] != "PrometheusSick")
+    });
     drop(slow);
 }
 
@@ -177,7 +179,10 @@ fn nodes_that_stand_still_or_are_cut_off_make_nothing_down() {
     let well = Server::start(|_: &Http| Some(Http::answer(200, "")));
     let heard = Heard::default();
     let hook = webhook(&heard);
-    let notify = format!("notify: {{ webhook: {{ url: \"http://{}/hook\", headers: {{ X-Key: k }} }}, alerts: {{ NodeDown: {{ for: 1s }} }} }}\n", hook.address);
+    let notify = format!(
+        "notify: {{ webhook: {{ url: \"http://{}/hook\", headers: {{ X-Key: k }} }}, alerts: {{ NodeDown: {{ for: 1s }} }} }}\n",
+        hook.address
+    );
     let sinks = format!("{NOWHERE}{}{notify}", job(&well));
     let trio = Trio::up_as(&scratch, &Shape { sinks: &sinks, faults: true, ..Shape::default() });
     all_up(&trio, &[0, 1, 2]);
@@ -203,11 +208,8 @@ fn a_dead_nodes_share_of_targets_is_looked_at_by_the_others() {
     let scratch = Scratch::new("faults-share");
     let well = Server::start(|_: &Http| Some(Http::answer(200, "")));
     let rows = scratch.sub("rows");
-    let sinks = format!(
-        "sinks:\n  - name: rows\n    file: {{ directory: {}, sync: 100ms, compression: none }}\n{}",
-        rows.display(),
-        job(&well)
-    );
+    let sinks =
+        format!("sinks:\n  - name: rows\n    file: {{ directory: {}, sync: 100ms, compression: none }}\n{}", rows.display(), job(&well));
     let mut trio = Trio::up(&scratch, &sinks);
     all_up(&trio, &[0, 1, 2]);
     let ours = |node: usize| -> BTreeSet<String> {
@@ -224,7 +226,8 @@ fn a_dead_nodes_share_of_targets_is_looked_at_by_the_others() {
     eventually(LATER, "samples of all targets", || {
         let mut times: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();
         for file in std::fs::read_dir(&rows).unwrap().filter_map(|file| std::fs::read_to_string(file.unwrap().path()).ok()) {
-            for row in file.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).filter(|row| row["name"] == "probe_success") {
+            for row in file.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).filter(|row| row["name"] == "probe_success")
+            {
                 assert_eq!(row["v"], 1, "{row}");
                 let (instance, time) = (row["instance"].as_str().unwrap_or_default().to_owned(), row["ts"].as_i64().unwrap_or(0));
                 if time > killed {
