@@ -71,9 +71,10 @@ impl Prometheus {
     }
 
     fn args(&self) -> [String; 4] {
+        // Whole paths: whoever enters another mount namespace is at its root.
         [
-            "--config.file=prometheus.yml".to_owned(),
-            "--storage.tsdb.path=data".to_owned(),
+            format!("--config.file={}", self.dir.join("prometheus.yml").display()),
+            format!("--storage.tsdb.path={}", self.dir.join("data").display()),
             "--storage.remote.flush-deadline=10s".to_owned(),
             format!("--web.listen-address=127.0.0.1:{}", self.port),
         ]
