@@ -1,9 +1,12 @@
 //! Alerts, as a value: whom an alert goes to, by the configuration that people know from Alertmanager.
 //!
 //! Like `dedup` this has no clock, socket, thread or randomness of its own: labels and a time go in, decisions come out. What stands in a file is read by
-//! `config::routing`; here it gets its meaning: matchers, the tree of routes, inhibition, time intervals. Left out so far: alerts' own lives (groups with
-//! their timers, silences, what is sent): so far sluice's own alerts go to one webhook without any of this.
+//! `config::routing`; here it gets its meaning: matchers, the tree of routes, inhibition, time intervals. Alerts themselves, silences and what was told stand in
+//! the `book`, which the control shard keeps; `groups` says what of it is to be told, to whom and when. Left out on purpose: sending (`notify`).
 
+pub mod book;
+pub mod buckets;
+pub mod groups;
 pub mod inhibit;
 pub mod interval;
 pub mod lint;
@@ -11,6 +14,11 @@ pub mod matcher;
 pub mod message;
 pub mod quoted;
 pub mod route;
+pub mod silence;
+pub mod sought;
+pub mod suppress;
+pub mod told;
+pub mod translate;
 
 use crate::model::alert::Labels;
 

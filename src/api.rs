@@ -3,6 +3,9 @@
 //! Every shape is a struct of this module (never a type of the parts below) and stands in docs/api.md. Deliberately absent: remote write
 //! (`ingest`), the page itself (`console`), and any knowledge of how sinks or ingest work: `app` hands that in (`deps`).
 
+pub mod acknowledge;
+pub mod alerting;
+pub mod alertmanager;
 pub mod answer;
 pub mod backup;
 pub mod bundle;
@@ -12,6 +15,8 @@ pub mod cluster;
 pub mod deps;
 pub mod doctor;
 pub mod groups;
+pub mod inputs;
+pub mod metrics;
 pub mod probe;
 pub mod probes;
 pub mod push;
@@ -37,6 +42,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
+use crate::api::alertmanager::Gate;
 use crate::api::answer::Failure;
 use crate::api::answer::json;
 use crate::api::deps::Deps;
@@ -66,6 +72,7 @@ const PACE: body::Pace = body::Pace { bytes_per_second: 1024, grace: Duration::f
 #[derive(Clone)]
 pub struct Api {
     deps: Arc<Deps>,
+    gate: Arc<Gate>,
     /// Pushed bodies that are in memory.
     pushes: Arc<Semaphore>,
 }
@@ -113,7 +120,7 @@ struct SetSender {
 impl Api {
     /// Of its parts.
     pub fn new(deps: Deps) -> Api {
-        Api { deps: Arc::new(deps), pushes: Arc::new(Semaphore::new(push::AT_A_TIME)) }
+        Api { deps: Arc::new(deps), gate: Arc::default(), pushes: Arc::new(Semaphore::new(push::AT_A_TIME)) }
     }
 
     /// What another node is told when it asks for this one's part of a bundle. Keeps nothing alive.
@@ -128,13 +135,22 @@ impl Api {
         let pushes = matches!(Route::of(head.uri.path()), Some(Route::Push(..)));
         // Held until the answer: what comes is unpacked, read and written once more.
         let _turn = if pushes { self.pushes.acquire().await.ok() } else { None };
-        let (limit, pace) = if pushes { (push::BODY_BYTES, push::PACE) } else { (BODY_BYTES, PACE) };
-        let body = if head.method == Method::POST || pushes && head.method == Method::PUT {
-            match body::read(&mut incoming, limit, pace, &mut |_| true).await {
+        // What comes in at one of these is bounded by all of them together as well.
+        let alerts = inputs::takes(head.uri.path());
+        let mut claim = if alerts { self.gate.claim() } else { None };
+        let limit = if alerts { alertmanager::BODY_BYTES } else { BODY_BYTES };
+        let (limit, pace) = if pushes { (push::BODY_BYTES, push::PACE) } else { (limit, PACE) };
+        let mut room = |bytes: usize| claim.as_mut().is_none_or(|claim| claim.grow(bytes as u64));
+        let body = if head.method == Method::POST || (alerts || pushes) && head.method == Method::PUT {
+            match body::read(&mut incoming, limit, pace, &mut room).await {
                 Ok(body) => body,
                 Err(error @ ReadError::TooLarge { .. }) if pushes => {
                     let (status, remedy) = (StatusCode::PAYLOAD_TOO_LARGE, "push less of it, or several groups");
                     return Failure::new(status, "too_large", error.to_string(), remedy).response();
+                }
+                Err(error @ ReadError::NoRoom) => {
+                    return Failure::new(StatusCode::SERVICE_UNAVAILABLE, "later", error.to_string(), "send it again in a few seconds")
+                        .response();
                 }
                 Err(error) => return Failure::wrong(error.to_string(), "docs/api.md shows the bodies that are expected").response(),
             }
@@ -154,6 +170,9 @@ impl Api {
     }
 
     async fn carry_out(&self, call: Call, now: i64) -> Result<Response, Failure> {
+        if let Some(rest) = call.path.strip_prefix(alertmanager::BELOW) {
+            return alertmanager::answer(&self.deps, &self.gate, rest, &call, now).await;
+        }
         let reads = call.method == Method::GET || call.method == Method::HEAD;
         let Some(route) = Route::of(&call.path) else {
             let page = if reads { (self.deps.pages)(&call.path, &call.headers) } else { None };
@@ -166,8 +185,8 @@ impl Api {
             same_site(&call.headers)?;
             return self.push(named, what, &call).await;
         }
-        let writes = call.method == Method::POST;
         let allow = route.allow();
+        let writes = call.method == Method::POST || call.method == Method::PUT && allow.contains("PUT");
         if !(reads && allow.starts_with("GET") || writes && allow.ends_with("POST")) {
             let text = format!("{} is not for {}", call.path, call.method);
             let failure = Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method", text, format!("use {allow}"));
@@ -175,7 +194,10 @@ impl Api {
         }
         if writes {
             same_site(&call.headers)?;
-            tracing::info!(who = %call.who.0, path = call.path, "a change is asked for");
+            // Alerts come all the time, and are nobody's wish.
+            if !matches!(route, Route::Alerts(_)) {
+                tracing::info!(who = %call.who.0, path = call.path, "a change is asked for");
+            }
         }
         self.route(route, call, now).await
     }
@@ -228,6 +250,9 @@ impl Api {
             Route::Tokens => json(ok, &tokens::all(&node.tokens(), now)),
             Route::RevokeToken(name) => json(ok, &tokens::revoke(node, &name, &call.who).await?),
             Route::Senders => return self.senders(&call).await,
+            Route::AlertmanagerV1 => alertmanager::gone(),
+            Route::Alerts(source) => inputs::post(deps, &source, &call, now).await?,
+            Route::Acknowledge(fingerprint) => json(ok, &acknowledge::acknowledge(deps, &fingerprint, &call, now).await?),
             Route::Push(named, what) => return self.push(named, what, &call).await,
         })
     }

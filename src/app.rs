@@ -3,6 +3,7 @@
 //! Everything above the command line's words and below the parts' own work is here: [`run`] is `sluice run`, [`dev`] is `sluice dev`.
 //! Deliberately absent: any rule about samples, sinks or requests.
 
+pub mod alerting;
 mod alerts;
 pub mod backup;
 pub mod cases;

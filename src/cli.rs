@@ -5,6 +5,7 @@
 //!
 //! Exit codes: 0 done; 1 it failed (the reason is on standard error); 2 the command or the configuration is wrong; 3 no answer from the node.
 
+mod alerts;
 mod archive;
 mod backup;
 pub mod bench;
@@ -16,10 +17,12 @@ mod probe;
 mod probes;
 mod routes;
 mod senders;
+mod silences;
 mod sinks;
 mod status;
 mod table;
 mod tap;
+mod template;
 mod tokens;
 mod top;
 
@@ -91,9 +94,18 @@ enum Verb {
     /// Groups: pairs of Prometheus and who of them leads.
     #[command(subcommand)]
     Group(groups::Verb),
+    /// Alerts that hold: who is told of them, and who takes care (docs/alerting.md).
+    #[command(subcommand)]
+    Alert(alerts::Verb),
+    /// Silences: alerts that shall not be told for a time.
+    #[command(subcommand)]
+    Silence(silences::Verb),
     /// Alerts' ways by an alertmanager.yml: what is wrong with it, and where an alert would go (docs/alerting.md).
     #[command(subcommand)]
     Route(routes::Verb),
+    /// Texts of receivers of an alertmanager.yml: what would be sent for an alert, and Go's templates written anew. Works without a node.
+    #[command(subcommand)]
+    Template(template::Verb),
     /// Senders: who writes, how fast, and what they were told.
     #[command(subcommand)]
     Sender(senders::Verb),
@@ -280,7 +292,10 @@ fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Config(verb) => wait_for(config::carry_out(verb)),
         Verb::Group(verb) => wait_for(groups::carry_out(verb)),
         Verb::Probes(probes) => wait_for(probes::carry_out(probes)),
+        Verb::Alert(verb) => wait_for(alerts::carry_out(verb)),
+        Verb::Silence(verb) => wait_for(silences::carry_out(verb)),
         Verb::Route(verb) => routes::carry_out(verb),
+        Verb::Template(verb) => template::carry_out(verb),
         Verb::Sender(verb) => wait_for(senders::carry_out(verb)),
         Verb::Sink(verb) => wait_for(sinks::carry_out(verb)),
         Verb::Probe(asked) => wait_for(probe::carry_out(asked)),

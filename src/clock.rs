@@ -30,6 +30,56 @@ pub fn rfc3339(wall_ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 
+/// Milliseconds since 1970 of such a text, with any zone; without one it is UTC. What is finer than a millisecond is cut off.
+pub fn from_rfc3339(text: &str) -> Option<i64> {
+    let bytes = text.as_bytes();
+    let number = |from: usize, to: usize| {
+        let digits = bytes.get(from..to)?;
+        digits.iter().try_fold(0_i64, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + i64::from(digit - b'0')))
+    };
+    let marks = [(4, "-"), (7, "-"), (10, "Tt "), (13, ":"), (16, ":")];
+    if !marks.iter().all(|(at, signs)| bytes.get(*at).is_some_and(|byte| signs.as_bytes().contains(byte))) {
+        return None;
+    }
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    if !(1..=12).contains(&month) || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let days = days(year, month, day);
+    // The 31st of a month that has none is a day of the next one.
+    if civil(days) != (year, month, day) {
+        return None;
+    }
+    let mut at = 19;
+    let mut millis = 0;
+    if matches!(bytes.get(at), Some(b'.' | b',')) {
+        let end = bytes[at + 1..].iter().position(|byte| !byte.is_ascii_digit()).map_or(bytes.len(), |length| at + 1 + length);
+        let fraction = bytes.get(at + 1..end).filter(|digits| !digits.is_empty())?;
+        millis = (0..3).fold(0, |sum, place| sum * 10 + i64::from(fraction.get(place).map_or(0, |digit| digit - b'0')));
+        at = end;
+    }
+    let zone = match (bytes.get(at), bytes.len() - at) {
+        (None, _) | (Some(b'Z' | b'z'), 1) => 0,
+        (Some(sign @ (b'+' | b'-')), 6) if bytes.get(at + 3) == Some(&b':') => {
+            let (hours, minutes) = (number(at + 1, at + 3)?, number(at + 4, at + 6)?);
+            let east = if *sign == b'+' { 1 } else { -1 };
+            (hours < 24 && minutes < 60).then_some(east * (hours * 60 + minutes))?
+        }
+        _ => return None,
+    };
+    Some((((days * 24 + hour) * 60 + minute - zone) * 60 + second) * 1000 + millis)
+}
+
+/// The opposite of [`civil`], for years from 0 on.
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = year - i64::from(month <= 2);
+    let (era, march_month) = (year.div_euclid(400), (month + 9) % 12);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + (153 * march_month + 2) / 5 + day - 1;
+    era * 146_097 + day_of_era - 719_468
+}
+
 /// Days since 1970-01-01 as (year, month, day) of the Gregorian calendar, counted in eras of 400 years (146,097 days) that start in March,
 /// so that the leap day is the last of its year.
 fn civil(days: i64) -> (i64, i64, i64) {
@@ -54,5 +104,34 @@ mod tests {
         assert_eq!(rfc3339(951_782_400_000), "2000-02-29T00:00:00.000Z");
         assert_eq!(rfc3339(1_790_000_000_123), "2026-09-21T14:13:20.123Z");
         assert_eq!(rfc3339(-1), "1969-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn times_are_read_as_they_are_written() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..20_000 {
+            let at = random.i64(-62_167_219_200_000..253_402_300_800_000);
+            assert_eq!(from_rfc3339(&rfc3339(at)), Some(at), "{}", rfc3339(at));
+        }
+        for (text, expected) in [
+            ("2026-09-21T14:13:20.1239Z", Some(1_790_000_000_123)),
+            ("2026-09-21T16:13:20+02:00", Some(1_790_000_000_000)),
+            ("2026-09-21t09:43:20.5-04:30", Some(1_790_000_000_500)),
+            ("2026-09-21 14:13:20", Some(1_790_000_000_000)),
+            ("2028-02-29T00:00:00Z", Some(1_835_395_200_000)),
+            ("2026-02-29T00:00:00Z", None),
+            ("2026-04-31T00:00:00Z", None),
+            ("2026-13-01T00:00:00Z", None),
+            ("2026-09-21T24:00:00Z", None),
+            ("2026-09-21T14:13:20.Z", None),
+            ("2026-09-21T14:13:20+2:00", None),
+            ("2026-09-21T14:13:20Zz", None),
+            ("2026-09-21", None),
+            ("", None),
+            ("+026-09-21T14:13:20Z", None),
+            ("2026-09-21T14:13:2\u{660}", None),
+        ] {
+            assert_eq!(from_rfc3339(text), expected, "{text}");
+        }
     }
 }

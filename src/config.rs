@@ -4,10 +4,12 @@
 //! that librdkafka does not know) that part checks, and `app` shows it beside what is found here. Holding a [`Config`] means that
 //! every rule written here held.
 
+pub mod alerting;
 pub mod cases;
 pub mod cluster;
 pub mod file;
 pub mod groups;
+pub mod inputs;
 pub mod jobs;
 pub mod kafka;
 pub mod limits;
@@ -15,6 +17,7 @@ pub mod notify;
 pub mod probe;
 pub mod push;
 pub mod read;
+pub mod receivers;
 pub mod redact;
 pub mod remote_write;
 pub mod routing;
@@ -29,6 +32,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::alerting::Alerting;
 use crate::config::cluster::Cluster;
 use crate::config::groups::Groups;
 use crate::config::jobs::Jobs;
@@ -74,6 +78,8 @@ pub struct Config {
     pub jobs: Jobs,
     /// Whom alerts are told to.
     pub notify: Notify,
+    /// Who is told of all alerts; `None`: sluice takes none, and tells of its own by `notify`.
+    pub alerting: Option<Alerting>,
     /// What is done with what short-lived jobs push.
     pub push: Push,
     /// The replicated log on disk.
@@ -156,7 +162,19 @@ impl Config {
     /// What all nodes of a cluster must say alike, as text to be compared: everything but addresses of this node, paths, memory and logging.
     pub fn agreed(&self) -> String {
         let nodes = self.cluster.as_ref().map(|cluster| &cluster.nodes);
-        format!("{:?}", (&self.name, self.shards, nodes, &self.groups, &self.sinks, self.log.keep, &self.jobs, &self.notify, &self.push))
+        format!(
+            "{:?}",
+            (
+                &self.name,
+                self.shards,
+                nodes,
+                &self.groups,
+                &self.sinks,
+                self.log.keep,
+                &self.jobs,
+                (&self.notify, &self.alerting, &self.push)
+            )
+        )
     }
 
     /// Reads a configuration, or says everything that is wrong with it.
@@ -176,23 +194,23 @@ impl Config {
 
     /// This node's own part, with other settings.
     pub fn with_settings(&self, text: &str) -> Result<Config, Vec<Problem>> {
-        let settings::Settings { groups, sinks, keep, jobs, notify, push } = settings::parse(text)?;
+        let settings::Settings { groups, sinks, keep, jobs, notify, alerting, push } = settings::parse(text)?;
         let log = Log { keep, ..self.log };
-        Ok(Config { groups, sinks, log, jobs, notify, push, settings: text.to_owned(), ..self.clone() })
+        Ok(Config { groups, sinks, log, jobs, notify, alerting, push, settings: text.to_owned(), ..self.clone() })
     }
 
     /// This node's own part, with the settings of another.
     pub fn with_settings_of(&self, other: &Config) -> Config {
         let log = Log { keep: other.log.keep, ..self.log };
         let (groups, sinks) = (other.groups.clone(), other.sinks.clone());
-        let (jobs, notify, push) = (other.jobs.clone(), other.notify.clone(), other.push.clone());
-        Config { groups, sinks, log, jobs, notify, push, settings: other.settings.clone(), ..self.clone() }
+        let (jobs, notify, alerting, push) = (other.jobs.clone(), other.notify.clone(), other.alerting.clone(), other.push.clone());
+        Config { groups, sinks, log, jobs, notify, alerting, push, settings: other.settings.clone(), ..self.clone() }
     }
 
     /// Whether both say the same of what nodes agree on, however it is written.
     pub fn agrees_with(&self, other: &Config) -> bool {
-        (&self.groups, &self.sinks, self.log.keep, &self.jobs, &self.notify, &self.push)
-            == (&other.groups, &other.sinks, other.log.keep, &other.jobs, &other.notify, &other.push)
+        (&self.groups, &self.sinks, self.log.keep, &self.jobs, &self.notify, (&self.alerting, &self.push))
+            == (&other.groups, &other.sinks, other.log.keep, &other.jobs, &other.notify, (&other.alerting, &other.push))
     }
 
     /// The line of a key such as `sinks[0].kafka.topic`; where it is not written, of the nearest section around it.
@@ -227,6 +245,7 @@ impl Config {
             probe: Probe::default(),
             jobs: Jobs::default(),
             notify: Notify::default(),
+            alerting: None,
             push: Push::default(),
             log: Log::default(),
             logging: Logging { level: Level::Warn, format: Format::Text },
@@ -297,6 +316,7 @@ fn read(top: &Section<'_>) -> Option<Config> {
     });
     let (probe, jobs) = probe.unwrap_or_default();
     let notify = top.below("notify").map(|section| notify::read(&section)).unwrap_or_default();
+    let alerting = top.below("alerting").map(|section| alerting::read(&section));
     let push = top.below("push").map(|section| push::read(&section)).unwrap_or_default();
     let log = top.below("log").map(|section| read_log(&section)).unwrap_or_default();
     let logging = top.below("logging").map(|section| read_logging(&section)).unwrap_or_default();
@@ -319,6 +339,7 @@ fn read(top: &Section<'_>) -> Option<Config> {
         probe,
         jobs,
         notify,
+        alerting,
         push,
         log,
         logging,

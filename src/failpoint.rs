@@ -57,6 +57,10 @@ places! {
     ImageMade = "image.made",
     /// The log is about to be cut.
     CutUnwritten = "cut.unwritten",
+    /// Messages for receivers of alerts are noted as on their way, and not sent.
+    AlertClaimed = "alert.claimed",
+    /// One was sent, and it is not noted that it was taken.
+    AlertSent = "alert.sent",
     /// It is cut durably, and its room not given back.
     CutSynced = "cut.synced",
     /// Files of what was cut are gone, what is left of it is not compacted.

@@ -37,6 +37,7 @@ pub mod api;
 pub mod console;
 pub mod forward;
 pub mod ingest;
+pub mod notify;
 pub mod peer;
 pub mod probe;
 

@@ -8,6 +8,7 @@
 //!
 //! Left out on purpose: HTTP, how peers are reached, what sinks do, the text of settings.
 
+pub mod alerting;
 mod bodies;
 mod detection;
 mod evidence;

@@ -4,8 +4,11 @@
 //! key on the node, signs its certificate, and leaves three files beside the node's data. A node's id is in its certificate as a URI
 //! (`sluice://node/<16 hexadecimal digits>`), so a peer's word for who it is is never taken.
 //!
-//! `token` makes and compares bearer tokens, `validity` reads when a certificate ends. Left out on purpose: TLS connections (`peer`, and `serve` for the public listener).
+//! `token` makes and compares bearer tokens, `sign` signs messages and `signed` knows who signed one, `validity` reads when a certificate ends. Left out on purpose:
+//! TLS connections (`peer`, and `serve` for the public listener).
 
+pub mod sign;
+pub mod signed;
 pub mod token;
 pub mod validity;
 

@@ -57,6 +57,9 @@ const PREFACE: Duration = IDLE;
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
 /// One h2 connection carries all shards of an old Prometheus: 50 requests of about 100 KB under way.
 const HTTP2_WINDOW: u32 = 4 << 20;
+/// What a connection without HTTP/2 reads at once at most, and keeps while it is open: hyper's own bound is 400 KiB, which a thousand senders' connections
+/// fill. The head of a request must fit.
+const READ_BUFFER: usize = 64 << 10;
 
 /// Who sent a request.
 #[derive(Clone, Copy, Debug)]
@@ -272,7 +275,7 @@ where
         let _ = connection.await;
     } else {
         let mut builder = hyper::server::conn::http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(IDLE).half_close(true);
+        builder.timer(TokioTimer::new()).header_read_timeout(IDLE).half_close(true).max_buf_size(READ_BUFFER);
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
         tokio::select! {
             _ = connection.as_mut() => return,

@@ -5,6 +5,7 @@
 //!
 //! Left out on purpose: which samples pass (`dedup`), the disk (`store`), when something is proposed (`node`).
 
+pub mod alerting;
 pub mod alerts;
 #[cfg(test)]
 mod cluster_simulation;

@@ -36,6 +36,11 @@ impl Telemetry {
         part(self.registry.lock().unwrap_or_else(PoisonError::into_inner).sub_registry_with_prefix("sluice"));
     }
 
+    /// The same under another name than ours: that of a program whose dashboards are to work here.
+    pub fn register_as(&self, name: &'static str, part: impl FnOnce(&mut Registry)) {
+        part(self.registry.lock().unwrap_or_else(PoisonError::into_inner).sub_registry_with_prefix(name));
+    }
+
     /// Registers the numbers that every process has, under the names that every exporter gives them.
     pub fn register_process(&self, started_wall_ms: i64) {
         process::register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner), started_wall_ms);

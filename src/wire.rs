@@ -6,12 +6,14 @@
 //! What is deliberately absent: HTTP (headers choose the [`remote_write::Protocol`] in `ingest`), groups and replicas (`ingest`), and
 //! owned trees of messages: a request is visited series by series, and only what passes is ever built.
 
+pub mod alerts;
 pub mod body;
 pub mod capture;
 pub mod digest;
 pub mod encode;
 pub mod families;
 pub mod histogram;
+pub mod hooks;
 pub mod measure;
 pub mod outgoing;
 pub mod pack;

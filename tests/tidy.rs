@@ -43,12 +43,14 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("flate2", &["cli", "wire", "probe"]),
     ("hdrhistogram", &["cli"]),
     // Retry-After and Last-Modified are dates; hyper brings it with it.
-    ("httpdate", &["forward", "probe"]),
-    ("hyper", &["serve", "api", "console", "ingest", "peer", "forward", "probe", "app", "cli"]),
-    ("hyper_util", &["serve", "ingest", "peer", "forward", "probe", "app", "cli"]),
-    ("http_body_util", &["serve", "api", "ingest", "peer", "forward", "probe", "app", "cli"]),
-    ("jiff", &["alert"]),
+    ("httpdate", &["forward", "probe", "notify"]),
+    ("hyper", &["serve", "api", "console", "ingest", "notify", "peer", "forward", "probe", "app", "cli"]),
+    ("hyper_util", &["serve", "ingest", "notify", "peer", "forward", "probe", "app", "cli"]),
+    ("http_body_util", &["serve", "api", "ingest", "notify", "peer", "forward", "probe", "app", "cli"]),
+    // `notify`: times in texts, as templates want them.
+    ("jiff", &["alert", "notify"]),
     ("md5", &["relabel"]),
+    ("minijinja", &["notify"]),
     // And every `metrics.rs`: a part's own struct of counters.
     ("prometheus_client", &["telemetry"]),
     ("prost", &["shard", "wire", "node"]),
@@ -56,8 +58,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("raft", &["shard", "node"]),
     // Tests of `probe` make certificates of every kind.
     ("rcgen", &["secret", "probe"]),
-    // Compiled by `relabel::pattern`; `alert` keeps what comes of it, `config` looks whether an expression of a probe is one, where its line is known.
-    ("regex", &["alert", "relabel", "config", "probe"]),
+    // Compiled by `relabel::pattern`; `alert` keeps what comes of it, `config` looks whether an expression of a probe is one, where its line is known;
+    // `notify` runs those of templates.
+    ("regex", &["alert", "relabel", "config", "notify", "probe"]),
     ("rdkafka", &["forward", "app"]),
     // For SHA-256 of tokens; rustls and rcgen bring it with them, and name a module of theirs after it.
     ("ring", &["secret", "peer", "serve", "probe"]),
@@ -89,8 +92,14 @@ const SITES: &[(&str, &str, &str)] = &[
         "broadcast::channel(",
         "what apply decided for listeners of `tap`: bounded, slow listeners miss some and are told",
     ),
+    ("src/api/alertmanager/listing.rs", "spawn_blocking(", "makes a list of alerts; one call an HTTP request, 8 at a time"),
     ("src/api/sinks.rs", "spawn_blocking(", "reading dead letters reads the disk; one call an HTTP request"),
     ("src/app/reload.rs", "spawn_blocking(", "stopping a sink waits for Kafka; one reload at a time"),
+    (
+        "src/app/alerting/teller.rs",
+        "JoinSet::new(",
+        "a task a message to a receiver of alerts, 256 at most and 8 to one; ended with the node",
+    ),
     ("src/app.rs", "watch::channel(", "a signal during the start: one value"),
     ("src/app/dev.rs", "watch::channel(", "the same, which never comes"),
     ("src/app/probes.rs", "watch::Sender::new(", "what is to be looked at, and the references: one value each"),

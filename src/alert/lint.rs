@@ -1,4 +1,6 @@
 //! What is allowed in a file and hardly meant: what Alertmanager takes without a word, and nobody sees until an alert does not come.
+//!
+//! Left out on purpose: receivers' integrations and texts (`notify`).
 
 use crate::alert::matcher;
 use crate::alert::route::Route;
@@ -31,14 +33,6 @@ pub fn doubts(file: &written::Routing, routing: &Routing) -> Vec<Problem> {
         if !routes.iter().any(|(_, route)| route.receiver == receiver.name) {
             doubt(&receiver.place, "", format!("no route leads to receiver {:?}", receiver.name), "write a route to it, or take it out");
         }
-        for place in &receiver.templates {
-            let rule = "is a text in Go's template language, which sluice does not run".to_owned();
-            doubt(place, "", rule, "when alerts are sent, sluice's own text will stand there until this one is written anew");
-        }
-    }
-    for text in &file.templates {
-        let place = Place { line: 0, key: "templates".into() };
-        doubt(&place, "", format!("{text}: files in Go's template language are not read"), "texts will have to be written anew");
     }
     for rule in &routing.inhibitions {
         if rule.source.is_empty() && rule.target.is_empty() {

@@ -173,6 +173,20 @@ pub fn read(text: &str) -> Result<Read, String> {
     }
 }
 
+/// Reads exactly one, without braces: a filter of Alertmanager's API.
+pub fn one(text: &str) -> Result<Matcher, String> {
+    let newer = match text.starts_with('{') || text.ends_with('}') {
+        true => Err("unexpected open or close brace".to_owned()),
+        false => newer(text).and_then(|mut found| match found.len() {
+            1 => Ok(found.remove(0)),
+            0 => Err("no matchers".to_owned()),
+            many => Err(format!("expected 1 matcher, found {many}")),
+        }),
+    };
+    // Where both refuse, the older one's words are what people know.
+    older_one(text).or_else(|why| newer.map_err(|_| why))
+}
+
 fn written(matchers: &[Matcher]) -> String {
     matchers.iter().map(Matcher::to_string).collect::<Vec<_>>().join(",")
 }
@@ -346,6 +360,23 @@ mod tests {
             (",", "wrong"),
         ] {
             assert_eq!(shown(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_filter_is_one_matcher() {
+        for (text, expected) in [
+            ("foo=bar", Ok(r#"foo="bar""#)),
+            (r#"foo!="bar""#, Ok(r#"foo!="bar""#)),
+            (r#""a b"=~"c|d""#, Ok(r#""a b"=~"c|d""#)),
+            ("foo=", Ok(r#"foo="""#)),
+            ("foo=bar,b=c", Ok(r#"foo="bar,b=c""#)),
+            ("foo", Err("bad matcher format: foo")),
+            ("", Err("bad matcher format: ")),
+            ("{foo=bar}", Err("bad matcher format: {foo=bar}")),
+            (r#"foo="a",b="c""#, Err(r#"matcher value contains unescaped double quote: foo="a",b="c""#)),
+        ] {
+            assert_eq!(one(text).map(|matcher| matcher.to_string()), expected.map(str::to_owned).map_err(str::to_owned), "{text}");
         }
     }
 

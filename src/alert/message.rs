@@ -22,6 +22,19 @@ pub enum Reason {
     Repeat,
 }
 
+/// How bad an alert is, 1 (the worst) to 5: its `level` where it has one (`P1`), else by its `severity`.
+pub fn level(labels: &Labels) -> u8 {
+    let of = |name: &str| labels.get(name).map(|value| value.to_ascii_lowercase()).unwrap_or_default();
+    let written = of("level").strip_prefix('p').and_then(|number| number.parse().ok()).filter(|level| (1..=5).contains(level));
+    written.unwrap_or_else(|| match of("severity").as_str() {
+        "critical" | "page" | "fatal" | "emergency" | "disaster" => 1,
+        "error" | "high" | "major" => 2,
+        "minor" | "low" => 4,
+        "info" | "information" | "informational" | "notice" | "debug" | "none" => 5,
+        _ => 3,
+    })
+}
+
 /// One notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -49,5 +62,17 @@ impl Message {
     /// Whether any of its alerts still holds.
     pub fn is_firing(&self) -> bool {
         self.alerts.iter().any(|alert| !alert.is_over(self.at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_is_written_or_follows_from_the_severity() {
+        let of = |pairs: &[(&str, &str)]| level(&pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect());
+        assert_eq!([of(&[]), of(&[("severity", "critical")]), of(&[("severity", "Warning")]), of(&[("severity", "info")])], [3, 1, 3, 5]);
+        assert_eq!([of(&[("severity", "critical"), ("level", "P2")]), of(&[("severity", "critical"), ("level", "P9")])], [2, 1]);
     }
 }

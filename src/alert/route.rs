@@ -31,6 +31,8 @@ pub enum GroupBy {
 /// A route with all that it has from its parents.
 #[derive(Clone, Debug)]
 pub struct Route {
+    /// Which one it is, in the file's order: the root is 0.
+    pub number: usize,
     /// Where it stands.
     pub place: Place,
     /// Whom its alerts go to.
@@ -118,7 +120,7 @@ impl Route {
 impl Routing {
     /// The file's meaning, or all that is wrong with it.
     pub fn new(file: &written::Routing) -> Result<Routing, Vec<Problem>> {
-        let mut reader = Reader { problems: Vec::new(), file };
+        let mut reader = Reader { problems: Vec::new(), file, routes: 0 };
         let root = reader.root();
         let inhibitions = file.inhibitions.iter().map(|rule| reader.inhibition(rule)).collect();
         let intervals = reader.intervals();
@@ -132,6 +134,16 @@ impl Routing {
         }
     }
 
+    /// A route by its number.
+    pub fn route(&self, number: usize) -> Option<&Route> {
+        let mut at = &self.root;
+        while at.number != number {
+            let below = at.routes.partition_point(|route| route.number <= number);
+            at = at.routes.get(below.checked_sub(1)?)?;
+        }
+        Some(at)
+    }
+
     /// The interval by which a route's alerts are not told at this time, ms since 1970, if there is one.
     pub fn muted_by<'r>(&self, route: &'r Route, at: i64) -> Option<&'r str> {
         let holds = |name: &str| self.intervals.iter().any(|intervals| intervals.name == name && intervals.hold(at));
@@ -143,6 +155,8 @@ impl Routing {
 
 struct Reader<'f> {
     problems: Vec<Problem>,
+    /// Read so far.
+    routes: usize,
     file: &'f written::Routing,
 }
 
@@ -168,6 +182,7 @@ impl Reader<'_> {
             }
         }
         let above = Route {
+            number: 0,
             place: from.place.clone(),
             receiver: String::new(),
             matchers: Matchers::default(),
@@ -203,7 +218,10 @@ impl Reader<'_> {
             }
         }
         let key = if above.key.is_empty() { matchers.to_string() } else { format!("{}/{matchers}", above.key) };
+        let number = self.routes;
+        self.routes += 1;
         let mut route = Route {
+            number,
             place: from.place.clone(),
             receiver: from.receiver.clone().unwrap_or_else(|| above.receiver.clone()),
             matchers,
@@ -356,6 +374,15 @@ time_intervals: [{ name: nights, time_intervals: [{ times: [{ start_time: '20:00
         let critical = labels("team=db,severity=critical");
         let pager = routing.root.matching(&critical)[0];
         assert_eq!((pager.group(&critical), pager.group_wait), (critical.clone(), Duration::ZERO));
+    }
+
+    #[test]
+    fn routes_are_found_by_their_number() {
+        let routing = routing();
+        for (number, (_, route)) in routing.root.walk().into_iter().enumerate() {
+            assert_eq!((route.number, routing.route(number).map(|found| &found.key)), (number, Some(&route.key)));
+        }
+        assert!(routing.route(99).is_none());
     }
 
     #[test]

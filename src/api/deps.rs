@@ -49,6 +49,10 @@ pub struct Deps {
     pub node: Arc<dyn Node>,
     /// The sinks.
     pub sinks: Arc<dyn Sinks>,
+    /// The state of alerts.
+    pub alerting: Arc<crate::api::alerting::Source>,
+    /// What is counted of alerts that come in.
+    pub alert_counts: crate::api::metrics::Metrics,
     /// What came in.
     pub ingest: Arc<dyn Fn() -> Ingest + Send + Sync>,
     /// Who has written to this node, as of this time.

@@ -69,6 +69,12 @@ pub enum Route {
     RevokeToken(String),
     /// `/api/v1/dev/senders`
     Senders,
+    /// `/api/v1/alerts/in/{source}`
+    Alerts(String),
+    /// `/api/v1/alerts/{fingerprint}/ack`
+    Acknowledge(String),
+    /// What was Alertmanager's API v1, as `/api/v1/alerts`.
+    AlertmanagerV1,
     /// Pushgateway's paths, perhaps with `/tenants/{name}` before them.
     Push(Option<String>, push::What),
 }
@@ -167,6 +173,7 @@ impl Route {
             "/api/v1/cluster/transfer" => return Some(Route::Transfer),
             "/api/v1/tokens" => return Some(Route::Tokens),
             "/api/v1/dev/senders" => return Some(Route::Senders),
+            "/api/v1/alerts" | "/api/v1/alerts/groups" | "/api/v1/silences" | "/api/v1/receivers" => return Some(Route::AlertmanagerV1),
             _ => {}
         }
         for (word, change) in [("replace", Reseat::Replace), ("add", Reseat::Add), ("remove", Reseat::Remove)] {
@@ -175,6 +182,12 @@ impl Route {
             if let Some(name) = name {
                 return Some(Route::Reseat(change, decode(name)?));
             }
+        }
+        if let Some(rest) = path.strip_prefix("/api/v1/alerts/") {
+            return match (rest.strip_prefix("in/"), rest.strip_suffix("/ack")) {
+                (Some(source), _) => Some(Route::Alerts(decode(source)?)),
+                (None, fingerprint) => Some(Route::Acknowledge(decode(fingerprint?)?)),
+            };
         }
         if let Some(name) = path.strip_prefix("/api/v1/backups/") {
             return Some(Route::Backup(decode(name)?));
@@ -200,10 +213,13 @@ impl Route {
             | Route::Transfer
             | Route::Drain(_)
             | Route::Finalize
+            | Route::Acknowledge(_)
             | Route::Reseat(..)
             | Route::RevokeToken(_) => "POST",
             Route::Group(_, OfGroup::Pin | OfGroup::Unpin | OfGroup::StepDown) => "POST",
             Route::Sink(_, OfSink::Replay | OfSink::Test | OfSink::Rewind | OfSink::Pause | OfSink::Resume) => "POST",
+            Route::Alerts(_) => "PUT, POST",
+            Route::AlertmanagerV1 => "GET, HEAD, POST",
             Route::Push(_, push::What::Group(_)) => "PUT, POST, DELETE",
             Route::Senders | Route::Tokens | Route::ConfigDiff => "GET, HEAD, POST",
             _ => "GET, HEAD",
@@ -284,6 +300,15 @@ mod tests {
         assert_eq!(Route::of("/api/v1/cluster/replace/mon3.dc1"), Some(Route::Reseat(Reseat::Replace, "mon3.dc1".into())));
         assert_eq!(Route::of("/api/v1/cluster/remove/"), None);
         assert_eq!(Route::of("/api/v1/cluster/renew/mon3"), None);
+    }
+
+    #[test]
+    fn alerts_come_in_by_their_source() {
+        assert_eq!(Route::of("/api/v1/alerts/in/grafana%20eu"), Some(Route::Alerts("grafana eu".into())));
+        assert_eq!(Route::of("/api/v1/alerts/in/ack"), Some(Route::Alerts("ack".into())));
+        assert_eq!(Route::of("/api/v1/alerts/791cec13fcba0368/ack"), Some(Route::Acknowledge("791cec13fcba0368".into())));
+        assert_eq!(Route::of("/api/v1/alerts"), Some(Route::AlertmanagerV1));
+        assert_eq!((Route::of("/api/v1/alerts/in/"), Route::of("/api/v1/alerts/x")), (None, None));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Every path asked as a client would, against a stand-in node; and docs/api.md held to what comes back.
 
+mod alerting;
 mod standin;
 
 use http_body_util::BodyExt;
@@ -176,7 +177,7 @@ async fn probes_are_shown_all_or_what_is_not_well() {
 
 #[tokio::test]
 async fn an_unknown_path_says_which_there_are() {
-    let asked = ask("GET", "/api/v2/status", "").await;
+    let asked = ask("GET", "/api/v3/status", "").await;
     assert_eq!(asked.status, StatusCode::NOT_FOUND);
     assert!(asked.json()["remedy"].as_str().unwrap().contains("/api/v1/status"));
     let asked = ask("GET", "/api/v1/groups/nobody%2Fhere", "").await;

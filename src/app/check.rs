@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::alert::route::Routing;
 use crate::app::Fault;
 use crate::config;
 use crate::config::Config;
 use crate::config::read::Problem;
+use crate::config::routing;
 use crate::config::sinks;
 use crate::config::sinks::Target;
 use crate::config::tls::Tls;
@@ -61,6 +63,7 @@ pub fn text(text: &str, dir: &Path) -> Result<Config, Vec<Problem>> {
     }
     problems.extend(of_jobs(&config));
     problems.extend(of_directories(&config));
+    problems.extend(of_alerting(&mut config, dir));
     problems.sort_by_key(|problem| problem.line);
     if problems.is_empty() { Ok(config) } else { Err(problems) }
 }
@@ -75,6 +78,52 @@ fn of_jobs(config: &Config) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// Reads the file of routes, if one is named, into the settings; and whether the routes mean something.
+fn of_alerting(config: &mut Config, dir: &Path) -> Vec<Problem> {
+    let Some(written) = &config.alerting else { return Vec::new() };
+    let Some(file) = written.file.as_ref().map(|file| dir.join(file)) else {
+        let meaning = written.routing.as_deref().map(|routing| Routing::new(routing).err().unwrap_or_default());
+        let placed = |problem: Problem| {
+            let key = format!("alerting.config.{}", problem.key);
+            Problem { line: config.line_of(&key), key, ..problem }
+        };
+        return meaning.unwrap_or_default().into_iter().map(placed).collect();
+    };
+    let key = "alerting.file".to_owned();
+    let line = config.line_of(&key);
+    let problem =
+        |rule: String, remedy: &str| Problem { line, key: key.clone(), value: file.display().to_string(), rule, remedy: remedy.to_owned() };
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) => return vec![problem(format!("cannot be read: {error}"), "is the path right? A relative one begins at this file")],
+    };
+    let read = routing::parse(&text).and_then(|read| Routing::new(&read)).map(drop);
+    let settings = read.and_then(|()| config::alerting::with_content(&config.settings, &text));
+    match settings.and_then(|settings| Ok((config::settings::parse(&settings)?, settings))) {
+        Ok((read, settings)) => {
+            (config.alerting, config.settings) = (read.alerting, settings);
+            Vec::new()
+        }
+        Err(found) => found.iter().map(|found| problem(found.to_string(), "")).collect(),
+    }
+}
+
+/// Settings with the routes of the file that they name, if they do, in the place of its name.
+pub fn with_routes(settings: &str, dir: &Path) -> Result<String, Vec<Problem>> {
+    let Some(file) = config::alerting::named(settings).map(|file| dir.join(file)) else { return Ok(settings.to_owned()) };
+    let cannot = |error: std::io::Error| {
+        vec![Problem {
+            line: 0,
+            key: "alerting.file".to_owned(),
+            value: file.display().to_string(),
+            rule: format!("cannot be read: {error}"),
+            remedy: "is the path right? A relative one begins at this file".to_owned(),
+        }]
+    };
+    let text = std::fs::read_to_string(&file).map_err(cannot)?;
+    config::alerting::with_content(settings, &text)
 }
 
 /// Files of a sink have no place among the node's own: a backup and a replacement treat that directory as one thing.

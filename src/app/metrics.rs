@@ -322,14 +322,14 @@ struct SinkLabels {
 }
 
 /// Writes families whose values were read a moment ago.
-struct Out<'e, 'w>(&'e mut DescriptorEncoder<'w>);
+pub(super) struct Out<'e, 'w>(pub &'e mut DescriptorEncoder<'w>);
 
 impl Out<'_, '_> {
     fn counter(&mut self, name: &str, help: &str, value: f64) -> Result<(), Error> {
         ConstCounter::new(value).encode(self.0.encode_descriptor(name, help, None, MetricType::Counter)?)
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: f64) -> Result<(), Error> {
+    pub fn gauge(&mut self, name: &str, help: &str, value: f64) -> Result<(), Error> {
         ConstGauge::new(value).encode(self.0.encode_descriptor(name, help, None, MetricType::Gauge)?)
     }
 
@@ -344,7 +344,7 @@ impl Out<'_, '_> {
         Ok(())
     }
 
-    fn gauges<L>(&mut self, name: &str, help: &str, rows: impl Iterator<Item = (L, f64)>) -> Result<(), Error>
+    pub fn gauges<L>(&mut self, name: &str, help: &str, rows: impl Iterator<Item = (L, f64)>) -> Result<(), Error>
     where
         L: EncodeLabelSet + Clone + std::hash::Hash + Eq,
     {

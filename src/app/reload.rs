@@ -27,6 +27,7 @@ use crate::app::settings as agreed;
 use crate::app::sinks::SinkSet;
 use crate::app::translate;
 use crate::config::Config;
+use crate::config::alerting::Alerting;
 use crate::config::groups::Groups;
 use crate::config::push::Push;
 use crate::failpoint;
@@ -74,6 +75,8 @@ pub struct Reload {
     groups: watch::Sender<Groups>,
     /// For the probes and whoever tells of alerts.
     looked_at: watch::Sender<Agreed>,
+    /// For whoever tells of all alerts.
+    alerting: watch::Sender<Option<Alerting>>,
     /// For whoever makes samples of what was pushed.
     push: watch::Sender<Push>,
     /// What a person should know of file and settings.
@@ -86,10 +89,11 @@ impl Reload {
         let groups = watch::Sender::new(in_force.groups.clone());
         let looked_at = watch::Sender::new(looked_at(&in_force));
         let push = watch::Sender::new(in_force.push.clone());
+        let alerting = watch::Sender::new(in_force.alerting.clone());
         parts.node.limit_groups(translate::group_limits(&in_force.groups, in_force.limits.per_group));
         // Which version that was is found out by the first look, which changes nothing then.
         let state = State { file, in_force, version: 0 };
-        Reload { state: Mutex::new(state), path, name, alone, parts, groups, looked_at, push, trouble: SyncMutex::default() }
+        Reload { state: Mutex::new(state), path, name, alone, parts, groups, looked_at, alerting, push, trouble: SyncMutex::default() }
     }
 
     /// The groups' settings in force; changes with every reload, even one that changes nothing in them.
@@ -100,6 +104,11 @@ impl Reload {
     /// Jobs of probes, and whom alerts are told to; as `groups`.
     pub fn looked_at(&self) -> watch::Receiver<Agreed> {
         self.looked_at.subscribe()
+    }
+
+    /// Who is told of all alerts; as `groups`.
+    pub fn alerting(&self) -> watch::Receiver<Option<Alerting>> {
+        self.alerting.subscribe()
     }
 
     /// What is done with what is pushed; as `groups`.
@@ -218,6 +227,7 @@ impl Reload {
         self.parts.node.limit_groups(translate::group_limits(&state.in_force.groups, state.in_force.limits.per_group));
         self.groups.send_replace(state.in_force.groups.clone());
         self.looked_at.send_replace(looked_at(&state.in_force));
+        self.alerting.send_replace(state.in_force.alerting.clone());
         self.push.send_replace(state.in_force.push.clone());
         self.tell(state, None);
     }
@@ -315,7 +325,10 @@ impl settings::Settings for Reload {
 }
 
 fn looked_at(config: &Config) -> Agreed {
-    (config.jobs.clone(), config.notify.clone(), config.probe.clone())
+    let mut notify = config.notify.clone();
+    // Where there are routes, sluice's own alerts go by them, too.
+    notify.webhook = notify.webhook.filter(|_| config.alerting.is_none());
+    (config.jobs.clone(), notify, config.probe.clone())
 }
 
 fn in_words(refused: Refused) -> String {
@@ -353,6 +366,9 @@ fn changes(present: &Config, new: &Config) -> Vec<String> {
     }
     if present.notify != new.notify {
         changed.push("notify changed".to_owned());
+    }
+    if present.alerting != new.alerting {
+        changed.push("alerting changed".to_owned());
     }
     if present.push != new.push {
         changed.push("push changed".to_owned());

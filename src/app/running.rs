@@ -13,10 +13,13 @@ use tokio::task::JoinHandle;
 use tokio::task::JoinSet;
 
 use crate::api::Api;
+use crate::api::alerting::Off;
 use crate::api::cluster::Cluster;
 use crate::api::deps;
 use crate::api::deps::Deps;
 use crate::app::Fault;
+use crate::app::alerting;
+use crate::app::alerting::Alerting;
 use crate::app::backup;
 use crate::app::certificates::Certificates;
 use crate::app::check;
@@ -144,7 +147,10 @@ impl Running {
         let own = (config.own_metrics, own_metrics::Who { instance, node: format!("{:016x}", node.id()) }, telemetry.clone());
         let own_name = seen.as_ref().map_or_else(|| config.name.clone(), |seen| seen.common().name().to_owned());
         let (file_of_node, disk) = (file.clone(), disk_report(&config.data_dir));
-        let reload = Arc::new(Reload::new((config, file), in_force, own_name, seen.is_none(), parts));
+        let reload = Arc::new(Reload::new((config, file), in_force, own_name.clone(), seen.is_none(), parts));
+        let sender = format!("http://{address}");
+        let alerting = alerting::Parts { node: handle.clone(), seen: seen.clone(), name: own_name, sender, written: reload.alerting() };
+        let alerting = Alerting::start(alerting, &stop, &mut tasks);
         let looked_at = probes::Parts {
             node: &node.handle,
             ingest: &ingest,
@@ -155,9 +161,16 @@ impl Running {
         };
         let probes = Probes::start(looked_at, &stop, &mut tasks);
         telemetry.register(|registry| metrics::register_probes(registry, probes.shown(), node.handle.clone()));
+        let alert_counts = crate::api::metrics::Metrics::default();
+        telemetry.register_as("alertmanager", |registry| {
+            alert_counts.register(registry);
+            alerting::metrics::Metrics::register(&alerting, registry);
+        });
         let deps = Deps {
             node: Arc::new(handle),
             sinks: Arc::clone(&sinks) as Arc<dyn deps::Sinks>,
+            alerting: alerting.source(),
+            alert_counts,
             ingest: shown_ingest(&ingest, &served),
             senders: seen::senders(&ingest),
             flow: flow::flows(&node.handle, &ingest),
@@ -179,7 +192,7 @@ impl Running {
             file: file_of_node,
             disk,
             not_ready: not_ready(&node.handle, seen.clone(), stop.clone()),
-            problems: problems((&certificates, &guard), &reload, &probes),
+            problems: problems((&certificates, &guard), &reload, (&probes, &alerting)),
             backup: backup(&node.handle, backups_of),
             settings: Some(Arc::clone(&reload) as Arc<dyn crate::api::settings::Settings>),
             public_certificate_expires: public_expiry(&certificates),
@@ -299,6 +312,8 @@ fn waiting(
     let deps = Deps {
         node: Arc::new(Nothing),
         sinks: Arc::new(Nothing),
+        alerting: Arc::new(|| Err(Off::Starting)),
+        alert_counts: crate::api::metrics::Metrics::default(),
         ingest: Arc::new(deps::Ingest::default),
         senders: Arc::new(|_| Vec::new()),
         flow: Arc::new(|_| Box::new(flow::Silent)),
@@ -420,13 +435,15 @@ async fn open_node(config: &Config, together: Option<Together>, tell: watch::Sen
 fn problems(
     (certificates, guard): (&Arc<Certificates>, &Arc<Guard>),
     reload: &Arc<Reload>,
-    probes: &Arc<Probes>,
+    (probes, alerting): (&Arc<Probes>, &Arc<Alerting>),
 ) -> Arc<dyn Fn() -> Vec<deps::Problem> + Send + Sync> {
     let (certificates, guard, reload, probes) = (Arc::clone(certificates), Arc::clone(guard), Arc::clone(reload), Arc::clone(probes));
+    let alerting = Arc::clone(alerting);
     Arc::new(move || {
         let mut problems = guard.problems();
         problems.extend(reload.problems());
         problems.extend(probes.problems());
+        problems.extend(alerting.problems());
         problems.extend(certificates.problems(clock::wall_ms()));
         problems
     })

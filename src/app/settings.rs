@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::api::settings::Refused;
 use crate::app::Fault;
+use crate::app::alerting;
 use crate::app::check;
 use crate::app::reload::Reload;
 use crate::app::translate;
@@ -99,6 +100,7 @@ pub fn judge(own: &Config, text: &str) -> Result<Config, Vec<String>> {
     let config = own.with_settings(text).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let mut judged: Vec<String> = config.sinks.iter().filter_map(|sink| check::judged_or_why(sink).err()).collect();
     judged.extend(config.jobs.jobs.iter().filter_map(|job| targets::Ready::new(job).err()));
+    judged.extend(config.alerting.iter().filter_map(|written| alerting::judge(written).err()).flatten());
     if judged.is_empty() { Ok(config) } else { Err(judged) }
 }
 

@@ -10,6 +10,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
 use crate::api;
+use crate::app::check;
 use crate::clock;
 use crate::config::groups::Groups;
 use crate::config::limits::Limits;
@@ -103,4 +104,22 @@ async fn two_groups_with_the_same_series_are_told_and_others_are_not() {
     assert!(found[0].1.contains("100 %") && found[0].1.contains("group two"), "{found:?}");
     assert_ne!(node.handle.group("one"), node.handle.group("two"), "they live in different shards");
     tokio::task::spawn_blocking(move || node.stop()).await.unwrap();
+}
+
+#[test]
+fn a_file_of_routes_becomes_a_setting_and_what_is_wrong_in_it_is_told_with_its_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let routes = |text: &str| std::fs::write(directory.path().join("routes.yml"), text).unwrap();
+    let text = "data_dir: /x\nsinks: []\nalerting:\n  file: routes.yml\n";
+    let wrong = || check::text(text, directory.path()).unwrap_err().iter().map(ToString::to_string).collect::<String>();
+    assert!(wrong().contains("cannot be read"), "{}", wrong());
+    routes("route:\n  receiver: a\nreceivers: []\n");
+    assert!(wrong().contains("routes.yml") && wrong().contains("line 2") && wrong().contains("undefined receiver"), "{}", wrong());
+    routes("receivers: [{ name: a }]\nroute: &r { receiver: a, group_wait: 5s }\n");
+    let config = check::text(text, directory.path()).unwrap();
+    assert!(config.settings.contains("config:\n") && !config.settings.contains("routes.yml"), "{}", config.settings);
+    assert!(config.alerting.as_ref().is_some_and(|written| written.routing.is_some() && written.file.is_none()));
+    let again = config.with_settings(&config.settings).unwrap();
+    assert!(again.agrees_with(&config));
+    assert_eq!(check::with_routes("alerting:\n  file: routes.yml\n", directory.path()).unwrap(), config.settings);
 }

@@ -23,6 +23,8 @@ pub enum Verb {
     Decode(local::Decode),
     /// The dedup core alone: what a sample costs, what a series keeps.
     Dedup(local::Dedup),
+    /// Alerts as Prometheus posts them: read them, and say which each is.
+    Alerts(local::Alerts),
     /// Rows: encode them, and send them to a Kafka if one is named.
     Rows(local::Rows),
 }
@@ -89,6 +91,7 @@ pub fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Load(arguments) => wait_for(run_load(arguments)),
         Verb::Decode(arguments) => local::decode(&arguments),
         Verb::Dedup(arguments) => local::dedup(&arguments),
+        Verb::Alerts(arguments) => local::alerts(&arguments),
         Verb::Rows(arguments) => local::rows(&arguments),
     }
 }

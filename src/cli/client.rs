@@ -69,6 +69,11 @@ impl Client {
         self.ask(Method::POST, path, Some(body)).await
     }
 
+    /// Asks that what is at this path be no more.
+    pub async fn delete(&self, path: &str) -> Result<Value, Failure> {
+        self.ask(Method::DELETE, path, None).await
+    }
+
     async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let answer = self.send(method, path, body).await?;
         let status = answer.status();
@@ -186,7 +191,9 @@ fn stays_here(stream: &TcpStream) -> bool {
 fn refusal(status: hyper::StatusCode, body: &[u8]) -> String {
     let said: Option<Value> = serde_json::from_slice(body).ok();
     let word = |key: &str| said.as_ref().and_then(|said| said.get(key)).and_then(Value::as_str);
-    match (word("error"), word("remedy")) {
+    // Alertmanager's API says a sentence alone, or a message and a code.
+    let sentence = said.as_ref().and_then(Value::as_str).or(word("message"));
+    match (word("error").or(sentence), word("remedy")) {
         (Some(error), Some(remedy)) => format!("{error}\n  {remedy}"),
         (Some(error), None) => error.to_owned(),
         _ => format!("the node answered {status}: {}", String::from_utf8_lossy(body).trim()),
@@ -232,6 +239,8 @@ mod tests {
     fn a_refusal_speaks_with_the_nodes_own_words() {
         let said = br#"{"error":"no group is called `x`","remedy":"`sluice group list` shows them"}"#;
         assert_eq!(refusal(hyper::StatusCode::NOT_FOUND, said), "no group is called `x`\n  `sluice group list` shows them");
+        assert_eq!(refusal(hyper::StatusCode::NOT_FOUND, b"\"silence not found\""), "silence not found");
+        assert_eq!(refusal(hyper::StatusCode::NOT_FOUND, br#"{"code":404,"message":"no"}"#), "no");
         assert_eq!(refusal(hyper::StatusCode::BAD_GATEWAY, b"proxy"), "the node answered 502 Bad Gateway: proxy");
     }
 }

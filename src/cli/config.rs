@@ -127,7 +127,8 @@ fn read(file: &Path) -> Result<String, Failure> {
         let lines: Vec<String> = problems.iter().map(|problem| format!("{}: {problem}", file.display())).collect();
         Failure::Wrong(lines.join("\n"))
     };
-    settings::normal(&text).map_err(told)
+    let dir = file.parent().unwrap_or(Path::new(""));
+    app::check::with_routes(&text, dir).and_then(|text| settings::normal(&text)).map_err(told)
 }
 
 fn show(answer: &Value) -> String {

@@ -21,6 +21,7 @@ use crate::config::read::Problem;
 use crate::config::routing as written;
 use crate::config::values::shown_duration;
 use crate::model::alert::Labels;
+use crate::notify::doubts;
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -78,12 +79,38 @@ pub fn carry_out(verb: Verb) -> Result<(), Failure> {
     }
 }
 
-fn read(path: &Path) -> Result<(written::Routing, Routing), Failure> {
+/// Reads a file, and its routes.
+pub fn read(path: &Path) -> Result<(written::Routing, Routing), Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| Failure::Wrong(format!("{}: cannot be read: {error}", path.display())))?;
     let wrong = |problems: Vec<Problem>| Failure::Wrong(lines(path, &problems));
     let file = written::parse(&text).map_err(wrong)?;
     let routing = Routing::new(&file).map_err(wrong)?;
     Ok((file, routing))
+}
+
+/// Files that `templates:` names, beside the file itself where they are no whole paths: names and texts.
+fn templates(path: &Path, named: &[String]) -> Result<Vec<(String, String)>, Failure> {
+    let mut found = Vec::new();
+    for pattern in named {
+        let whole = path.parent().unwrap_or(Path::new("")).join(pattern);
+        let folder = whole.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = whole.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // One star, as `*.tmpl`; a folder that is not there has no files, as for Alertmanager.
+        let fits = |file: &str| match name.split_once('*') {
+            Some((before, behind)) => file.len() >= name.len() - 1 && file.starts_with(before) && file.ends_with(behind),
+            None => file == name,
+        };
+        let mut files: Vec<PathBuf> =
+            std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
+        files.retain(|file| file.is_file() && file.file_name().is_some_and(|name| fits(&name.to_string_lossy())));
+        files.sort();
+        for file in files {
+            let text =
+                std::fs::read_to_string(&file).map_err(|error| Failure::Wrong(format!("{}: cannot be read: {error}", file.display())))?;
+            found.push((file.display().to_string(), text));
+        }
+    }
+    Ok(found)
 }
 
 fn lines(path: &Path, problems: &[Problem]) -> String {
@@ -92,7 +119,9 @@ fn lines(path: &Path, problems: &[Problem]) -> String {
 
 fn check(path: &Path, json: bool) -> Result<(), Failure> {
     let (file, routing) = read(path)?;
-    let doubts = lint::doubts(&file, &routing);
+    let mut doubts = lint::doubts(&file, &routing);
+    doubts.extend(doubts::doubts(&file, &templates(path, &file.templates)?));
+    doubts.sort_by_key(|doubt| doubt.line);
     if json {
         let doubts: Vec<Value> = doubts
             .iter()
@@ -219,7 +248,7 @@ fn test(asked: &Test) -> Result<(), Failure> {
 }
 
 /// Labels of texts as `a=b` or `a=b,c=d`.
-fn labels<'t>(texts: impl IntoIterator<Item = &'t str>) -> Result<Labels, Failure> {
+pub fn labels<'t>(texts: impl IntoIterator<Item = &'t str>) -> Result<Labels, Failure> {
     let mut labels = Labels::new();
     for text in texts {
         let read = matcher::read(text).map_err(|why| Failure::Wrong(format!("{text}: {why}\n    write label=value")))?;

@@ -275,6 +275,11 @@ impl<'a> Section<'a> {
         });
     }
 
+    /// Adds a problem that was found elsewhere.
+    pub fn add(&self, problem: Problem) {
+        self.node.problems.add(problem);
+    }
+
     /// The node this section is made of.
     pub fn node(&self) -> &Node<'a> {
         &self.node

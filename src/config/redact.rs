@@ -1,7 +1,7 @@
 //! A configuration that may be shown to others: every key with its value, but no password, token or key.
 //!
 //! What is passed on to librdkafka or to a store may be anything, so of `properties` and `headers` only the values of names that are known to be harmless are shown. Elsewhere a value is hidden
-//! where its key sounds like a secret, and so are credentials in URLs. Comments are not shown at all.
+//! where its key sounds like a secret, and so are credentials in URLs; of a receiver's URLs, which may be keys themselves, the host is shown. Comments are not shown at all.
 
 use crate::config::tree;
 use crate::config::tree::Tree;
@@ -54,14 +54,16 @@ const SECRET_WORDS: &[&str] =
 /// Keys that hold what may be one: what a probe says.
 const MAY_BE_SECRETS: &[&str] = &["body", "ca", "cert", "endpoint_params", "expect_bytes", "metadata", "proxy_connect_header", "send"];
 /// Keys that sound like one and are none.
-const NO_SECRETS: &[&str] = &["allow_unauthenticated", "key", "metrics_without_token"];
+const NO_SECRETS: &[&str] = &["allow_unauthenticated", "key", "metrics_without_token", "webhook_configs"];
+/// URLs with the key in them, within receivers of alerts and as defaults of them: of these the host alone is shown.
+const KEYED_URLS: &[&str] = &["api_url", "slack_api_url", "url", "webhook_url"];
 
 /// The text of a configuration, a line for each value: `sinks[0].kafka.topic: metrics`.
 pub fn redacted(text: &str) -> String {
     match tree::parse(text) {
         Ok(tree) => {
             let mut out = String::new();
-            write(&tree, "", false, &mut out);
+            write(&tree, "", Around::default(), &mut out);
             out
         }
         // The running process has read it, so it can be read; and what cannot is not to be shown.
@@ -72,20 +74,33 @@ pub fn redacted(text: &str) -> String {
 /// A part of a configuration, in the same way.
 pub fn shown_tree(tree: &Tree) -> String {
     let mut out = String::new();
-    write(tree, "", false, &mut out);
+    write(tree, "", Around::default(), &mut out);
     out
 }
 
-fn write(tree: &Tree, at: &str, passed_on: bool, out: &mut String) {
+/// What a value stands in.
+#[derive(Clone, Copy, Default)]
+struct Around {
+    /// What is passed on as it is, to Kafka or in a request.
+    passed_on: bool,
+    /// A receiver of alerts, or `global` of its file.
+    receiver: bool,
+}
+
+fn write(tree: &Tree, at: &str, around: Around, out: &mut String) {
     match &tree.value {
         Value::Pairs(pairs) => {
             for (key, value) in pairs {
                 let Value::Scalar(word) = &key.value else { continue };
                 let below = if at.is_empty() { word.clone() } else { format!("{at}.{word}") };
                 match &value.value {
-                    Value::Scalar(text) => out.push_str(&format!("{below}: {}\n", shown(word, text, passed_on))),
+                    Value::Scalar(text) => out.push_str(&format!("{below}: {}\n", shown(word, text, around))),
                     _ if is_secret(word) => out.push_str(&format!("{below}: {HIDDEN}\n")),
-                    _ => write(value, &below, passed_on || ["properties", "headers"].contains(&word.as_str()), out),
+                    _ => {
+                        let passed_on = around.passed_on || ["properties", "headers", "http_headers"].contains(&word.as_str());
+                        let receiver = around.receiver || word.ends_with("_configs") && !word.ends_with("sd_configs") || word == "global";
+                        write(value, &below, Around { passed_on, receiver }, out);
+                    }
                 }
             }
         }
@@ -93,9 +108,9 @@ fn write(tree: &Tree, at: &str, passed_on: bool, out: &mut String) {
             for (index, item) in items.iter().enumerate() {
                 let below = format!("{at}[{index}]");
                 match &item.value {
-                    Value::Scalar(_) if passed_on => out.push_str(&format!("{below}: {HIDDEN}\n")),
+                    Value::Scalar(_) if around.passed_on => out.push_str(&format!("{below}: {HIDDEN}\n")),
                     Value::Scalar(text) => out.push_str(&format!("{below}: {}\n", without_credentials(text))),
-                    _ => write(item, &below, passed_on, out),
+                    _ => write(item, &below, around, out),
                 }
             }
         }
@@ -111,9 +126,21 @@ fn is_secret(key: &str) -> bool {
         || !names_file && !NO_SECRETS.contains(&key.as_str()) && SECRET_WORDS.iter().any(|word| key.contains(word))
 }
 
-fn shown(key: &str, value: &str, passed_on: bool) -> String {
-    let harmless = if passed_on { HARMLESS.contains(&key) } else { !is_secret(key) };
+fn shown(key: &str, value: &str, around: Around) -> String {
+    // `webhook_url` sounds like a secret, and half of it is none.
+    if around.receiver && !around.passed_on && KEYED_URLS.contains(&key) {
+        return host_alone(value);
+    }
+    let harmless = if around.passed_on { HARMLESS.contains(&key) } else { !is_secret(key) };
     if harmless { without_credentials(value) } else { HIDDEN.to_owned() }
+}
+
+/// `https://host/(hidden)`
+fn host_alone(value: &str) -> String {
+    let Some((scheme, rest)) = value.split_once("://") else { return HIDDEN.to_owned() };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}/{HIDDEN}")
 }
 
 /// `https://user:password@host` without what stands before the `@`.
@@ -154,6 +181,16 @@ sinks:
       url: https://h/w
       headers: { X-Scope-OrgID: nj1, X-Whatever: canary }
       bearer_token_file: /t
+alerting:
+  config:
+    global: { slack_api_url: 'https://hooks.slack.example/canary', smtp_auth_password: canary, smtp_smarthost: 'mail:25' }
+    receivers:
+    - name: r
+      webhook_configs: [{ url: 'https://u:canary@hook.example/canary', max_alerts: 3, http_config: { http_headers: { X: { values: [canary] } } } }]
+      dingtalk_configs: [{ url: 'https://robot.example?access_token=canary', secret: canary, title: x }]
+      msteamsv2_configs: [{ webhook_url: 'https://teams.example/canary' }]
+      slack_configs: [{ api_url: 'https://slack.example/canary', app_token: canary, channel: '#a' }]
+      pagerduty_configs: [{ routing_key: canary }]
 ";
         let shown = redacted(text);
         assert!(!shown.contains("canary"), "{shown}");
@@ -168,6 +205,13 @@ sinks:
             "sinks[1].remote_write.headers.X-Scope-OrgID: nj1",
             "sinks[1].remote_write.bearer_token_file: /t",
             "sinks[0].kafka.properties.sasl.password: (hidden)",
+            "alerting.config.global.slack_api_url: https://hooks.slack.example/(hidden)",
+            "alerting.config.global.smtp_smarthost: mail:25",
+            "alerting.config.receivers[0].webhook_configs[0].url: https://hook.example/(hidden)",
+            "alerting.config.receivers[0].webhook_configs[0].max_alerts: 3",
+            "alerting.config.receivers[0].dingtalk_configs[0].url: https://robot.example/(hidden)",
+            "alerting.config.receivers[0].msteamsv2_configs[0].webhook_url: https://teams.example/(hidden)",
+            "alerting.config.receivers[0].slack_configs[0].channel: #a",
         ] {
             assert!(shown.lines().any(|shown| shown == line), "{line} is not in {shown}");
         }

@@ -1,8 +1,8 @@
 //! A file of Alertmanager (`alertmanager.yml`), as it is written: routes, receivers, inhibition, time intervals.
 //!
 //! Keys, and what is refused of routes, inhibition and intervals, are Alertmanager's, and so are the ways of YAML that its users have (anchors, merge keys).
-//! Here a file becomes plain values; what matchers and intervals mean is `alert`'s business. Left out so far: what only sending needs, which is most of
-//! `global`, what a receiver holds below its kinds, and labels of routes.
+//! Here a file becomes plain values; what matchers and intervals mean is `alert`'s business, and what a receiver holds below its kinds stands in `receivers`.
+//! Left out so far: labels of routes and of receivers.
 
 use std::time::Duration;
 
@@ -11,30 +11,15 @@ use crate::config::read::Problem;
 use crate::config::read::Problems;
 use crate::config::read::Refusal;
 use crate::config::read::Section;
+use crate::config::receivers;
+use crate::config::receivers::Integration;
+use crate::config::receivers::global;
+use crate::config::receivers::global::Global;
 use crate::config::tree;
 use crate::config::values;
 
-/// Kinds of receivers that Alertmanager 0.34 knows.
-pub const KINDS: &[&str] = &[
-    "discord_configs",
-    "email_configs",
-    "incidentio_configs",
-    "jira_configs",
-    "mattermost_configs",
-    "msteams_configs",
-    "msteamsv2_configs",
-    "opsgenie_configs",
-    "pagerduty_configs",
-    "pushover_configs",
-    "rocketchat_configs",
-    "slack_configs",
-    "sns_configs",
-    "telegram_configs",
-    "victorops_configs",
-    "webex_configs",
-    "webhook_configs",
-    "wechat_configs",
-];
+/// `global.resolve_timeout` where it is not written.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Where something stands, for whoever finds it wrong later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,15 +77,15 @@ pub struct Route {
     pub routes: Vec<Route>,
 }
 
-/// A receiver: its name, and what will have to be written anew.
+/// A receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receiver {
     /// Where it stands.
     pub place: Place,
     /// Its name.
     pub name: String,
-    /// Texts in Go's template language, by full key.
-    pub templates: Vec<Place>,
+    /// How it is told, each by itself.
+    pub integrations: Vec<Integration>,
 }
 
 /// A rule of inhibition as written.
@@ -159,6 +144,8 @@ pub struct Routing {
     pub intervals: Vec<Intervals>,
     /// Files of templates.
     pub templates: Vec<String>,
+    /// How long an alert holds after its last word, where its source does not say.
+    pub resolve_timeout: Duration,
 }
 
 /// Reads a file, or says everything that is wrong with it.
@@ -175,11 +162,13 @@ pub fn parse(text: &str) -> Result<Routing, Vec<Problem>> {
 }
 
 fn file(top: &Section<'_>) -> Option<Routing> {
-    // What stands below `global` but this are defaults of receivers.
-    let _ = top.below("global").and_then(|global| global.opt("resolve_timeout", span));
+    let global = top.below("global").map(|section| (section.opt("resolve_timeout", span), global::read(section)));
+    let (resolve_timeout, global) = global.unwrap_or_default();
+    let resolve_timeout = resolve_timeout.unwrap_or(RESOLVE_TIMEOUT);
     // Of `tracing` and `event_recorder` nothing is taken over: sluice has its own.
     let _ = (top.get("tracing"), top.get("event_recorder"));
-    let receivers = top.get("receivers").map(|node| node.list().iter().filter_map(receiver).collect()).unwrap_or_default();
+    let receivers =
+        top.get("receivers").map(|node| node.list().iter().filter_map(|node| receiver(node, &global)).collect()).unwrap_or_default();
     let inhibitions = top.get("inhibit_rules").map(|node| node.list().iter().map(inhibition).collect()).unwrap_or_default();
     let named = ["time_intervals", "mute_time_intervals"].into_iter().filter_map(|key| top.get(key));
     let intervals = named.flat_map(|node| node.list()).filter_map(|node| intervals(&node)).collect();
@@ -191,7 +180,7 @@ fn file(top: &Section<'_>) -> Option<Routing> {
             None
         }
     };
-    Some(Routing { route: route?, receivers, inhibitions, intervals, templates })
+    Some(Routing { route: route?, receivers, inhibitions, intervals, templates, resolve_timeout })
 }
 
 fn place(node: &Node<'_>) -> Place {
@@ -261,29 +250,13 @@ fn conditions(section: &Section<'_>, [matchers, equal, matches]: [&'static str; 
     all
 }
 
-fn receiver(node: &Node<'_>) -> Option<Receiver> {
+fn receiver(node: &Node<'_>, global: &Global) -> Option<Receiver> {
     let section = node.section();
     let name = section.must("name", "missing name in receiver: write `name: ...`", values::text);
     let _ = section.get("labels");
-    let mut templates = Vec::new();
-    for kind in KINDS {
-        if let Some(node) = section.get(kind) {
-            node.list().iter().for_each(|integration| go_templates(integration, &mut templates));
-        }
-    }
+    let integrations = receivers::read(&section, global);
     section.finish();
-    Some(Receiver { place: place(node), name: name?, templates })
-}
-
-/// Every text below that calls Go's template language.
-fn go_templates(node: &Node<'_>, found: &mut Vec<Place>) {
-    if node.is_list() {
-        node.list().iter().for_each(|item| go_templates(item, found));
-    } else if let Some(section) = node.section_if_any() {
-        section.pairs().for_each(|(_, node)| go_templates(node, found));
-    } else if node.is_single() && node.text().is_some_and(|text| text.contains("{{")) {
-        found.push(place(node));
-    }
+    Some(Receiver { place: place(node), name: name?, integrations })
 }
 
 fn inhibition(node: &Node<'_>) -> Inhibition {
@@ -359,6 +332,7 @@ receivers:
   - name: db
     slack_configs:
       - channel: '#db'
+        api_url: 'http://slack/'
         title: '{{ .CommonLabels.alertname }}'
         fields: [{ title: x, value: '{{ .Status }}' }]
   - name: web
@@ -373,14 +347,16 @@ time_intervals:
     #[test]
     fn a_file_of_alertmanager_is_read_as_it_is() {
         let read = parse(FILE).unwrap();
-        assert_eq!(read.route.repeat_interval, Some(Duration::from_secs(5400)));
+        assert_eq!((read.route.repeat_interval, read.resolve_timeout), (Some(Duration::from_secs(5400)), Duration::from_secs(600)));
         let [db, web] = read.route.routes.as_slice() else { panic!("{:?}", read.route) };
         assert_eq!((db.conditions.len(), db.goes_on, db.mute.as_slice()), (2, true, ["weekends".to_owned()].as_slice()));
         // What stands beside a merge key wins over it.
         assert_eq!((web.receiver.as_deref(), web.goes_on, web.conditions.len()), (Some("web"), true, 4));
         assert_eq!(web.conditions[3].written, Written::Equal("empty".into(), String::new()));
-        let keys: Vec<&str> = read.receivers[1].templates.iter().map(|place| place.key.as_str()).collect();
-        assert_eq!(keys, ["receivers[1].slack_configs[0].title", "receivers[1].slack_configs[0].fields[0].value"]);
+        let texts = read.receivers[1].integrations[0].kind.texts();
+        let keys: Vec<&str> = texts.iter().map(|text| text.place.key.as_str()).filter(|key| !key.ends_with("fields[0].title")).collect();
+        let slack = "receivers[1].slack_configs[0]";
+        assert_eq!(keys, ["channel", "title", "fields[0].value"].map(|key| format!("{slack}.{key}")));
         assert_eq!(read.inhibitions[0].target[0].written, Written::Matches("severity".into(), "warn.*".into()));
         assert_eq!(read.intervals[0].intervals[0].times, [("09:00".to_owned(), "17:00".to_owned())]);
     }

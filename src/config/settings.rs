@@ -1,4 +1,4 @@
-//! The part of a configuration that all nodes of a cluster must agree on, as a text of its own: `external_labels:`, `groups:`, `sinks:`, `notify:`, `push:`, `log.keep` and `probe`'s jobs and references, every key on a line, so that two
+//! The part of a configuration that all nodes of a cluster must agree on, as a text of its own: `external_labels:`, `groups:`, `sinks:`, `notify:`, `alerting:`, `push:`, `log.keep` and `probe`'s jobs and references, every key on a line, so that two
 //! of them can be compared by lines whatever their files looked like.
 //!
 //! Everything else is of one node: where it listens, where its data is, its certificates, and `limits:`, which bound one node's memory and judge a
@@ -7,6 +7,8 @@
 use std::time::Duration;
 
 use crate::config::Log;
+use crate::config::alerting;
+use crate::config::alerting::Alerting;
 use crate::config::groups;
 use crate::config::groups::Groups;
 use crate::config::jobs;
@@ -25,15 +27,28 @@ use crate::config::tree::Tree;
 use crate::config::tree::Value;
 
 /// The sections that nodes agree on.
-pub const SECTIONS: [&str; 7] = ["external_labels", "groups", "log", "notify", "probe", "push", "sinks"];
+pub const SECTIONS: [&str; 8] = ["alerting", "external_labels", "groups", "log", "notify", "probe", "push", "sinks"];
 /// Of a section that is not the cluster's as a whole: the keys that are.
 const KEYS: [(&str, &str); 3] = [("log", "keep"), ("probe", jobs::KEYS[0]), ("probe", jobs::KEYS[1])];
 /// What stands in the place of a value that is not for everybody's eyes.
 const HIDDEN: &str = "(hidden)";
 /// A key that holds one of these has such a value, unless it names a file. librdkafka's own names: `sasl.password`, `ssl.key.pem`, `sasl.oauthbearer.client.secret`,
 /// `sasl.jaas.config`, `sasl.oauthbearer.config`.
-const SECRET: [&str; 10] =
-    ["password", "secret", "token", "key.pem", "jaas", "oauthbearer.config", "authorization", "api-key", "apikey", "cookie"];
+const SECRET: [&str; 13] = [
+    "api_url",
+    "routing_key",
+    "service_key",
+    "password",
+    "secret",
+    "token",
+    "key.pem",
+    "jaas",
+    "oauthbearer.config",
+    "authorization",
+    "api-key",
+    "apikey",
+    "cookie",
+];
 
 /// What nodes agree on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +63,8 @@ pub struct Settings {
     pub jobs: Jobs,
     /// Whom alerts are told to.
     pub notify: Notify,
+    /// Who is told of all alerts.
+    pub alerting: Option<Alerting>,
     /// What is done with what is pushed.
     pub push: Push,
 }
@@ -60,6 +77,7 @@ impl Default for Settings {
             keep: Log::default().keep,
             jobs: Jobs::default(),
             notify: Notify::default(),
+            alerting: None,
             push: Push::default(),
         }
     }
@@ -89,9 +107,19 @@ pub fn parse(text: &str) -> Result<Settings, Vec<Problem>> {
     });
     let notify = top.below("notify").map(|section| notify::read(&section)).unwrap_or_default();
     let push = top.below("push").map(|section| push::read(&section)).unwrap_or_default();
+    let alerting = top.below("alerting").map(|section| (alerting::read(&section), section));
+    if let Some((Alerting { file: Some(file), .. }, section)) = &alerting {
+        let (key, value) = ("alerting.file".to_owned(), file.display().to_string());
+        let (rule, remedy) = (
+            "is a file of one node, and settings are of all",
+            "write its content below `config:`, or apply a file on the node that has it",
+        );
+        section.add(Problem { line: section.node().line(), key, value, rule: rule.to_owned(), remedy: remedy.to_owned() });
+    }
+    let alerting = alerting.map(|(alerting, _)| alerting);
     top.finish();
     let (problems, jobs) = (problems.take(), jobs.unwrap_or_default());
-    if problems.is_empty() { Ok(Settings { groups, sinks, keep, jobs, notify, push }) } else { Err(problems) }
+    if problems.is_empty() { Ok(Settings { groups, sinks, keep, jobs, notify, alerting, push }) } else { Err(problems) }
 }
 
 /// Whether a text holds nothing but settings, so that it can be read without the rest of a configuration.
@@ -192,6 +220,13 @@ fn write(tree: &Tree, depth: usize, out: &mut String) {
     }
 }
 
+/// A section alone, each key on a line of its own.
+pub(super) fn lines_of(tree: &Tree) -> String {
+    let mut out = String::new();
+    write(tree, 0, &mut out);
+    out.trim_start_matches('\n').to_owned()
+}
+
 /// A scalar as this project reads it: text. Quoted wherever it could be read as anything else.
 fn scalar(text: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "_./+".contains(letter);
@@ -211,13 +246,18 @@ pub fn shown(text: &str) -> String {
 
 /// One line of it.
 pub fn shown_line(line: &str) -> String {
+    line_without_secret(line, HIDDEN)
+}
+
+/// The same with another word in the place of the secret.
+pub(super) fn line_without_secret(line: &str, hidden: &str) -> String {
     let Some((key, value)) = line.split_once(": ") else { return line.to_owned() };
     let lower = key.to_ascii_lowercase();
     let names_file = lower.trim_end_matches('"').ends_with("_file");
     if value.is_empty() || names_file || !SECRET.iter().any(|word| lower.contains(word)) {
         return line.to_owned();
     }
-    format!("{key}: {HIDDEN}")
+    format!("{key}: {hidden}")
 }
 
 #[cfg(test)]

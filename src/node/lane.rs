@@ -14,6 +14,7 @@ use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::watch;
 
+use crate::alert::book::Book;
 use crate::clock;
 use crate::dedup::detect::doctor::Bare;
 use crate::model::ShardId;
@@ -72,6 +73,8 @@ pub(super) struct Views {
     pub verdicts: Arc<Verdicts>,
     /// Control shard only: alerts.
     pub alerts: Arc<Alerts>,
+    /// Control shard only: the book of alerts.
+    pub book: Arc<Book>,
     /// Control shard only: pushed metrics.
     pub pushed: Arc<Groups>,
 }

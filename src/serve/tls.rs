@@ -42,7 +42,7 @@ pub const SYSTEM_ROOTS: [&str; 3] =
 /// An end of a connection with TLS, as a client has it.
 pub type ClientStream = tokio_rustls::client::TlsStream<TcpStream>;
 /// The same, as the server has it.
-pub(super) type ServerStream = tokio_rustls::server::TlsStream<TcpStream>;
+pub type ServerStream = tokio_rustls::server::TlsStream<TcpStream>;
 
 /// Where certificate and key stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,6 +199,14 @@ impl Tls {
         let stream = shaken.await.unwrap_or(Err(HandshakeError::Slow))?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok((stream, http2))
+    }
+}
+
+#[cfg(test)]
+impl Tls {
+    /// The server's side, for tests of what speaks as a client.
+    pub async fn accept_in_a_test(&self, stream: TcpStream) -> Option<ServerStream> {
+        self.accept(stream).await.ok().map(|(stream, _)| stream)
     }
 }
 

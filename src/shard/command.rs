@@ -1,5 +1,6 @@
 //! What may be asked of a shard besides taking samples: small, rare entries in owned form, and how they are written in the log.
 
+use crate::shard::alerting;
 use crate::shard::alerts;
 use crate::shard::codec::Malformed;
 use crate::shard::codec::Reader;
@@ -82,6 +83,8 @@ pub enum Command {
     Verdicts(Vec<verdicts::Change>),
     /// Control shard: alerts hold, are over, were told.
     Alerts(Vec<alerts::Change>),
+    /// Control shard: something happens to the book of alerts.
+    Alerting(alerting::Change),
     /// Control shard: a group of pushed metrics changes.
     Push(pushed::Change),
 }
@@ -277,6 +280,7 @@ impl Command {
                 Command::Pause { .. } => 30,
                 Command::Verdicts(_) => 40,
                 Command::Alerts(_) => 41,
+                Command::Alerting(_) => 42,
                 Command::Push(_) => 50,
             }
     }
@@ -352,6 +356,7 @@ impl Command {
                 out.number(changes.len() as u64);
                 changes.iter().for_each(|change| change.write(out));
             }
+            Command::Alerting(change) => change.write(out),
             Command::Push(change) => change.write(out),
             Command::Found(founding) => {
                 out.fixed(founding.cluster as u64);
@@ -412,6 +417,7 @@ impl Command {
             24 => Command::Finalize { level: from.number()?, by: text(from)? },
             40 => Command::Verdicts((0..from.count(3)?).map(|_| verdicts::Change::read(from)).collect::<Result<_, _>>()?),
             41 => Command::Alerts((0..from.count(2)?).map(|_| alerts::Change::read(from)).collect::<Result<_, _>>()?),
+            42 => Command::Alerting(alerting::Change::read(from)?),
             50 => Command::Push(pushed::Change::read(from)?),
             30 => Command::Pause { sink: text(from)?, paused: from.byte()? != 0 },
             _ => return Err(Malformed::Impossible("an entry of this kind")),

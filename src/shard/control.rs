@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::alert::book::Book;
 use crate::model::ShardId;
+use crate::shard::alerting;
 use crate::shard::alerts::Alerts;
 use crate::shard::codec::Malformed;
 use crate::shard::codec::Reader;
@@ -34,6 +36,8 @@ const WITHOUT_LEVEL: u8 = 3;
 const WITHOUT_TENANTS: u8 = 4;
 /// Images up to this version end before verdicts and alerts.
 const WITHOUT_VERDICTS: u8 = 5;
+/// Images up to this version end before the book of alerts.
+const WITHOUT_BOOK: u8 = 6;
 /// Images up to this version end before what was pushed.
 const WITHOUT_PUSHED: u8 = 7;
 /// Groups in a cluster; a sender that invents names without end must not fill the memory.
@@ -77,6 +81,8 @@ pub struct Control {
     pub verdicts: Arc<Verdicts>,
     /// Whom to tell what. Shared, too.
     pub alerts: Arc<Alerts>,
+    /// All alerts that are routed, silences, and what was told of them. Shared, too.
+    pub book: Arc<Book>,
     /// What short-lived jobs have pushed.
     pub pushed: Pushed,
 }
@@ -129,6 +135,10 @@ impl Control {
             Command::Finalize { level, .. } => self.finalized = level,
             Command::Verdicts(changes) => Arc::make_mut(&mut self.verdicts).change(changes, self.at),
             Command::Alerts(changes) => Arc::make_mut(&mut self.alerts).change(changes, self.at),
+            Command::Alerting(change) => {
+                let seed = self.founding.map_or(0, |founding| founding.seed);
+                effects.void = change.carry_out(Arc::make_mut(&mut self.book), seed, self.at).err();
+            }
             Command::Push(change) => effects.void = self.pushed.change(change, self.at).err(),
             _ => effects.void = Some("this is for a data shard".to_owned()),
         }
@@ -178,6 +188,7 @@ impl Control {
         out.number(self.finalized);
         self.verdicts.write(&mut out);
         self.alerts.write(&mut out);
+        alerting::write(&self.book, &mut out);
         self.pushed.write(&mut out);
     }
 
@@ -212,6 +223,9 @@ impl Control {
         if version > WITHOUT_VERDICTS {
             control.verdicts = Arc::new(Verdicts::read(&mut from)?);
             control.alerts = Arc::new(Alerts::read(&mut from)?);
+        }
+        if version > WITHOUT_BOOK {
+            control.book = Arc::new(alerting::read(&mut from)?);
         }
         if version > WITHOUT_PUSHED {
             control.pushed = Pushed::read(&mut from)?;
@@ -306,7 +320,11 @@ mod tests {
     fn old_image(control: &Control) -> Vec<u8> {
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
-        assert_eq!(bytes.split_off(bytes.len() - 4), [0, 0, 0, 0], "no level, nothing down, no alerts, nothing pushed");
+        assert_eq!(
+            bytes.split_off(bytes.len() - 7),
+            [0; 7],
+            "no level, nothing down, no alerts, an empty book of three lists, nothing pushed"
+        );
         let mut settings = Vec::new();
         control.settings.write(&mut Writer(&mut settings));
         assert_eq!(settings, [1, 0, 0, 0, 0], "one version: number 0, no text, by nobody, at 0");
@@ -325,6 +343,9 @@ mod tests {
         control.write_image(&mut bytes);
         bytes.truncate(bytes.len() - 1);
         bytes[0] = WITHOUT_PUSHED;
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
+        bytes.truncate(bytes.len() - 3);
+        bytes[0] = WITHOUT_BOOK;
         assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
         bytes.truncate(bytes.len() - 2);
         bytes[0] = WITHOUT_VERDICTS;
@@ -368,6 +389,20 @@ mod tests {
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
         assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
+    }
+
+    #[test]
+    fn the_book_of_alerts_stands_in_the_image() {
+        let mut control = Control::default();
+        apply(&mut control, Command::Found(Founding { cluster: 3, seed: 7, data_shards: 2 }));
+        let change = alerting::examples().swap_remove(0);
+        assert_eq!(apply(&mut control, Command::Alerting(change)).void, None);
+        let unknown = alerting::Change::Expire("x".into());
+        assert!(apply(&mut control, Command::Alerting(unknown)).void.is_some_and(|why| why.contains("silence")));
+        let mut bytes = Vec::new();
+        control.write_image(&mut bytes);
+        let read = Control::read_image(&bytes).unwrap();
+        assert_eq!((&read, read.book.alerts().len()), (&control, 2));
     }
 
     #[test]

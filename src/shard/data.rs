@@ -329,7 +329,8 @@ impl Data {
             | Command::Finalize { .. }
             | Command::Verdicts(_)
             | Command::Push(_)
-            | Command::Alerts(_) => {
+            | Command::Alerts(_)
+            | Command::Alerting(_) => {
                 effects.void = Some("this is for the control shard".to_owned());
             }
         }

@@ -6,6 +6,7 @@
 
 use fastrand::Rng;
 
+use super::alerting;
 use super::alerts;
 use super::command::Command;
 use super::command::CursorMove;
@@ -50,7 +51,7 @@ fn commands() -> Vec<Command> {
         SinkSettings { name: text("k"), start: Start::Oldest, budget_bytes: 1 << 30, budget_ms: 1 << 40, policy: Policy::DropOldest };
     let settings = ShardSettings { version: 1, sinks: vec![sink], ..ShardSettings::default() };
     let (group, from, to) = (text("g"), text("a"), text("b"));
-    vec![
+    let mut commands = vec![
         Command::Settings(settings),
         Command::Switch(SwitchTo {
             group: group.clone(),
@@ -87,7 +88,9 @@ fn commands() -> Vec<Command> {
             alerts::Change::Told { id: text("x"), ended: false },
             alerts::Change::End { id: text("x") },
         ]),
-    ]
+    ];
+    commands.extend(alerting::examples().into_iter().map(Command::Alerting));
+    commands
 }
 
 fn pushed_group() -> pushed::Key {

@@ -3,6 +3,7 @@
 //!
 //! The places are those of `src/failpoint.rs`, by name; a place that no test here goes to fails the first one.
 
+use super::alerting;
 use super::backup::{alone, knows_its_group};
 use super::crash::sender;
 use super::files;
@@ -88,7 +89,7 @@ fn every_place_has_a_test() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     let names = text.split_once("the names are ").unwrap_or_else(|| panic!("{text}")).1;
     let mut known: Vec<&str> = names.trim().split(", ").collect();
-    let lists = [TAKING, GIVING, FOUNDING, VERBS, STARTING, LETTERS, files::PLACES, store_nodes::PLACES];
+    let lists = [TAKING, GIVING, FOUNDING, VERBS, STARTING, LETTERS, alerting::PLACES, files::PLACES, store_nodes::PLACES];
     let mut tested: Vec<&str> = RUNNING.iter().map(|(name, _)| *name).chain(lists.into_iter().flatten().copied()).collect();
     known.sort_unstable();
     tested.sort_unstable();

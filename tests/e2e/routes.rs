@@ -132,7 +132,7 @@ fn what_is_hardly_meant_is_said() {
     - { matchers: [x=1, y=2], receiver: c }
 receivers:
   - name: a
-    slack_configs: [{ channel: '#a', title: '{{ .Status }}' }]
+    slack_configs: [{ api_url: 'http://slack.example/', channel: '#a', title: '{{ .Status }}' }]
   - { name: b }
   - { name: c }
   - { name: unused }
@@ -152,4 +152,37 @@ time_intervals: [{ name: never, time_intervals: [] }]
     assert!(!good && error.contains("expected receivers c, got b"), "{error}");
     assert!(test(&["x=1", "--receivers", "b", "--at", "2026-01-01T00:00:00Z"]).0);
     assert!(!test(&["x=1", "--at", "yesterday"]).0 && !test(&["x=~1"]).0 && !test(&["x"]).0);
+}
+
+#[test]
+fn texts_are_tried_without_a_node_and_gos_are_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("alertmanager.yml");
+    let text = r#"route: { receiver: chat }
+receivers:
+  - name: chat
+    dingtalk_configs:
+      - url: http://robot.example/
+        title: '[P{{ level }}] {{ groupLabels.alertname }}'
+        text: '{{ range .Alerts }}{{ .Labels.instance }} {{ end }}'
+    telegram_configs: [{ chat_id: 1 }]
+"#;
+    std::fs::write(&file, text).unwrap();
+    let template = |words: &[&str]| output(Command::new(BINARY).arg("template").args(words));
+    let path = file.to_str().unwrap();
+    let (good, told, error) = template(&["show", "--file", path, "--receiver", "chat", "--json", "alertname=DiskFull", "instance=a"]);
+    assert!(good, "{error}");
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let texts = told["texts"].as_array().unwrap();
+    assert_eq!((&texts[0]["text"], &texts[0]["line"]), (&"[P2] DiskFull".into(), &6.into()));
+    assert!(texts[1]["instead"].as_str().unwrap().contains("Go's template language"), "{told:#}");
+    assert!(texts[2]["instead"].as_str().unwrap().contains("does not send to"), "{told:#}");
+    let (good, told, _) = template(&["translate", "{{ range .Alerts }}{{ .Labels.instance }} {{ end }}"]);
+    assert!(good && told == "{% for alert in alerts %}{{ alert.labels.instance }} {% endfor %}\n", "{told}");
+    assert!(!template(&["translate", "{{ template \"mine\" . }}"]).0);
+    let (good, _, error) = template(&["show", "--file", path, "--receiver", "other"]);
+    assert!(!good && error.contains("there are: chat"), "{error}");
+    // The check names each by its line, with what to write.
+    let (good, told, _) = output(Command::new(BINARY).args(["route", "check"]).arg(&file));
+    assert!(good && told.contains("line 7") && told.contains("write: {% for alert in alerts %}") && told.contains("line 8"), "{told}");
 }

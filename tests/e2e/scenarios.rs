@@ -1,5 +1,7 @@
 //! The scenarios, a module a subject.
 
+mod alert_clients;
+mod alerting;
 mod backup;
 mod balancer;
 mod blackbox;

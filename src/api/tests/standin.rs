@@ -274,6 +274,8 @@ pub fn deps(node: Arc<StandIn>) -> Deps {
         settings: Some(Arc::new(StandInSettings::default())),
         node,
         sinks: Arc::new(StandInSinks),
+        alerting: Arc::new(|| Err(crate::api::alerting::Off::NoSection)),
+        alert_counts: crate::api::metrics::Metrics::default(),
         ingest: Arc::new(|| Ingest {
             refused: vec![Counted { reason: "future".into(), count: 1 }],
             unable: vec![Counted { reason: "disk_full".into(), count: 1 }],

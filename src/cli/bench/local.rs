@@ -1,4 +1,4 @@
-//! `sluice bench decode | dedup | rows`: single parts on this machine, one thread, nothing else running.
+//! `sluice bench decode | dedup | alerts | rows`: single parts on this machine, one thread, nothing else running.
 //!
 //! The parts measure themselves and read no clock; time is brought from here.
 
@@ -12,6 +12,7 @@ use crate::cli::Failure;
 use crate::clock;
 use crate::dedup::bench as dedup;
 use crate::forward;
+use crate::wire::alerts::measure as alerts;
 use crate::wire::capture;
 use crate::wire::measure;
 use crate::wire::pack;
@@ -47,6 +48,14 @@ pub struct Dedup {
     /// A new order of series in every scrape: the worst that a cache can meet.
     #[arg(long)]
     scattered: bool,
+}
+
+/// `sluice bench alerts`.
+#[derive(Debug, Args)]
+pub struct Alerts {
+    /// How often a request of 256 alerts is read.
+    #[arg(long, default_value_t = 2_000)]
+    rounds: usize,
 }
 
 /// `sluice bench rows`.
@@ -112,6 +121,15 @@ fn made_up(version: Version) -> Vec<Vec<u8>> {
         packed
     };
     (0..REQUESTS).map(one).collect()
+}
+
+/// Reading, per alert.
+pub fn alerts(arguments: &Alerts) -> Result<(), Failure> {
+    let found = alerts::measure(arguments.rounds, &ticks()).map_err(|error| Failure::Failed(format!("{error:?}")))?;
+    println!("bytes an alert  {:.0}", found.bytes);
+    println!("read            {:7.0} ns an alert (least), {:.0} (median)", found.least_ns, found.median_ns);
+    println!("fingerprint     {:7.0} ns an alert (least)", found.fingerprint_ns);
+    Ok(())
 }
 
 /// The rules, per sample.

@@ -1,0 +1,423 @@
+//! All that is known of alerts: the alerts, silences, and what whom was told. A value that the control shard keeps, alike on every node.
+//!
+//! Rules of how words about one alert are put together are Alertmanager's: the later word counts, the earliest start, and an end that a source said before
+//! one that was only reckoned. Everything is bounded, and what does not fit is refused in words. Times come from outside, in entries. Left out on purpose:
+//! whom an alert goes to (`groups`), how all this is written (`shard::alerting`).
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::alert::buckets::Buckets;
+use crate::alert::silence::Phase;
+use crate::alert::silence::Silence;
+use crate::alert::told::Claim;
+use crate::alert::told::End;
+use crate::alert::told::Told;
+use crate::alert::told::Whom;
+use crate::model::alert::Alert;
+use crate::model::alert::Labels;
+
+/// Alerts at the same time, those that are over and not yet forgotten among them.
+pub const MOST_ALERTS: usize = 200_000;
+/// Bytes of all their texts.
+pub const MOST_BYTES: u64 = 512 << 20;
+/// Bytes of one alert's texts.
+pub const MOST_OF_ONE: usize = 64 << 10;
+/// Labels, and annotations, of one.
+pub const MOST_LABELS: usize = 256;
+/// Silences, those that are over among them.
+pub const MOST_SILENCES: usize = 10_000;
+/// Logs: groups by integrations.
+pub const MOST_LOGS: usize = 300_000;
+/// An alert that only held longer was not known: the source's whole word is needed.
+pub const UNKNOWN_ALERT: &str = "there is no such alert";
+/// There is no such silence.
+pub const UNKNOWN_SILENCE: &str = "there is no such silence";
+
+/// An alert as it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// What was said of it.
+    pub alert: Arc<Alert>,
+    /// When it was first said that it holds, since it did not hold.
+    pub came: i64,
+    /// Somebody takes care of it, for as long as it holds.
+    pub acknowledged: Option<Arc<Acknowledged>>,
+}
+
+/// That somebody takes care.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// Who.
+    pub by: String,
+    /// What they say.
+    pub comment: String,
+    /// When.
+    pub at: i64,
+}
+
+/// Alerts that hold longer than was said, and nothing else is new: what sources say most of the time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Longer {
+    /// Until then.
+    pub ends: i64,
+    /// Said then.
+    pub updated: i64,
+    /// Which.
+    pub ids: Vec<u64>,
+}
+
+/// A message that is to be sent: whose it is, and what it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Who is told.
+    pub whom: Whom,
+    /// What the group's alerts have in common.
+    pub labels: Arc<Labels>,
+    /// What they are told.
+    pub claim: Claim,
+}
+
+/// What nobody needs any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// Alerts that are over.
+    pub alerts: Vec<u64>,
+    /// Logs that say nothing.
+    pub logs: Vec<u64>,
+    /// Silences that are over.
+    pub silences: Vec<String>,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Book {
+    alerts: Buckets<Kept>,
+    bytes: u64,
+    logs: Buckets<Told>,
+    silences: Arc<BTreeMap<String, Arc<Silence>>>,
+}
+
+/// Under which an alert is kept: a hash with the cluster's own seed, so that nobody can make two alerts of one id. (Fingerprints can be made alike.)
+pub fn id(seed: u64, labels: &Labels) -> u64 {
+    let mut hash = Xxh3::with_seed(seed);
+    for (name, value) in labels {
+        for text in [name, value] {
+            hash.update(&(text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        }
+    }
+    hash.digest()
+}
+
+/// Under which a log is kept.
+pub fn log_id(seed: u64, whom: &Whom) -> u64 {
+    let mut hash = Xxh3::with_seed(!seed);
+    for text in [&whom.group, &whom.receiver] {
+        hash.update(&(text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
+    }
+    hash.update(&whom.integration.to_le_bytes());
+    hash.digest()
+}
+
+fn bytes(alert: &Alert) -> usize {
+    let of = |labels: &Labels| labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    of(&alert.labels) + of(&alert.annotations) + alert.generator.len()
+}
+
+/// Whether an alert is of a size that is taken; else what is wrong.
+pub fn judge(alert: &Alert) -> Result<(), String> {
+    let size = bytes(alert);
+    let most = alert.labels.len().max(alert.annotations.len());
+    match () {
+        () if alert.labels.is_empty() => Err("at least one label pair required".to_owned()),
+        () if alert.ends < alert.starts => Err("start time must be before end time".to_owned()),
+        () if most > MOST_LABELS => Err(format!("{most} labels or annotations are more than one alert may have ({MOST_LABELS})")),
+        () if size > MOST_OF_ONE => Err(format!("{size} bytes of labels and annotations are more than one alert may have ({MOST_OF_ONE})")),
+        () => Ok(()),
+    }
+}
+
+/// Two words about one alert, as one. `at`: now.
+pub fn merged(before: &Alert, new: &Alert, at: i64) -> Alert {
+    let within = |time: i64| time > before.starts && time < before.ends;
+    if !(within(new.ends) || within(new.starts)) {
+        return if new.updated < before.updated { before.clone() } else { new.clone() };
+    }
+    let (older, younger) = if new.updated < before.updated { (new, before) } else { (before, new) };
+    let mut one = younger.clone();
+    one.starts = older.starts.min(younger.starts);
+    let later = older.ends > younger.ends;
+    let wins = if younger.is_over(at) { older.is_over(at) && later } else { later && !older.times_out };
+    if wins {
+        (one.ends, one.times_out) = (older.ends, older.times_out);
+    }
+    one
+}
+
+impl Book {
+    /// The alerts, by id.
+    pub fn alerts(&self) -> &Buckets<Kept> {
+        &self.alerts
+    }
+
+    /// What was told, by `log_id`.
+    pub fn logs(&self) -> &Buckets<Told> {
+        &self.logs
+    }
+
+    /// The silences, by id.
+    pub fn silences(&self) -> &Arc<BTreeMap<String, Arc<Silence>>> {
+        &self.silences
+    }
+
+    /// Bytes of all alerts' texts.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Of words about alerts those that say something new, and those that say no more than that the alerts hold longer. The same words from several
+    /// sources, or to several nodes, are new once.
+    pub fn news(&self, seed: u64, words: Vec<Alert>, now: i64) -> (Vec<Alert>, Vec<Longer>) {
+        let (mut new, mut longer) = (Vec::new(), BTreeMap::<(i64, i64), Vec<u64>>::new());
+        for word in words {
+            let id = id(seed, &word.labels);
+            let Some(kept) = self.alerts.get(id).filter(|kept| kept.alert.labels == word.labels) else {
+                // Nobody was told of what was over before it came.
+                if !word.is_over(now) {
+                    new.push(word);
+                }
+                continue;
+            };
+            let known = &*kept.alert;
+            let one = merged(known, &word, now);
+            let same = one.starts == known.starts && one.annotations == known.annotations && one.generator == known.generator;
+            match same && one.times_out == known.times_out {
+                true if one.ends == known.ends => {}
+                true if one.ends > known.ends && !known.is_over(now) => longer.entry((one.ends, one.updated)).or_default().push(id),
+                _ => new.push(word),
+            }
+        }
+        (new, longer.into_iter().map(|((ends, updated), ids)| Longer { ends, updated, ids }).collect())
+    }
+
+    /// Takes words about alerts; what does not fit is left out, and said.
+    pub fn post(&mut self, seed: u64, words: Vec<Alert>, at: i64) -> Result<(), String> {
+        let mut left_out = 0;
+        for mut word in words {
+            word.updated = word.updated.min(at);
+            let id = id(seed, &word.labels);
+            let known = self.alerts.get(id);
+            if judge(&word).is_err() || known.is_some_and(|kept| kept.alert.labels != word.labels) {
+                left_out += 1;
+                continue;
+            }
+            let (alert, came, acknowledged) = match known {
+                Some(kept) => {
+                    let one = merged(&kept.alert, &word, at);
+                    match kept.alert.is_over(at) && !one.is_over(at) {
+                        true => (one, at, None),
+                        false => (one, kept.came, kept.acknowledged.clone()),
+                    }
+                }
+                None if word.is_over(at) => continue,
+                None => (word, at, None),
+            };
+            let before = known.map_or(0, |kept| bytes(&kept.alert) as u64);
+            let after = self.bytes - before + bytes(&alert) as u64;
+            if after > MOST_BYTES || known.is_none() && self.alerts.len() >= MOST_ALERTS {
+                left_out += 1;
+                continue;
+            }
+            self.bytes = after;
+            self.alerts.set(id, Kept { alert: Arc::new(alert), came, acknowledged });
+        }
+        let (alerts, bytes) = (self.alerts.len(), self.bytes);
+        let full =
+            || format!("{left_out} alerts were not taken: there are {alerts} of {bytes} bytes, {MOST_ALERTS} of {MOST_BYTES} at most");
+        if left_out > 0 { Err(full()) } else { Ok(()) }
+    }
+
+    /// These hold longer. One that is not known, or over by now, is an error; the others are taken.
+    pub fn longer(&mut self, longer: &[Longer], at: i64) -> Result<(), String> {
+        let mut unknown = false;
+        for Longer { ends, updated, ids } in longer {
+            for id in ids {
+                let Some(kept) = self.alerts.get(*id).filter(|kept| !kept.alert.is_over(at)) else {
+                    unknown = true;
+                    continue;
+                };
+                if *ends > kept.alert.ends {
+                    let updated = kept.alert.updated.max((*updated).min(at));
+                    let alert = Alert { ends: *ends, updated, ..Alert::clone(&kept.alert) };
+                    let kept = Kept { alert: Arc::new(alert), ..Kept::clone(kept) };
+                    self.alerts.set(*id, kept);
+                }
+            }
+        }
+        if unknown { Err(UNKNOWN_ALERT.to_owned()) } else { Ok(()) }
+    }
+
+    /// Somebody takes care of an alert that holds.
+    pub fn acknowledge(&mut self, id: u64, acknowledged: Acknowledged, at: i64) -> Result<(), String> {
+        let kept = self.alerts.get(id).filter(|kept| !kept.alert.is_over(at)).ok_or(UNKNOWN_ALERT)?;
+        let kept = Kept { acknowledged: Some(Arc::new(acknowledged)), ..Kept::clone(kept) };
+        self.alerts.set(id, kept);
+        Ok(())
+    }
+
+    /// Makes a silence, or changes the one called `changes` in place where Alertmanager would; elsewhere that one ends, and the new one has its own id.
+    pub fn silence(&mut self, mut new: Silence, changes: Option<&str>, at: i64) -> Result<(), String> {
+        if new.ends <= at {
+            return Err("end time can't be in the past".to_owned());
+        }
+        new.updated = at;
+        if let Some(id) = changes {
+            let known = Arc::clone(self.silences.get(id).ok_or(UNKNOWN_SILENCE)?);
+            let second = |time: i64| time.div_euclid(1000);
+            let in_place = known.matchers == new.matchers
+                && match known.phase(at) {
+                    Phase::Active => second(known.starts) == second(new.starts),
+                    Phase::Pending => new.starts >= at,
+                    Phase::Expired => false,
+                };
+            if in_place {
+                new.id = id.to_owned();
+                Arc::make_mut(&mut self.silences).insert(new.id.clone(), Arc::new(new));
+                return Ok(());
+            }
+        }
+        if self.silences.len() >= MOST_SILENCES {
+            return Err(format!("there are {MOST_SILENCES} silences already; expired ones are kept for five days"));
+        }
+        if self.silences.contains_key(&new.id) || new.id.is_empty() {
+            return Err("there is a silence of this id already".to_owned());
+        }
+        if let Some(id) = changes.filter(|id| self.silences.get(*id).is_some_and(|known| known.phase(at) != Phase::Expired)) {
+            self.expire(id, at)?;
+        }
+        new.starts = new.starts.max(at);
+        Arc::make_mut(&mut self.silences).insert(new.id.clone(), Arc::new(new));
+        Ok(())
+    }
+
+    /// A silence is over from now on.
+    pub fn expire(&mut self, id: &str, at: i64) -> Result<(), String> {
+        let known = self.silences.get(id).ok_or(UNKNOWN_SILENCE)?;
+        let starts = match known.phase(at) {
+            Phase::Expired => return Err(format!("silence {id} already expired")),
+            Phase::Active => known.starts,
+            Phase::Pending => at,
+        };
+        let over = Silence { starts, ends: at, updated: at, ..Silence::clone(known) };
+        Arc::make_mut(&mut self.silences).insert(id.to_owned(), Arc::new(over));
+        Ok(())
+    }
+
+    /// Messages are on their way. One whose log has another on its way, or a later number, is left out, and said.
+    pub fn claim(&mut self, seed: u64, wanted: Vec<Wanted>) -> Result<(), String> {
+        let mut left_out = 0;
+        for Wanted { whom, labels, claim } in wanted {
+            let id = log_id(seed, &whom);
+            let mut told = match self.logs.get(id) {
+                Some(told) if told.whom == whom && told.claim.is_none() => Told::clone(told),
+                None if self.logs.len() < MOST_LOGS => Told { whom, labels, ..Told::default() },
+                _ => {
+                    left_out += 1;
+                    continue;
+                }
+            };
+            if claim.reason.is_some() && claim.number <= told.number {
+                left_out += 1;
+                continue;
+            }
+            told.claim(claim);
+            self.logs.set(id, told);
+        }
+        if left_out > 0 { Err(format!("{left_out} messages were not noted: others are on their way")) } else { Ok(()) }
+    }
+
+    /// Something came of messages: by log and number. What is no news is no harm.
+    pub fn end(&mut self, ended: &[(u64, u64, End)]) {
+        for (id, number, end) in ended {
+            if let Some(known) = self.logs.get(*id) {
+                let mut told = Told::clone(known);
+                if told.end(*number, *end) {
+                    self.logs.set(*id, told);
+                }
+            }
+        }
+    }
+
+    /// Forgets what nobody needs; what somebody does need after all stays.
+    pub fn sweep(&mut self, gone: &Gone, at: i64) {
+        for id in &gone.alerts {
+            if self.alerts.get(*id).is_some_and(|kept| kept.alert.is_over(at))
+                && let Some(kept) = self.alerts.remove(*id)
+            {
+                self.bytes -= bytes(&kept.alert) as u64;
+            }
+        }
+        for id in &gone.logs {
+            if self.logs.get(*id).is_some_and(|told| told.claim.is_none()) {
+                self.logs.remove(*id);
+            }
+        }
+        for id in &gone.silences {
+            if self.silences.get(id).is_some_and(|silence| silence.phase(at) == Phase::Expired) {
+                Arc::make_mut(&mut self.silences).remove(id);
+            }
+        }
+    }
+
+    /// What nobody needs any more, at most so much of each: alerts that have been over for `over_ms` and are owed to nobody, logs that say nothing, silences
+    /// that have been over for `keep_ms`, and what was owed for so long that it cannot be.
+    pub fn sweepings(&self, now: i64, (over_ms, keep_ms): (i64, i64), most: usize) -> Gone {
+        let mut owed = BTreeSet::new();
+        let mut gone = Gone::default();
+        let holds = |id: &u64| self.alerts.get(*id).is_some_and(|kept| !kept.alert.is_over(now));
+        for (id, told) in self.logs.iter() {
+            let claimed = told.claim.iter().flat_map(|claim| claim.firing.iter().chain(&claim.over));
+            let open = || told.firing.iter().chain(&told.maybe);
+            owed.extend(open().chain(claimed).copied());
+            let old = now - told.base;
+            let idle = !told.is_open() && old > over_ms && told.over.iter().all(|id| self.alerts.get(*id).is_none());
+            if told.claim.is_none() && (idle || old > keep_ms && !open().any(holds)) && gone.logs.len() < most {
+                gone.logs.push(id);
+            }
+        }
+        let is_gone = |id: u64, alert: &Alert| {
+            let over = now - alert.ends;
+            over > keep_ms || over > over_ms && !owed.contains(&id)
+        };
+        gone.alerts = self.alerts.iter().filter(|(id, kept)| is_gone(*id, &kept.alert)).map(|(id, _)| id).take(most).collect();
+        let silences = self.silences.values().filter(|silence| now - silence.ends > keep_ms);
+        gone.silences = silences.map(|silence| silence.id.clone()).take(most).collect();
+        gone
+    }
+
+    /// Puts back what was written: an alert,
+    pub fn restore_alert(&mut self, id: u64, kept: Kept) {
+        self.bytes += bytes(&kept.alert) as u64;
+        if let Some(before) = self.alerts.set(id, kept) {
+            self.bytes -= bytes(&before.alert) as u64;
+        }
+    }
+
+    /// a log,
+    pub fn restore_log(&mut self, id: u64, told: Told) {
+        self.logs.set(id, told);
+    }
+
+    /// a silence.
+    pub fn restore_silence(&mut self, silence: Silence) {
+        Arc::make_mut(&mut self.silences).insert(silence.id.clone(), Arc::new(silence));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! How words about alerts are put together, what can be done to silences, and what is forgotten.
+
+use super::*;
+use crate::alert::matcher;
+
+const SEED: u64 = 7;
+
+fn alert(name: &str, (starts, ends, updated): (i64, i64, i64), times_out: bool) -> Alert {
+    let labels = Labels::from([("alertname".to_owned(), name.to_owned())]);
+    Alert { labels: Arc::new(labels), starts, ends, updated, times_out, ..Alert::default() }
+}
+
+fn of(book: &Book, name: &str) -> Kept {
+    Kept::clone(book.alerts().get(id(SEED, &alert(name, (0, 0, 0), false).labels)).unwrap())
+}
+
+#[test]
+fn words_about_one_alert_are_put_together() {
+    let explicit = |starts, ends, updated| alert("a", (starts, ends, updated), false);
+    let reckoned = |starts, ends, updated| alert("a", (starts, ends, updated), true);
+    for (before, new, expected) in [
+        // A later end counts, an earlier start, too.
+        (explicit(10, 100, 20), explicit(10, 130, 30), (10, 130)),
+        (explicit(10, 100, 20), explicit(15, 130, 30), (10, 130)),
+        (explicit(15, 100, 20), explicit(10, 130, 30), (10, 130)),
+        // It is over.
+        (explicit(10, 100, 20), explicit(10, 40, 50), (10, 40)),
+        // Both are over: the later end.
+        (explicit(10, 45, 20), explicit(10, 40, 50), (10, 45)),
+        // An end that was said counts more than one that was reckoned; of two that were reckoned the younger one.
+        (explicit(10, 100, 20), reckoned(10, 90, 30), (10, 100)),
+        (reckoned(10, 100, 20), reckoned(10, 90, 30), (10, 90)),
+        (reckoned(10, 100, 20), explicit(10, 90, 30), (10, 90)),
+        // An older word comes late.
+        (explicit(10, 40, 50), explicit(10, 100, 20), (10, 40)),
+        // Another episode.
+        (explicit(10, 40, 20), explicit(45, 100, 50), (45, 100)),
+    ] {
+        let one = merged(&before, &new, 50);
+        assert_eq!((one.starts, one.ends), expected, "{before:?} {new:?}");
+    }
+}
+
+#[test]
+fn only_what_is_new_becomes_an_entry() {
+    let mut book = Book::default();
+    let word = alert("a", (10, 100, 20), true);
+    assert_eq!(book.news(SEED, vec![word.clone()], 20), (vec![word.clone()], vec![]));
+    assert_eq!(book.news(SEED, vec![alert("b", (10, 15, 20), false)], 20), (vec![], vec![]), "over before it came");
+    book.post(SEED, vec![word.clone()], 20).unwrap();
+    assert_eq!(book.news(SEED, vec![word.clone()], 21), (vec![], vec![]));
+    let later = alert("a", (10, 130, 50), true);
+    let (new, longer) = book.news(SEED, vec![later.clone()], 50);
+    assert_eq!((new.len(), longer[0].ends, longer[0].ids.len()), (0, 130, 1));
+    book.longer(&longer, 50).unwrap();
+    assert_eq!((of(&book, "a").alert.ends, of(&book, "a").came), (130, 20));
+    // Over meanwhile: the whole word is needed.
+    assert_eq!(book.longer(&longer, 200), Err(UNKNOWN_ALERT.to_owned()));
+    let again = alert("a", (10, 300, 200), true);
+    assert_eq!(book.news(SEED, vec![again.clone()], 200), (vec![again.clone()], vec![]));
+    book.post(SEED, vec![again], 200).unwrap();
+    assert_eq!(of(&book, "a").came, 200, "another episode");
+    let annotated = Alert { annotations: Arc::new(Labels::from([("x".into(), "y".into())])), ..alert("a", (10, 300, 200), true) };
+    assert_eq!(book.news(SEED, vec![annotated.clone()], 200).0, [annotated]);
+}
+
+#[test]
+fn an_acknowledgement_lasts_as_long_as_the_alert() {
+    let mut book = Book::default();
+    book.post(SEED, vec![alert("a", (10, 100, 20), true)], 20).unwrap();
+    let id = id(SEED, &of(&book, "a").alert.labels);
+    book.acknowledge(id, Acknowledged { by: "ann".into(), ..Acknowledged::default() }, 30).unwrap();
+    book.longer(&[Longer { ends: 200, updated: 40, ids: vec![id] }], 40).unwrap();
+    assert_eq!(of(&book, "a").acknowledged.unwrap().by, "ann");
+    assert_eq!(book.acknowledge(id, Acknowledged::default(), 300), Err(UNKNOWN_ALERT.to_owned()));
+    book.post(SEED, vec![alert("a", (250, 400, 300), true)], 300).unwrap();
+    assert_eq!(of(&book, "a").acknowledged, None);
+}
+
+#[test]
+fn what_is_too_much_is_refused_in_words() {
+    let mut book = Book::default();
+    let large = Alert { generator: "x".repeat(MOST_OF_ONE).into(), ..alert("a", (10, 100, 20), true) };
+    assert!(judge(&large).unwrap_err().contains("bytes"));
+    assert!(book.post(SEED, vec![large, alert("b", (10, 100, 20), true)], 20).unwrap_err().starts_with("1 alerts"));
+    assert_eq!((book.alerts().len(), book.bytes()), (1, 10));
+}
+
+fn silence(id: &str, matchers: &str, (starts, ends): (i64, i64)) -> Silence {
+    Silence { id: id.into(), matchers: matcher::read(matchers).unwrap().matchers, starts, ends, ..Silence::default() }
+}
+
+#[test]
+fn silences_change_in_place_where_alertmanager_lets_them() {
+    let ids =
+        |book: &Book| book.silences().values().map(|known| format!("{} {}-{}", known.id, known.starts, known.ends)).collect::<Vec<_>>();
+    let mut book = Book::default();
+    book.silence(silence("a", "x=y", (5_000, 90_000)), None, 10_000).unwrap();
+    assert_eq!(ids(&book), ["a 10000-90000"], "not in the past");
+    // The same second.
+    book.silence(silence("b", "x=y", (10_500, 80_000)), Some("a"), 20_000).unwrap();
+    assert_eq!(ids(&book), ["a 10500-80000"]);
+    // Another start, or other matchers: another silence.
+    book.silence(silence("b", "x=y", (11_500, 80_000)), Some("a"), 20_000).unwrap();
+    assert_eq!(ids(&book), ["a 10500-20000", "b 20000-80000"]);
+    book.silence(silence("c", "x=z", (20_000, 80_000)), Some("b"), 30_000).unwrap();
+    assert_eq!(ids(&book), ["a 10500-20000", "b 20000-30000", "c 30000-80000"]);
+    // One that is over stays so.
+    book.silence(silence("d", "x=y", (20_000, 80_000)), Some("b"), 40_000).unwrap();
+    assert_eq!(ids(&book)[3], "d 40000-80000");
+    // Pending: its times move.
+    book.silence(silence("e", "x=y", (100_000, 200_000)), None, 40_000).unwrap();
+    book.silence(silence("f", "x=y", (110_000, 200_000)), Some("e"), 40_000).unwrap();
+    assert_eq!(ids(&book)[4], "e 110000-200000");
+    book.expire("e", 50_000).unwrap();
+    assert_eq!(ids(&book)[4], "e 50000-50000");
+    assert_eq!(book.expire("e", 50_000), Err("silence e already expired".to_owned()));
+    assert_eq!(book.expire("x", 50_000), Err(UNKNOWN_SILENCE.to_owned()));
+    assert_eq!(book.silence(silence("g", "x=y", (0, 90_000)), Some("x"), 50_000), Err(UNKNOWN_SILENCE.to_owned()));
+    assert!(book.silence(silence("g", "x=y", (0, 50_000)), None, 50_000).is_err());
+}
+
+#[test]
+fn what_is_over_is_forgotten_once_nobody_is_owed_it() {
+    let mut book = Book::default();
+    book.post(SEED, vec![alert("a", (10, 100, 20), true), alert("b", (10, 100, 20), true)], 20).unwrap();
+    let [a, b] = ["a", "b"].map(|name| id(SEED, &of(&book, name).alert.labels));
+    let whom = Whom { group: "g".into(), receiver: "r".into(), integration: 0 };
+    let claim = Claim { number: 1, at: 50, reason: Some(crate::alert::message::Reason::First), firing: vec![a], ..Claim::default() };
+    let wanted = Wanted { whom: whom.clone(), labels: Arc::default(), claim };
+    book.claim(SEED, vec![wanted.clone()]).unwrap();
+    assert!(book.claim(SEED, vec![wanted.clone()]).is_err(), "it is on its way");
+    let log = log_id(SEED, &whom);
+    book.end(&[(log, 1, End::Taken), (log, 9, End::Taken)]);
+    assert!(book.claim(SEED, vec![wanted]).is_err(), "an old number");
+    let sweep = |book: &mut Book, now: i64| {
+        let gone = book.sweepings(now, (1_000, 10_000), 100);
+        book.sweep(&gone, now);
+        gone
+    };
+    assert_eq!(sweep(&mut book, 1_000), Gone::default());
+    assert_eq!(sweep(&mut book, 2_000).alerts, [b]);
+    let over = Claim { number: 2, at: 2_000, reason: Some(crate::alert::message::Reason::AllOver), over: vec![a], ..Claim::default() };
+    book.claim(SEED, vec![Wanted { whom, labels: Arc::default(), claim: over }]).unwrap();
+    book.end(&[(log, 2, End::Taken)]);
+    assert_eq!(sweep(&mut book, 2_500).alerts, [a]);
+    assert_eq!(sweep(&mut book, 3_000), Gone::default());
+    assert_eq!(sweep(&mut book, 3_001).logs, [log]);
+    assert_eq!(book, Book::default());
+}

@@ -1,0 +1,133 @@
+//! A map that many may hold as it was while one goes on changing it: what is shared is copied a bucket at a time, and two of them are compared
+//! by what they share.
+//!
+//! For the state of alerts, of which each applied entry makes another one and 100,000 alerts must not be copied for it. Keys are hashes, so that their
+//! lowest bits spread. Left out on purpose: what is kept.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map;
+use std::sync::Arc;
+
+/// So many that a bucket of 100,000 things has a hundred.
+const BUCKETS: usize = 1024;
+
+type Bucket<V> = BTreeMap<u64, Arc<V>>;
+
+/// Things by hash.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Buckets<V> {
+    buckets: Vec<Arc<Bucket<V>>>,
+    len: usize,
+}
+
+impl<V> Default for Buckets<V> {
+    fn default() -> Buckets<V> {
+        Buckets { buckets: vec![Arc::default(); BUCKETS], len: 0 }
+    }
+}
+
+impl<V> Clone for Buckets<V> {
+    fn clone(&self) -> Buckets<V> {
+        Buckets { buckets: self.buckets.clone(), len: self.len }
+    }
+}
+
+fn place(key: u64) -> usize {
+    (key % BUCKETS as u64) as usize
+}
+
+impl<V> Buckets<V> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// One of them.
+    pub fn get(&self, key: u64) -> Option<&Arc<V>> {
+        self.buckets.get(place(key))?.get(&key)
+    }
+
+    /// Puts one in the place of what was there.
+    pub fn set(&mut self, key: u64, value: V) -> Option<Arc<V>> {
+        let before = self.buckets.get_mut(place(key)).and_then(|bucket| Arc::make_mut(bucket).insert(key, Arc::new(value)));
+        self.len += usize::from(before.is_none());
+        before
+    }
+
+    /// Takes one out.
+    pub fn remove(&mut self, key: u64) -> Option<Arc<V>> {
+        self.get(key)?;
+        let gone = Arc::make_mut(self.buckets.get_mut(place(key))?).remove(&key);
+        self.len -= usize::from(gone.is_some());
+        gone
+    }
+
+    /// All of them, always in the same order.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &Arc<V>)> {
+        self.buckets.iter().flat_map(|bucket| bucket.iter().map(|(key, value)| (*key, value)))
+    }
+
+    /// What is different from `before`: key, what was, and what is. Work for what changed and its neighbours, not for all.
+    pub fn changes<'a>(&'a self, before: &'a Buckets<V>) -> Vec<Change<'a, V>> {
+        let mut found = Vec::new();
+        for (new, old) in self.buckets.iter().zip(&before.buckets) {
+            if !Arc::ptr_eq(new, old) {
+                both(old.iter().peekable(), new.iter().peekable(), &mut found);
+            }
+        }
+        found
+    }
+}
+
+/// What happened to one: key, what was, and what is.
+pub type Change<'a, V> = (u64, Option<&'a Arc<V>>, Option<&'a Arc<V>>);
+
+type Walk<'a, V> = std::iter::Peekable<btree_map::Iter<'a, u64, Arc<V>>>;
+
+fn both<'a, V>(mut old: Walk<'a, V>, mut new: Walk<'a, V>, found: &mut Vec<Change<'a, V>>) {
+    loop {
+        let (before, after) = (old.peek().map(|(key, _)| **key), new.peek().map(|(key, _)| **key));
+        let Some(key) = before.into_iter().chain(after).min() else { return };
+        let was = if before == Some(key) { old.next().map(|(_, value)| value) } else { None };
+        let is = if after == Some(key) { new.next().map(|(_, value)| value) } else { None };
+        if !matches!((was, is), (Some(was), Some(is)) if Arc::ptr_eq(was, is)) {
+            found.push((key, was, is));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changed_is_found_and_what_was_held_stays() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let (mut now, mut plain) = (Buckets::default(), BTreeMap::new());
+        for _ in 0..200 {
+            let (before, plain_before) = (now.clone(), plain.clone());
+            for _ in 0..random.usize(0..30) {
+                let (key, value) = (random.u64(0..500), random.u8(..));
+                if random.bool() {
+                    now.set(key, value);
+                    plain.insert(key, value);
+                } else {
+                    assert_eq!(now.remove(key).map(|value| *value), plain.remove(&key));
+                }
+            }
+            assert_eq!(now.len(), plain.len());
+            assert!(now.iter().all(|(key, value)| plain.get(&key) == Some(&**value)));
+            let changed: BTreeMap<u64, _> =
+                now.changes(&before).into_iter().map(|(key, was, is)| (key, (was.map(|v| **v), is.map(|v| **v)))).collect();
+            for key in 0..500 {
+                let (was, is) = (plain_before.get(&key).copied(), plain.get(&key).copied());
+                assert!(was == is || changed.get(&key) == Some(&(was, is)), "{key}");
+            }
+        }
+    }
+}

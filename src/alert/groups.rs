@@ -1,0 +1,442 @@
+//! Which alerts are told together, to whom, and when: the groups, kept up with the book, and what is due.
+//!
+//! A group first waits for `group_wait` from when its first alert came, then looks every `group_interval` from when it was told last. All of that follows
+//! from the book (when alerts came, when what was told), so timers survive restarts, reloads and changes of leaders. Every integration of a receiver
+//! has a log and a time of its own: one that is stuck keeps no other back. Work is done for what changed in the book, not for all that is in it.
+//!
+//! Left out on purpose: sending, and noting what was sent (`app::alerting`).
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::alert::book::Book;
+use crate::alert::book::Kept;
+use crate::alert::book::Wanted;
+use crate::alert::book::log_id;
+use crate::alert::message::Message;
+use crate::alert::message::Reason;
+use crate::alert::message::level;
+use crate::alert::route::Route;
+use crate::alert::route::Routing;
+use crate::alert::suppress::Suppress;
+use crate::alert::told::Claim;
+use crate::alert::told::Found;
+use crate::alert::told::Look;
+use crate::alert::told::Told;
+use crate::alert::told::Whom;
+use crate::alert::told::decide;
+use crate::model::alert::Labels;
+
+/// What was decided and is not in the book after so long is decided anew, ms.
+const AGAIN_MS: i64 = 5_000;
+
+/// The routes, and of every receiver for each integration whether it wants to hear what is over.
+pub struct Plan {
+    routing: Routing,
+    receivers: BTreeMap<String, Vec<bool>>,
+}
+
+/// A group.
+struct Group {
+    route: usize,
+    key: Arc<str>,
+    labels: Arc<Labels>,
+    alerts: BTreeSet<u64>,
+    lanes: Vec<Lane>,
+}
+
+/// A group's way to one integration.
+struct Lane {
+    log: u64,
+    wants_over: bool,
+    /// When the first alert came that came after what was told last.
+    first: Option<i64>,
+    /// The last time at which there was nothing to tell.
+    seen: i64,
+    /// Something was decided then, which should soon be in the book.
+    decided: Option<i64>,
+    /// In the list of what is due.
+    due: Option<i64>,
+}
+
+/// How an alert stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Silences, sorted.
+    pub silenced_by: Vec<String>,
+    /// Alerts, by id.
+    pub inhibited_by: Vec<u64>,
+    /// Time intervals.
+    pub muted_by: Vec<String>,
+    /// Receivers, in the order of the routes.
+    pub receivers: Vec<String>,
+}
+
+/// The groups.
+pub struct Groups {
+    plan: Arc<Plan>,
+    seed: u64,
+    book: Arc<Book>,
+    suppress: Suppress,
+    groups: BTreeMap<u64, Group>,
+    next: u64,
+    by_key: BTreeMap<(usize, Arc<str>), u64>,
+    of_alert: BTreeMap<u64, Vec<u64>>,
+    of_log: BTreeMap<u64, (u64, usize)>,
+    due: BTreeSet<(i64, u64, usize)>,
+    open: BTreeSet<u64>,
+}
+
+fn ms(span: std::time::Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl Plan {
+    /// `receivers`: of each, for each integration whether it wants to hear what is over.
+    pub fn new(routing: Routing, receivers: BTreeMap<String, Vec<bool>>) -> Plan {
+        Plan { routing, receivers }
+    }
+
+    /// The routes.
+    pub fn routing(&self) -> &Routing {
+        &self.routing
+    }
+
+    /// The same, and nobody hears what is over.
+    pub fn without_ends(&self) -> Plan {
+        let without = |(name, lanes): (&String, &Vec<bool>)| (name.clone(), vec![false; lanes.len()]);
+        Plan { routing: self.routing.clone(), receivers: self.receivers.iter().map(without).collect() }
+    }
+
+    fn lanes(&self, receiver: &str) -> &[bool] {
+        self.receivers.get(receiver).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Groups {
+    /// With nothing in them.
+    pub fn new(plan: Arc<Plan>, seed: u64) -> Groups {
+        let suppress = Suppress::new(Arc::new(plan.routing.inhibitions.clone()));
+        Groups {
+            plan,
+            seed,
+            book: Arc::default(),
+            suppress,
+            groups: BTreeMap::new(),
+            next: 0,
+            by_key: BTreeMap::new(),
+            of_alert: BTreeMap::new(),
+            of_log: BTreeMap::new(),
+            due: BTreeSet::new(),
+            open: BTreeSet::new(),
+        }
+    }
+
+    /// The book as it was looked at last.
+    pub fn book(&self) -> &Arc<Book> {
+        &self.book
+    }
+
+    /// The routes.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// Takes the book as it is now.
+    pub fn look(&mut self, book: &Arc<Book>) {
+        if Arc::ptr_eq(&self.book, book) {
+            return;
+        }
+        let before = std::mem::replace(&mut self.book, Arc::clone(book));
+        if !Arc::ptr_eq(before.silences(), book.silences()) {
+            self.suppress.silences(book.silences(), before.alerts());
+        }
+        let mut changed = BTreeSet::new();
+        for (id, told) in book.logs().changes(before.logs()).into_iter().map(|(id, _, is)| (id, is)) {
+            match told.is_some_and(|told| told.claim.is_some()) {
+                true => self.open.insert(id),
+                false => self.open.remove(&id),
+            };
+            if let Some((group, lane)) = self.of_log.get(&id).copied() {
+                changed.insert((group, lane));
+                if let Some(lane) = self.groups.get_mut(&group).and_then(|group| group.lanes.get_mut(lane)) {
+                    lane.decided = None;
+                }
+                self.first_anew(group, lane);
+            }
+        }
+        for (id, was, is) in book.alerts().changes(before.alerts()) {
+            match (was, is) {
+                (None, Some(kept)) => self.add(id, kept, &mut changed),
+                (Some(kept), None) => self.remove(id, kept),
+                (Some(was), Some(is)) if was.came != is.came => self.came(id, is.came, &mut changed),
+                _ => {}
+            }
+        }
+        for (group, lane) in changed {
+            self.schedule(group, lane);
+        }
+    }
+
+    fn add(&mut self, id: u64, kept: &Kept, changed: &mut BTreeSet<(u64, usize)>) {
+        let labels = &kept.alert.labels;
+        self.suppress.add(id, labels);
+        let plan = Arc::clone(&self.plan);
+        let groups = plan.routing.root.matching(labels).into_iter().map(|route| self.group_of(route, labels)).collect::<Vec<u64>>();
+        for group in &groups {
+            if let Some(group) = self.groups.get_mut(group) {
+                group.alerts.insert(id);
+            }
+        }
+        self.of_alert.insert(id, groups);
+        self.came(id, kept.came, changed);
+    }
+
+    fn group_of(&mut self, route: &Route, labels: &Labels) -> u64 {
+        let key = (route.number, Arc::from(route.group_key(labels)));
+        if let Some(known) = self.by_key.get(&key) {
+            return *known;
+        }
+        let number = self.next;
+        self.next += 1;
+        let mut lanes = Vec::new();
+        for (integration, wants_over) in (0..).zip(self.plan.lanes(&route.receiver)) {
+            let whom = Whom { group: Arc::clone(&key.1), receiver: Arc::from(route.receiver.as_str()), integration };
+            let log = log_id(self.seed, &whom);
+            self.of_log.insert(log, (number, lanes.len()));
+            lanes.push(Lane { log, wants_over: *wants_over, first: None, seen: i64::MIN, decided: None, due: None });
+        }
+        let labels = Arc::new(route.group(labels));
+        self.groups.insert(number, Group { route: route.number, key: Arc::clone(&key.1), labels, alerts: BTreeSet::new(), lanes });
+        self.by_key.insert(key, number);
+        number
+    }
+
+    fn remove(&mut self, id: u64, kept: &Kept) {
+        self.suppress.remove(id, &kept.alert.labels);
+        for number in self.of_alert.remove(&id).unwrap_or_default() {
+            let Some(group) = self.groups.get_mut(&number) else { continue };
+            group.alerts.remove(&id);
+            if !group.alerts.is_empty() {
+                continue;
+            }
+            if let Some(group) = self.groups.remove(&number) {
+                self.by_key.remove(&(group.route, group.key));
+                for (lane, Lane { log, due, .. }) in group.lanes.into_iter().enumerate() {
+                    // Of two routes with the same key and receiver the other one may have it.
+                    if self.of_log.get(&log) == Some(&(number, lane)) {
+                        self.of_log.remove(&log);
+                    }
+                    if let Some(due) = due {
+                        self.due.remove(&(due, number, lane));
+                    }
+                }
+            }
+        }
+    }
+
+    /// An alert holds since then, for the lanes that were told before.
+    fn came(&mut self, id: u64, came: i64, changed: &mut BTreeSet<(u64, usize)>) {
+        for number in self.of_alert.get(&id).into_iter().flatten() {
+            let Some(group) = self.groups.get_mut(number) else { continue };
+            for (place, lane) in group.lanes.iter_mut().enumerate() {
+                let base = self.book.logs().get(lane.log).map_or(i64::MIN, |told| told.base);
+                if came > base && lane.first.is_none_or(|first| came < first) {
+                    lane.first = Some(came);
+                }
+                changed.insert((*number, place));
+            }
+        }
+    }
+
+    /// Something was told: what came later is looked for.
+    fn first_anew(&mut self, number: u64, lane: usize) {
+        let Some(group) = self.groups.get_mut(&number) else { return };
+        let Some(lane) = group.lanes.get_mut(lane) else { return };
+        let base = self.book.logs().get(lane.log).map_or(i64::MIN, |told| told.base);
+        let came = group.alerts.iter().filter_map(|id| self.book.alerts().get(*id)).map(|kept| kept.came);
+        lane.first = came.filter(|came| *came > base).min();
+    }
+
+    /// From when on a lane looks, and how often.
+    fn times(&self, group: &Group, lane: &Lane) -> Option<(i64, i64)> {
+        let route = self.plan.routing.route(group.route)?;
+        let every = ms(route.group_interval).max(1);
+        let told = self.book.logs().get(lane.log);
+        let begins = || lane.first.map(|first| first.saturating_add(ms(route.group_wait)));
+        let from = match told {
+            Some(told) if told.is_open() || told.claim.is_some() => told.base.saturating_add(every),
+            Some(told) => begins().unwrap_or(told.base.saturating_add(every)),
+            None => begins()?,
+        };
+        Some((from, every))
+    }
+
+    fn schedule(&mut self, number: u64, place: usize) {
+        let Some(group) = self.groups.get(&number) else { return };
+        let Some(lane) = group.lanes.get(place) else { return };
+        // What is on its way is waited for.
+        let claimed = self.book.logs().get(lane.log).is_some_and(|told| told.claim.is_some());
+        let due = match (lane.decided, self.times(group, lane)) {
+            _ if claimed => None,
+            (Some(decided), _) => Some(decided + AGAIN_MS),
+            (None, Some((from, every))) if lane.seen >= from => Some(tick(from, every, lane.seen).saturating_add(every)),
+            (None, times) => times.map(|(from, _)| from),
+        };
+        let Some(lane) = self.groups.get_mut(&number).and_then(|group| group.lanes.get_mut(place)) else { return };
+        let before = std::mem::replace(&mut lane.due, due);
+        if let Some(before) = before {
+            self.due.remove(&(before, number, place));
+        }
+        self.due.extend(due.map(|due| (due, number, place)));
+    }
+
+    /// When something is due next.
+    pub fn next_due(&self) -> Option<i64> {
+        self.due.first().map(|(due, ..)| *due)
+    }
+
+    /// What is to be told now, at most so many messages. What of it does not come into the book is decided again later.
+    pub fn due(&mut self, now: i64, most: usize) -> Vec<Wanted> {
+        let mut wanted = Vec::new();
+        while wanted.len() < most
+            && let Some((due, number, place)) = self.due.first().copied().filter(|(due, ..)| *due <= now)
+        {
+            self.due.remove(&(due, number, place));
+            let (decided, waits) = self.decide(number, place, now).unwrap_or_default();
+            if let Some(lane) = self.groups.get_mut(&number).and_then(|group| group.lanes.get_mut(place)) {
+                lane.due = None;
+                lane.decided = decided.is_some().then_some(now);
+                if decided.is_none() {
+                    lane.seen = now;
+                    // Whatever comes next begins with `group_wait`.
+                    lane.first = lane.first.filter(|_| waits);
+                }
+            }
+            wanted.extend(decided);
+            self.schedule(number, place);
+        }
+        wanted
+    }
+
+    /// What is to be told, and whether anything holds that was not told.
+    fn decide(&self, number: u64, place: usize, now: i64) -> Option<(Option<Wanted>, bool)> {
+        let group = self.groups.get(&number)?;
+        let lane = group.lanes.get(place)?;
+        let route = self.plan.routing.route(group.route)?;
+        let told = self.book.logs().get(lane.log).map(|told| &**told);
+        let (from, every) = self.times(group, lane)?;
+        let look = Look { now, tick: tick(from, every, now), repeat: ms(route.repeat_interval), wants_over: lane.wants_over };
+        let muted = self.plan.routing.muted_by(route, now).is_some();
+        let mut waits = false;
+        let found = group.alerts.iter().filter_map(|id| {
+            let kept = self.book.alerts().get(*id)?;
+            waits |= !kept.alert.is_over(now) && !told.is_some_and(|told| told.is_owed(*id));
+            let suppressed = muted || self.is_suppressed(*id, kept, now);
+            Some(Found { id: *id, alert: &kept.alert, came: kept.came, suppressed, acknowledged: kept.acknowledged.is_some() })
+        });
+        let Some(mut claim) = decide(told, found, look) else { return Some((None, waits)) };
+        // Every node comes to the same number from the same book.
+        claim.number = told.map_or_else(|| from.unsigned_abs().max(1), |told| told.number.saturating_add(1));
+        let whom = self.whom(group, route, place)?;
+        Some((Some(Wanted { whom, labels: Arc::clone(&group.labels), claim }), waits))
+    }
+
+    fn whom(&self, group: &Group, route: &Route, place: usize) -> Option<Whom> {
+        let integration = u32::try_from(place).ok()?;
+        Some(Whom { group: Arc::clone(&group.key), receiver: Arc::from(route.receiver.as_str()), integration })
+    }
+
+    /// Whether a silence or another alert keeps an alert from being told.
+    pub fn is_suppressed(&self, id: u64, kept: &Kept, now: i64) -> bool {
+        !self.suppress.silenced(id, now).is_empty()
+            || !self.suppress.inhibited(&kept.alert.labels, now, self.book.alerts(), false).is_empty()
+    }
+
+    /// Messages that are on their way, by log.
+    pub fn open(&self) -> impl Iterator<Item = (u64, &Told, &Claim)> {
+        self.open.iter().filter_map(|id| {
+            let told = self.book.logs().get(*id)?;
+            Some((*id, &**told, told.claim.as_ref()?))
+        })
+    }
+
+    /// Whether a message on its way is still to be told: something in it is over, or holds and is not suppressed by now.
+    pub fn is_wanted(&self, log: u64, claim: &Claim, now: i64) -> bool {
+        let muted = || {
+            let group = self.of_log.get(&log).and_then(|(group, _)| self.groups.get(group));
+            let route = group.and_then(|group| self.plan.routing.route(group.route));
+            route.is_some_and(|route| self.plan.routing.muted_by(route, now).is_some())
+        };
+        let told =
+            |id: &u64| self.book.alerts().get(*id).is_some_and(|kept| kept.alert.is_over(now) || !self.is_suppressed(*id, kept, now));
+        !claim.over.is_empty() || claim.firing.iter().any(told) && !muted()
+    }
+
+    /// How an alert stands.
+    pub fn standing(&self, id: u64, kept: &Kept, now: i64) -> Standing {
+        let labels = &kept.alert.labels;
+        let routes = self.plan.routing.root.matching(labels);
+        let muted: Option<Vec<String>> =
+            routes.iter().map(|route| self.plan.routing.muted_by(route, now).map(str::to_owned)).collect::<Option<Vec<_>>>();
+        let mut muted_by = muted.unwrap_or_default();
+        muted_by.sort();
+        muted_by.dedup();
+        Standing {
+            silenced_by: self.suppress.silenced(id, now).into_iter().map(str::to_owned).collect(),
+            inhibited_by: self.suppress.inhibited(labels, now, self.book.alerts(), true),
+            muted_by,
+            receivers: routes.into_iter().map(|route| route.receiver.clone()).collect(),
+        }
+    }
+
+    /// All groups: route, key, labels, and the ids of their alerts, those that are over among them.
+    pub fn all(&self) -> impl Iterator<Item = (&Route, &str, &Labels, &BTreeSet<u64>)> {
+        self.groups.values().filter_map(|group| {
+            let route = self.plan.routing.route(group.route)?;
+            Some((route, &*group.key, &*group.labels, &group.alerts))
+        })
+    }
+
+    /// How many groups there are.
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+}
+
+/// The last of the times `from`, `from + every`, ... that is not after `now`; `from` where none is.
+fn tick(from: i64, every: i64, now: i64) -> i64 {
+    let since = now.saturating_sub(from).max(0);
+    from.saturating_add(since / every * every)
+}
+
+/// A claim as it is sent: the same words from every node and with every try.
+pub fn message(book: &Book, (log, told): (u64, &Told), claim: &Claim, degraded: bool) -> Message {
+    let mut alerts: Vec<_> = [&claim.firing, &claim.over].into_iter().flatten().filter_map(|id| book.alerts().get(*id)).collect();
+    alerts.sort_by(|a, b| {
+        let key = |kept: &Arc<Kept>| (kept.alert.is_over(claim.at), kept.alert.starts);
+        key(a).cmp(&key(b)).then_with(|| a.alert.labels.cmp(&b.alert.labels))
+    });
+    let worst =
+        |firing: bool| alerts.iter().filter(|kept| !firing || !kept.alert.is_over(claim.at)).map(|kept| level(&kept.alert.labels)).min();
+    Message {
+        id: format!("{log:016x}-{}", claim.number),
+        receiver: told.whom.receiver.to_string(),
+        group_key: told.whom.group.to_string(),
+        group_labels: Labels::clone(&told.labels),
+        reason: claim.reason.unwrap_or(Reason::First),
+        at: claim.at,
+        level: worst(true).or_else(|| worst(false)).unwrap_or(3),
+        alerts: alerts.iter().map(|kept| Arc::clone(&kept.alert)).collect(),
+        degraded,
+    }
+}
+
+#[cfg(test)]
+mod tests;

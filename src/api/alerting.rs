@@ -1,0 +1,159 @@
+//! What the API asks of the state of alerts, as `app` hands it in: the alerts and how they stand, their groups, silences. A trait, so that the tests of
+//! `api` need no shard. How it is written in Alertmanager's JSON stands in `api::alertmanager`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::alert::silence::Silence;
+use crate::api::deps::Later;
+use crate::config::inputs::Input;
+use crate::model::alert::Alert;
+use crate::model::alert::Labels;
+
+/// The state of alerts, as one node sees it.
+pub trait Alerting: Send + Sync {
+    /// Keeps alerts, and resolves when a majority has them. They are whole (see `wire::alerts`): labels without empty values, `starts`, `ends`, `updated`.
+    /// What says nothing new costs no entry.
+    fn post(&self, alerts: Vec<Alert>) -> Later<'_, Result<(), Refused>>;
+    /// All alerts that are not over, sorted by fingerprint, as they stand at this time.
+    fn alerts(&self, now: i64) -> Vec<Standing>;
+    /// The groups in which they are told, in any order. Alerts that are over are left out, and groups that have no other.
+    fn groups(&self, now: i64) -> Vec<Group>;
+    /// All that are kept, in any order.
+    fn silences(&self) -> Vec<Arc<Silence>>;
+    /// Makes a silence, or changes the one of its `id`, by Alertmanager's rules of what can be changed in place; comes to the id under which it is kept.
+    /// It is right in itself (see `api::alertmanager::silences`); one that would begin in the past begins now.
+    fn silence(&self, silence: Silence) -> Later<'_, Result<String, Refused>>;
+    /// Lets one be over from now on.
+    fn expire<'a>(&'a self, id: &'a str) -> Later<'a, Result<(), Refused>>;
+    /// Somebody takes care of an alert.
+    fn acknowledge(&self, fingerprint: u64, acknowledged: Acknowledged) -> Later<'_, Result<(), Refused>>;
+    /// What is in force.
+    fn status(&self) -> Status;
+    /// How long an alert holds after its last word where the source does not say.
+    fn resolve_timeout(&self) -> Duration;
+    /// What the settings say of webhooks that bring alerts; others bring them in shapes that are known.
+    fn inputs(&self) -> Arc<[Input]> {
+        Arc::from([])
+    }
+}
+
+/// Why something was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// There is no such silence or alert.
+    Unknown,
+    /// It is not right (400): why.
+    Wrong(String),
+    /// There are as many as there may be (503): what, and how many.
+    Full(String),
+    /// No majority, or not yet (503): why. Senders say it again.
+    Later(String),
+}
+
+/// An alert, and how it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The alert.
+    pub alert: Arc<Alert>,
+    /// Its identity.
+    pub fingerprint: u64,
+    /// Whether it is told.
+    pub state: State,
+    /// By which silences it is not told, sorted.
+    pub silenced_by: Arc<[String]>,
+    /// By which alerts it is not told: fingerprints in `%016x`, sorted.
+    pub inhibited_by: Arc<[String]>,
+    /// By which time intervals it is not told, sorted.
+    pub muted_by: Arc<[String]>,
+    /// Whom it goes to, in the order of the routes.
+    pub receivers: Arc<[String]>,
+    /// Who takes care of it.
+    pub acknowledged: Option<Arc<Acknowledged>>,
+}
+
+/// Whether an alert is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nobody looked at it yet.
+    Unprocessed,
+    /// It is.
+    Active,
+    /// It is not.
+    Suppressed,
+}
+
+impl State {
+    /// As Alertmanager writes it.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Unprocessed => "unprocessed",
+            State::Active => "active",
+            State::Suppressed => "suppressed",
+        }
+    }
+}
+
+/// That somebody takes care.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// Who.
+    pub by: String,
+    /// What they say.
+    pub comment: String,
+    /// When, ms since 1970.
+    pub at: i64,
+}
+
+/// Alerts that are told together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// What they have in common by the route.
+    pub labels: Labels,
+    /// Labels of the route itself.
+    pub route_labels: Labels,
+    /// Its key, as in what is sent.
+    pub key: String,
+    /// The receiver.
+    pub receiver: String,
+    /// By which time intervals it is not told now.
+    pub muted_by: Arc<[String]>,
+    /// Its alerts, in any order; their `receivers` are all of them, not only this group's.
+    pub alerts: Vec<Standing>,
+}
+
+/// What is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The routing as a file of Alertmanager, without secrets; empty: there is none.
+    pub original: String,
+    /// Its receivers, in the file's order.
+    pub receivers: Vec<Receiver>,
+    /// The nodes: name and address, this one among them; one of one node is alone.
+    pub peers: Vec<(String, String)>,
+    /// This node's name.
+    pub name: String,
+    /// Whether the nodes have a majority.
+    pub ready: bool,
+}
+
+/// Somebody who is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receiver {
+    /// The name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Labels,
+}
+
+/// Why there is no such state at a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Off {
+    /// The settings have no section `alerting`.
+    NoSection,
+    /// The node is only starting.
+    Starting,
+}
+
+/// The state of alerts, asked anew at each request: a reload may bring it.
+pub type Source = dyn Fn() -> Result<Arc<dyn Alerting>, Off> + Send + Sync;

@@ -1,0 +1,165 @@
+//! Alerts of everybody, from what comes in to what is told: what the settings' `alerting:` says, together with the book that the control shard keeps.
+//!
+//! Every node takes alerts and shows them; the one that leads the control shard tells receivers (`teller`). Left out on purpose: the rules (`alert`), how
+//! receivers are asked (`notify`), how the API writes it (`api`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::alert::groups::Groups;
+use crate::alert::groups::Plan;
+use crate::alert::route::Routing;
+use crate::api;
+use crate::api::alerting::Off;
+use crate::api::alerting::Source;
+use crate::app::alerting::metrics::Metrics;
+use crate::app::alerting::shown::View;
+use crate::app::cluster::Seen;
+use crate::clock;
+use crate::config::alerting::Alerting as Written;
+use crate::config::inputs::Input;
+use crate::model::ShardId;
+use crate::node::Handle;
+use crate::notify::Receivers;
+
+pub mod degraded;
+pub mod metrics;
+pub mod own;
+pub mod shown;
+pub mod teller;
+
+/// What the section says, ready for use.
+pub struct Current {
+    written: Written,
+    plan: Arc<Plan>,
+    receivers: Arc<Receivers>,
+    inputs: Arc<[Input]>,
+}
+
+/// Alerts of everybody.
+pub struct Alerting {
+    node: Handle,
+    seen: Option<Arc<Seen>>,
+    /// This node's name.
+    name: String,
+    /// Where this node is, for whoever is told, unless `external_url` says otherwise.
+    sender: String,
+    current: Mutex<Option<Arc<Current>>>,
+    groups: Mutex<Option<(Arc<Current>, Groups)>>,
+    /// Why receivers did not take what they were told last.
+    trouble: Mutex<BTreeMap<(String, u32), String>>,
+    metrics: Metrics,
+}
+
+/// What alerts need of the rest of the program.
+pub struct Parts {
+    /// The shards.
+    pub node: Handle,
+    /// The other nodes; `None`: there are none.
+    pub seen: Option<Arc<Seen>>,
+    /// This node's name.
+    pub name: String,
+    /// Where it is.
+    pub sender: String,
+    /// What the settings in force say.
+    pub written: watch::Receiver<Option<Written>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a section means; an error says what is wrong with it.
+pub fn judge(written: &Written) -> Result<Routing, Vec<String>> {
+    let Some(routing) = &written.routing else { return Err(vec!["alerting: its file was not read".to_owned()]) };
+    Routing::new(routing).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}
+
+impl Alerting {
+    /// Starts it all.
+    pub fn start(parts: Parts, stop: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) -> Arc<Alerting> {
+        let Parts { node, seen, name, sender, written } = parts;
+        let (current, groups, trouble, metrics) = (Mutex::default(), Mutex::default(), Mutex::default(), Metrics::default());
+        let alerting = Arc::new(Alerting { node, seen, name, sender, current, groups, trouble, metrics });
+        alerting.take(written.borrow().as_ref());
+        tasks.spawn(teller::keep(Arc::clone(&alerting), written, stop.clone()));
+        alerting
+    }
+
+    /// What the section says from now on.
+    fn take(&self, written: Option<&Written>) {
+        let before = self.current();
+        if before.as_ref().map(|before| &before.written) == written {
+            return;
+        }
+        let current = written.and_then(|written| match judge(written) {
+            Ok(routing) => self.made(written, routing, before.as_deref()).map(Arc::new),
+            // Judged before it was taken: it was made by another version.
+            Err(problems) => {
+                tracing::error!("alerts go the ways they went before: {}", problems.join("; "));
+                before.clone()
+            }
+        });
+        lock(&self.trouble).clear();
+        *lock(&self.current) = current;
+    }
+
+    fn made(&self, written: &Written, routing: Routing, before: Option<&Current>) -> Option<Current> {
+        let file = written.routing.as_deref()?;
+        let external = written.external.as_deref().unwrap_or(&self.sender);
+        let receivers = Arc::new(Receivers::new(file, external, before.map(|before| &*before.receivers)));
+        let wants = |name: &str| (0..receivers.integrations(name)).map(|number| receivers.send_resolved(name, number)).collect();
+        let all = file.receivers.iter().map(|receiver| (receiver.name.clone(), wants(&receiver.name)));
+        let plan = Arc::new(Plan::new(routing, all.collect()));
+        Some(Current { written: written.clone(), plan, receivers, inputs: written.inputs.clone().into() })
+    }
+
+    fn current(&self) -> Option<Arc<Current>> {
+        lock(&self.current).clone()
+    }
+
+    /// Now, ms since 1970: never before what was applied, whichever node's clock that was by.
+    fn now(&self) -> i64 {
+        clock::wall_ms().max(self.node.progress(ShardId::CONTROL).borrow().at)
+    }
+
+    /// Asks the groups, as the book is now.
+    fn with_groups<T>(&self, current: &Arc<Current>, ask: impl FnOnce(&mut Groups) -> T) -> T {
+        let mut kept = lock(&self.groups);
+        let known = kept.take().filter(|(of, _)| Arc::ptr_eq(of, current));
+        let (of, mut groups) =
+            known.unwrap_or_else(|| (Arc::clone(current), Groups::new(Arc::clone(&current.plan), self.node.hash_seed())));
+        groups.look(&self.node.book());
+        let answer = ask(&mut groups);
+        *kept = Some((of, groups));
+        answer
+    }
+
+    /// For the API: asked anew at each request.
+    pub fn source(self: &Arc<Alerting>) -> Arc<Source> {
+        let alerting = Arc::clone(self);
+        Arc::new(move || match alerting.current() {
+            Some(current) => Ok(Arc::new(View { alerting: Arc::clone(&alerting), current }) as Arc<dyn api::alerting::Alerting>),
+            None => Err(Off::NoSection),
+        })
+    }
+
+    /// What an operator should know.
+    pub fn problems(&self) -> Vec<api::deps::Problem> {
+        let problem = |((receiver, integration), why): (&(String, u32), &String)| api::deps::Problem {
+            severity: api::deps::Severity::Warning,
+            code: "receiver".to_owned(),
+            about: format!("receiver {receiver}"),
+            text: format!("integration {integration} of {receiver} does not take alerts: {why}"),
+            remedy: "look at its side, or write it anew in alerting (`sluice config apply`); what it was to be told waits meanwhile"
+                .to_owned(),
+        };
+        lock(&self.trouble).iter().map(problem).collect()
+    }
+}

@@ -1,0 +1,328 @@
+//! `sluice alert`: the alerts that hold, one of them in full, that somebody takes care, and one to try the way with.
+
+use std::time::Duration;
+
+use clap::Args;
+use clap::Subcommand;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::alert::matcher;
+use crate::alert::matcher::Matcher;
+use crate::alert::matcher::Op;
+use crate::cli::Asked;
+use crate::cli::Failure;
+use crate::cli::client::segment;
+use crate::cli::table::Table;
+use crate::cli::table::cell;
+use crate::cli::table::span;
+use crate::clock;
+use crate::config::values;
+use crate::model::alert::Labels;
+use crate::model::alert::fingerprint;
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Alerts that hold, the newest first: since when, whether they are told, whom they go to.
+    List(List),
+    /// One alert in full: labels, annotations, times, what keeps it from being told.
+    Show {
+        /// Its fingerprint, or the beginning of it.
+        fingerprint: String,
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Say that somebody takes care of alerts.
+    Ack {
+        /// Their fingerprints, or the beginnings of them.
+        #[arg(required = true)]
+        fingerprints: Vec<String>,
+        /// What you say to it.
+        #[arg(long, default_value = "")]
+        comment: String,
+        /// Who takes care; the name of your token if nothing is said.
+        #[arg(long, default_value = "")]
+        by: String,
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Send an alert that means nothing, to see where it goes.
+    SendTest(SendTest),
+}
+
+/// `sluice alert list`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Only those that fit all of them: `team=db`, `severity=~"critical|page"`; a word alone is the alert's name.
+    #[arg(value_name = "MATCHER")]
+    matchers: Vec<String>,
+    /// Only those that go to a receiver of this name, a regular expression.
+    #[arg(long, value_name = "NAME")]
+    receiver: Option<String>,
+    /// Only those that are told: neither silenced nor inhibited.
+    #[arg(long)]
+    active: bool,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+/// `sluice alert send-test`.
+#[derive(Debug, Args)]
+pub struct SendTest {
+    /// Its labels; without any it is alertname=SluiceTest severity=info.
+    #[arg(value_name = "LABEL=VALUE")]
+    labels: Vec<String>,
+    /// So long it holds.
+    #[arg(long = "for", value_name = "TIME", default_value = "5m", value_parser = time)]
+    lasts: Duration,
+    /// It is over now.
+    #[arg(long)]
+    resolved: bool,
+    /// An annotation; may be said several times.
+    #[arg(long = "annotation", value_name = "NAME=TEXT")]
+    annotations: Vec<String>,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    values::duration(text).map_err(|(rule, remedy)| format!("{rule}, {remedy}"))
+}
+
+/// Does it.
+pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::List(asked) => list(&asked).await,
+        Verb::Show { fingerprint, asked } => {
+            let alert = find(&asked, &fingerprint).await?;
+            if asked.json {
+                println!("{alert:#}");
+            } else {
+                print!("{}", full(&alert));
+            }
+            Ok(())
+        }
+        Verb::Ack { fingerprints, comment, by, asked } => {
+            let mut done = Vec::new();
+            for fingerprint in &fingerprints {
+                let alert = find(&asked, fingerprint).await?;
+                let path = format!("/api/v1/alerts/{}/ack", segment(&cell(&alert["fingerprint"])));
+                done.push(asked.client().post(&path, &json!({ "by": by, "comment": comment })).await?);
+            }
+            if asked.json {
+                println!("{:#}", Value::from(done));
+            } else {
+                done.iter().for_each(|one| println!("{}", cell(&one["done"])));
+            }
+            Ok(())
+        }
+        Verb::SendTest(test) => send_test(&test).await,
+    }
+}
+
+/// Filters of the API: each matcher of each text; a word without a sign is the alert's name.
+pub fn filters(texts: &[String]) -> Result<Vec<String>, Failure> {
+    let mut query = Vec::new();
+    for matcher in matchers(texts)? {
+        query.push(format!("filter={}", segment(&matcher.to_string())));
+    }
+    Ok(query)
+}
+
+/// What texts mean, one after the other.
+pub fn matchers(texts: &[String]) -> Result<Vec<Matcher>, Failure> {
+    let mut all = Vec::new();
+    for text in texts {
+        let plain = !text.contains(['=', '~', '{']);
+        let read = match plain {
+            true => Matcher::new("alertname", Op::Equal, text.as_str()).map(|one| vec![one]),
+            false => matcher::read(text).map(|read| read.matchers),
+        };
+        all.extend(
+            read.map_err(|why| Failure::Wrong(format!("`{text}` is no matcher: {why}\n  write name=\"value\", with =, !=, =~ or !~")))?,
+        );
+    }
+    Ok(all)
+}
+
+async fn list(asked: &List) -> Result<(), Failure> {
+    let mut query = filters(&asked.matchers)?;
+    query.extend(asked.receiver.iter().map(|name| format!("receiver={}", segment(name))));
+    if asked.active {
+        query.push("silenced=false&inhibited=false".to_owned());
+    }
+    let answer = asked.asked.client().get(&format!("/api/v2/alerts?{}", query.join("&"))).await?;
+    if asked.asked.json {
+        println!("{answer:#}");
+    } else {
+        print!("{}", table(&answer, clock::wall_ms()));
+    }
+    Ok(())
+}
+
+/// Milliseconds since 1970 of a time in JSON.
+pub fn moment(value: &Value) -> Option<i64> {
+    value.as_str().and_then(clock::from_rfc3339)
+}
+
+fn words(list: &Value, of: impl Fn(&Value) -> String) -> String {
+    let words: Vec<String> = list.as_array().into_iter().flatten().map(of).collect();
+    if words.is_empty() { "-".to_owned() } else { words.join(", ") }
+}
+
+fn table(answer: &Value, now: i64) -> String {
+    let mut alerts: Vec<&Value> = answer.as_array().into_iter().flatten().collect();
+    alerts.sort_by_key(|alert| std::cmp::Reverse(moment(&alert["startsAt"])));
+    let mut table = Table::new(&["FINGERPRINT", "ALERT", "SEVERITY", "STATE", "FOR", "RECEIVERS", "LABELS"]);
+    for alert in alerts {
+        let since = moment(&alert["startsAt"]).map_or(Value::Null, |at| Value::from((now - at).max(0)));
+        let state = match (&*cell(&alert["status"]["state"]), &alert["acknowledged"]["by"]) {
+            ("active", Value::String(by)) => format!("taken by {by}"),
+            ("suppressed", _) => stopped(&alert["status"]),
+            (state, _) => state.to_owned(),
+        };
+        table.row(vec![
+            cell(&alert["fingerprint"]),
+            cell(&alert["labels"]["alertname"]),
+            cell(&alert["labels"]["severity"]),
+            state,
+            span(&since),
+            words(&alert["receivers"], |receiver| cell(&receiver["name"])),
+            labels(&alert["labels"], &["alertname", "severity"]),
+        ]);
+    }
+    table.text("no alert; `sluice alert send-test` sends one")
+}
+
+/// What keeps an alert from being told, in a word.
+fn stopped(status: &Value) -> String {
+    let some = |key: &str| status[key].as_array().is_some_and(|list| !list.is_empty());
+    let by = [("silencedBy", "silenced"), ("inhibitedBy", "inhibited"), ("mutedBy", "muted")];
+    by.into_iter().find(|(key, _)| some(key)).map_or("suppressed", |(_, word)| word).to_owned()
+}
+
+/// `a=b c=d`, without those that stand elsewhere.
+fn labels(labels: &Value, without: &[&str]) -> String {
+    let pairs = labels.as_object().into_iter().flatten().filter(|(name, _)| !without.contains(&name.as_str()));
+    let pairs: Vec<String> = pairs.map(|(name, value)| format!("{name}={}", cell(value))).collect();
+    if pairs.is_empty() { "-".to_owned() } else { pairs.join(" ") }
+}
+
+fn full(alert: &Value) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| {
+        if value != "-" && !value.is_empty() {
+            out.push_str(&format!("{name:<14}{value}\n"));
+        }
+    };
+    line("fingerprint", cell(&alert["fingerprint"]));
+    line("state", cell(&alert["status"]["state"]));
+    line("silenced by", words(&alert["status"]["silencedBy"], cell));
+    line("inhibited by", words(&alert["status"]["inhibitedBy"], cell));
+    line("muted by", words(&alert["status"]["mutedBy"], cell));
+    if let Some(taken) = alert["acknowledged"].as_object() {
+        let said =
+            taken.get("comment").map(cell).filter(|comment| comment != "-").map(|comment| format!(": {comment}")).unwrap_or_default();
+        line("taken by", format!("{}, {}{said}", cell(&alert["acknowledged"]["by"]), cell(&alert["acknowledged"]["at"])));
+    }
+    line("since", cell(&alert["startsAt"]));
+    line("until", format!("{} unless it is said again", cell(&alert["endsAt"])));
+    line("last said", cell(&alert["updatedAt"]));
+    line("receivers", words(&alert["receivers"], |receiver| cell(&receiver["name"])));
+    line("from", cell(&alert["generatorURL"]));
+    for (heading, key) in [("labels", "labels"), ("annotations", "annotations")] {
+        for (number, (name, value)) in alert[key].as_object().into_iter().flatten().enumerate() {
+            line(if number == 0 { heading } else { "" }, format!("{name} = {}", cell(value).replace('\n', "\n    ")));
+        }
+    }
+    out
+}
+
+/// The one alert whose fingerprint begins so.
+async fn find(asked: &Asked, fingerprint: &str) -> Result<Value, Failure> {
+    let answer = asked.client().get("/api/v2/alerts").await?;
+    let begins = |alert: &&Value| alert["fingerprint"].as_str().is_some_and(|whole| whole.starts_with(&fingerprint.to_ascii_lowercase()));
+    let mut found = answer.as_array().into_iter().flatten().filter(begins);
+    match (found.next(), found.next()) {
+        (Some(alert), None) => Ok(alert.clone()),
+        (Some(_), Some(_)) => Err(Failure::Failed(format!("`{fingerprint}` is the beginning of several fingerprints\n  write more of it"))),
+        (None, _) => {
+            Err(Failure::Failed(format!("no alert that holds has the fingerprint `{fingerprint}`\n  `sluice alert list` shows them")))
+        }
+    }
+}
+
+/// `name=value` pairs.
+fn pairs(texts: &[String]) -> Result<Labels, Failure> {
+    let pair = |text: &String| {
+        let (name, value) = text.split_once('=').ok_or_else(|| Failure::Wrong(format!("`{text}` is no label; write NAME=VALUE")))?;
+        Ok((name.to_owned(), value.to_owned()))
+    };
+    texts.iter().map(pair).collect()
+}
+
+async fn send_test(test: &SendTest) -> Result<(), Failure> {
+    let mut labels = pairs(&test.labels)?;
+    labels.entry("alertname".to_owned()).or_insert_with(|| "SluiceTest".to_owned());
+    if test.labels.is_empty() {
+        labels.insert("severity".to_owned(), "info".to_owned());
+    }
+    labels.retain(|_, value| !value.is_empty());
+    let mut annotations = pairs(&test.annotations)?;
+    annotations.entry("summary".to_owned()).or_insert_with(|| "A test; nothing is wrong.".to_owned());
+    let now = clock::wall_ms();
+    let lasts = if test.resolved { 0 } else { i64::try_from(test.lasts.as_millis()).unwrap_or(0) };
+    let mut alert = json!({ "labels": labels, "annotations": annotations, "endsAt": clock::rfc3339(now.saturating_add(lasts)) });
+    if !test.resolved {
+        alert["startsAt"] = clock::rfc3339(now).into();
+    }
+    test.asked.client().post("/api/v2/alerts", &json!([alert])).await?;
+    let print = format!("{:016x}", fingerprint(&labels));
+    if test.asked.json {
+        alert["fingerprint"] = print.into();
+        println!("{alert:#}");
+    } else {
+        let what = if test.resolved { "is over".to_owned() } else { format!("holds for {}", values::shown_duration(test.lasts)) };
+        println!("sent, and kept by the nodes: {print} {what}; `sluice alert show {print}` shows whom it goes to");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one() -> Value {
+        json!({"fingerprint": "791cec13fcba0368", "startsAt": "1970-01-01T00:00:10.000Z", "endsAt": "1970-01-01T00:05:00.000Z", "updatedAt": "1970-01-01T00:00:20.000Z",
+            "receivers": [{"name": "db"}, {"name": "all"}], "labels": {"alertname": "DiskFull", "severity": "critical", "instance": "a", "job": "node"},
+            "annotations": {"summary": "full\nat last"}, "generatorURL": "http://p",
+            "status": {"state": "suppressed", "silencedBy": ["x"], "inhibitedBy": [], "mutedBy": []}})
+    }
+
+    #[test]
+    fn a_list_shows_what_is_told_and_what_is_not() {
+        let mut other = one();
+        other["status"] = json!({"state": "active"});
+        other["acknowledged"] = json!({"by": "ann", "comment": "", "at": "1970-01-01T00:00:20.000Z"});
+        let text = table(&json!([one(), other]), 40_000);
+        assert!(text.contains("silenced") && text.contains("taken by ann") && text.contains("30.0 s"), "{text}");
+        assert!(text.contains("db, all") && text.contains("instance=a job=node"), "{text}");
+        assert!(table(&json!([]), 0).contains("send-test"));
+    }
+
+    #[test]
+    fn one_alert_in_full() {
+        let text = full(&one());
+        assert!(text.starts_with("fingerprint   791cec13fcba0368\nstate         suppressed\nsilenced by   x\n"), "{text}");
+        assert!(text.contains("annotations   summary = full\n    at last\n") && !text.contains("inhibited"), "{text}");
+    }
+
+    #[test]
+    fn matchers_become_filters() {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        assert_eq!(filters(&texts(&["DiskFull", "a=~b|c"])).unwrap(), ["filter=alertname%3D%22DiskFull%22", "filter=a%3D~%22b%7Cc%22"]);
+        assert_eq!(filters(&texts(&["{a=b,c!=d}"])).unwrap().len(), 2);
+        assert!(filters(&texts(&["a=~("])).unwrap_err().to_string().contains("no matcher"));
+    }
+}

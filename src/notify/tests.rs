@@ -1,0 +1,74 @@
+//! What each receiver is sent, and what its answers mean, tried with servers on this host, and with the files that people write.
+
+mod chat;
+mod hooks;
+mod letters;
+mod server;
+mod texts;
+
+use std::sync::Arc;
+
+use crate::alert::message::Message;
+use crate::alert::message::Reason;
+use crate::config::routing;
+use crate::model::alert::Alert;
+use crate::model::alert::Labels;
+use crate::notify::Outcome;
+use crate::notify::Receivers;
+
+/// A September evening.
+const AT: i64 = 1_790_000_060_000;
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn alert(instance: &str, summary: &str, ends: i64) -> Arc<Alert> {
+    Arc::new(Alert {
+        labels: Arc::new(labels(&[("alertname", "DiskFull"), ("instance", instance), ("team", "db")])),
+        annotations: Arc::new(labels(&[("summary", summary)])),
+        generator: "http://prom/graph?a=1&b=2".into(),
+        starts: 1_790_000_000_000,
+        ends,
+        times_out: false,
+        updated: 1_790_000_000_000,
+    })
+}
+
+fn message(alerts: Vec<Arc<Alert>>) -> Message {
+    Message {
+        id: "7f3a".to_owned(),
+        receiver: "team.db".to_owned(),
+        group_key: "{}:{alertname=\"DiskFull\"}".to_owned(),
+        group_labels: labels(&[("alertname", "DiskFull")]),
+        reason: Reason::First,
+        at: AT,
+        level: 2,
+        alerts,
+        degraded: false,
+    }
+}
+
+/// One that fires and one that is over.
+fn both() -> Message {
+    message(vec![alert("a", "a is full <b>", AT + 1), alert("b", "b is full", 1_790_000_030_500)])
+}
+
+/// A file with one receiver, `team.db`, of these lines.
+fn receivers(lines: &str) -> Receivers {
+    let text = format!("route: {{ receiver: team.db }}\nreceivers:\n- name: team.db\n{lines}");
+    let file = routing::parse(&text).unwrap_or_else(|problems| panic!("{problems:?}\n{text}"));
+    Receivers::new(&file, "http://sluice:9201", None)
+}
+
+async fn send(lines: &str, message: &Message) -> Outcome {
+    receivers(lines).send(message, "team.db", 0).await
+}
+
+fn is_again(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Again { .. })
+}
+
+fn is_never(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Never { .. })
+}

@@ -1,0 +1,439 @@
+//! The state of alerts as the control shard keeps it: what happens to the book, as entries, and how both are written.
+//!
+//! What the book holds and by which rules it changes stands in `alert::book`. Left out on purpose: who asks for changes, and who is told (`app::alerting`).
+
+use std::sync::Arc;
+
+use crate::alert::book::Acknowledged;
+use crate::alert::book::Book;
+use crate::alert::book::Gone;
+use crate::alert::book::Kept;
+use crate::alert::book::Longer;
+use crate::alert::book::Wanted;
+use crate::alert::matcher::Matcher;
+use crate::alert::matcher::Op;
+use crate::alert::message::Reason;
+use crate::alert::silence::Silence;
+use crate::alert::told::Claim;
+use crate::alert::told::End;
+use crate::alert::told::Told;
+use crate::alert::told::Whom;
+use crate::model::alert::Alert;
+use crate::model::alert::Labels;
+use crate::shard::codec::Malformed;
+use crate::shard::codec::Reader;
+use crate::shard::codec::Writer;
+
+/// What happens to the book.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Words about alerts.
+    Post(Vec<Alert>),
+    /// Alerts hold longer.
+    Longer(Vec<Longer>),
+    /// A silence, new or in the place of another one.
+    Silence {
+        /// With an id that no other has.
+        silence: Silence,
+        /// The other one's.
+        changes: Option<String>,
+    },
+    /// A silence is over.
+    Expire(String),
+    /// Somebody takes care of an alert.
+    Acknowledge {
+        /// Which.
+        id: u64,
+        /// Who.
+        acknowledged: Acknowledged,
+    },
+    /// Messages are on their way.
+    Claim(Vec<Wanted>),
+    /// Something came of messages: log, number, what.
+    End(Vec<(u64, u64, End)>),
+    /// What nobody needs any more.
+    Sweep(Gone),
+}
+
+impl Change {
+    /// Carries it out; an error says what of it was void.
+    pub(super) fn carry_out(self, book: &mut Book, seed: u64, at: i64) -> Result<(), String> {
+        match self {
+            Change::Post(alerts) => book.post(seed, alerts, at),
+            Change::Longer(longer) => book.longer(&longer, at),
+            Change::Silence { silence, changes } => book.silence(silence, changes.as_deref(), at),
+            Change::Expire(id) => book.expire(&id, at),
+            Change::Acknowledge { id, acknowledged } => book.acknowledge(id, acknowledged, at),
+            Change::Claim(wanted) => book.claim(seed, wanted),
+            Change::End(ended) => {
+                book.end(&ended);
+                Ok(())
+            }
+            Change::Sweep(gone) => {
+                book.sweep(&gone, at);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn write(&self, out: &mut Writer<'_>) {
+        match self {
+            Change::Post(alerts) => {
+                out.byte(0);
+                list(alerts, out, write_alert);
+            }
+            Change::Longer(longer) => {
+                out.byte(1);
+                list(longer, out, |longer, out| {
+                    out.signed(longer.ends);
+                    out.signed(longer.updated);
+                    write_ids(&longer.ids, out);
+                });
+            }
+            Change::Silence { silence, changes } => {
+                out.byte(2);
+                write_silence(silence, out);
+                out.byte(u8::from(changes.is_some()));
+                out.text(changes.as_deref().unwrap_or_default());
+            }
+            Change::Expire(id) => {
+                out.byte(3);
+                out.text(id);
+            }
+            Change::Acknowledge { id, acknowledged } => {
+                out.byte(4);
+                out.fixed(*id);
+                write_acknowledged(acknowledged, out);
+            }
+            Change::Claim(wanted) => {
+                out.byte(5);
+                list(wanted, out, |Wanted { whom, labels, claim }, out| {
+                    write_whom(whom, out);
+                    write_labels(labels, out);
+                    write_claim(claim, out);
+                });
+            }
+            Change::End(ended) => {
+                out.byte(6);
+                list(ended, out, |(log, number, end), out| {
+                    out.fixed(*log);
+                    out.number(*number);
+                    out.byte(match end {
+                        End::Taken => 0,
+                        End::Never => 1,
+                        End::Dropped => 2,
+                    });
+                });
+            }
+            Change::Sweep(gone) => {
+                out.byte(7);
+                write_ids(&gone.alerts, out);
+                write_ids(&gone.logs, out);
+                list(&gone.silences, out, |id, out| out.text(id));
+            }
+        }
+    }
+
+    pub(super) fn read(from: &mut Reader<'_>) -> Result<Change, Malformed> {
+        Ok(match from.byte()? {
+            0 => Change::Post(read_list(from, 7, read_alert)?),
+            1 => Change::Longer(read_list(from, 3, |from| {
+                Ok(Longer { ends: from.signed()?, updated: from.signed()?, ids: read_ids(from)? })
+            })?),
+            2 => {
+                let (silence, some, changes) = (read_silence(from)?, from.byte()?, from.text()?);
+                Change::Silence { silence, changes: (some != 0).then(|| changes.to_owned()) }
+            }
+            3 => Change::Expire(from.text()?.to_owned()),
+            4 => Change::Acknowledge { id: from.fixed()?, acknowledged: read_acknowledged(from)? },
+            5 => Change::Claim(read_list(from, 10, |from| {
+                Ok(Wanted { whom: read_whom(from)?, labels: read_labels(from)?, claim: read_claim(from)? })
+            })?),
+            6 => Change::End(read_list(from, 10, |from| {
+                let (log, number) = (from.fixed()?, from.number()?);
+                let end = match from.byte()? {
+                    0 => End::Taken,
+                    1 => End::Never,
+                    2 => End::Dropped,
+                    _ => return Err(Malformed::Impossible("what came of a message")),
+                };
+                Ok((log, number, end))
+            })?),
+            7 => {
+                let (alerts, logs) = (read_ids(from)?, read_ids(from)?);
+                Change::Sweep(Gone { alerts, logs, silences: read_list(from, 1, |from| Ok(from.text()?.to_owned()))? })
+            }
+            _ => return Err(Malformed::Impossible("what happens to alerts")),
+        })
+    }
+}
+
+/// Appends the book.
+pub(super) fn write(book: &Book, out: &mut Writer<'_>) {
+    out.number(book.alerts().len() as u64);
+    for (id, kept) in book.alerts().iter() {
+        out.fixed(id);
+        write_alert(&kept.alert, out);
+        out.signed(kept.came);
+        out.byte(u8::from(kept.acknowledged.is_some()));
+        if let Some(acknowledged) = &kept.acknowledged {
+            write_acknowledged(acknowledged, out);
+        }
+    }
+    out.number(book.logs().len() as u64);
+    for (id, told) in book.logs().iter() {
+        out.fixed(id);
+        write_told(told, out);
+    }
+    out.number(book.silences().len() as u64);
+    book.silences().values().for_each(|silence| write_silence(silence, out));
+}
+
+/// The book as it was written.
+pub(super) fn read(from: &mut Reader<'_>) -> Result<Book, Malformed> {
+    let mut book = Book::default();
+    for _ in 0..from.count(17)? {
+        let (id, alert, came) = (from.fixed()?, Arc::new(read_alert(from)?), from.signed()?);
+        let acknowledged = if from.byte()? == 0 { None } else { Some(Arc::new(read_acknowledged(from)?)) };
+        book.restore_alert(id, Kept { alert, came, acknowledged });
+    }
+    for _ in 0..from.count(18)? {
+        let id = from.fixed()?;
+        book.restore_log(id, read_told(from)?);
+    }
+    for _ in 0..from.count(8)? {
+        book.restore_silence(read_silence(from)?);
+    }
+    Ok(book)
+}
+
+fn list<T>(items: &[T], out: &mut Writer<'_>, one: impl Fn(&T, &mut Writer<'_>)) {
+    out.number(items.len() as u64);
+    items.iter().for_each(|item| one(item, out));
+}
+
+fn read_list<T>(from: &mut Reader<'_>, least: usize, one: impl Fn(&mut Reader<'_>) -> Result<T, Malformed>) -> Result<Vec<T>, Malformed> {
+    (0..from.count(least)?).map(|_| one(from)).collect()
+}
+
+fn write_ids(ids: &[u64], out: &mut Writer<'_>) {
+    list(ids, out, |id, out| out.fixed(*id));
+}
+
+fn read_ids(from: &mut Reader<'_>) -> Result<Vec<u64>, Malformed> {
+    read_list(from, 8, |from| from.fixed())
+}
+
+fn write_labels(labels: &Labels, out: &mut Writer<'_>) {
+    out.number(labels.len() as u64);
+    for (name, value) in labels {
+        out.text(name);
+        out.text(value);
+    }
+}
+
+fn read_labels(from: &mut Reader<'_>) -> Result<Arc<Labels>, Malformed> {
+    let pairs = read_list(from, 2, |from| Ok((from.text()?.to_owned(), from.text()?.to_owned())))?;
+    Ok(Arc::new(pairs.into_iter().collect()))
+}
+
+fn write_alert(alert: &Alert, out: &mut Writer<'_>) {
+    write_labels(&alert.labels, out);
+    write_labels(&alert.annotations, out);
+    out.text(&alert.generator);
+    [alert.starts, alert.ends, alert.updated].into_iter().for_each(|time| out.signed(time));
+    out.byte(u8::from(alert.times_out));
+}
+
+fn read_alert(from: &mut Reader<'_>) -> Result<Alert, Malformed> {
+    Ok(Alert {
+        labels: read_labels(from)?,
+        annotations: read_labels(from)?,
+        generator: from.text()?.into(),
+        starts: from.signed()?,
+        ends: from.signed()?,
+        updated: from.signed()?,
+        times_out: from.byte()? != 0,
+    })
+}
+
+fn write_acknowledged(acknowledged: &Acknowledged, out: &mut Writer<'_>) {
+    out.text(&acknowledged.by);
+    out.text(&acknowledged.comment);
+    out.signed(acknowledged.at);
+}
+
+fn read_acknowledged(from: &mut Reader<'_>) -> Result<Acknowledged, Malformed> {
+    Ok(Acknowledged { by: from.text()?.to_owned(), comment: from.text()?.to_owned(), at: from.signed()? })
+}
+
+fn write_silence(silence: &Silence, out: &mut Writer<'_>) {
+    out.text(&silence.id);
+    list(&silence.matchers, out, |matcher, out| {
+        out.text(&matcher.name);
+        out.byte(match matcher.op {
+            Op::Equal => 0,
+            Op::NotEqual => 1,
+            Op::Matches => 2,
+            Op::NotMatches => 3,
+        });
+        out.text(&matcher.value);
+    });
+    [silence.starts, silence.ends, silence.updated].into_iter().for_each(|time| out.signed(time));
+    out.text(&silence.by);
+    out.text(&silence.comment);
+    write_labels(&silence.annotations, out);
+}
+
+fn read_silence(from: &mut Reader<'_>) -> Result<Silence, Malformed> {
+    let id = from.text()?.to_owned();
+    let matchers = read_list(from, 3, |from| {
+        let name = from.text()?;
+        let op = match from.byte()? {
+            0 => Op::Equal,
+            1 => Op::NotEqual,
+            2 => Op::Matches,
+            3 => Op::NotMatches,
+            _ => return Err(Malformed::Impossible("a matcher's sign")),
+        };
+        Matcher::new(name, op, from.text()?).map_err(|_| Malformed::Impossible("a matcher's pattern"))
+    })?;
+    Ok(Silence {
+        id,
+        matchers,
+        starts: from.signed()?,
+        ends: from.signed()?,
+        updated: from.signed()?,
+        by: from.text()?.to_owned(),
+        comment: from.text()?.to_owned(),
+        annotations: Labels::clone(&*read_labels(from)?),
+    })
+}
+
+fn write_whom(whom: &Whom, out: &mut Writer<'_>) {
+    out.text(&whom.group);
+    out.text(&whom.receiver);
+    out.number(u64::from(whom.integration));
+}
+
+fn read_whom(from: &mut Reader<'_>) -> Result<Whom, Malformed> {
+    Ok(Whom { group: from.text()?.into(), receiver: from.text()?.into(), integration: from.small()? })
+}
+
+fn write_claim(claim: &Claim, out: &mut Writer<'_>) {
+    out.number(claim.number);
+    out.signed(claim.at);
+    out.byte(match claim.reason {
+        None => 0,
+        Some(Reason::First) => 1,
+        Some(Reason::New) => 2,
+        Some(Reason::SomeOver) => 3,
+        Some(Reason::AllOver) => 4,
+        Some(Reason::Repeat) => 5,
+    });
+    out.fixed(claim.owner);
+    [&claim.firing, &claim.over, &claim.stay, &claim.settled].into_iter().for_each(|ids| write_ids(ids, out));
+}
+
+fn read_claim(from: &mut Reader<'_>) -> Result<Claim, Malformed> {
+    let (number, at) = (from.number()?, from.signed()?);
+    let reason = match from.byte()? {
+        0 => None,
+        1 => Some(Reason::First),
+        2 => Some(Reason::New),
+        3 => Some(Reason::SomeOver),
+        4 => Some(Reason::AllOver),
+        5 => Some(Reason::Repeat),
+        _ => return Err(Malformed::Impossible("why a group is told")),
+    };
+    let owner = from.fixed()?;
+    let (firing, over, stay, settled) = (read_ids(from)?, read_ids(from)?, read_ids(from)?, read_ids(from)?);
+    Ok(Claim { number, at, reason, owner, firing, over, stay, settled })
+}
+
+fn write_told(told: &Told, out: &mut Writer<'_>) {
+    write_whom(&told.whom, out);
+    write_labels(&told.labels, out);
+    out.number(told.number);
+    out.signed(told.at);
+    out.signed(told.base);
+    [&told.firing, &told.over, &told.maybe].into_iter().for_each(|ids| write_ids(ids, out));
+    out.byte(u8::from(told.claim.is_some()));
+    if let Some(claim) = &told.claim {
+        write_claim(claim, out);
+    }
+}
+
+fn read_told(from: &mut Reader<'_>) -> Result<Told, Malformed> {
+    let (whom, labels, number) = (read_whom(from)?, read_labels(from)?, from.number()?);
+    let (at, base) = (from.signed()?, from.signed()?);
+    let (firing, over, maybe) = (read_ids(from)?, read_ids(from)?, read_ids(from)?);
+    let claim = if from.byte()? == 0 { None } else { Some(read_claim(from)?) };
+    Ok(Told { whom, labels, number, at, base, firing, over, maybe, claim })
+}
+
+/// One of each kind, for the tests of this layer.
+#[cfg(test)]
+pub(super) fn examples() -> Vec<Change> {
+    let labels = |name: &str| Arc::new(Labels::from([("alertname".to_owned(), name.to_owned()), ("a".to_owned(), "b".to_owned())]));
+    let alert = |name: &str, ends: i64| Alert {
+        labels: labels(name),
+        annotations: labels("x"),
+        generator: "http://p/".into(),
+        starts: 1_790_000_000_000,
+        ends,
+        times_out: true,
+        updated: 1_790_000_000_000,
+    };
+    let matchers = crate::alert::matcher::read(r#"a=b,c!="d",e=~"f.*",g!~h"#).map(|read| read.matchers).unwrap_or_default();
+    let id = "6ba7b810-9dad-41d1-80b4-00c04fd430c8".to_owned();
+    let silence = Silence {
+        id: id.clone(),
+        matchers,
+        starts: 1_790_000_000_000,
+        ends: 1_890_000_000_000,
+        updated: 0,
+        by: "ann".into(),
+        comment: "maintenance".into(),
+        annotations: Labels::from([("ticket".into(), "1".into())]),
+    };
+    let whom = Whom { group: r#"{}:{alertname="X"}"#.into(), receiver: "team".into(), integration: 1 };
+    let known = crate::alert::book::id(7, &labels("X"));
+    let claim = Claim { number: 5, at: 1_790_000_000_000, reason: Some(Reason::First), owner: 9, firing: vec![known], ..Claim::default() };
+    let log = crate::alert::book::log_id(7, &whom);
+    vec![
+        Change::Post(vec![alert("X", 1_890_000_000_000), alert("Y", 1_890_000_000_000)]),
+        Change::Longer(vec![Longer { ends: 1_890_000_060_000, updated: 1_790_000_060_000, ids: vec![known] }]),
+        Change::Silence { silence: silence.clone(), changes: None },
+        Change::Silence { silence: Silence { id: "another".into(), starts: 1_790_000_000_500, ..silence }, changes: Some(id.clone()) },
+        Change::Acknowledge { id: known, acknowledged: Acknowledged { by: "ann".into(), comment: "mine".into(), at: 5 } },
+        Change::Claim(vec![Wanted { whom, labels: labels("X"), claim }]),
+        Change::End(vec![(log, 5, End::Taken), (log, 6, End::Never), (1, 7, End::Dropped)]),
+        Change::Expire(id),
+        Change::Sweep(Gone { alerts: vec![known, 3], logs: vec![1], silences: vec!["x".into()] }),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_and_the_book_are_read_as_they_were_written() {
+        let mut book = Book::default();
+        for change in examples() {
+            let mut bytes = Vec::new();
+            change.write(&mut Writer(&mut bytes));
+            let mut from = Reader(&bytes);
+            assert_eq!(Change::read(&mut from).as_ref(), Ok(&change));
+            assert_eq!(from.end(), Ok(()));
+            change.carry_out(&mut book, 7, 1_790_000_000_000).unwrap();
+            let mut image = Vec::new();
+            write(&book, &mut Writer(&mut image));
+            let mut from = Reader(&image);
+            assert_eq!(read(&mut from).as_ref(), Ok(&book));
+            assert_eq!(from.end(), Ok(()));
+        }
+        assert_eq!((book.alerts().len(), book.logs().len(), book.silences().len()), (2, 1, 1));
+    }
+}
