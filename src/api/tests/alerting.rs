@@ -131,6 +131,10 @@ impl Alerting for StandInAlerting {
         Duration::from_secs(300)
     }
 
+    fn known(&self, labels: &Labels) -> Option<Arc<Alert>> {
+        self.alerts.lock().unwrap().values().find(|alert| *alert.labels == *labels).cloned()
+    }
+
     fn inputs(&self) -> Arc<[Input]> {
         self.inputs.clone().into()
     }
@@ -374,4 +378,28 @@ async fn a_webhook_is_taken_when_it_is_signed() {
     assert_eq!(asked.text, r#"{"kind":"alerts","alerts":1}"#);
     let asked = ask_with(&api, "POST", "/api/v1/alerts/in/other", r#"{"a":1}"#, &[]).await;
     assert!(asked.status == StatusCode::BAD_REQUEST && asked.text.contains("alerting.inputs"), "{}", asked.text);
+}
+
+/// Of two replicas one may tell that an alert is over, and the other one, whose turn comes later, once more that it holds.
+#[tokio::test]
+async fn a_replica_that_is_late_does_not_bring_an_alert_back() {
+    let api = api(StandInAlerting::default());
+    let hook = |status: &str, starts: &str| {
+        format!(
+            r#"{{"version":"1","orgId":1,"alerts":[{{"status":"{status}","labels":{{"alertname":"X"}},"annotations":{{}},"startsAt":"{starts}","endsAt":"2026-09-21T14:13:00Z"}}]}}"#
+        )
+    };
+    let held = async |api: &Api| ask_with(api, "GET", "/api/v2/alerts", "", &[]).await.json().as_array().unwrap().len();
+    for (status, starts, holds) in [
+        ("firing", "2026-09-21T14:00:00Z", 1),
+        ("resolved", "2026-09-21T14:00:00Z", 0),
+        ("firing", "2026-09-21T14:00:00Z", 0),
+        // Of the other replica's clock.
+        ("firing", "2026-09-21T14:00:02Z", 0),
+        ("firing", "2026-09-21T14:13:10Z", 1),
+    ] {
+        let answer = said(&api, "POST", "/api/v1/alerts/in/grafana", &hook(status, starts)).await;
+        assert_eq!(answer.0, 200, "{}", answer.1);
+        assert_eq!(held(&api).await, holds, "{status} {starts}");
+    }
 }
