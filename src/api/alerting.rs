@@ -32,6 +32,8 @@ pub trait Alerting: Send + Sync {
     fn status(&self) -> Status;
     /// How long an alert holds after its last word where the source does not say.
     fn resolve_timeout(&self) -> Duration;
+    /// What is known of the alert with these labels, also where it is over.
+    fn known(&self, labels: &Labels) -> Option<Arc<Alert>>;
     /// What the settings say of webhooks that bring alerts; others bring them in shapes that are known.
     fn inputs(&self) -> Arc<[Input]> {
         Arc::from([])
