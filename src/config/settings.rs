@@ -1,4 +1,4 @@
-//! The part of a configuration that all nodes of a cluster must agree on, as a text of its own: `external_labels:`, `groups:`, `sinks:`, `notify:`, `alerting:`, `log.keep` and `probe`'s jobs and references, every key on a line, so that two
+//! The part of a configuration that all nodes of a cluster must agree on, as a text of its own: `external_labels:`, `groups:`, `sinks:`, `notify:`, `alerting:`, `push:`, `log.keep` and `probe`'s jobs and references, every key on a line, so that two
 //! of them can be compared by lines whatever their files looked like.
 //!
 //! Everything else is of one node: where it listens, where its data is, its certificates, and `limits:`, which bound one node's memory and judge a
@@ -15,6 +15,8 @@ use crate::config::jobs;
 use crate::config::jobs::Jobs;
 use crate::config::notify;
 use crate::config::notify::Notify;
+use crate::config::push;
+use crate::config::push::Push;
 use crate::config::read::Node;
 use crate::config::read::Problem;
 use crate::config::read::Problems;
@@ -25,7 +27,7 @@ use crate::config::tree::Tree;
 use crate::config::tree::Value;
 
 /// The sections that nodes agree on.
-pub const SECTIONS: [&str; 7] = ["alerting", "external_labels", "groups", "log", "notify", "probe", "sinks"];
+pub const SECTIONS: [&str; 8] = ["alerting", "external_labels", "groups", "log", "notify", "probe", "push", "sinks"];
 /// Of a section that is not the cluster's as a whole: the keys that are.
 const KEYS: [(&str, &str); 3] = [("log", "keep"), ("probe", jobs::KEYS[0]), ("probe", jobs::KEYS[1])];
 /// What stands in the place of a value that is not for everybody's eyes.
@@ -64,6 +66,8 @@ pub struct Settings {
     pub notify: Notify,
     /// Who is told of all alerts.
     pub alerting: Option<Alerting>,
+    /// What is done with what is pushed.
+    pub push: Push,
 }
 
 impl Default for Settings {
@@ -75,6 +79,7 @@ impl Default for Settings {
             jobs: Jobs::default(),
             notify: Notify::default(),
             alerting: None,
+            push: Push::default(),
         }
     }
 }
@@ -102,6 +107,7 @@ pub fn parse(text: &str) -> Result<Settings, Vec<Problem>> {
         jobs
     });
     let notify = top.below("notify").map(|section| notify::read(&section)).unwrap_or_default();
+    let push = top.below("push").map(|section| push::read(&section)).unwrap_or_default();
     let alerting = top.below("alerting").map(|section| (alerting::read(&section), section));
     if let Some((Alerting { file: Some(file), .. }, section)) = &alerting {
         let (key, value) = ("alerting.file".to_owned(), file.display().to_string());
@@ -114,7 +120,7 @@ pub fn parse(text: &str) -> Result<Settings, Vec<Problem>> {
     let alerting = alerting.map(|(alerting, _)| alerting);
     top.finish();
     let (problems, jobs) = (problems.take(), jobs.unwrap_or_default());
-    if problems.is_empty() { Ok(Settings { groups, sinks, keep, jobs, notify, alerting }) } else { Err(problems) }
+    if problems.is_empty() { Ok(Settings { groups, sinks, keep, jobs, notify, alerting, push }) } else { Err(problems) }
 }
 
 /// Whether a text holds nothing but settings, so that it can be read without the rest of a configuration.
