@@ -119,6 +119,14 @@ impl Alerting for StandInAlerting {
         Box::pin(std::future::ready(if known { Ok(()) } else { Err(Refused::Unknown) }))
     }
 
+    fn preview(&self, asked: Preview) -> Result<Vec<Previewed>, Refused> {
+        match (asked.receiver.as_str(), asked.text) {
+            ("all", Some(_)) => Err(Refused::Wrong("is no template".into())),
+            ("all", None) => Ok(vec![Previewed { key: "k".into(), text: asked.labels["alertname"].clone(), instead: None }]),
+            _ => Err(Refused::Unknown),
+        }
+    }
+
     fn status(&self) -> Status {
         let receiver =
             |name: &str, owner: &str| Receiver { name: name.into(), labels: Labels::from([("owner".to_owned(), owner.to_owned())]) };
@@ -359,6 +367,22 @@ async fn an_alert_is_acknowledged_by_its_fingerprint() {
     assert_eq!(listed[0]["acknowledged"], serde_json::json!({"at": "2026-09-21T14:13:20.000Z", "by": "people", "comment": "on it"}));
     assert_eq!(said(&api, "POST", "/api/v1/alerts/0000000000000001/ack", "").await.0, 404);
     assert_eq!(said(&api, "POST", "/api/v1/alerts/x/ack", "").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_receivers_texts_are_shown() {
+    let api = api(StandInAlerting::default());
+    let shown = ask_with(&api, "POST", "/api/v1/receivers/all/preview", r#"{"labels":{"alertname":"X"},"resolved":true}"#, &[]).await;
+    assert_eq!(shown.json(), serde_json::json!({"texts": [{"key": "k", "text": "X"}]}));
+    for (name, body, status) in [
+        ("other", "{}", 404),
+        ("all", r#"{"text":"{{"}"#, 400),
+        ("all", r#"{"label":{}}"#, 400),
+        ("all", "", 400),
+        ("all", &format!(r#"{{"text":"{}"}}"#, "x".repeat(70_000)), 400),
+    ] {
+        assert_eq!(said(&api, "POST", &format!("/api/v1/receivers/{name}/preview"), body).await.0, status, "{name} {body:.40}");
+    }
 }
 
 #[tokio::test]
