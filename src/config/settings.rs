@@ -34,8 +34,9 @@ const KEYS: [(&str, &str); 3] = [("log", "keep"), ("probe", jobs::KEYS[0]), ("pr
 const HIDDEN: &str = "(hidden)";
 /// A key that holds one of these has such a value, unless it names a file. librdkafka's own names: `sasl.password`, `ssl.key.pem`, `sasl.oauthbearer.client.secret`,
 /// `sasl.jaas.config`, `sasl.oauthbearer.config`.
-const SECRET: [&str; 13] = [
+const SECRET: [&str; 14] = [
     "api_url",
+    "webhook_url",
     "routing_key",
     "service_key",
     "password",
@@ -255,9 +256,25 @@ pub(super) fn line_without_secret(line: &str, hidden: &str) -> String {
     let lower = key.to_ascii_lowercase();
     let names_file = lower.trim_end_matches('"').ends_with("_file");
     if value.is_empty() || names_file || !SECRET.iter().any(|word| lower.contains(word)) {
-        return line.to_owned();
+        let url = ["url", "proxy_url"].contains(&key.trim_start_matches(['+', '-', ' ']));
+        return if url { format!("{key}: {}", url_without_key(value, hidden)) } else { line.to_owned() };
     }
     format!("{key}: {hidden}")
+}
+
+/// A URL without its password, its query, and a last step that is a key: the addresses of chats' robots are such.
+fn url_without_key(value: &str, hidden: &str) -> String {
+    let quote = if value.ends_with('"') { "\"" } else { "" };
+    let bare = value.trim_end_matches('"');
+    let Some((scheme, rest)) = bare.split_once("://") else { return value.to_owned() };
+    let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(authority_end);
+    let authority = authority.rsplit_once('@').map_or(authority.to_owned(), |(_, host)| format!("{hidden}@{host}"));
+    let (path, query) = path.split_once('?').map_or((path, false), |(path, _)| (path, true));
+    let (steps, last) = path.rsplit_once('/').unwrap_or(("", path));
+    let key = last.len() >= 16 && last.bytes().any(|byte| byte.is_ascii_digit());
+    let path = if key { format!("{steps}/{hidden}") } else { path.to_owned() };
+    format!("{scheme}://{authority}{path}{}{quote}", if query { format!("?{hidden}") } else { String::new() })
 }
 
 #[cfg(test)]
@@ -347,6 +364,15 @@ sinks:
         assert_eq!(shown.lines().count(), text.lines().count());
         assert_eq!(shown_line("  topic: metrics"), "  topic: metrics");
         assert_eq!(shown_line("    bearer_token_file: /etc/token"), "    bearer_token_file: /etc/token");
+        for (url, seen) in [
+            ("https://store.example/api/v1/write", "https://store.example/api/v1/write"),
+            ("\"https://me:canary@h:1/x?a=canary\"", "\"https://(hidden)@h:1/x?(hidden)\""),
+            ("https://open.feishu.cn/open-apis/bot/v2/hook/3f2a-0123-4567-89ab", "https://open.feishu.cn/open-apis/bot/v2/hook/(hidden)"),
+            ("https://h", "https://h"),
+        ] {
+            assert_eq!(shown_line(&format!("+   - url: {url}")), format!("+   - url: {seen}"));
+        }
+        assert_eq!(shown_line("  webhook_url: \"https://x/canary\""), "  webhook_url: (hidden)");
         assert_eq!(shown_line("      X-Api-Key: x"), "      X-Api-Key: (hidden)");
         assert_eq!(shown_line("+   \"ssl.key.pem\": x"), "+   \"ssl.key.pem\": (hidden)");
     }

@@ -30,6 +30,7 @@ mod probe_faults;
 mod probe_jobs;
 mod probed;
 mod pushed;
+mod receivers;
 mod relabel;
 mod restarts;
 mod rewind;
