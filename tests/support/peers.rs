@@ -29,7 +29,7 @@ pub enum Peer {
     Haproxy,
     /// What probes are compared with.
     Blackbox,
-    /// Where alerts go, by Alertmanager's own tool.
+    /// Alertmanager and its tool.
     Amtool,
     /// Wrong clocks.
     Faketime,
@@ -76,6 +76,7 @@ impl Peer {
             }),
             Peer::NodeExporter => program(&NODE_EXPORTERS),
             Peer::Blackbox => program(&BLACKBOX_EXPORTERS),
+            Peer::Amtool => program(&[self.name()]).or_else(|| program(&ALERTMANAGERS)),
             Peer::Tmpfs => program(&["unshare"]).or_else(|| {
                 let status = std::process::Command::new("unshare").args(super::disk::NAMESPACE).arg("true").status();
                 (!status.is_ok_and(|status| status.success())).then(|| "this user may not make a mount namespace".to_owned())
@@ -94,8 +95,7 @@ impl Peer {
             | Peer::Curl
             | Peer::Chromium
             | Peer::Haproxy
-            | Peer::Faketime
-            | Peer::Amtool => program(&[self.name()]),
+            | Peer::Faketime => program(&[self.name()]),
         }
     }
 }
@@ -103,6 +103,8 @@ impl Peer {
 /// As Debian and as everyone else calls it.
 pub const NODE_EXPORTERS: [&str; 2] = ["prometheus-node-exporter", "node_exporter"];
 pub const BLACKBOX_EXPORTERS: [&str; 2] = ["prometheus-blackbox-exporter", "blackbox_exporter"];
+
+pub const ALERTMANAGERS: [&str; 2] = ["prometheus-alertmanager", "alertmanager"];
 
 /// Whether the test can run. Panics when a peer is missing that is not allowed to be.
 pub fn need(peers: &[Peer]) -> bool {
