@@ -34,7 +34,7 @@ const ALERTS: usize = 10;
 const SETTLES: Duration = Duration::from_millis(4_500);
 
 /// Receiver and group.
-type Lane = (String, String);
+pub type Lane = (String, String);
 
 /// A message: alerts by their label `i`.
 #[derive(Clone, Debug)]
@@ -45,11 +45,11 @@ struct Told {
 }
 
 /// One of the two, and what receivers heard of it.
-struct Side {
-    client: Client,
+pub struct Side {
+    pub client: Client,
     heard: Arc<Mutex<Vec<Told>>>,
     /// Its names of the silences.
-    silences: Vec<String>,
+    pub silences: Vec<String>,
 }
 
 /// What was made up, and how it stands.
@@ -151,7 +151,7 @@ fn listen() -> (Arc<Mutex<Vec<Told>>>, Server) {
     (heard, server)
 }
 
-fn text(value: &Value) -> String {
+pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
@@ -161,7 +161,7 @@ impl Side {
     }
 
     #[track_caller]
-    fn post(&mut self, path: &str, body: &Value) -> Http {
+    pub fn post(&mut self, path: &str, body: &Value) -> Http {
         let headers = vec![("Host".to_owned(), "x".to_owned()), ("Content-Type".to_owned(), "application/json".to_owned())];
         let request = Http { first: format!("POST {path} HTTP/1.1"), headers, body: body.to_string().into() };
         let answer = self.client.send(&request).expect("an answer");
@@ -214,7 +214,7 @@ impl Side {
         all
     }
 
-    fn story(&self) -> BTreeMap<Lane, Story> {
+    pub fn story(&self) -> BTreeMap<Lane, Story> {
         let mut stories = BTreeMap::<Lane, Story>::new();
         for told in &*self.heard.lock().unwrap() {
             stories.entry(told.lane.clone()).or_default().add(told);
@@ -225,14 +225,14 @@ impl Side {
 
 /// What a receiver was told of a group.
 #[derive(Clone, Debug, Default)]
-struct Story {
+pub struct Story {
     /// Of each alert `F` and `R`, in turn.
-    alerts: BTreeMap<String, String>,
+    pub alerts: BTreeMap<String, String>,
     /// What the last message says holds.
     last: BTreeSet<String>,
     /// Over, and never told as holding.
-    untold: BTreeSet<String>,
-    messages: usize,
+    pub untold: BTreeSet<String>,
+    pub messages: usize,
     /// Messages that said nothing new.
     idle: usize,
 }
@@ -432,6 +432,27 @@ impl Pair {
     }
 }
 
+/// Both programs with one file, in which `{hook}` stands for where they tell.
+pub struct Two {
+    pub theirs: Side,
+    pub ours: Side,
+    pub sluice: Sluice,
+    _peers: (Process, Server, Server),
+}
+
+impl Two {
+    pub fn up(scratch: &Scratch, text: &str) -> Two {
+        let ((theirs, their_hook), (ours, our_hook)) = (listen(), listen());
+        let (alertmanager, address) = alertmanager(scratch, &text.replace("{hook}", &their_hook.address.to_string()));
+        let section = yaml_block(&text.replace("{hook}", &our_hook.address.to_string()), 4);
+        let sinks = NOWHERE.strip_prefix("sinks:\n").unwrap();
+        let mut sluice = Sluice::prepare_with(scratch, "streams", &format!("{sinks}alerting:\n  config:\n{section}"), None);
+        sluice.up();
+        let (theirs, ours) = (Side::new(address, theirs), Side::new(sluice.address(), ours));
+        Two { theirs, ours, sluice, _peers: (alertmanager, their_hook, our_hook) }
+    }
+}
+
 fn alertmanager(scratch: &Scratch, text: &str) -> (Process, SocketAddr) {
     let (dir, address) = (scratch.sub("alertmanager"), SocketAddr::from(([127, 0, 0, 1], free_port())));
     std::fs::write(dir.join("alertmanager.yml"), text).unwrap();
@@ -457,20 +478,14 @@ fn streams_of_alerts_end_as_with_alertmanager() {
     if !need(&[Peer::Amtool]) {
         return;
     }
-    let first = std::env::var("SLUICE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
+    let first = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(300);
     let seeds: Vec<u64> = (first..first + SEEDS).collect();
-    eprintln!("seeds {seeds:?}; another first one: SLUICE_SEED=N");
+    eprintln!("seeds {seeds:?}; another first one: SEED=N");
     let scratch = Scratch::new("alert-streams");
     let text = file(&seeds);
-    let ((theirs, their_hook), (ours, our_hook)) = (listen(), listen());
-    let (_alertmanager, address) = alertmanager(&scratch, &text.replace("{hook}", &their_hook.address.to_string()));
-    let section = yaml_block(&text.replace("{hook}", &our_hook.address.to_string()), 4);
-    let sinks = NOWHERE.strip_prefix("sinks:\n").unwrap();
-    let mut sluice = Sluice::prepare_with(&scratch, "streams", &format!("{sinks}alerting:\n  config:\n{section}"), None);
-    sluice.up();
+    let Two { theirs, ours, mut sluice, _peers } = Two::up(&scratch, &text);
     let receivers = text.matches("- name: r").count();
     let no_ends = (0..receivers).filter(|number| number % 4 == 3).map(|number| format!("r{number}")).collect();
-    let (theirs, ours) = (Side::new(address, theirs), Side::new(sluice.address(), ours));
     let repeated = seeds.iter().filter(|seed| repeats(**seed)).map(|seed| format!("{{seed=\"{seed}\"}}")).collect();
     let mut pair = Pair { theirs, ours, lost: BTreeSet::new(), no_ends, repeated };
     let mut streams: Vec<Stream> = seeds.iter().map(|seed| Stream::new(*seed)).collect();

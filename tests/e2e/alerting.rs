@@ -69,7 +69,6 @@ fn section(hook: &Server, group_wait: &str) -> String {
 /// Posts alerts that hold for so long from now, seconds; 0: they are over.
 #[track_caller]
 pub fn post(sluice: &Sluice, alerts: &[(&str, &str)], seconds: i64) {
-    let time = |ms: i64| rfc3339(ms);
     let (starts, ends) = (rfc3339(now_ms() - 60_000), rfc3339(now_ms() + seconds * 1000));
     let all: Vec<Value> =
         alerts.iter().map(|(name, i)| json!({ "labels": { "alertname": name, "i": i }, "startsAt": starts, "endsAt": ends })).collect();
