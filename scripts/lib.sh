@@ -38,6 +38,7 @@ node-exporter command:prometheus-node-exporter|command:node_exporter prometheus-
 vmagent       command:vmagent                  victoria-metrics         victoria-metrics
 victoria-metrics command:victoria-metrics      victoria-metrics         victoria-metrics
 prometheus-blackbox-exporter command:prometheus-blackbox-exporter|command:blackbox_exporter prometheus-blackbox-exporter golang-github-prometheus-blackbox-exporter
+prometheus-pushgateway command:prometheus-pushgateway prometheus-pushgateway golang-github-prometheus-pushgateway
 haproxy       command:haproxy                  haproxy                  haproxy
 faketime      command:faketime                 faketime                 libfaketime
 kcat          command:kcat                     kcat                       kcat
@@ -82,7 +83,7 @@ install_missing() {
   say "$why: installing $packages ($time)"
   # A server that a package brings is for the tests, which start their own on free ports: the one of the system stays off.
   if [ "$family" = debian ] && command -v systemctl >/dev/null; then
-    for unit in prometheus prometheus-node-exporter prometheus-blackbox-exporter prometheus-alertmanager victoria-metrics haproxy; do
+    for unit in prometheus prometheus-node-exporter prometheus-blackbox-exporter prometheus-pushgateway prometheus-alertmanager victoria-metrics haproxy; do
       case " $packages " in *" $unit "*) "${run[@]}" systemctl mask "$unit" >&2 || true
         say "  $unit.service stays off (systemctl unmask $unit gives it back)" ;; esac
     done

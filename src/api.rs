@@ -19,6 +19,7 @@ pub mod inputs;
 pub mod metrics;
 pub mod probe;
 pub mod probes;
+pub mod push;
 pub mod route;
 pub mod senders;
 pub mod settings;
@@ -39,6 +40,7 @@ use hyper::header::HOST;
 use hyper::header::ORIGIN;
 use serde::Deserialize;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use crate::api::alertmanager::Gate;
 use crate::api::answer::Failure;
@@ -54,8 +56,10 @@ use crate::serve;
 use crate::serve::Peer;
 use crate::serve::Request;
 use crate::serve::Response;
+use crate::serve::Tenant;
 use crate::serve::Who;
 use crate::serve::body;
+use crate::serve::body::ReadError;
 use crate::shard;
 use crate::telemetry;
 
@@ -69,6 +73,8 @@ const PACE: body::Pace = body::Pace { bytes_per_second: 1024, grace: Duration::f
 pub struct Api {
     deps: Arc<Deps>,
     gate: Arc<Gate>,
+    /// Pushed bodies that are in memory.
+    pushes: Arc<Semaphore>,
 }
 
 /// A request, read.
@@ -79,6 +85,7 @@ struct Call {
     headers: HeaderMap,
     body: Bytes,
     who: Who,
+    tenant: Option<Tenant>,
 }
 
 /// `GET /-/healthy` and `GET /-/ready`.
@@ -113,7 +120,7 @@ struct SetSender {
 impl Api {
     /// Of its parts.
     pub fn new(deps: Deps) -> Api {
-        Api { deps: Arc::new(deps), gate: Arc::default() }
+        Api { deps: Arc::new(deps), gate: Arc::default(), pushes: Arc::new(Semaphore::new(push::AT_A_TIME)) }
     }
 
     /// What another node is told when it asks for this one's part of a bundle. Keeps nothing alive.
@@ -125,15 +132,23 @@ impl Api {
     pub async fn answer(&self, request: Request, peer: Peer) -> Response {
         let (head, mut incoming) = request.into_parts();
         let who = head.extensions.get::<Who>().cloned().unwrap_or_else(|| Who(peer.address.ip().to_string().into()));
+        let pushes = matches!(Route::of(head.uri.path()), Some(Route::Push(..)));
+        // Held until the answer: what comes is unpacked, read and written once more.
+        let _turn = if pushes { self.pushes.acquire().await.ok() } else { None };
         // What comes in at one of these is bounded by all of them together as well.
         let alerts = inputs::takes(head.uri.path());
         let mut claim = if alerts { self.gate.claim() } else { None };
         let limit = if alerts { alertmanager::BODY_BYTES } else { BODY_BYTES };
+        let (limit, pace) = if pushes { (push::BODY_BYTES, push::PACE) } else { (limit, PACE) };
         let mut room = |bytes: usize| claim.as_mut().is_none_or(|claim| claim.grow(bytes as u64));
-        let body = if head.method == Method::POST || alerts && head.method == Method::PUT {
-            match body::read(&mut incoming, limit, PACE, &mut room).await {
+        let body = if head.method == Method::POST || (alerts || pushes) && head.method == Method::PUT {
+            match body::read(&mut incoming, limit, pace, &mut room).await {
                 Ok(body) => body,
-                Err(error @ body::ReadError::NoRoom) => {
+                Err(error @ ReadError::TooLarge { .. }) if pushes => {
+                    let (status, remedy) = (StatusCode::PAYLOAD_TOO_LARGE, "push less of it, or several groups");
+                    return Failure::new(status, "too_large", error.to_string(), remedy).response();
+                }
+                Err(error @ ReadError::NoRoom) => {
                     return Failure::new(StatusCode::SERVICE_UNAVAILABLE, "later", error.to_string(), "send it again in a few seconds")
                         .response();
                 }
@@ -143,7 +158,8 @@ impl Api {
             Bytes::new()
         };
         let (path, query) = (head.uri.path().to_owned(), head.uri.query().unwrap_or("").to_owned());
-        self.call(Call { method: head.method, path, query, headers: head.headers, body, who }, clock::wall_ms()).await
+        let tenant = head.extensions.get::<Tenant>().cloned();
+        self.call(Call { method: head.method, path, query, headers: head.headers, body, who, tenant }, clock::wall_ms()).await
     }
 
     async fn call(&self, call: Call, now: i64) -> Response {
@@ -165,6 +181,10 @@ impl Api {
                 Failure::new(StatusCode::NOT_FOUND, "not_found", text, format!("there are: {}", route::PATHS))
             });
         };
+        if let Route::Push(named, what @ push::What::Group(_)) = route {
+            same_site(&call.headers)?;
+            return self.push(named, what, &call).await;
+        }
         let allow = route.allow();
         let writes = call.method == Method::POST || call.method == Method::PUT && allow.contains("PUT");
         if !(reads && allow.starts_with("GET") || writes && allow.ends_with("POST")) {
@@ -233,6 +253,7 @@ impl Api {
             Route::AlertmanagerV1 => alertmanager::gone(),
             Route::Alerts(source) => inputs::post(deps, &source, &call, now).await?,
             Route::Acknowledge(fingerprint) => json(ok, &acknowledge::acknowledge(deps, &fingerprint, &call, now).await?),
+            Route::Push(named, what) => return self.push(named, what, &call).await,
         })
     }
 
@@ -249,6 +270,11 @@ impl Api {
             OfSink::Resume => json(StatusCode::OK, &sinks::pause(sinks, name, false).await?),
             OfSink::Tap => sinks::tap(sinks, name, &call.query, self.deps.stopping.clone())?,
         })
+    }
+
+    async fn push(&self, named: Option<String>, what: push::What, call: &Call) -> Result<Response, Failure> {
+        let token = call.tenant.as_ref().map(|tenant| &*tenant.0);
+        push::answer(&self.deps, what, push::Call { method: &call.method, headers: &call.headers, body: &call.body, named, token }).await
     }
 
     async fn reload(&self) -> Result<Response, Failure> {

@@ -23,6 +23,7 @@ mod own_metrics;
 mod pins;
 mod probes;
 mod probing;
+mod pushed;
 pub mod recover;
 mod reload;
 mod removal;

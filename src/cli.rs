@@ -39,6 +39,7 @@ use crate::app;
 use crate::cli::client::Client;
 use crate::cli::client::Shown;
 use crate::failpoint;
+use crate::notify::doubts;
 use crate::secret::token::LOCAL_FILE;
 
 /// Takes remote-write from pairs of Prometheus, lets each sample through once, forwards it to Kafka.
@@ -332,6 +333,10 @@ fn check(file: &std::path::Path, connect: bool) -> Result<(), Failure> {
     let config = app::check::file(file)?;
     let sinks = config.sinks.len();
     println!("{}: good; listens on {}, {sinks} {}", file.display(), config.listen, if sinks == 1 { "sink" } else { "sinks" });
+    let routing = config.alerting.as_ref().and_then(|alerting| alerting.routing.as_deref());
+    for doubt in routing.map(|routing| doubts::doubts(routing, &[])).unwrap_or_default() {
+        println!("doubt: alerting: {}\n    {}\n    {}", doubt.key, doubt.rule, doubt.remedy);
+    }
     if !connect {
         return Ok(());
     }

@@ -15,6 +15,7 @@ pub mod kafka;
 pub mod limits;
 pub mod notify;
 pub mod probe;
+pub mod push;
 pub mod read;
 pub mod receivers;
 pub mod redact;
@@ -38,6 +39,7 @@ use crate::config::jobs::Jobs;
 use crate::config::limits::Limits;
 use crate::config::notify::Notify;
 use crate::config::probe::Probe;
+use crate::config::push::Push;
 use crate::config::read::Node;
 use crate::config::read::Problem;
 use crate::config::read::Problems;
@@ -78,6 +80,8 @@ pub struct Config {
     pub notify: Notify,
     /// Who is told of all alerts; `None`: sluice takes none, and tells of its own by `notify`.
     pub alerting: Option<Alerting>,
+    /// What is done with what short-lived jobs push.
+    pub push: Push,
     /// The replicated log on disk.
     pub log: Log,
     /// What the process says about itself.
@@ -160,7 +164,16 @@ impl Config {
         let nodes = self.cluster.as_ref().map(|cluster| &cluster.nodes);
         format!(
             "{:?}",
-            (&self.name, self.shards, nodes, &self.groups, &self.sinks, self.log.keep, &self.jobs, (&self.notify, &self.alerting))
+            (
+                &self.name,
+                self.shards,
+                nodes,
+                &self.groups,
+                &self.sinks,
+                self.log.keep,
+                &self.jobs,
+                (&self.notify, &self.alerting, &self.push)
+            )
         )
     }
 
@@ -181,23 +194,23 @@ impl Config {
 
     /// This node's own part, with other settings.
     pub fn with_settings(&self, text: &str) -> Result<Config, Vec<Problem>> {
-        let settings::Settings { groups, sinks, keep, jobs, notify, alerting } = settings::parse(text)?;
+        let settings::Settings { groups, sinks, keep, jobs, notify, alerting, push } = settings::parse(text)?;
         let log = Log { keep, ..self.log };
-        Ok(Config { groups, sinks, log, jobs, notify, alerting, settings: text.to_owned(), ..self.clone() })
+        Ok(Config { groups, sinks, log, jobs, notify, alerting, push, settings: text.to_owned(), ..self.clone() })
     }
 
     /// This node's own part, with the settings of another.
     pub fn with_settings_of(&self, other: &Config) -> Config {
         let log = Log { keep: other.log.keep, ..self.log };
         let (groups, sinks) = (other.groups.clone(), other.sinks.clone());
-        let (jobs, notify, alerting) = (other.jobs.clone(), other.notify.clone(), other.alerting.clone());
-        Config { groups, sinks, log, jobs, notify, alerting, settings: other.settings.clone(), ..self.clone() }
+        let (jobs, notify, alerting, push) = (other.jobs.clone(), other.notify.clone(), other.alerting.clone(), other.push.clone());
+        Config { groups, sinks, log, jobs, notify, alerting, push, settings: other.settings.clone(), ..self.clone() }
     }
 
     /// Whether both say the same of what nodes agree on, however it is written.
     pub fn agrees_with(&self, other: &Config) -> bool {
-        (&self.groups, &self.sinks, self.log.keep, &self.jobs, &self.notify, &self.alerting)
-            == (&other.groups, &other.sinks, other.log.keep, &other.jobs, &other.notify, &other.alerting)
+        (&self.groups, &self.sinks, self.log.keep, &self.jobs, &self.notify, (&self.alerting, &self.push))
+            == (&other.groups, &other.sinks, other.log.keep, &other.jobs, &other.notify, (&other.alerting, &other.push))
     }
 
     /// The line of a key such as `sinks[0].kafka.topic`; where it is not written, of the nearest section around it.
@@ -233,6 +246,7 @@ impl Config {
             jobs: Jobs::default(),
             notify: Notify::default(),
             alerting: None,
+            push: Push::default(),
             log: Log::default(),
             logging: Logging { level: Level::Warn, format: Format::Text },
             settings: String::new(),
@@ -303,6 +317,7 @@ fn read(top: &Section<'_>) -> Option<Config> {
     let (probe, jobs) = probe.unwrap_or_default();
     let notify = top.below("notify").map(|section| notify::read(&section)).unwrap_or_default();
     let alerting = top.below("alerting").map(|section| alerting::read(&section));
+    let push = top.below("push").map(|section| push::read(&section)).unwrap_or_default();
     let log = top.below("log").map(|section| read_log(&section)).unwrap_or_default();
     let logging = top.below("logging").map(|section| read_logging(&section)).unwrap_or_default();
     let (cluster, cluster_name) = top.below("cluster").map_or((None, None), |section| cluster::read(&section));
@@ -325,6 +340,7 @@ fn read(top: &Section<'_>) -> Option<Config> {
         jobs,
         notify,
         alerting,
+        push,
         log,
         logging,
         settings: String::new(),

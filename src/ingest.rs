@@ -213,9 +213,14 @@ impl<T: Target> Ingest<T> {
 
     /// Takes the node's own samples: packed 2.0, of a group that they do not name themselves, of no replica. An error: what a sender would be told.
     pub async fn take_own(&self, packed: bytes::Bytes, group: &str) -> Result<(), String> {
+        self.take_own_of(packed, group, None).await
+    }
+
+    /// The same of a tenant's group.
+    pub async fn take_own_of(&self, packed: bytes::Bytes, group: &str, tenant: Option<&str>) -> Result<(), String> {
         let rules = Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner));
         let claim = self.budget.claim(packed.len() as u64).ok_or("in_flight_bytes")?;
-        let hint = Hint { group: Some(group.to_owned()), replica: Some(String::new()), tenant: None };
+        let hint = Hint { group: Some(group.to_owned()), replica: Some(String::new()), tenant: tenant.map(str::to_owned) };
         let peer = serve::Peer { address: ([127, 0, 0, 1], 0).into(), connection: OWN, beyond_bound: false };
         let agent = concat!("sluice/", env!("CARGO_PKG_VERSION")).to_owned();
         let body = xxh3_64(&packed);

@@ -74,6 +74,7 @@ use crate::shard::entry::Entry;
 use crate::shard::entry::Samples;
 use crate::shard::level::FIRST;
 use crate::shard::level::Levels;
+use crate::shard::pushed::Groups;
 use crate::shard::settings::Settings;
 use crate::shard::tokens::Tokens;
 use crate::store::Family;
@@ -345,6 +346,11 @@ impl Handle {
     /// Who may ask, as far as this node has applied the control shard.
     pub fn tokens(&self) -> Arc<Tokens> {
         self.shared.lane(ShardId::CONTROL).map(|lane| Arc::clone(&lock(&lane.views).tokens)).unwrap_or_default()
+    }
+
+    /// Pushed metrics, as far as this node has applied the control shard.
+    pub fn pushed(&self) -> Arc<Groups> {
+        self.shared.lane(ShardId::CONTROL).map(|lane| Arc::clone(&lock(&lane.views).pushed)).unwrap_or_default()
     }
 
     /// All groups by name, a second old at most.

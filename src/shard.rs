@@ -21,6 +21,7 @@ pub mod level;
 pub mod log;
 pub mod member;
 pub mod members;
+pub mod pushed;
 mod raft_log;
 pub mod replica;
 pub mod settings;

@@ -11,6 +11,7 @@ pub mod body;
 pub mod capture;
 pub mod digest;
 pub mod encode;
+pub mod families;
 pub mod histogram;
 pub mod hooks;
 pub mod measure;

@@ -35,8 +35,8 @@ const MACROS: &[(&str, &str)] = &[("label_words", "telemetry")];
 
 /// External crates, and the modules that may name them: what a crate brings (its types, its errors) stays behind its owner.
 const OWNERS: &[(&str, &[&str])] = &[
-    // `config`: `!!binary` in modules of probes.
-    ("base64", &["secret", "config", "probe"]),
+    // `config`: `!!binary` in modules of probes; `api`: labels in paths of pushed groups.
+    ("base64", &["secret", "config", "probe", "api"]),
     ("brotli_decompressor", &["probe"]),
     ("clap", &["cli", "main"]),
     ("clap_complete", &["cli"]),
@@ -83,6 +83,8 @@ const OWNERS: &[(&str, &[&str])] = &[
 /// Where a thread, a task or a channel may begin: `(file, words, why)`. A queue stands in src/ARCHITECTURE.md too.
 const SITES: &[(&str, &str, &str)] = &[
     ("src/api/tap.rs", "spawn_blocking(", "walks a batch for a listener of `tap`; one a listener"),
+    ("src/api/push.rs", "spawn_blocking(", "writes down all that was pushed, some tens of megabytes at most; one an HTTP request"),
+    ("src/app/pushed.rs", "spawn_blocking(", "makes samples of all that was pushed; one at a time"),
     ("src/app/flow.rs", "spawn_blocking(", "unpacks a batch for a listener of `tap`; one a listener"),
     ("src/ingest/tap.rs", "broadcast::channel(", "requests for listeners of `tap`: bounded, slow listeners miss some and are told"),
     (

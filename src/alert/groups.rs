@@ -6,6 +6,8 @@
 //!
 //! Left out on purpose: sending, and noting what was sent (`app::alerting`).
 
+pub mod measure;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;

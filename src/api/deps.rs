@@ -23,6 +23,7 @@ use crate::node::view::NodeStats;
 use crate::serve::Response;
 use crate::shard::command::Command;
 use crate::shard::command::DeadLetter;
+use crate::shard::pushed::Groups;
 use crate::shard::tokens::Tokens;
 use crate::wire::body::Body;
 
@@ -64,6 +65,8 @@ pub struct Deps {
     pub flow: Arc<Flows>,
     /// The exposition: `Telemetry::render`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Whether metrics may be pushed here.
+    pub push: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Who probes at somebody's wish.
     pub probe: Arc<dyn crate::api::probe::Prober>,
     /// Prepares everything, then swaps: what changed, or all problems.
@@ -112,6 +115,8 @@ pub trait Node: Send + Sync {
     fn propose(&self, shard: ShardId, command: Command) -> Later<'_, Result<Applied, ProposeError>>;
     /// Who may ask.
     fn tokens(&self) -> Arc<Tokens>;
+    /// Pushed metrics.
+    fn pushed(&self) -> Arc<Groups>;
     /// Dead letters of a sink in a shard after a number, at most so many. Blocking.
     fn dead(&self, shard: ShardId, sink: &str, after: u64, limit: usize) -> Result<Vec<(u64, DeadLetter)>, ReadError>;
 }
@@ -135,6 +140,10 @@ impl Node for node::Handle {
 
     fn tokens(&self) -> Arc<Tokens> {
         node::Handle::tokens(self)
+    }
+
+    fn pushed(&self) -> Arc<Groups> {
+        node::Handle::pushed(self)
     }
 
     fn dead(&self, shard: ShardId, sink: &str, after: u64, limit: usize) -> Result<Vec<(u64, DeadLetter)>, ReadError> {

@@ -2,6 +2,7 @@
 //! already, everything between the collection and a known last word is the name.
 
 use crate::api::cluster::Reseat;
+use crate::api::push;
 
 /// What a path asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub enum Route {
     Acknowledge(String),
     /// What was Alertmanager's API v1, as `/api/v1/alerts`.
     AlertmanagerV1,
+    /// Pushgateway's paths, perhaps with `/tenants/{name}` before them.
+    Push(Option<String>, push::What),
 }
 
 /// The last word after a group's name.
@@ -139,9 +142,12 @@ impl Route {
     /// Of a path without its query; `None`: nothing is there.
     pub fn of(path: &str) -> Option<Route> {
         let path = if path.len() > 1 { path.strip_suffix('/').unwrap_or(path) } else { path };
+        if let Some(push) = pushed(path) {
+            return Some(push);
+        }
         match path {
-            "/-/healthy" => return Some(Route::Healthy),
-            "/-/ready" => return Some(Route::Ready),
+            "/-/healthy" | "/pushgateway/-/healthy" => return Some(Route::Healthy),
+            "/-/ready" | "/pushgateway/-/ready" => return Some(Route::Ready),
             "/-/reload" => return Some(Route::Reload),
             "/metrics" => return Some(Route::Metrics),
             "/probe" => return Some(Route::Probe),
@@ -214,10 +220,19 @@ impl Route {
             Route::Sink(_, OfSink::Replay | OfSink::Test | OfSink::Rewind | OfSink::Pause | OfSink::Resume) => "POST",
             Route::Alerts(_) => "PUT, POST",
             Route::AlertmanagerV1 => "GET, HEAD, POST",
+            Route::Push(_, push::What::Group(_)) => "PUT, POST, DELETE",
             Route::Senders | Route::Tokens | Route::ConfigDiff => "GET, HEAD, POST",
             _ => "GET, HEAD",
         }
     }
+}
+
+fn pushed(path: &str) -> Option<Route> {
+    let (tenant, path) = match path.strip_prefix("/tenants/").and_then(|rest| Some(rest.split_at(rest.find('/')?))) {
+        Some((name, path)) => (Some(decode(name)?), path),
+        None => (None, path),
+    };
+    push::what(path).map(|what| Route::Push(tenant, what))
 }
 
 fn name_and_word<Word: Copy>(rest: &str, words: &[(&str, Word)]) -> Option<(String, Option<Word>)> {
@@ -233,7 +248,7 @@ fn name_and_word<Word: Copy>(rest: &str, words: &[(&str, Word)]) -> Option<(Stri
 }
 
 /// Undoes percent-encoding; `None` where it is broken or no UTF-8.
-fn decode(text: &str) -> Option<String> {
+pub fn decode(text: &str) -> Option<String> {
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
     while let Some((first, after)) = rest.split_first() {
         let taken = if *first == b'%' {

@@ -27,6 +27,7 @@ use crate::config::inputs::Input;
 use crate::model::ShardId;
 use crate::node::Handle;
 use crate::notify::Receivers;
+use crate::notify::doubts;
 
 pub mod degraded;
 pub mod metrics;
@@ -112,6 +113,9 @@ impl Alerting {
 
     fn made(&self, written: &Written, routing: Routing, before: Option<&Current>) -> Option<Current> {
         let file = written.routing.as_deref()?;
+        for doubt in doubts::doubts(file, &[]) {
+            tracing::warn!(key = doubt.key, "a receiver will not be told as it is written: {}; {}", doubt.rule, doubt.remedy);
+        }
         let external = written.external.as_deref().unwrap_or(&self.sender);
         let receivers = Arc::new(Receivers::new(file, external, before.map(|before| &*before.receivers)));
         let wants = |name: &str| (0..receivers.integrations(name)).map(|number| receivers.send_resolved(name, number)).collect();

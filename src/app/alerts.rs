@@ -172,6 +172,7 @@ fn sickness(seen: &Seen) -> Option<(i64, String)> {
         State::Strange if seen.worked => {
             Some((seen.since_ms, format!("is not to be recognised: {}", seen.trouble.as_deref().unwrap_or("no answer"))))
         }
+        State::Up if seen.failing => Some((0, "cannot write to its own log: is its disk full?".to_owned())),
         State::Up => {
             let behind = seen.figures.as_ref().and_then(|figures| figures.behind).filter(|behind| *behind > BEHIND)?;
             Some((0, format!("is {behind:.0} s behind with its remote write")))

@@ -21,6 +21,7 @@ use crate::app::sinks::SinkSet;
 use crate::node::Handle;
 use crate::node::view::GroupView;
 use crate::node::view::NodeStats;
+use crate::shard::pushed;
 
 /// Registers them.
 pub fn register(registry: &mut Registry, node: Handle, sinks: Arc<SinkSet>, certificates: Arc<Certificates>, peers: Option<Peers>) {
@@ -150,12 +151,12 @@ fn of_clients(out: &mut Out<'_, '_>, rows: &[(SinkLabels, &crate::forward::view:
 /// What is looked at from outside.
 pub type Probes = Arc<dyn Fn() -> api::probes::Probes + Send + Sync>;
 
-/// Registers what is looked at.
-pub fn register_probes(registry: &mut Registry, probes: Probes) {
-    registry.register_collector(Box::new(LookedAt(probes)));
+/// Registers what is looked at, and what was pushed.
+pub fn register_probes(registry: &mut Registry, probes: Probes, node: Handle) {
+    registry.register_collector(Box::new(LookedAt(probes, node)));
 }
 
-struct LookedAt(Probes);
+struct LookedAt(Probes, Handle);
 
 impl std::fmt::Debug for LookedAt {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -175,7 +176,10 @@ impl Collector for LookedAt {
         out.gauge("probe_targets", "Targets of probe jobs", all.targets.len() as f64)?;
         out.gauge("probe_targets_down", "Those that are down by the nodes' verdict", down as f64)?;
         let open = all.alerts.iter().filter(|alert| alert.ended.is_none()).count();
-        out.gauge("alerts", "Alerts that hold", open as f64)
+        out.gauge("alerts", "Alerts that hold", open as f64)?;
+        let pushed = self.1.pushed();
+        out.gauge("pushed_groups", "Groups of pushed metrics", pushed.len() as f64)?;
+        out.gauge("pushed_bytes", "Bytes that they take, of 32 MiB", pushed::bytes(&pushed) as f64)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::node::view::GroupView;
 use crate::node::view::NodeStats;
 use crate::shard::command::Command;
 use crate::shard::command::DeadLetter;
+use crate::shard::pushed::Groups;
 use crate::shard::tokens::Tokens;
 
 /// Shards and sinks of a node that has none yet.
@@ -35,6 +36,10 @@ impl deps::Node for Nothing {
     }
 
     fn tokens(&self) -> Arc<Tokens> {
+        Arc::default()
+    }
+
+    fn pushed(&self) -> Arc<Groups> {
         Arc::default()
     }
 

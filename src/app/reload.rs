@@ -29,6 +29,7 @@ use crate::app::translate;
 use crate::config::Config;
 use crate::config::alerting::Alerting;
 use crate::config::groups::Groups;
+use crate::config::push::Push;
 use crate::failpoint;
 use crate::ingest::Ingest;
 use crate::node::Handle;
@@ -76,6 +77,8 @@ pub struct Reload {
     looked_at: watch::Sender<Agreed>,
     /// For whoever tells of all alerts.
     alerting: watch::Sender<Option<Alerting>>,
+    /// For whoever makes samples of what was pushed.
+    push: watch::Sender<Push>,
     /// What a person should know of file and settings.
     trouble: SyncMutex<Vec<Problem>>,
 }
@@ -85,11 +88,12 @@ impl Reload {
     pub fn new((file, path): (Config, Option<PathBuf>), in_force: Config, name: String, alone: bool, parts: Parts) -> Reload {
         let groups = watch::Sender::new(in_force.groups.clone());
         let looked_at = watch::Sender::new(looked_at(&in_force));
+        let push = watch::Sender::new(in_force.push.clone());
         let alerting = watch::Sender::new(in_force.alerting.clone());
         parts.node.limit_groups(translate::group_limits(&in_force.groups, in_force.limits.per_group));
         // Which version that was is found out by the first look, which changes nothing then.
         let state = State { file, in_force, version: 0 };
-        Reload { state: Mutex::new(state), path, name, alone, parts, groups, looked_at, alerting, trouble: SyncMutex::default() }
+        Reload { state: Mutex::new(state), path, name, alone, parts, groups, looked_at, alerting, push, trouble: SyncMutex::default() }
     }
 
     /// The groups' settings in force; changes with every reload, even one that changes nothing in them.
@@ -105,6 +109,11 @@ impl Reload {
     /// Who is told of all alerts; as `groups`.
     pub fn alerting(&self) -> watch::Receiver<Option<Alerting>> {
         self.alerting.subscribe()
+    }
+
+    /// What is done with what is pushed; as `groups`.
+    pub fn push(&self) -> watch::Receiver<Push> {
+        self.push.subscribe()
     }
 
     /// What is wrong between file and settings.
@@ -219,6 +228,7 @@ impl Reload {
         self.groups.send_replace(state.in_force.groups.clone());
         self.looked_at.send_replace(looked_at(&state.in_force));
         self.alerting.send_replace(state.in_force.alerting.clone());
+        self.push.send_replace(state.in_force.push.clone());
         self.tell(state, None);
     }
 
@@ -359,6 +369,9 @@ fn changes(present: &Config, new: &Config) -> Vec<String> {
     }
     if present.alerting != new.alerting {
         changed.push("alerting changed".to_owned());
+    }
+    if present.push != new.push {
+        changed.push("push changed".to_owned());
     }
     changed
 }

@@ -38,6 +38,7 @@ use crate::app::pins;
 use crate::app::probes;
 use crate::app::probes::Probes;
 use crate::app::probing::Probing;
+use crate::app::pushed;
 use crate::app::reload::Parts;
 use crate::app::reload::Reload;
 use crate::app::removal;
@@ -49,6 +50,7 @@ use crate::app::sinks::SinkSet;
 use crate::app::translate;
 use crate::clock;
 use crate::config::Config;
+use crate::config::push::Push;
 use crate::console;
 use crate::ingest;
 use crate::ingest::Ingest;
@@ -158,7 +160,7 @@ impl Running {
             sender: format!("http://{address}"),
         };
         let probes = Probes::start(looked_at, &stop, &mut tasks);
-        telemetry.register(|registry| metrics::register_probes(registry, probes.shown()));
+        telemetry.register(|registry| metrics::register_probes(registry, probes.shown(), node.handle.clone()));
         let alert_counts = crate::api::metrics::Metrics::default();
         telemetry.register_as("alertmanager", |registry| {
             alert_counts.register(registry);
@@ -178,6 +180,7 @@ impl Running {
                 let telemetry = telemetry.clone();
                 Arc::new(move || telemetry.render())
             },
+            push: takes_pushes(reload.push()),
             probe: Arc::clone(&probing) as Arc<dyn crate::api::probe::Prober>,
             reload: {
                 let reload = Arc::clone(&reload);
@@ -207,12 +210,14 @@ impl Running {
         if let (true, who, telemetry) = own {
             tasks.spawn(own_metrics::keep(Arc::clone(&ingest), Arc::clone(&sinks), (telemetry, who), stop.clone()));
         }
+        let takes_own = Arc::clone(&ingest);
         let door = front_door(api, ingest, (node.handle.clone(), probes));
         let door = entrance.open(serve::Door { answerer: guard.before(door.answerer), gone: door.gone });
         if let Some(membership) = &membership {
             tasks.spawn(seats::keep(node.handle.clone(), Arc::clone(&membership.seen), stop.clone()));
         }
         tasks.spawn(settings::keep(Arc::clone(&reload), node.handle.clone(), stop.clone()));
+        tasks.spawn(pushed::keep(node.handle.clone(), takes_own, reload.push(), stop.clone()));
         tasks.spawn(pins::keep(node.handle.clone(), reload.groups(), stop.clone()));
         if let Some(senders) = dev {
             senders.start(address, &own_token, &stop, &mut tasks);
@@ -315,6 +320,7 @@ fn waiting(
         probes: Arc::new(Default::default),
         census: Arc::new(|_| Vec::new()),
         metrics: Arc::new(|| Telemetry::default().render()),
+        push: Arc::new(|| true),
         probe: Arc::clone(probing) as Arc<dyn crate::api::probe::Prober>,
         reload: Arc::new(|| Box::pin(async { Err(vec!["the node is only starting".to_owned()]) })),
         file: file.cloned(),
@@ -491,6 +497,10 @@ impl Known for Heard {
         // A node that is all there is has applied everything before it is ready.
         self.seen.as_ref().is_none_or(|seen| seen.control_is_current())
     }
+}
+
+fn takes_pushes(push: watch::Receiver<Push>) -> Arc<dyn Fn() -> bool + Send + Sync> {
+    Arc::new(move || push.borrow().enabled)
 }
 
 fn public_expiry(certificates: &Arc<Certificates>) -> Arc<dyn Fn() -> Option<i64> + Send + Sync> {

@@ -283,8 +283,8 @@ async fn send_test(test: &SendTest) -> Result<(), Failure> {
         alert["fingerprint"] = print.into();
         println!("{alert:#}");
     } else {
-        let what = if test.resolved { "is over".to_owned() } else { format!("holds for {}", values::shown_duration(test.lasts)) };
-        println!("sent, and kept by the nodes: {print} {what}; `sluice alert show {print}` shows whom it goes to");
+        let holds = || format!("holds for {}; `sluice alert show {print}` shows whom it goes to", values::shown_duration(test.lasts));
+        println!("sent, and kept by the nodes: {print} {}", if test.resolved { "is over".to_owned() } else { holds() });
     }
     Ok(())
 }

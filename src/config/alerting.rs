@@ -126,8 +126,8 @@ fn foreign(text: &str) -> String {
 /// The content for everybody's eyes, and for Alertmanager's tools: secrets as it hides them.
 pub fn shown(text: &str) -> String {
     let line = |line: &str| match line.split_once(": ") {
-        // Where alerts are posted is often all that is needed to post there.
-        Some((key, _)) if key.trim_start_matches([' ', '-']) == "url" => format!("{key}: <secret>\n"),
+        // Where alerts are posted is often all that is needed to post there. A URL stays one: amtool before 0.26 takes nothing else.
+        Some((key, _)) if key.trim_start_matches([' ', '-']) == "url" => format!("{key}: http://secret.invalid/\n"),
         _ => settings::line_without_secret(line, "<secret>") + "\n",
     };
     foreign(text).lines().map(line).collect()

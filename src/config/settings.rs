@@ -1,4 +1,4 @@
-//! The part of a configuration that all nodes of a cluster must agree on, as a text of its own: `external_labels:`, `groups:`, `sinks:`, `notify:`, `alerting:`, `log.keep` and `probe`'s jobs and references, every key on a line, so that two
+//! The part of a configuration that all nodes of a cluster must agree on, as a text of its own: `external_labels:`, `groups:`, `sinks:`, `notify:`, `alerting:`, `push:`, `log.keep` and `probe`'s jobs and references, every key on a line, so that two
 //! of them can be compared by lines whatever their files looked like.
 //!
 //! Everything else is of one node: where it listens, where its data is, its certificates, and `limits:`, which bound one node's memory and judge a
@@ -15,6 +15,8 @@ use crate::config::jobs;
 use crate::config::jobs::Jobs;
 use crate::config::notify;
 use crate::config::notify::Notify;
+use crate::config::push;
+use crate::config::push::Push;
 use crate::config::read::Node;
 use crate::config::read::Problem;
 use crate::config::read::Problems;
@@ -25,15 +27,16 @@ use crate::config::tree::Tree;
 use crate::config::tree::Value;
 
 /// The sections that nodes agree on.
-pub const SECTIONS: [&str; 7] = ["alerting", "external_labels", "groups", "log", "notify", "probe", "sinks"];
+pub const SECTIONS: [&str; 8] = ["alerting", "external_labels", "groups", "log", "notify", "probe", "push", "sinks"];
 /// Of a section that is not the cluster's as a whole: the keys that are.
 const KEYS: [(&str, &str); 3] = [("log", "keep"), ("probe", jobs::KEYS[0]), ("probe", jobs::KEYS[1])];
 /// What stands in the place of a value that is not for everybody's eyes.
 const HIDDEN: &str = "(hidden)";
 /// A key that holds one of these has such a value, unless it names a file. librdkafka's own names: `sasl.password`, `ssl.key.pem`, `sasl.oauthbearer.client.secret`,
 /// `sasl.jaas.config`, `sasl.oauthbearer.config`.
-const SECRET: [&str; 13] = [
+const SECRET: [&str; 14] = [
     "api_url",
+    "webhook_url",
     "routing_key",
     "service_key",
     "password",
@@ -63,6 +66,8 @@ pub struct Settings {
     pub notify: Notify,
     /// Who is told of all alerts.
     pub alerting: Option<Alerting>,
+    /// What is done with what is pushed.
+    pub push: Push,
 }
 
 impl Default for Settings {
@@ -74,6 +79,7 @@ impl Default for Settings {
             jobs: Jobs::default(),
             notify: Notify::default(),
             alerting: None,
+            push: Push::default(),
         }
     }
 }
@@ -101,6 +107,7 @@ pub fn parse(text: &str) -> Result<Settings, Vec<Problem>> {
         jobs
     });
     let notify = top.below("notify").map(|section| notify::read(&section)).unwrap_or_default();
+    let push = top.below("push").map(|section| push::read(&section)).unwrap_or_default();
     let alerting = top.below("alerting").map(|section| (alerting::read(&section), section));
     if let Some((Alerting { file: Some(file), .. }, section)) = &alerting {
         let (key, value) = ("alerting.file".to_owned(), file.display().to_string());
@@ -113,7 +120,7 @@ pub fn parse(text: &str) -> Result<Settings, Vec<Problem>> {
     let alerting = alerting.map(|(alerting, _)| alerting);
     top.finish();
     let (problems, jobs) = (problems.take(), jobs.unwrap_or_default());
-    if problems.is_empty() { Ok(Settings { groups, sinks, keep, jobs, notify, alerting }) } else { Err(problems) }
+    if problems.is_empty() { Ok(Settings { groups, sinks, keep, jobs, notify, alerting, push }) } else { Err(problems) }
 }
 
 /// Whether a text holds nothing but settings, so that it can be read without the rest of a configuration.
@@ -249,9 +256,25 @@ pub(super) fn line_without_secret(line: &str, hidden: &str) -> String {
     let lower = key.to_ascii_lowercase();
     let names_file = lower.trim_end_matches('"').ends_with("_file");
     if value.is_empty() || names_file || !SECRET.iter().any(|word| lower.contains(word)) {
-        return line.to_owned();
+        let url = ["url", "proxy_url"].contains(&key.trim_start_matches(['+', '-', ' ']));
+        return if url { format!("{key}: {}", url_without_key(value, hidden)) } else { line.to_owned() };
     }
     format!("{key}: {hidden}")
+}
+
+/// A URL without its password, its query, and a last step that is a key: the addresses of chats' robots are such.
+fn url_without_key(value: &str, hidden: &str) -> String {
+    let quote = if value.ends_with('"') { "\"" } else { "" };
+    let bare = value.trim_end_matches('"');
+    let Some((scheme, rest)) = bare.split_once("://") else { return value.to_owned() };
+    let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(authority_end);
+    let authority = authority.rsplit_once('@').map_or(authority.to_owned(), |(_, host)| format!("{hidden}@{host}"));
+    let (path, query) = path.split_once('?').map_or((path, false), |(path, _)| (path, true));
+    let (steps, last) = path.rsplit_once('/').unwrap_or(("", path));
+    let key = last.len() >= 16 && last.bytes().any(|byte| byte.is_ascii_digit());
+    let path = if key { format!("{steps}/{hidden}") } else { path.to_owned() };
+    format!("{scheme}://{authority}{path}{}{quote}", if query { format!("?{hidden}") } else { String::new() })
 }
 
 #[cfg(test)]
@@ -341,6 +364,15 @@ sinks:
         assert_eq!(shown.lines().count(), text.lines().count());
         assert_eq!(shown_line("  topic: metrics"), "  topic: metrics");
         assert_eq!(shown_line("    bearer_token_file: /etc/token"), "    bearer_token_file: /etc/token");
+        for (url, seen) in [
+            ("https://store.example/api/v1/write", "https://store.example/api/v1/write"),
+            ("\"https://me:canary@h:1/x?a=canary\"", "\"https://(hidden)@h:1/x?(hidden)\""),
+            ("https://open.feishu.cn/open-apis/bot/v2/hook/3f2a-0123-4567-89ab", "https://open.feishu.cn/open-apis/bot/v2/hook/(hidden)"),
+            ("https://h", "https://h"),
+        ] {
+            assert_eq!(shown_line(&format!("+   - url: {url}")), format!("+   - url: {seen}"));
+        }
+        assert_eq!(shown_line("  webhook_url: \"https://x/canary\""), "  webhook_url: (hidden)");
         assert_eq!(shown_line("      X-Api-Key: x"), "      X-Api-Key: (hidden)");
         assert_eq!(shown_line("+   \"ssl.key.pem\": x"), "+   \"ssl.key.pem\": (hidden)");
     }

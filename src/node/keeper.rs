@@ -321,6 +321,7 @@ impl Worker {
                 views.verdicts = Arc::clone(&control.verdicts);
                 views.alerts = Arc::clone(&control.alerts);
                 views.book = Arc::clone(&control.book);
+                views.pushed = Arc::clone(control.pushed.groups());
             }
         }
         self.lane.progress.send_if_modified(|before| {

@@ -30,6 +30,7 @@ use crate::shard::command::ShardSettings;
 use crate::shard::emission::Emission;
 use crate::shard::members::Nodes;
 use crate::shard::members::Seats;
+use crate::shard::pushed::Groups;
 use crate::shard::settings::Settings;
 use crate::shard::tokens::Tokens;
 use crate::shard::verdicts::Verdicts;
@@ -74,6 +75,8 @@ pub(super) struct Views {
     pub alerts: Arc<Alerts>,
     /// Control shard only: the book of alerts.
     pub book: Arc<Book>,
+    /// Control shard only: pushed metrics.
+    pub pushed: Arc<Groups>,
 }
 
 pub(super) struct Lane {

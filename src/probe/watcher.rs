@@ -88,8 +88,19 @@ pub struct Seen {
     pub trouble: Option<String>,
     /// From its own metrics.
     pub figures: Option<Figures>,
+    /// Writes to its own log failed between the last two readings of these.
+    pub failing: bool,
     /// Probing has worked before.
     pub worked: bool,
+}
+
+impl Seen {
+    /// What its metrics say now; nothing: they could not be read.
+    fn read(&mut self, figures: Option<Figures>) {
+        let Some(figures) = figures else { return };
+        self.failing = self.figures.as_ref().is_some_and(|before| figures.failed_writes > before.failed_writes);
+        self.figures = Some(figures);
+    }
 }
 
 /// All that this node looks at, by group and replica.
@@ -203,7 +214,7 @@ async fn watch_one(board: Arc<Board>, node: Handle, target: Target) {
             figures = read(&mut reading) => {
                 reading = None;
                 if let Some(seen) = lock(&board.seen).get_mut(&(target.group.clone(), target.replica.clone())) {
-                    seen.figures = figures.or(seen.figures.take());
+                    seen.read(figures);
                 }
                 continue;
             }

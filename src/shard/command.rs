@@ -7,6 +7,7 @@ use crate::shard::codec::Reader;
 use crate::shard::codec::Writer;
 use crate::shard::entry::COMMANDS;
 use crate::shard::members::Nodes;
+use crate::shard::pushed;
 use crate::shard::settings::NewVersion;
 use crate::shard::tokens::NewToken;
 use crate::shard::verdicts;
@@ -84,6 +85,8 @@ pub enum Command {
     Alerts(Vec<alerts::Change>),
     /// Control shard: something happens to the book of alerts.
     Alerting(alerting::Change),
+    /// Control shard: a group of pushed metrics changes.
+    Push(pushed::Change),
 }
 
 /// What a cluster is from its beginning to its end.
@@ -278,6 +281,7 @@ impl Command {
                 Command::Verdicts(_) => 40,
                 Command::Alerts(_) => 41,
                 Command::Alerting(_) => 42,
+                Command::Push(_) => 50,
             }
     }
 
@@ -353,6 +357,7 @@ impl Command {
                 changes.iter().for_each(|change| change.write(out));
             }
             Command::Alerting(change) => change.write(out),
+            Command::Push(change) => change.write(out),
             Command::Found(founding) => {
                 out.fixed(founding.cluster as u64);
                 out.fixed((founding.cluster >> 64) as u64);
@@ -413,6 +418,7 @@ impl Command {
             40 => Command::Verdicts((0..from.count(3)?).map(|_| verdicts::Change::read(from)).collect::<Result<_, _>>()?),
             41 => Command::Alerts((0..from.count(2)?).map(|_| alerts::Change::read(from)).collect::<Result<_, _>>()?),
             42 => Command::Alerting(alerting::Change::read(from)?),
+            50 => Command::Push(pushed::Change::read(from)?),
             30 => Command::Pause { sink: text(from)?, paused: from.byte()? != 0 },
             _ => return Err(Malformed::Impossible("an entry of this kind")),
         })

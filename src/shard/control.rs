@@ -19,12 +19,13 @@ use crate::shard::entry;
 use crate::shard::entry::Entry;
 use crate::shard::level;
 use crate::shard::members::Nodes;
+use crate::shard::pushed::Pushed;
 use crate::shard::settings::Settings;
 use crate::shard::tokens::Tokens;
 use crate::shard::verdicts::Verdicts;
 
 /// Raised when the layout changes.
-const VERSION: u8 = 7;
+const VERSION: u8 = 8;
 /// Images of this version end before tokens and nodes.
 const WITHOUT_TOKENS: u8 = 1;
 /// Images up to this version know no settings: a number and a text stood there that nobody ever wrote.
@@ -37,6 +38,8 @@ const WITHOUT_TENANTS: u8 = 4;
 const WITHOUT_VERDICTS: u8 = 5;
 /// Images up to this version end before the book of alerts.
 const WITHOUT_BOOK: u8 = 6;
+/// Images up to this version end before what was pushed.
+const WITHOUT_PUSHED: u8 = 7;
 /// Groups in a cluster; a sender that invents names without end must not fill the memory.
 pub const MAX_GROUPS: usize = 10_000;
 
@@ -80,6 +83,8 @@ pub struct Control {
     pub alerts: Arc<Alerts>,
     /// All alerts that are routed, silences, and what was told of them. Shared, too.
     pub book: Arc<Book>,
+    /// What short-lived jobs have pushed.
+    pub pushed: Pushed,
 }
 
 impl Control {
@@ -134,6 +139,7 @@ impl Control {
                 let seed = self.founding.map_or(0, |founding| founding.seed);
                 effects.void = change.carry_out(Arc::make_mut(&mut self.book), seed, self.at).err();
             }
+            Command::Push(change) => effects.void = self.pushed.change(change, self.at).err(),
             _ => effects.void = Some("this is for a data shard".to_owned()),
         }
     }
@@ -183,6 +189,7 @@ impl Control {
         self.verdicts.write(&mut out);
         self.alerts.write(&mut out);
         alerting::write(&self.book, &mut out);
+        self.pushed.write(&mut out);
     }
 
     /// The state whose image this is, all of it.
@@ -219,6 +226,9 @@ impl Control {
         }
         if version > WITHOUT_BOOK {
             control.book = Arc::new(alerting::read(&mut from)?);
+        }
+        if version > WITHOUT_PUSHED {
+            control.pushed = Pushed::read(&mut from)?;
         }
         from.end()?;
         Ok(control)
@@ -310,7 +320,11 @@ mod tests {
     fn old_image(control: &Control) -> Vec<u8> {
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
-        assert_eq!(bytes.split_off(bytes.len() - 6), [0; 6], "no level, nothing down, no alerts, an empty book of three lists");
+        assert_eq!(
+            bytes.split_off(bytes.len() - 7),
+            [0; 7],
+            "no level, nothing down, no alerts, an empty book of three lists, nothing pushed"
+        );
         let mut settings = Vec::new();
         control.settings.write(&mut Writer(&mut settings));
         assert_eq!(settings, [1, 0, 0, 0, 0], "one version: number 0, no text, by nobody, at 0");
@@ -327,6 +341,9 @@ mod tests {
         apply(&mut control, Command::Assign { group: "a".into() });
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
+        bytes.truncate(bytes.len() - 1);
+        bytes[0] = WITHOUT_PUSHED;
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
         bytes.truncate(bytes.len() - 3);
         bytes[0] = WITHOUT_BOOK;
         assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));

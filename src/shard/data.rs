@@ -328,6 +328,7 @@ impl Data {
             | Command::RevokeToken { .. }
             | Command::Finalize { .. }
             | Command::Verdicts(_)
+            | Command::Push(_)
             | Command::Alerts(_)
             | Command::Alerting(_) => {
                 effects.void = Some("this is for the control shard".to_owned());

@@ -28,6 +28,7 @@ use super::emission::MAX_PICKS;
 use super::entry;
 use super::entry::Entry;
 use super::entry::Samples;
+use super::pushed;
 use super::settings::NewVersion;
 use super::tokens::NewToken;
 use super::verdicts;
@@ -38,6 +39,7 @@ use crate::model::Pick;
 use crate::mutate::damage;
 use crate::mutate::seeds;
 use crate::wire::digest;
+use crate::wire::families;
 use crate::wire::pack::Packing;
 use crate::wire::remote_write::Protocol;
 
@@ -74,6 +76,10 @@ fn commands() -> Vec<Command> {
         Command::RevokeToken { name: text("people"), by: text("k8s-0") },
         Command::Finalize { level: 2, by: text("people") },
         Command::Verdicts(vec![verdicts::Change { job: text("web"), instance: text("h:80"), down: Some((text("refused"), vec![1, 2])) }]),
+        Command::Push(pushed::Change::Failed(pushed_group())),
+        Command::Push(pushed::Change::Expire(pushed_group(), 7)),
+        Command::Push(pushed::Change::Delete(pushed_group())),
+        Command::Push(pushed::Change::Push { group: pushed_group(), replace: true, families: pushed_families() }),
         Command::Alerts(vec![
             alerts::Change::Raise {
                 id: text("x"),
@@ -85,6 +91,16 @@ fn commands() -> Vec<Command> {
     ];
     commands.extend(alerting::examples().into_iter().map(Command::Alerting));
     commands
+}
+
+fn pushed_group() -> pushed::Key {
+    pushed::Key { tenant: "a".into(), labels: vec![("job".into(), "backup".into())] }
+}
+
+fn pushed_families() -> Vec<(String, pushed::Stored)> {
+    let text = b"# HELP took so long\n# TYPE took histogram\ntook_bucket{le=\"1\"} 2\ntook_sum 1.5\ntook_count 3\nrows{table=\"x\"} 7\n";
+    let read = families::text::read(text).unwrap();
+    read.families.iter().map(|family| (family.name.clone(), pushed::Stored::new(family))).collect()
 }
 
 fn token(name: &str, expires_ms: Option<i64>) -> NewToken {

@@ -136,6 +136,26 @@ fn unpack_zstd_stream(packed: &[u8], bounds: Bounds, out: &mut Vec<u8>) -> Resul
     Ok(())
 }
 
+/// A stream that says nothing of its size, as clients of a Pushgateway pack their bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Members one after the other are one stream.
+    Gzip,
+    /// Snappy's framed format, not the blocks of remote write.
+    Snappy,
+}
+
+/// Unpacks a stream piece by piece, up to the bound. `Ok(None)`: it is larger.
+pub fn unpack_stream(stream: Stream, packed: &[u8], limit: usize) -> std::io::Result<Option<Vec<u8>>> {
+    let mut out = Vec::new();
+    let most = limit as u64 + 1;
+    match stream {
+        Stream::Gzip => flate2::read::MultiGzDecoder::new(packed).take(most).read_to_end(&mut out)?,
+        Stream::Snappy => snap::read::FrameDecoder::new(packed).take(most).read_to_end(&mut out)?,
+    };
+    Ok((out.len() <= limit).then_some(out))
+}
+
 fn check_claim(claimed: u64, bounds: Bounds) -> Result<(), UnpackError> {
     if claimed > bounds.unpacked_bytes as u64 {
         return Err(UnpackError::TooLarge { bytes: claimed, limit: bounds.unpacked_bytes });
@@ -257,6 +277,18 @@ mod tests {
         assert!(matches!(unpack(Packing::Zstd, &damaged, Bounds::default(), &mut out), Err(UnpackError::Zstd(_))));
         let refused = unpack(Packing::Zstd, &damaged, Bounds { unpacked_bytes: 1000 }, &mut out).unwrap_err();
         assert!(matches!(refused, UnpackError::TooLarge { .. }), "{refused}");
+    }
+
+    #[test]
+    fn streams_are_unpacked_up_to_the_bound() {
+        let mut framed = snap::write::FrameEncoder::new(Vec::new());
+        framed.write_all(&text()).unwrap();
+        for (stream, packed) in [(Stream::Gzip, pack_gzip(&text()).unwrap()), (Stream::Snappy, framed.into_inner().unwrap())] {
+            assert_eq!(unpack_stream(stream, &packed, text().len()).unwrap(), Some(text()));
+            assert_eq!(unpack_stream(stream, &packed, text().len() - 1).unwrap(), None);
+            assert!(unpack_stream(stream, b"rubbish", 9).is_err());
+            assert!(unpack_stream(stream, &packed[..packed.len() / 2], text().len()).is_err(), "it was cut");
+        }
     }
 
     #[test]

@@ -108,11 +108,10 @@ fn amtool_finds_alertmanager_here() {
 
     // Silences.
     let id = amtool.good(&["silence", "add", "team=db", "--comment=works", "--author=ann", "--duration=1h"]).trim().to_owned();
-    assert_eq!((amtool.alerts(&[]).as_str(), amtool.alerts(&["--silenced"]).as_str()), ("Slow", "DiskFull Slow"));
+    assert_eq!((amtool.alerts(&[]).as_str(), amtool.alerts(&["--silenced"]).as_str()), ("Slow", "DiskFull"));
     assert_eq!(amtool.good(&["silence", "query", "-q", "team=db"]).trim(), id);
     assert_eq!(amtool.good(&["silence", "query", "-q", "--created-by=ann", "--within=2h"]).trim(), id);
     assert_eq!(amtool.good(&["silence", "query", "-q", "--created-by=bob"]).trim(), "");
-    assert_eq!(amtool.good(&["silence", "query", "-q", &format!("--id={id}")]).trim(), id);
     let updated = amtool.json(&["silence", "update", &id, "--duration=2h", "--comment=longer"]);
     assert_eq!(updated[0]["comment"], "longer", "{updated:#}");
     let held = amtool.json(&["silence", "query"]);
@@ -132,7 +131,7 @@ fn amtool_finds_alertmanager_here() {
     let future = serde_json::to_string(&exported).unwrap().replace(&id, "791cec13-fcba-4036-8791-000000000000");
     let ends = exported[0]["endsAt"].as_str().unwrap();
     std::fs::write(&file, future.replace(ends, "2099-01-01T00:00:00.000Z")).unwrap();
-    amtool.good(&["silence", "import", "--force", &file.display().to_string()]);
+    amtool.good(&["silence", "import", &file.display().to_string()]);
     assert_eq!(amtool.alerts(&[]), "Slow");
 
     // The state of the cluster, and the file.
@@ -217,11 +216,12 @@ impl Heard {
     }
 }
 
-/// A Prometheus whose one rule holds until a time, and that tells these of it.
-fn prometheus(scratch: &Scratch, name: &str, until: i64, nodes: &[String]) -> Prometheus {
+/// A Prometheus whose one rule holds between two times, seconds since 1970, and that tells these of it. Not at once: it knows whom to tell after five seconds, and what it could tell nobody
+/// it says again after a minute.
+fn prometheus(scratch: &Scratch, name: &str, (from, until): (i64, i64), nodes: &[String]) -> Prometheus {
     let rules = scratch.join(&format!("rules-{name}.yml"));
     let rule = format!(
-        "groups: [{{ name: g, interval: 1s, rules: [{{ alert: Storm, expr: 'vector(time()) < {until}', labels: {{ severity: page }} }}] }}]\n"
+        "groups: [{{ name: g, interval: 1s, rules: [{{ alert: Storm, expr: 'vector(time()) > {from} < {until}', labels: {{ severity: page }} }}] }}]\n"
     );
     std::fs::write(&rules, rule).unwrap();
     let targets: Vec<String> = nodes.iter().map(|node| format!("'{node}'")).collect();
@@ -247,9 +247,9 @@ fn one_alert_of_two_senders_through_several_nodes_is_told_once() {
     let hook = heard.server();
     let trio = Trio::up(&scratch, &format!("{NOWHERE}{}", section(&format!("http://{}/", hook.address), "2s")));
     let address = |node: usize| trio.nodes[node].sluice.address().to_string();
-    let until = now_ms() / 1000 + 40;
-    let _a = prometheus(&scratch, "a", until, &[address(0), address(1)]);
-    let _b = prometheus(&scratch, "b", until, &[address(1), address(2)]);
+    let times = (now_ms() / 1000 + 15, now_ms() / 1000 + 45);
+    let _a = prometheus(&scratch, "a", times, &[address(0), address(1)]);
+    let _b = prometheus(&scratch, "b", times, &[address(1), address(2)]);
     heard.wait(SOON, "firing Storm");
 
     // Two replicas of Grafana, each at a node of its own, and one of them as a client of the API as well.

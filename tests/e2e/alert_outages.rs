@@ -13,10 +13,13 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_secs(90);
 const BAD: [&str; 5] = ["hangs", "breaks", "fails", "waits", "leads"];
 
+/// Its state, and its id.
+type Message = (String, String);
+
 /// Of each receiver what it took, with the messages' ids, and how often it was asked.
 #[derive(Clone, Default)]
 struct Heard {
-    taken: Arc<Mutex<BTreeMap<String, Vec<(String, String)>>>>,
+    taken: Arc<Mutex<BTreeMap<String, Vec<Message>>>>,
     asked: Arc<Mutex<BTreeMap<String, usize>>>,
     well: Arc<AtomicBool>,
 }

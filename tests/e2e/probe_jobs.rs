@@ -15,17 +15,17 @@ const SOON: Duration = Duration::from_secs(60);
 
 /// What the webhook was told and took: alert by alert.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<Value>>>);
+pub struct Heard(Arc<Mutex<Vec<Value>>>);
 
 impl Heard {
     /// How often it was told so of an alert of this name.
-    fn times(&self, name: &str, status: &str) -> usize {
+    pub fn times(&self, name: &str, status: &str) -> usize {
         let heard = self.0.lock().unwrap();
         heard.iter().filter(|alert| alert["labels"]["alertname"] == name && alert["status"] == status).count()
     }
 
     #[track_caller]
-    fn wait(&self, name: &str, status: &str) {
+    pub fn wait(&self, name: &str, status: &str) {
         eventually(SOON, &format!("{name} to be told as {status}"), || {
             if self.times(name, status) > 0 { Ok(()) } else { Err(format!("{:?}", self.0.lock().unwrap())) }
         });
@@ -33,7 +33,7 @@ impl Heard {
 }
 
 /// A webhook that refuses at first.
-fn webhook(heard: &Heard) -> Server {
+pub fn webhook(heard: &Heard) -> Server {
     let (heard, refused) = (heard.clone(), AtomicUsize::new(0));
     Server::start(move |request: &Http| {
         assert_eq!((request.target(), request.header("x-key")), (("POST", "/hook"), Some("k")));

@@ -29,6 +29,8 @@ pub enum Peer {
     Haproxy,
     /// What probes are compared with.
     Blackbox,
+    /// What pushes are compared with, as Debian calls it.
+    Pushgateway,
     /// Alertmanager and its tool.
     Amtool,
     /// Wrong clocks.
@@ -56,6 +58,7 @@ impl Peer {
             Peer::VictoriaMetrics => "victoria-metrics",
             Peer::Haproxy => "haproxy",
             Peer::Blackbox => "prometheus-blackbox-exporter",
+            Peer::Pushgateway => "prometheus-pushgateway",
             Peer::Amtool => "amtool",
             Peer::Faketime => "faketime",
             Peer::NameServer => "name-server",
@@ -95,6 +98,7 @@ impl Peer {
             | Peer::Curl
             | Peer::Chromium
             | Peer::Haproxy
+            | Peer::Pushgateway
             | Peer::Faketime => program(&[self.name()]),
         }
     }

@@ -1,5 +1,6 @@
 //! Real Prometheus servers and the node exporter of the machine's packages, with configurations and directories of their own.
 
+use super::disk::SmallDisk;
 use super::exporter::Exporter;
 use super::gate::Samples;
 use super::http::Client;
@@ -53,6 +54,14 @@ impl Prometheus {
         Prometheus::begin(scratch, (name, &[]), configuration, Vec::new())
     }
 
+    /// The same with its data on a small disk.
+    pub fn start_on(scratch: &Scratch, name: &str, configuration: &str, disk: &SmallDisk) -> Prometheus {
+        let dir = scratch.sub(&format!("prometheus-{name}"));
+        std::fs::create_dir(disk.outside().join("prometheus")).expect("a directory on it");
+        std::os::unix::fs::symlink(disk.mount().join("prometheus"), dir.join("data")).expect("a link to it");
+        Prometheus::begin(scratch, (name, &[]), configuration, disk.enter())
+    }
+
     fn begin(scratch: &Scratch, (name, labels): (&str, &[(String, String)]), configuration: &str, before: Vec<String>) -> Prometheus {
         let dir = scratch.sub(&format!("prometheus-{name}"));
         std::fs::write(dir.join("prometheus.yml"), configuration).expect("configuration");
@@ -61,14 +70,30 @@ impl Prometheus {
         prometheus
     }
 
-    /// Starts it (again), on its old data.
-    pub fn up(&mut self) {
-        let args = [
-            "--config.file=prometheus.yml".to_owned(),
-            "--storage.tsdb.path=data".to_owned(),
+    fn args(&self) -> [String; 4] {
+        // Whole paths: whoever enters another mount namespace is at its root.
+        [
+            format!("--config.file={}", self.dir.join("prometheus.yml").display()),
+            format!("--storage.tsdb.path={}", self.dir.join("data").display()),
             "--storage.remote.flush-deadline=10s".to_owned(),
             format!("--web.listen-address=127.0.0.1:{}", self.port),
-        ];
+        ]
+    }
+
+    /// Starts it again so that each read of its log takes so long, and does not wait.
+    pub fn up_slowly(&mut self, by: Duration) -> Process {
+        let delay = format!("inject=read,pread64:delay_enter={}", by.as_micros());
+        let mut line = ["-f", "-qq", "-o", "/dev/null", "-e", "trace=read,pread64", "-e", &delay].map(str::to_owned).to_vec();
+        let segments = std::fs::read_dir(self.dir.join("data/wal")).expect("its log").map(|entry| entry.expect("a segment").path());
+        line.extend(segments.filter(|path| path.is_file()).flat_map(|path| ["-P".to_owned(), path.display().to_string()]));
+        line.push("prometheus".to_owned());
+        line.extend(self.args());
+        Process::start(&format!("prometheus {}", self.name), "strace", &line, &self.dir, &self.dir.join("log"))
+    }
+
+    /// Starts it (again), on its old data.
+    pub fn up(&mut self) {
+        let args = self.args();
         let name = format!("prometheus {}", self.name);
         let mut line: Vec<String> = self.before.iter().cloned().chain(["prometheus".to_owned()]).chain(args).collect();
         let program = line.remove(0);

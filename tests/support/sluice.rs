@@ -132,6 +132,11 @@ impl Sluice {
         self.dir.join("log")
     }
 
+    /// To be signalled.
+    pub fn process_ref(&self) -> &Process {
+        self.process.as_ref().expect("it runs")
+    }
+
     pub fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("it runs")
     }

@@ -10,6 +10,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::alert::silence::Phase;
 use crate::app::alerting::Alerting;
@@ -91,6 +92,14 @@ impl Collector for Held {
         out.gauges("alerts", "Alerts that hold", rows(alerts))?;
         out.gauges("silences", "Silences", rows(silences))?;
         out.gauge("dispatcher_aggregation_groups", "Groups of alerts", groups as f64)?;
-        out.gauge("notifications_open", "Messages that are noted as on their way", open as f64)
+        out.gauge("notifications_open", "Messages that are noted as on their way", open as f64)?;
+        let others = self.0.seen.as_ref().map(|seen| seen.peers()).unwrap_or_default();
+        let away = others.iter().filter(|peer| peer.clock_off_ms.is_none()).count();
+        out.gauge("cluster_members", "Nodes, this one among them", (others.len() + 1) as f64)?;
+        out.gauge("cluster_failed_peers", "Nodes that do not answer this one", away as f64)?;
+        // Of 64 bits so many are whole numbers in a float.
+        let hash = xxh3_64(current.written.text.as_bytes()) & ((1 << 48) - 1);
+        out.gauge("config_hash", "Of the routes and receivers in force", hash as f64)?;
+        out.gauge("config_last_reload_successful", "Settings are judged before they are taken: always 1", 1.0)
     }
 }

@@ -8,6 +8,8 @@ use clap::Args;
 
 use super::Version;
 use super::template::Template;
+use crate::alert::book::MOST_ALERTS;
+use crate::alert::groups::measure as state;
 use crate::cli::Failure;
 use crate::clock;
 use crate::dedup::bench as dedup;
@@ -56,6 +58,9 @@ pub struct Alerts {
     /// How often a request of 256 alerts is read.
     #[arg(long, default_value_t = 2_000)]
     rounds: usize,
+    /// How many alerts are then taken into the state, grouped and looked at.
+    #[arg(long, default_value_t = 100_000)]
+    alerts: usize,
 }
 
 /// `sluice bench rows`.
@@ -123,12 +128,20 @@ fn made_up(version: Version) -> Vec<Vec<u8>> {
     (0..REQUESTS).map(one).collect()
 }
 
-/// Reading, per alert.
+/// Reading, keeping and grouping, per alert.
 pub fn alerts(arguments: &Alerts) -> Result<(), Failure> {
     let found = alerts::measure(arguments.rounds, &ticks()).map_err(|error| Failure::Failed(format!("{error:?}")))?;
     println!("bytes an alert  {:.0}", found.bytes);
     println!("read            {:7.0} ns an alert (least), {:.0} (median)", found.least_ns, found.median_ns);
     println!("fingerprint     {:7.0} ns an alert (least)", found.fingerprint_ns);
+    let alerts = arguments.alerts.clamp(1, MOST_ALERTS);
+    let state = state::measure(alerts, &ticks()).ok_or_else(|| Failure::Failed("the state does not take them".to_owned()))?;
+    println!("{alerts} alerts in {} groups of 51 routes, 10 rules of inhibition:", state.groups);
+    println!("take into state {:7.0} ns an alert, while readers hold it as it was", state.post_ns);
+    println!("group           {:7.0} ns an alert, request by request", state.look_ns);
+    println!("what is due     {:7.0} ns an alert", state.due_ns);
+    println!("how it stands   {:7.0} ns an alert, as for a list of all", state.standing_ns);
+    println!("holds longer    {:7.0} ns an alert", state.longer_ns);
     Ok(())
 }
 

@@ -182,6 +182,7 @@ async fn pagerduty() {
     assert!(receivers.takes_key("team.db", 0));
     assert_eq!(receivers.send(&both(), "team.db", 0).await, Outcome::Taken);
     let opened = server.last().json();
+    // The dedup_key is the one that a real Alertmanager sent for this group: it closes what the other opened.
     golden("pagerduty.json", &opened);
     let over = message(vec![alert("a", "s", AT)]);
     assert_eq!(receivers.send(&over, "team.db", 0).await, Outcome::Taken);
@@ -233,5 +234,33 @@ async fn texts_are_cut_to_what_a_target_takes_and_say_so() {
         assert_eq!(send(&written, &message(many.clone())).await, Outcome::Taken, "{kind}");
         let body = server.last().body;
         assert!(body.len() < most && body.contains("(cut)"), "{kind} {}", body.len());
+    }
+}
+
+/// Every kind, and every way in which a server can fail.
+#[tokio::test]
+async fn whoever_fails_is_tried_again_and_no_secret_is_said() {
+    let kinds = [
+        "webhook_configs: [{ url: 'URL'",
+        "alert_center_configs: [{ url: 'URL', secret: canary",
+        "slack_configs: [{ api_url: 'URL', channel: c",
+        "pagerduty_configs: [{ url: 'URL', routing_key: canary",
+        "msteamsv2_configs: [{ webhook_url: 'URL'",
+        "wechat_configs: [{ api_url: 'URL', api_secret: canary, corp_id: w",
+        "wecom_configs: [{ url: 'URL'",
+        "dingtalk_configs: [{ url: 'URL', secret: canary",
+        "feishu_configs: [{ url: 'URL', secret: canary",
+    ];
+    for kind in kinds {
+        let away = Reply::Answer(307, "Location: http://169.254.169.254/latest/meta-data\r\n", String::new());
+        for reply in [Reply::Hang, Reply::Cut, Reply::Close, says(500, "canary in a page"), says(503, ""), says(429, ""), away] {
+            let server = Server::new(vec![reply]).await;
+            let lines =
+                format!("  {}, timeout: 300ms }}]", kind.replace("URL", &format!("http://u:canary@{}/canary?key=canary", server.address)));
+            let outcome = send(&lines, &both()).await;
+            assert!(is_again(&outcome), "{lines}: {outcome:?}");
+            let said = format!("{outcome:?}").replace("canary in a page", "");
+            assert!(!said.contains("canary"), "{lines}: {said}");
+        }
     }
 }
