@@ -32,6 +32,8 @@ pub trait Alerting: Send + Sync {
     fn status(&self) -> Status;
     /// How long an alert holds after its last word where the source does not say.
     fn resolve_timeout(&self) -> Duration;
+    /// What is known of the alert with these labels, also where it is over.
+    fn known(&self, labels: &Labels) -> Option<Arc<Alert>>;
     /// What a receiver would be sent, text by text; nothing is sent. `Refused::Wrong`: a text that was asked for is no template.
     fn preview(&self, asked: Preview) -> Result<Vec<Previewed>, Refused> {
         drop(asked);

@@ -172,6 +172,11 @@ impl Asked for View {
         })
     }
 
+    fn known(&self, labels: &Labels) -> Option<Arc<Alert>> {
+        let (node, id) = (&self.alerting.node, book::id(self.alerting.node.hash_seed(), labels));
+        node.book().alerts().get(id).map(|kept| Arc::clone(&kept.alert))
+    }
+
     fn silences(&self) -> Vec<Arc<Silence>> {
         self.alerting.node.book().silences().values().cloned().collect()
     }
