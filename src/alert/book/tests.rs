@@ -131,7 +131,7 @@ fn what_is_over_is_forgotten_once_nobody_is_owed_it() {
     book.claim(SEED, vec![wanted.clone()]).unwrap();
     assert!(book.claim(SEED, vec![wanted.clone()]).is_err(), "it is on its way");
     let log = log_id(SEED, &whom);
-    book.end(&[(log, 1, End::Taken), (log, 9, End::Taken)]);
+    book.end(&[(log, 1, End::Taken), (log, 9, End::Taken)], 110);
     assert!(book.claim(SEED, vec![wanted]).is_err(), "an old number");
     let sweep = |book: &mut Book, now: i64| {
         let gone = book.sweepings(now, (1_000, 10_000), 100);
@@ -142,7 +142,7 @@ fn what_is_over_is_forgotten_once_nobody_is_owed_it() {
     assert_eq!(sweep(&mut book, 2_000).alerts, [b]);
     let over = Claim { number: 2, at: 2_000, reason: Some(crate::alert::message::Reason::AllOver), over: vec![a], ..Claim::default() };
     book.claim(SEED, vec![Wanted { whom, labels: Arc::default(), claim: over }]).unwrap();
-    book.end(&[(log, 2, End::Taken)]);
+    book.end(&[(log, 2, End::Taken)], 110);
     assert_eq!(sweep(&mut book, 2_500).alerts, [a]);
     assert_eq!(sweep(&mut book, 3_000), Gone::default());
     assert_eq!(sweep(&mut book, 3_001).logs, [log]);

@@ -62,7 +62,7 @@ impl Alone {
     pub fn end(&mut self, log: u64, number: u64, taken: bool) {
         if let Some((book, _)) = &mut self.known {
             // One that was not taken is looked at again after `group_interval`.
-            Arc::make_mut(book).end(&[(log, number, if taken { End::Taken } else { End::Never })]);
+            Arc::make_mut(book).end(&[(log, number, if taken { End::Taken } else { End::Never })], 0);
         }
     }
 }
