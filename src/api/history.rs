@@ -17,7 +17,8 @@ use crate::model::alert::Labels;
 const LIMIT: usize = 100;
 /// and at most.
 const MOST: usize = 10_000;
-const EXPECTED: &str = "the query takes filter=MATCHER (several times), from= and to= (RFC 3339, or ms since 1970), limit=1 to 10000, before=NUMBER";
+const EXPECTED: &str =
+    "the query takes filter=MATCHER (several times), from= and to= (RFC 3339, or ms since 1970), limit=1 to 10000, before=NUMBER";
 
 /// The answer.
 #[derive(Debug, Serialize)]
@@ -162,8 +163,14 @@ mod tests {
         let told = vec![Telling { receiver: "db".into(), at: 2_000, over: 62_000 }, Telling { receiver: "all".into(), at: 3_000, over: 0 }];
         let episode = Episode { alert, came: 1_500, closed: 70_000, acknowledged, told, silenced: String::new() };
         let shown = serde_json::to_value(Shown::of((Some(3), episode))).unwrap();
-        assert_eq!((&shown["level"], &shown["lastedMs"], &shown["acknowledged"]["afterMs"]), (&"P1".into(), &60_000.into(), &30_000.into()));
-        assert_eq!((&shown["told"][0]["overAt"], &shown["told"][1]["overAt"]), (&"1970-01-01T00:01:02.000Z".into(), &serde_json::Value::Null));
+        assert_eq!(
+            (&shown["level"], &shown["lastedMs"], &shown["acknowledged"]["afterMs"]),
+            (&"P1".into(), &60_000.into(), &30_000.into())
+        );
+        assert_eq!(
+            (&shown["told"][0]["overAt"], &shown["told"][1]["overAt"]),
+            (&"1970-01-01T00:01:02.000Z".into(), &serde_json::Value::Null)
+        );
         assert_eq!(shown["silencedBy"], serde_json::Value::Null);
     }
 }

@@ -201,7 +201,9 @@ mod tests {
 
     #[test]
     fn a_heartbeat_and_how_long_the_history_is_kept() {
-        let text = format!("{HEAD}  file: a.yml\n  history: {{ keep: 30d }}\n  heartbeat: {{ url: \"https://w/x\", interval: 30s, method: get }}\n");
+        let text = format!(
+            "{HEAD}  file: a.yml\n  history: {{ keep: 30d }}\n  heartbeat: {{ url: \"https://w/x\", interval: 30s, method: get }}\n"
+        );
         let read = Config::parse(&text).unwrap();
         let written = with_content(&read.settings, "route: { receiver: a }\nreceivers: [{ name: a }]\n").unwrap();
         let alerting = settings::parse(&written).unwrap().alerting.unwrap();
@@ -209,7 +211,9 @@ mod tests {
         let expected = Heartbeat { url: "https://w/x".into(), interval: Duration::from_secs(30), post: false };
         assert_eq!(alerting.heartbeat, Some(expected));
         let told = |text: &str| Config::parse(&format!("{HEAD}  file: a\n  {text}\n")).unwrap_err().remove(0).to_string();
-        assert!(told("history: { keep: 1h }").contains("alerting.history.keep") && told("heartbeat: {}").contains("alerting.heartbeat.url"));
+        assert!(
+            told("history: { keep: 1h }").contains("alerting.history.keep") && told("heartbeat: {}").contains("alerting.heartbeat.url")
+        );
     }
 
     #[test]

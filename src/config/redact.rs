@@ -98,7 +98,9 @@ fn write(tree: &Tree, at: &str, around: Around, out: &mut String) {
                     _ if is_secret(word) => out.push_str(&format!("{below}: {HIDDEN}\n")),
                     _ => {
                         let passed_on = around.passed_on || ["properties", "headers", "http_headers"].contains(&word.as_str());
-                        let receiver = around.receiver || word.ends_with("_configs") && !word.ends_with("sd_configs") || ["global", "heartbeat"].contains(&word.as_str());
+                        let receiver = around.receiver
+                            || word.ends_with("_configs") && !word.ends_with("sd_configs")
+                            || ["global", "heartbeat"].contains(&word.as_str());
                         write(value, &below, Around { passed_on, receiver }, out);
                     }
                 }

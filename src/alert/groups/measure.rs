@@ -41,7 +41,9 @@ fn plan() -> Option<Plan> {
     (0..ROUTES).for_each(|team| file.push_str(&format!("    - {{ matchers: ['team=\"t{team}\"'] }}\n")));
     file.push_str("inhibit_rules:\n");
     (0..10).for_each(|rule| {
-        file.push_str(&format!("  - {{ source_matchers: ['alertname=\"Down{rule}\"'], target_matchers: ['severity=\"warning\"'], equal: [cluster] }}\n"));
+        file.push_str(&format!(
+            "  - {{ source_matchers: ['alertname=\"Down{rule}\"'], target_matchers: ['severity=\"warning\"'], equal: [cluster] }}\n"
+        ));
     });
     let routing = Routing::new(&routing::parse(&file).ok()?).ok()?;
     Some(Plan::new(routing, BTreeMap::from([("all".to_owned(), vec![true])])))
