@@ -105,7 +105,7 @@ mod tests {
             let (log, number, _, message) = &sent[0];
             assert!(message.degraded && message.is_firing() && sent.len() == 1);
             told.push(message.id.clone());
-            Arc::make_mut(&mut book).end(&[(*log, *number, End::Taken)]);
+            Arc::make_mut(&mut book).end(&[(*log, *number, End::Taken)], 0);
             assert!(tell(&mut book, &mut groups, (1_000_000, 7)).is_empty(), "that nobody says it again is no end");
         }
         assert_eq!(told[0], told[1]);
