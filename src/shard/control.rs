@@ -426,17 +426,16 @@ mod tests {
         apply(&mut control, Command::Found(Founding { cluster: 3, seed: 7, data_shards: 2 }));
         let mut known = alerting::examples();
         let (Some(alerting::Change::Post(alerts)), sweep) = (known.first().cloned(), known.pop().unwrap()) else { panic!() };
-        let seed = |change| Command::Alerting(change);
         let held = alerts.iter().map(|alert| crate::model::alert::Alert { starts: 1, ends: 4, updated: 2, ..alert.clone() });
         // One that holds until its end is said: by then it is over at the shard's time.
         let mut bytes = Vec::new();
-        entry::encode(2, &Entry::Command(seed(alerting::Change::Post(held.collect()))), &mut bytes);
+        entry::encode(2, &Entry::Command(Command::Alerting(alerting::Change::Post(held.collect()))), &mut bytes);
         let mut early = Control { founding: control.founding, ..Control::default() };
         early.apply(1, &bytes, &mut ControlEffects::default()).unwrap();
         let (mut image, before) = (Vec::new(), early.book.alerts().len());
         early.write_image(&mut image);
         let mut again = Control::read_image(&image).unwrap();
-        let (first, second) = (apply(&mut early, seed(sweep.clone())), apply(&mut again, seed(sweep)));
+        let (first, second) = (apply(&mut early, Command::Alerting(sweep.clone())), apply(&mut again, Command::Alerting(sweep)));
         assert_eq!((before, first.closed.len(), early.book.alerts().len()), (2, 1, 1));
         assert_eq!((first.closed[0].number, first.closed[0].before, first.closed[0].episode.closed), (1, 0, 5));
         assert_eq!((&first.closed, &early), (&second.closed, &again));

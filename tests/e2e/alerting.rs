@@ -237,9 +237,14 @@ fn an_episode_is_in_the_history_once_over_restarts() {
     post(&sluice, &[("A", "1")], 3_600);
     heard.wait("A firing 1");
     for _ in 0..2 {
+        // The row is on its way to the disk when the alert is answered.
+        eventually(SOON, "the row of the first episode", || {
+            let all = history(&sluice, "");
+            if all["missing"] == 0 && all["episodes"][0]["number"] == 1 { Ok(()) } else { Err(all.to_string()) }
+        });
         let all = history(&sluice, "");
         let one = &all["episodes"][0];
-        assert_eq!((all["episodes"].as_array().unwrap().len(), &all["missing"], &one["number"]), (1, &json!(0), &json!(1)), "{all}");
+        assert_eq!(all["episodes"].as_array().unwrap().len(), 1, "{all}");
         assert_eq!((&one["told"][0]["receiver"], &one["acknowledged"]["by"]), (&json!("hook"), &json!("ann")), "{all}");
         assert!(one["told"][0]["overAt"].is_string() && one["acknowledged"]["afterMs"].as_i64().unwrap() >= 60_000, "{all}");
         // What is not yet in an image is applied once more.
