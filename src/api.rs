@@ -18,6 +18,7 @@ pub mod groups;
 pub mod history;
 pub mod inputs;
 pub mod metrics;
+pub mod preview;
 pub mod probe;
 pub mod probes;
 pub mod push;
@@ -196,7 +197,7 @@ impl Api {
         if writes {
             same_site(&call.headers)?;
             // Alerts come all the time, and are nobody's wish.
-            if !matches!(route, Route::Alerts(_)) {
+            if !matches!(route, Route::Alerts(_) | Route::Preview(_)) {
                 tracing::info!(who = %call.who.0, path = call.path, "a change is asked for");
             }
         }
@@ -254,6 +255,7 @@ impl Api {
             Route::AlertmanagerV1 => alertmanager::gone(),
             Route::Alerts(source) => inputs::post(deps, &source, &call, now).await?,
             Route::AlertHistory => json(ok, &history::history(deps, &call.query).await?),
+            Route::Preview(name) => json(ok, &preview::preview(deps, &name, &call, now)?),
             Route::Acknowledge(fingerprint) => json(ok, &acknowledge::acknowledge(deps, &fingerprint, &call, now).await?),
             Route::Push(named, what) => return self.push(named, what, &call).await,
         })

@@ -38,6 +38,9 @@ use crate::secret::sign;
 /// Feishu counts messages of a second, too: 5.
 const FEISHU_SPACING: Duration = Duration::from_millis(250);
 
+/// Alerts that a text for people is made of; of a storm's others it says how many there are.
+const FOR_PEOPLE: usize = 500;
+
 /// What came of one try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -125,7 +128,7 @@ impl Receivers {
         let most = match &one.kind {
             Kind::Webhook(hook) => hook.max_alerts,
             Kind::AlertCenter(center) => center.max_alerts,
-            _ => 0,
+            _ => FOR_PEOPLE,
         };
         let page = Page::new(message, &self.external, most);
         match &one.kind {

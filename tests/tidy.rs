@@ -38,6 +38,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     // `config`: `!!binary` in modules of probes; `api`: labels in paths of pushed groups.
     ("base64", &["secret", "config", "probe", "api"]),
     ("brotli_decompressor", &["probe"]),
+    // Compiled by `config`, where its line is known, and carried out by `probe`.
+    ("cel", &["config", "probe"]),
     ("clap", &["cli", "main"]),
     ("clap_complete", &["cli"]),
     ("flate2", &["cli", "wire", "probe"]),
@@ -94,6 +96,7 @@ const SITES: &[(&str, &str, &str)] = &[
     ),
     ("src/api/alertmanager/listing.rs", "spawn_blocking(", "makes a list of alerts; one call an HTTP request, 8 at a time"),
     ("src/app/alerting/history.rs", "spawn_blocking(", "reads the history of alerts; one call an HTTP request, bounded rows"),
+    ("src/probe/http/cel.rs", "spawn_blocking(", "carries out a module's expression on a body of at most a few MiB; one a probe"),
     ("src/api/sinks.rs", "spawn_blocking(", "reading dead letters reads the disk; one call an HTTP request"),
     ("src/app/reload.rs", "spawn_blocking(", "stopping a sink waits for Kafka; one reload at a time"),
     (

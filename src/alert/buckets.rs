@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::sync::Arc;
 
-/// So many that a bucket of 100,000 things has a hundred.
-const BUCKETS: usize = 1024;
+/// So many that a bucket of 100,000 things has some twenty-five.
+const BUCKETS: usize = 4096;
 
 type Bucket<V> = BTreeMap<u64, Arc<V>>;
 

@@ -38,10 +38,45 @@ pub trait Alerting: Send + Sync {
     fn status(&self) -> Status;
     /// How long an alert holds after its last word where the source does not say.
     fn resolve_timeout(&self) -> Duration;
+    /// What is known of the alert with these labels, also where it is over.
+    fn known(&self, labels: &Labels) -> Option<Arc<Alert>>;
+    /// What a receiver would be sent, text by text; nothing is sent. `Refused::Wrong`: a text that was asked for is no template.
+    fn preview(&self, asked: Preview) -> Result<Vec<Previewed>, Refused> {
+        drop(asked);
+        Err(Refused::Unknown)
+    }
     /// What the settings say of webhooks that bring alerts; others bring them in shapes that are known.
     fn inputs(&self) -> Arc<[Input]> {
         Arc::from([])
     }
+}
+
+/// An alert that somebody has thought up, to see what would be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    /// To whom.
+    pub receiver: String,
+    /// The alert's.
+    pub labels: Labels,
+    /// The alert's.
+    pub annotations: Labels,
+    /// It is over.
+    pub resolved: bool,
+    /// This text instead of the receiver's own.
+    pub text: Option<String>,
+    /// When, ms since 1970.
+    pub at: i64,
+}
+
+/// A text as it would be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Previewed {
+    /// Where it stands.
+    pub key: String,
+    /// The text.
+    pub text: String,
+    /// Why it is not what is written.
+    pub instead: Option<String>,
 }
 
 /// Why something was not done.

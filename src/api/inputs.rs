@@ -8,6 +8,7 @@ use hyper::StatusCode;
 use serde::Serialize;
 
 use crate::api::Call;
+use crate::api::alerting::Alerting;
 use crate::api::alertmanager;
 use crate::api::alertmanager::posting;
 use crate::api::answer::Failure;
@@ -15,6 +16,7 @@ use crate::api::answer::json;
 use crate::api::deps::Deps;
 use crate::config::inputs::Input;
 use crate::config::inputs::Signature;
+use crate::model::alert::Alert;
 use crate::secret::signed;
 use crate::serve::Response;
 use crate::wire::alerts::Unreadable;
@@ -22,6 +24,8 @@ use crate::wire::hooks;
 
 /// Where they are.
 const BELOW: &str = "/api/v1/alerts/in/";
+/// Replicas of Grafana tell the same within one interval of a group: five minutes unless somebody wants otherwise.
+const TURNS_MS: i64 = 10 * 60_000;
 /// How far off a signed time may be, seconds.
 const CLOCKS: i64 = 300;
 
@@ -51,7 +55,7 @@ pub(super) async fn post(deps: &Deps, source: &str, call: &Call, now: i64) -> Re
     if let Some(signature) = &input.signature {
         verify(signature, &call.headers, &call.body, now)?;
     }
-    let (kind, batch) = hooks::read(&call.body, input, now).map_err(|error| {
+    let (kind, mut batch) = hooks::read(&call.body, input, now).map_err(|error| {
         let why = match error {
             Unreadable::Malformed(why) => why,
             Unreadable::Lacks(place) if place.is_empty() => "the body is empty".to_owned(),
@@ -60,9 +64,20 @@ pub(super) async fn post(deps: &Deps, source: &str, call: &Call, now: i64) -> Re
         Failure::wrong(format!("what {source} sent cannot be used: {why}"), "docs/alerting.md shows what is understood")
     })?;
     let (alerts, wrong) = (batch.good.len(), batch.wrong.len());
+    batch.good.retain(|alert| !is_late(&*state, alert, now));
     let response = posting::keep(&*state, &deps.alert_counts, batch).await;
     let all_is_well = wrong == 0 && response.status() == StatusCode::OK;
     Ok(if all_is_well { json(StatusCode::OK, &Taken { kind: kind.word(), alerts }) } else { response })
+}
+
+/// Whether a webhook says that an alert holds of which another one of the same source has said, a moment ago, that it is over: replicas take turns, and the
+/// later one may not know yet. What fires anew began after that end.
+fn is_late(state: &dyn Alerting, alert: &Alert, now: i64) -> bool {
+    if !alert.times_out {
+        return false;
+    }
+    let ended = state.known(&alert.labels).filter(|known| known.is_over(now) && !known.times_out);
+    ended.is_some_and(|known| alert.starts <= known.ends && now - known.updated < TURNS_MS)
 }
 
 /// Whether the sender knows the secret.

@@ -35,6 +35,7 @@ use crate::shard::command::Command;
 use crate::shard::pushed::Change;
 use crate::shard::pushed::Group;
 use crate::shard::pushed::Key;
+use crate::shard::pushed::MOST_GROUP_BYTES;
 use crate::shard::pushed::Stored;
 use crate::shard::pushed::TIMES;
 use crate::wire::families;
@@ -48,8 +49,8 @@ use crate::wire::pack::Stream;
 
 /// The largest body, packed or not: a group may have as many bytes as it is kept.
 pub const BODY_BYTES: usize = 4 << 20;
-/// Bodies that are read at the same time: with what they are unpacked to, 100 MB at the worst.
-pub const AT_A_TIME: usize = 8;
+/// Bodies that are read at the same time: with what they come to, 200 MB at the worst.
+pub const AT_A_TIME: usize = 4;
 /// Whoever dawdles takes others' turn.
 pub const PACE: body::Pace = body::Pace { bytes_per_second: 64 << 10, grace: Duration::from_secs(10) };
 /// Bytes of a path. Everything in it stands on each of the group's metrics.
@@ -211,6 +212,12 @@ async fn change(deps: &Deps, group: Key, call: &Call<'_>) -> Result<Response, Fa
     if let Some(why) = refused {
         propose(deps, Change::Failed(group)).await?;
         return Err(inconsistent(&why));
+    }
+    // Each metric gets all labels of the path: many of the one and many of the other would be more than there is.
+    let added = group.labels.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
+    let metrics = families.iter().map(|family| family.metrics.len()).sum::<usize>();
+    if metrics.saturating_mul(added) > MOST_GROUP_BYTES {
+        return Err(inconsistent("its metrics, each with the labels of the path, would be more than a group may have"));
     }
     let stored = |mut family: Family| {
         family.label(&group.labels);

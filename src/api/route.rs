@@ -75,6 +75,8 @@ pub enum Route {
     AlertHistory,
     /// `/api/v1/alerts/{fingerprint}/ack`
     Acknowledge(String),
+    /// `/api/v1/receivers/{name}/preview`
+    Preview(String),
     /// What was Alertmanager's API v1, as `/api/v1/alerts`.
     AlertmanagerV1,
     /// Pushgateway's paths, perhaps with `/tenants/{name}` before them.
@@ -192,6 +194,9 @@ impl Route {
                 (None, fingerprint) => Some(Route::Acknowledge(decode(fingerprint?)?)),
             };
         }
+        if let Some(rest) = path.strip_prefix("/api/v1/receivers/") {
+            return Some(Route::Preview(decode(rest.strip_suffix("/preview").filter(|name| !name.is_empty())?)?));
+        }
         if let Some(name) = path.strip_prefix("/api/v1/backups/") {
             return Some(Route::Backup(decode(name)?));
         }
@@ -217,6 +222,7 @@ impl Route {
             | Route::Drain(_)
             | Route::Finalize
             | Route::Acknowledge(_)
+            | Route::Preview(_)
             | Route::Reseat(..)
             | Route::RevokeToken(_) => "POST",
             Route::Group(_, OfGroup::Pin | OfGroup::Unpin | OfGroup::StepDown) => "POST",
@@ -311,6 +317,8 @@ mod tests {
         assert_eq!(Route::of("/api/v1/alerts/in/ack"), Some(Route::Alerts("ack".into())));
         assert_eq!(Route::of("/api/v1/alerts/791cec13fcba0368/ack"), Some(Route::Acknowledge("791cec13fcba0368".into())));
         assert_eq!(Route::of("/api/v1/alerts"), Some(Route::AlertmanagerV1));
+        assert_eq!(Route::of("/api/v1/receivers/team%2Fdb/preview"), Some(Route::Preview("team/db".into())));
+        assert_eq!((Route::of("/api/v1/receivers/x"), Route::of("/api/v1/receivers//preview")), (None, None));
         assert_eq!((Route::of("/api/v1/alerts/in/"), Route::of("/api/v1/alerts/x")), (None, None));
     }
 

@@ -114,7 +114,7 @@ fn a_file_of_routes_becomes_a_setting_and_what_is_wrong_in_it_is_told_with_its_l
     let wrong = || check::text(text, directory.path()).unwrap_err().iter().map(ToString::to_string).collect::<String>();
     assert!(wrong().contains("cannot be read"), "{}", wrong());
     routes("route:\n  receiver: a\nreceivers: []\n");
-    assert!(wrong().contains("routes.yml") && wrong().contains("line 2") && wrong().contains("undefined receiver"), "{}", wrong());
+    assert!(wrong().contains("routes.yml") && wrong().contains("line 1: route.receiver") && wrong().contains("undefined receiver"), "{}", wrong());
     routes("receivers: [{ name: a }]\nroute: &r { receiver: a, group_wait: 5s }\n");
     let config = check::text(text, directory.path()).unwrap();
     assert!(config.settings.contains("config:\n") && !config.settings.contains("routes.yml"), "{}", config.settings);

@@ -236,6 +236,9 @@ impl<'a> Fields<'a> {
     /// Written here or in a file; both at once are refused, as Alertmanager does.
     pub fn secret(&self, key: &'static str, file: &'static str) -> Option<Secret> {
         let (here, there) = (self.single(key), self.single(file));
+        if let Some((node, text)) = here.as_ref().filter(|_| key.ends_with("url")) {
+            web(node, text);
+        }
         match (here, there) {
             (Some((_, text)), None) if !text.is_empty() => Some(Secret::Here(text)),
             (None, Some((_, path))) if !path.is_empty() => Some(Secret::File(PathBuf::from(path))),
@@ -302,6 +305,16 @@ impl<'a> Fields<'a> {
     /// Requests a minute that the target is given at most.
     pub fn per_minute(&self, default: u32) -> u32 {
         self.section.or("per_minute", u64::from(default), values::number(1..=6000)).try_into().unwrap_or(default)
+    }
+}
+
+/// Complains about what is no URL of the web; what is empty or a template is judged later.
+fn web(node: &Node<'_>, text: &str) {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let good =
+        host.is_some_and(|host| !host.is_empty() && !host.starts_with(['/', '?']) && text.bytes().all(|byte| byte.is_ascii_graphic()));
+    if !(good || text.is_empty() || text.contains("{{")) {
+        node.complain_unshown("is no URL that begins with http:// or https://", "for example https://alerts.example/hook");
     }
 }
 

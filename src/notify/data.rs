@@ -45,6 +45,9 @@ pub struct Data<'a> {
     pub group_key: &'a str,
     /// Alerts that are not in it.
     pub truncated_alerts: usize,
+    /// Alerts that fire, those that are not in it included.
+    #[serde(skip)]
+    pub firing: usize,
 }
 
 /// An alert as receivers see it.
@@ -92,13 +95,9 @@ impl<'a> Data<'a> {
             version: "4",
             group_key: &message.group_key,
             truncated_alerts: message.alerts.len() - taken,
+            firing: message.alerts.iter().filter(|alert| !alert.is_over(message.at)).count(),
             alerts,
         }
-    }
-
-    /// Alerts that fire.
-    pub fn firing(&self) -> usize {
-        self.alerts.iter().filter(|alert| alert.status == "firing").count()
     }
 
     /// As Alertmanager's webhooks get it, to the byte: Go's JSON escapes what could be HTML, and ends with a newline.

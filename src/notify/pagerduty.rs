@@ -68,8 +68,8 @@ fn body(duty: &PagerDuty, page: &Page<'_>, key: &str) -> Value {
     // As in Alertmanager these are there beside those that are written.
     let mut details: Map<String, Value> = Map::new();
     details.insert("firing".to_owned(), say::text(message, data, plain, 60_000).into());
-    details.insert("num_firing".to_owned(), data.firing().to_string().into());
-    details.insert("num_resolved".to_owned(), (data.alerts.len() - data.firing()).to_string().into());
+    details.insert("num_firing".to_owned(), data.firing.to_string().into());
+    details.insert("num_resolved".to_owned(), (message.alerts.len() - data.firing).to_string().into());
     details.extend(duty.details.iter().map(|(name, text)| (name.clone(), page.part(text, plain).into())));
     let external = || if data.external_url.is_empty() { "sluice".to_owned() } else { data.external_url.to_owned() };
     let mut payload = json!({

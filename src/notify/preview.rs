@@ -95,6 +95,11 @@ pub fn shown(receiver: &Receiver, message: &Message, external: &str) -> Vec<Show
     all
 }
 
+/// One text, as letters.
+pub fn text(text: &str, message: &Message, external: &str) -> Result<String, String> {
+    template::render(text, message, &Data::new(message, external, 0), Dialect::Plain)
+}
+
 fn dialect(kind: &Kind) -> Dialect {
     match kind {
         Kind::Slack(_) => Dialect::Mrkdwn,

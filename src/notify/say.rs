@@ -84,7 +84,7 @@ pub fn title(message: &Message, data: &Data<'_>) -> String {
 pub fn subject(data: &Data<'_>) -> String {
     let mut text = format!("[{}", data.status.to_uppercase());
     if data.status == "firing" {
-        text.push_str(&format!(":{}", data.firing()));
+        text.push_str(&format!(":{}", data.firing));
     }
     let group: Vec<&str> = pairs_sorted(data.group_labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     text.push_str(&format!("] {} ", group.join(" ")));

@@ -4,6 +4,7 @@
 
 pub mod beside;
 pub mod body;
+pub mod cel;
 pub mod cookies;
 pub mod hop;
 pub mod login;
@@ -27,6 +28,7 @@ use crate::probe::files;
 use crate::probe::guard::Guard;
 use crate::probe::http::body::Sink;
 use crate::probe::http::body::Unpacker;
+use crate::probe::http::cel::Cel;
 use crate::probe::http::cookies::Cookies;
 use crate::probe::http::hop::Answer;
 use crate::probe::http::hop::Ends;
@@ -64,6 +66,7 @@ pub struct Http {
     versions: Vec<String>,
     body_matches: Vec<Regex>,
     body_not_matches: Vec<Regex>,
+    cel: Cel,
     header_matches: Vec<HeaderRule>,
     header_not_matches: Vec<HeaderRule>,
     family: Family,
@@ -90,6 +93,8 @@ pub struct Told {
     redirects: u32,
     last_modified: Option<i64>,
     regex: bool,
+    /// An expression of CEL was not as it must be; none where none is asked.
+    cel: Option<bool>,
     ssl: bool,
     /// The request, and not only its connection, was over TLS.
     answered: bool,
@@ -137,6 +142,7 @@ impl Http {
             versions: module.versions.clone(),
             body_matches: patterns(&module.body_matches),
             body_not_matches: patterns(&module.body_not_matches),
+            cel: Cel::new(module.cel_matches.as_deref(), module.cel_not_matches.as_deref()),
             header_matches: rules(&module.header_matches),
             header_not_matches: rules(&module.header_not_matches),
             family: module.family,
@@ -154,6 +160,7 @@ impl Http {
 
     /// Probes.
     pub async fn run(&self, ask: &Ask<'_>, told: &mut Told, record: &mut Record) -> Way<()> {
+        told.cel = (!self.cel.is_empty()).then_some(false);
         let first = Url::of_target(ask.target).map_err(|text| Stop::new(Cause::Target, text))?;
         let named = ask.hostname.or(self.host());
         let content = match &self.body {
@@ -202,7 +209,7 @@ impl Http {
                 http2: self.http2,
             };
             let request = hop::Request { method: method.clone(), host, headers, body: content.clone() };
-            let keep = !self.body_matches.is_empty() || !self.body_not_matches.is_empty();
+            let keep = !(self.body_matches.is_empty() && self.body_not_matches.is_empty() && self.cel.is_empty());
             let unpacker = Unpacker::new(self.compression, Sink::new(self.body_most, keep, record.until()));
             let mut taker =
                 Taker { http: self, told: &mut *told, url: &url, cookies: &mut cookies, unpacker, next: None, wrong: None, broken: None };
@@ -212,7 +219,7 @@ impl Http {
                 self.login.forget();
             }
             if told.answered && next.is_none() {
-                return self.judge(gone, (wrong, broken, unpacker), told, record);
+                return self.judge(gone, (wrong, broken, unpacker), told, record).await;
             }
             gone?;
             let Some(next) = next else { return Err(Stop::new(Cause::Protocol, "no answer came")) };
@@ -225,7 +232,7 @@ impl Http {
     }
 
     /// What the last answer must be. The first thing that is wrong is the cause.
-    fn judge(
+    async fn judge(
         &self,
         gone: Way<()>,
         (wrong, broken, mut unpacker): (Option<Stop>, Option<Stop>, Unpacker),
@@ -254,6 +261,13 @@ impl Http {
         if let Some(pattern) = self.body_not_matches.iter().find(|pattern| !pattern.is_match(body)) {
             told.regex = true;
             return Err(Stop::new(Cause::Body, format!("the body does not match `{pattern}`")));
+        }
+        if !self.cel.is_empty() {
+            let body = body.to_vec();
+            if let Err(stop) = self.cel.judge_beside(body).await {
+                told.cel = Some(true);
+                return Err(stop);
+            }
         }
         record.note(|| format!("the body has {} bytes", told.unpacked));
         match self.encrypted {
@@ -385,6 +399,9 @@ pub fn tell(told: &Told, record: &mut Record, (strict, failed, resolves): (bool,
     record.set("probe_http_status_code", "Response HTTP status code", f64::from(told.status));
     record.set("probe_http_version", "Returns the version of HTTP of the probe response", told.version);
     record.set("probe_failed_due_to_regex", "Indicates if probe failed due to regex", flag(told.regex));
+    if let Some(failed) = told.cel {
+        record.set("probe_failed_due_to_cel", "Indicates if probe failed due to CEL expression", flag(failed));
+    }
     if let Some(seconds) = told.last_modified {
         let help = "Returns the Last-Modified HTTP response header in unixtime";
         record.set("probe_http_last_modified_timestamp_seconds", help, seconds as f64);

@@ -124,6 +124,9 @@ pub struct Read {
     pub refused: Option<String>,
 }
 
+/// Metrics, labels and steps of one body together: some 40 MB of memory, and more than fit into a group.
+pub(crate) const MOST_ITEMS: usize = 400_000;
+
 /// Timestamps would tell a store that what is there now was there once.
 pub(crate) const NO_TIMES: &str = "pushed metrics must not have timestamps";
 

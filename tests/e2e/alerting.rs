@@ -68,7 +68,7 @@ fn section(hook: &Server, group_wait: &str) -> String {
 
 /// Posts alerts that hold for so long from now, seconds; 0: they are over.
 #[track_caller]
-fn post(sluice: &Sluice, alerts: &[(&str, &str)], seconds: i64) {
+pub fn post(sluice: &Sluice, alerts: &[(&str, &str)], seconds: i64) {
     let (starts, ends) = (rfc3339(now_ms() - 60_000), rfc3339(now_ms() + seconds * 1000));
     let all: Vec<Value> =
         alerts.iter().map(|(name, i)| json!({ "labels": { "alertname": name, "i": i }, "startsAt": starts, "endsAt": ends })).collect();
@@ -88,7 +88,7 @@ fn send(sluice: &Sluice, path: &str, body: &Value) -> Result<Http, String> {
 }
 
 /// `2026-11-26T12:00:00.000Z` of ms since 1970.
-fn rfc3339(ms: i64) -> String {
+pub fn rfc3339(ms: i64) -> String {
     let (days, rest) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
     // Civil from days, after Howard Hinnant's description of the calendar.
     let shifted = days + 719_468;
@@ -169,7 +169,7 @@ fn alerts_are_told_by_their_groups_over_restarts_and_silences() {
 }
 
 /// The node that leads the control shard, as another one sees it.
-fn leads(trio: &Trio, asked: usize) -> Result<usize, String> {
+pub fn leads(trio: &Trio, asked: usize) -> Result<usize, String> {
     let view = trio.nodes[asked].json("/api/v1/cluster")?;
     let shard =
         view["shards"].as_array().and_then(|shards| shards.iter().find(|shard| shard["shard"] == 0)).cloned().ok_or("no shard 0")?;

@@ -6,7 +6,7 @@ use crate::support::peers::{BLACKBOX_EXPORTERS, Peer, need, on_path};
 use crate::support::process::{Process, Scratch, eventually, free_port};
 use crate::support::sluice::Sluice;
 use crate::support::tls::Authority;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -504,4 +504,48 @@ fn names_echoes_and_grpc_as_blackbox_exporter_sees_them() {
     // Nobody listens: the code is the same. There, a certificate that never came ends in 1970.
     let closed = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
     pair.bad("grpc", closed, &["probe_ssl_earliest_cert_expiry"]);
+}
+
+#[test]
+fn every_metric_that_the_manual_names_for_dashboards_is_answered() {
+    let manual = include_str!("../../docs/probing.md").split("### For dashboards").nth(1).expect("the chapter");
+    let table = manual.split("\n## ").next().expect("its end").lines().filter(|line| line.starts_with("| `"));
+    let named: BTreeSet<&str> = table.flat_map(|line| line.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2)).collect();
+    assert!(named.len() > 20, "{named:?}");
+    let scratch = Scratch::new("blackbox-manual");
+    let authority = Authority::new(scratch.sub("authority"));
+    authority.renew();
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/blackbox.yml");
+    let sinks = format!(
+        "  - name: rows\n    file: {{ directory: {} }}\nprobe:\n  modules_file: {shipped}\n  modules:\n    ours: {{ prober: http, http: {{ tls_config: {{ ca_file: {} }} }} }}\n",
+        scratch.sub("rows").display(),
+        authority.trusted().display()
+    );
+    let mut sluice = Sluice::prepare_with(&scratch, "manual", &sinks, None);
+    sluice.up();
+    let config = secure(&authority.certificate(), &authority.key());
+    let https = serve(move |stream| {
+        let mut reader = BufReader::new(over_tls(&config, stream));
+        let asked = request(&mut reader);
+        let _ = reader.get_mut().write_all(&pages(&asked));
+        reader.get_mut().conn.send_close_notify();
+        let _ = reader.get_mut().flush();
+    });
+    let closed = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+    let mut answered = BTreeSet::new();
+    for (module, target) in [
+        ("ours", format!("https://{https}/once")),
+        ("http_2xx", format!("http://{closed}/")),
+        ("tcp_connect", https.to_string()),
+        ("smtp_starttls", closed.to_string()),
+        ("dns_soa", name_server().to_string()),
+        ("icmp", "127.0.0.1".to_owned()),
+        ("grpc_plain", closed.to_string()),
+    ] {
+        let answer = sluice.get(&format!("/probe?module={module}&target={target}"));
+        assert_eq!(answer.status(), 200, "{module}: {}", answer.text());
+        answered.extend(read(&answer.text()).into_keys().map(|series| name(&series).to_owned()));
+    }
+    let missing: Vec<&&str> = named.iter().filter(|metric| !answered.contains(**metric)).collect();
+    assert!(missing.is_empty(), "{missing:?} of {answered:?}");
 }

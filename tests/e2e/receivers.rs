@@ -92,6 +92,15 @@ fn the_chats_of_the_manual_are_told() {
     let mut sluice = up(&scratch, &file);
     post(&sluice, &json!({ "alertname": "DiskFull", "team": "db", "severity": "critical" }));
     post(&sluice, &json!({ "alertname": "Other" }));
+    // What will be read is shown without sending it.
+    let request = Http {
+        first: "POST /api/v1/receivers/dingtalk/preview HTTP/1.1".into(),
+        headers: vec![("Host".into(), "x".into())],
+        body: json!({ "labels": { "alertname": "DiskFull", "team": "db" } }).to_string().into(),
+    };
+    let shown = Client::new(sluice.address()).send(&request).unwrap();
+    assert_eq!(shown.status(), 200, "{}", shown.text());
+    assert!(shown.json()["texts"][0]["text"].as_str().unwrap().starts_with("[P2] [FIRING:1] DiskFull"), "{}", shown.text());
     for name in ["wecom", "dingtalk", "feishu"] {
         eventually(SOON, &format!("{name} to be told"), || {
             let came = seen

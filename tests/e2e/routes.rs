@@ -6,18 +6,25 @@ use std::process::Command;
 use crate::support::peers::{Peer, need};
 use crate::support::sluice::BINARY;
 
-const NAMES: [&str; 4] = ["team", "severity", "cluster", "service"];
-const VALUES: [&str; 5] = ["", "a", "b", "ab", "a b"];
+pub const NAMES: [&str; 4] = ["team", "severity", "cluster", "service"];
+pub const VALUES: [&str; 5] = ["", "a", "b", "ab", "a b"];
 
 /// A matcher that both grammars read.
-fn matcher(random: &mut fastrand::Rng) -> String {
+pub fn matcher(random: &mut fastrand::Rng) -> String {
     let name = NAMES[random.usize(..NAMES.len())];
     let op = ["=", "!=", "=~", "!~"][random.usize(..4)];
     let value = if op.ends_with('~') { ["a|b", "a.*", ".+", "", "(a|b)+", "[^a]"][random.usize(..6)] } else { VALUES[random.usize(..5)] };
     format!("{name}{op}\"{value}\"")
 }
 
-fn route(random: &mut fastrand::Rng, depth: usize, receivers: &mut usize, out: &mut String) {
+/// Routes below one, whose receivers are numbered on; `more` gives further keys of each.
+pub fn route(
+    random: &mut fastrand::Rng,
+    depth: usize,
+    receivers: &mut usize,
+    more: &impl Fn(&mut fastrand::Rng) -> Vec<String>,
+    out: &mut String,
+) {
     let indent = "  ".repeat(depth + 1);
     let count = if depth == 0 { random.usize(2..6) } else { random.usize(..3) };
     if count == 0 || depth > 3 {
@@ -32,13 +39,14 @@ fn route(random: &mut fastrand::Rng, depth: usize, receivers: &mut usize, out: &
             out.push_str(&format!("{indent}  receiver: r{receivers}\n"));
         }
         out.push_str(&format!("{indent}  continue: {}\n", random.bool()));
-        route(random, depth + 1, receivers, out);
+        more(random).into_iter().for_each(|key| out.push_str(&format!("{indent}  {key}\n")));
+        route(random, depth + 1, receivers, more, out);
     }
 }
 
 fn tree(random: &mut fastrand::Rng) -> String {
     let (mut receivers, mut routes) = (0, String::new());
-    route(random, 0, &mut receivers, &mut routes);
+    route(random, 0, &mut receivers, &|_| Vec::new(), &mut routes);
     let mut file = format!("route:\n  receiver: r0\n{routes}receivers:\n");
     (0..=receivers).for_each(|number| file.push_str(&format!("  - name: r{number}\n")));
     file

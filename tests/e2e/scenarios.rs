@@ -1,6 +1,9 @@
 //! The scenarios, a module a subject.
 
 mod alert_clients;
+mod alert_differences;
+mod alert_outages;
+mod alert_streams;
 mod alerting;
 mod backup;
 mod balancer;

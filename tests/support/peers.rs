@@ -31,7 +31,7 @@ pub enum Peer {
     Blackbox,
     /// What pushes are compared with, as Debian calls it.
     Pushgateway,
-    /// Where alerts go, by Alertmanager's own tool.
+    /// Alertmanager and its tool.
     Amtool,
     /// Wrong clocks.
     Faketime,
@@ -79,6 +79,7 @@ impl Peer {
             }),
             Peer::NodeExporter => program(&NODE_EXPORTERS),
             Peer::Blackbox => program(&BLACKBOX_EXPORTERS),
+            Peer::Amtool => program(&[self.name()]).or_else(|| program(&ALERTMANAGERS)),
             Peer::Tmpfs => program(&["unshare"]).or_else(|| {
                 let status = std::process::Command::new("unshare").args(super::disk::NAMESPACE).arg("true").status();
                 (!status.is_ok_and(|status| status.success())).then(|| "this user may not make a mount namespace".to_owned())
@@ -98,8 +99,7 @@ impl Peer {
             | Peer::Chromium
             | Peer::Haproxy
             | Peer::Pushgateway
-            | Peer::Faketime
-            | Peer::Amtool => program(&[self.name()]),
+            | Peer::Faketime => program(&[self.name()]),
         }
     }
 }
@@ -107,6 +107,8 @@ impl Peer {
 /// As Debian and as everyone else calls it.
 pub const NODE_EXPORTERS: [&str; 2] = ["prometheus-node-exporter", "node_exporter"];
 pub const BLACKBOX_EXPORTERS: [&str; 2] = ["prometheus-blackbox-exporter", "blackbox_exporter"];
+
+pub const ALERTMANAGERS: [&str; 2] = ["prometheus-alertmanager", "alertmanager"];
 
 /// Whether the test can run. Panics when a peer is missing that is not allowed to be.
 pub fn need(peers: &[Peer]) -> bool {

@@ -51,7 +51,8 @@ fn alerts<'s>(standing: &'s [Standing], filter: &Filter, status: &Status) -> Vec
         any || one.receivers.iter().any(|name| filter.fits_receiver(name, status))
     };
     let fit = standing.iter().filter(|one| fits(one, filter) && receivers(one));
-    let mut shown: Vec<Shown<'_>> = fit.map(|one| Shown { one, muted_by: &one.muted_by }).collect();
+    let shown = |one: &'s Standing| Shown { one, muted_by: &one.muted_by, receivers: one.receivers.iter().map(String::as_str).collect() };
+    let mut shown: Vec<Shown<'_>> = fit.map(shown).collect();
     shown.sort_by_key(|shown| shown.one.fingerprint);
     shown
 }
@@ -70,9 +71,16 @@ fn groups<'s>(groups: &'s mut [Group], filter: &Filter, status: &Status) -> Vec<
         if !filter.fits_receiver(&group.receiver, status) || !filter.muted && !group.muted_by.is_empty() {
             return None;
         }
-        let mut alerts: Vec<&Standing> = group.alerts.iter().filter(|one| fits(one, filter)).collect();
+        let mut alerts: Vec<&'s Standing> = group.alerts.iter().filter(|one| fits(one, filter)).collect();
         alerts.sort_by(|a, b| by_place(&a.alert.labels, &b.alert.labels));
-        let alerts: Vec<Shown<'_>> = alerts.into_iter().map(|one| Shown { one, muted_by: &group.muted_by }).collect();
+        let shown = |one: &'s Standing| {
+            // Of other receivers nothing is said where they are not asked for.
+            let names = one.receivers.iter().map(String::as_str).filter(|name| filter.fits_receiver(name, status));
+            let mut receivers: Vec<&str> = names.collect();
+            receivers.sort_unstable();
+            Shown { one, muted_by: &group.muted_by, receivers }
+        };
+        let alerts: Vec<Shown<'_>> = alerts.into_iter().map(shown).collect();
         let receiver = Named { name: &group.receiver };
         (!alerts.is_empty()).then_some(ShownGroup { alerts, labels: &group.labels, receiver, route_labels: &group.route_labels })
     });
@@ -125,6 +133,7 @@ struct ShownGroup<'a> {
 struct Shown<'a> {
     one: &'a Standing,
     muted_by: &'a [String],
+    receivers: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -161,7 +170,7 @@ struct ShownAcknowledged<'a> {
     comment: &'a str,
 }
 
-struct Names<'a>(&'a [String]);
+struct Names<'a>(&'a [&'a str]);
 
 impl Serialize for Names<'_> {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
@@ -171,13 +180,13 @@ impl Serialize for Names<'_> {
 
 impl Serialize for Shown<'_> {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        let Standing { alert, fingerprint, state, silenced_by, inhibited_by, receivers, acknowledged, .. } = self.one;
+        let Standing { alert, fingerprint, state, silenced_by, inhibited_by, acknowledged, .. } = self.one;
         let state = if self.muted_by.is_empty() { *state } else { State::Suppressed };
         let shown = ShownAlert {
             annotations: &alert.annotations,
             ends_at: clock::rfc3339(alert.ends),
             fingerprint: format!("{fingerprint:016x}"),
-            receivers: Names(receivers),
+            receivers: Names(&self.receivers),
             starts_at: clock::rfc3339(alert.starts),
             status: ShownStatus { inhibited_by, muted_by: self.muted_by, silenced_by, state: state.word() },
             updated_at: clock::rfc3339(alert.updated),

@@ -232,7 +232,8 @@ fn fault(silence: &Silence, now: i64) -> Option<String> {
     if silence.ends < now {
         return Some("Failed to create silence: end time can't be in the past".to_owned());
     }
-    if silence.matchers.iter().all(|matcher| matcher.takes("")) {
+    // One that says what a label must not be counts as one that does not match the empty string, also where it does.
+    if silence.matchers.iter().all(|matcher| matches!(matcher.op, Op::Equal | Op::Matches) && matcher.takes("")) {
         return Some("invalid silence: matcher set 0: at least one matcher must not match the empty string".to_owned());
     }
     let pairs = silence.annotations.iter().map(|(name, value)| name.len() + value.len());

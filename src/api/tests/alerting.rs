@@ -41,7 +41,11 @@ impl StandInAlerting {
             silenced_by,
             inhibited_by: names(&[]),
             muted_by: names(&[]),
-            receivers: names(&[if alert.labels.get("team").is_some_and(|team| team == "db") { "db" } else { "all" }]),
+            receivers: match (alert.labels.get("team").map(String::as_str), alert.labels.contains_key("both")) {
+                (_, true) => names(&["db", "all"]),
+                (Some("db"), false) => names(&["db"]),
+                (_, false) => names(&["all"]),
+            },
             acknowledged: self.acknowledged.lock().unwrap().get(&fingerprint).cloned(),
         }
     }
@@ -115,6 +119,14 @@ impl Alerting for StandInAlerting {
         Box::pin(std::future::ready(if known { Ok(()) } else { Err(Refused::Unknown) }))
     }
 
+    fn preview(&self, asked: Preview) -> Result<Vec<Previewed>, Refused> {
+        match (asked.receiver.as_str(), asked.text) {
+            ("all", Some(_)) => Err(Refused::Wrong("is no template".into())),
+            ("all", None) => Ok(vec![Previewed { key: "k".into(), text: asked.labels["alertname"].clone(), instead: None }]),
+            _ => Err(Refused::Unknown),
+        }
+    }
+
     fn status(&self) -> Status {
         let receiver =
             |name: &str, owner: &str| Receiver { name: name.into(), labels: Labels::from([("owner".to_owned(), owner.to_owned())]) };
@@ -129,6 +141,10 @@ impl Alerting for StandInAlerting {
 
     fn resolve_timeout(&self) -> Duration {
         Duration::from_secs(300)
+    }
+
+    fn known(&self, labels: &Labels) -> Option<Arc<Alert>> {
+        self.alerts.lock().unwrap().values().find(|alert| *alert.labels == *labels).cloned()
     }
 
     fn inputs(&self) -> Arc<[Input]> {
@@ -199,6 +215,12 @@ async fn groups_are_sorted_and_say_what_mutes_them() {
         let groups = ask_with(&api, "GET", &format!("/api/v2/alerts/groups?{query}"), "", &[]).await.json();
         assert_eq!(groups.as_array().unwrap().len(), found, "{query}");
     }
+    said(&api, "POST", "/api/v2/alerts", r#"[{"labels":{"alertname":"Two","both":"y"}}]"#).await;
+    for (query, receivers) in [("filter=both%3Dy", "all db"), ("filter=both%3Dy&receiver=db", "db")] {
+        let groups = ask_with(&api, "GET", &format!("/api/v2/alerts/groups?{query}"), "", &[]).await.json();
+        let names = groups[0]["alerts"][0]["receivers"].as_array().unwrap().iter().map(|receiver| receiver["name"].as_str().unwrap());
+        assert_eq!(names.collect::<Vec<_>>().join(" "), receivers, "{query}");
+    }
 }
 
 #[tokio::test]
@@ -255,6 +277,9 @@ async fn what_is_wrong_is_said_in_the_words_of_its_server() {
     ] {
         assert_eq!(said(&api, method, &format!("/api/v2/{path}"), body).await, (status, text.to_owned()), "{method} {path} {body}");
     }
+    let (status, _) =
+        said(&api, "POST", "/api/v2/silences", &matchers(r#"{"name":"a","value":"b","isRegex":false,"isEqual":false}"#)).await;
+    assert_eq!(status, 200, "all but one value may be silenced");
     for (body, begins) in [("{", "parsing alerts body from \\\"\\\" failed, because "), (r#"[{"labels":{"a":1}}]"#, "parsing alerts body")]
     {
         let (status, text) = said(&api, "POST", "/api/v2/alerts", body).await;
@@ -345,6 +370,22 @@ async fn an_alert_is_acknowledged_by_its_fingerprint() {
 }
 
 #[tokio::test]
+async fn a_receivers_texts_are_shown() {
+    let api = api(StandInAlerting::default());
+    let shown = ask_with(&api, "POST", "/api/v1/receivers/all/preview", r#"{"labels":{"alertname":"X"},"resolved":true}"#, &[]).await;
+    assert_eq!(shown.json(), serde_json::json!({"texts": [{"key": "k", "text": "X"}]}));
+    for (name, body, status) in [
+        ("other", "{}", 404),
+        ("all", r#"{"text":"{{"}"#, 400),
+        ("all", r#"{"label":{}}"#, 400),
+        ("all", "", 400),
+        ("all", &format!(r#"{{"text":"{}"}}"#, "x".repeat(70_000)), 400),
+    ] {
+        assert_eq!(said(&api, "POST", &format!("/api/v1/receivers/{name}/preview"), body).await.0, status, "{name} {body:.40}");
+    }
+}
+
+#[tokio::test]
 async fn a_webhook_is_taken_when_it_is_signed() {
     let secret = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(secret.path(), "s3cr3t\n").unwrap();
@@ -374,4 +415,28 @@ async fn a_webhook_is_taken_when_it_is_signed() {
     assert_eq!(asked.text, r#"{"kind":"alerts","alerts":1}"#);
     let asked = ask_with(&api, "POST", "/api/v1/alerts/in/other", r#"{"a":1}"#, &[]).await;
     assert!(asked.status == StatusCode::BAD_REQUEST && asked.text.contains("alerting.inputs"), "{}", asked.text);
+}
+
+/// Of two replicas one may tell that an alert is over, and the other one, whose turn comes later, once more that it holds.
+#[tokio::test]
+async fn a_replica_that_is_late_does_not_bring_an_alert_back() {
+    let api = api(StandInAlerting::default());
+    let hook = |status: &str, starts: &str| {
+        format!(
+            r#"{{"version":"1","orgId":1,"alerts":[{{"status":"{status}","labels":{{"alertname":"X"}},"annotations":{{}},"startsAt":"{starts}","endsAt":"2026-09-21T14:13:00Z"}}]}}"#
+        )
+    };
+    let held = async |api: &Api| ask_with(api, "GET", "/api/v2/alerts", "", &[]).await.json().as_array().unwrap().len();
+    for (status, starts, holds) in [
+        ("firing", "2026-09-21T14:00:00Z", 1),
+        ("resolved", "2026-09-21T14:00:00Z", 0),
+        ("firing", "2026-09-21T14:00:00Z", 0),
+        // Of the other replica's clock.
+        ("firing", "2026-09-21T14:00:02Z", 0),
+        ("firing", "2026-09-21T14:13:10Z", 1),
+    ] {
+        let answer = said(&api, "POST", "/api/v1/alerts/in/grafana", &hook(status, starts)).await;
+        assert_eq!(answer.0, 200, "{}", answer.1);
+        assert_eq!(held(&api).await, holds, "{status} {starts}");
+    }
 }

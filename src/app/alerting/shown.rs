@@ -17,6 +17,8 @@ use crate::api::alerting::Acknowledged;
 use crate::api::alerting::Alerting as Asked;
 use crate::api::alerting::Group;
 use crate::api::alerting::Past;
+use crate::api::alerting::Preview;
+use crate::api::alerting::Previewed;
 use crate::api::alerting::Receiver;
 use crate::api::alerting::Refused;
 use crate::api::alerting::Standing;
@@ -33,6 +35,7 @@ use crate::model::ShardId;
 use crate::model::alert::Alert;
 use crate::model::alert::Labels;
 use crate::node::offer::ProposeError;
+use crate::notify::preview;
 use crate::shard::alerting::Change;
 use crate::shard::command::Command;
 
@@ -172,6 +175,11 @@ impl Asked for View {
         })
     }
 
+    fn known(&self, labels: &Labels) -> Option<Arc<Alert>> {
+        let (node, id) = (&self.alerting.node, book::id(self.alerting.node.hash_seed(), labels));
+        node.book().alerts().get(id).map(|kept| Arc::clone(&kept.alert))
+    }
+
     fn silences(&self) -> Vec<Arc<Silence>> {
         self.alerting.node.book().silences().values().cloned().collect()
     }
@@ -220,6 +228,21 @@ impl Asked for View {
             name,
             ready: node.progress(ShardId::CONTROL).borrow().leader != 0,
         }
+    }
+
+    fn preview(&self, asked: Preview) -> Result<Vec<Previewed>, Refused> {
+        let Preview { receiver, labels, annotations, resolved, text, at } = asked;
+        let written = &self.current.written;
+        let receivers = written.routing.iter().flat_map(|routing| &routing.receivers);
+        let found = receivers.into_iter().find(|one| one.name == receiver).ok_or(Refused::Unknown)?;
+        let external = written.external.as_deref().unwrap_or(&self.alerting.sender);
+        let message = preview::message(&labels, annotations, &receiver, (resolved, at));
+        if let Some(text) = text {
+            let text = preview::text(&text, &message, external).map_err(Refused::Wrong)?;
+            return Ok(vec![Previewed { key: "text".to_owned(), text, instead: None }]);
+        }
+        let shown = preview::shown(found, &message, external).into_iter();
+        Ok(shown.map(|one| Previewed { key: one.key, text: one.text, instead: one.instead }).collect())
     }
 
     fn inputs(&self) -> Arc<[Input]> {

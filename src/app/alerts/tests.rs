@@ -152,3 +152,12 @@ fn what_holds_for_long_enough_is_raised_once_and_ended_when_it_is_known_to_be_ov
     let ended = memory.changes(NOW + 62_000, node(false), &open.alerts, true);
     assert!(matches!(&ended[..], [Change::End { .. }]), "{ended:?}");
 }
+
+#[test]
+fn a_prometheus_that_cannot_write_to_its_log_is_sick() {
+    let mut prometheus = prometheus(State::Up);
+    let facts = |prometheus: &BTreeMap<(String, String), Seen>| Facts { now: NOW, prometheus: prometheus.clone(), ..Facts::default() };
+    assert!(holding(&facts(&prometheus), &Notify::default()).is_empty());
+    prometheus.values_mut().for_each(|seen| seen.failing = true);
+    assert_eq!(names(&holding(&facts(&prometheus), &Notify::default())), ["PrometheusSick"]);
+}

@@ -44,6 +44,10 @@ pub struct Http {
     pub body_matches: Vec<String>,
     /// and all of these.
     pub body_not_matches: Vec<String>,
+    /// The body, as JSON, must not be so.
+    pub cel_matches: Option<String>,
+    /// It must be so.
+    pub cel_not_matches: Option<String>,
     /// No value of this header may match.
     pub header_matches: Vec<HeaderMatch>,
     /// One must.
@@ -173,6 +177,8 @@ impl Default for Http {
             fail_if_not_ssl: false,
             body_matches: Vec::new(),
             body_not_matches: Vec::new(),
+            cel_matches: None,
+            cel_not_matches: None,
             header_matches: Vec::new(),
             header_not_matches: Vec::new(),
             family: Family::default(),
@@ -191,6 +197,7 @@ pub fn read(section: &Section<'_>) -> Http {
     let patterns =
         |key| section.get(key).map(|node| node.list().iter().filter_map(|node| node.value(pattern)).collect()).unwrap_or_default();
     let matches = |key| section.get(key).map(|node| node.list().iter().filter_map(header_match).collect()).unwrap_or_default();
+    let cel = |key| section.get(key).filter(|node| !node.is_empty()).and_then(|node| node.value(expression));
     let mut http = Http {
         statuses: section.get("valid_status_codes").map(|node| statuses(&node)).unwrap_or_default(),
         versions: section.get("valid_http_versions").map(|node| versions(&node)).unwrap_or_default(),
@@ -205,6 +212,8 @@ pub fn read(section: &Section<'_>) -> Http {
         fail_if_not_ssl: section.or("fail_if_not_ssl", false, switch),
         body_matches: patterns("fail_if_body_matches_regexp"),
         body_not_matches: patterns("fail_if_body_not_matches_regexp"),
+        cel_matches: cel("fail_if_body_json_matches_cel"),
+        cel_not_matches: cel("fail_if_body_json_not_matches_cel"),
         header_matches: matches("fail_if_header_matches"),
         header_not_matches: matches("fail_if_header_not_matches"),
         family: family(section),
@@ -221,14 +230,6 @@ pub fn read(section: &Section<'_>) -> Http {
         && node.value(switch) == Some(true)
     {
         node.complain("is not spoken by sluice", "leave this module to blackbox_exporter, or probe the server by HTTP/2");
-    }
-    for key in ["fail_if_body_json_matches_cel", "fail_if_body_json_not_matches_cel"] {
-        if let Some(node) = section.get(key).filter(|node| !node.is_empty()) {
-            node.complain(
-                "is not evaluated by sluice yet",
-                "write fail_if_body_not_matches_regexp, or leave this module to blackbox_exporter",
-            );
-        }
     }
     let accepted = http.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("accept-encoding"));
     if let (Some(word), Some((_, accepted)), Some(node)) = (http.compression.map(Compression::word), accepted, section.get("compression"))
@@ -252,6 +253,17 @@ impl Compression {
             Compression::Deflate => "deflate",
             Compression::Identity => "identity",
         }
+    }
+}
+
+/// An expression of CEL.
+fn expression(text: &str) -> Result<String, Refusal> {
+    match cel::Program::compile(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(errors) => Err((
+            format!("is no expression of CEL: {}", errors.to_string().lines().next().unwrap_or_default()),
+            "write one in which `body` is the JSON of the answer: body.status == 'ok'".to_owned(),
+        )),
     }
 }
 

@@ -66,6 +66,7 @@ fn what_is_wrong_is_told_with_its_line() {
         ),
         ("modules:\n  a: {prober: http, http: {fail_if_body_matches_regexp: ['[']}}", "is not a regular expression"),
         ("modules:\n  a: {prober: http, http: {fail_if_body_not_matches_regexp: ['*']}}", "is not a regular expression"),
+        ("modules:\n  a: {prober: http, http: {fail_if_body_json_matches_cel: 'body.a =='}}", "is no expression of CEL"),
         ("modules:\n  a: {prober: http, http: {fail_if_header_matches: [{regexp: x}]}}", "header\n    is missing"),
         ("modules:\n  a: {prober: http, http: {fail_if_header_matches: [{header: x}]}}", "regexp\n    is missing"),
         ("modules:\n  a: {prober: http, http: {fail_if_header_not_matches: [{header: x, regexp: '('}]}}", "is not a regular expression"),

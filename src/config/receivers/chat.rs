@@ -208,7 +208,11 @@ pub fn wechat(fields: &Fields<'_>, global: &Global) -> Option<(bool, Kind)> {
             None => fields.section.missing("corp_id", "no global Wechat CorpID set: write it here or as wechat_api_corp_id"),
         }
     }
-    let url = fields.single("api_url").map(|(_, text)| text).filter(|text| !text.is_empty());
+    let url = fields.single("api_url").map(|(node, text)| {
+        super::web(&node, &text);
+        text
+    });
+    let url = url.filter(|text| !text.is_empty());
     let url = url.or_else(|| global.wechat_url.clone()).unwrap_or_else(|| "https://qyapi.weixin.qq.com/cgi-bin/".to_owned());
     let markdown = fields.section.or("message_type", false, values::one_of(&[("text", false), ("markdown", true)]));
     let (send_resolved, http) = (fields.send_resolved(false), fields.http(global));

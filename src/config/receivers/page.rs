@@ -83,7 +83,11 @@ pub fn pagerduty(fields: &Fields<'_>, global: &Global) -> Option<(bool, Kind)> {
             fields.section.missing("routing_key", "missing service or routing key in PagerDuty config: write routing_key_file");
         }
     }
-    let url = fields.single("url").map(|(_, text)| text).filter(|text| !text.is_empty());
+    let url = fields.single("url").map(|(node, text)| {
+        super::web(&node, &text);
+        text
+    });
+    let url = url.filter(|text| !text.is_empty());
     let texts = fields.texts(&PAGERDUTY_TEXTS);
     let mut details = Vec::new();
     if let Some(node) = fields.section.get("details") {

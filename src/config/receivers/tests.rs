@@ -53,28 +53,47 @@ fn what_is_said_for_all_is_what_one_has_that_says_nothing() {
 #[test]
 fn what_alertmanager_refuses_is_refused() {
     for (global, lines, expected) in [
-        ("{ slack_url: x }", "  webhook_configs: [{ url: a }]\n", "global.slack_url: is no key known here"),
+        ("{ slack_url: x }", "  webhook_configs: [{ url: 'http://a' }]\n", "global.slack_url: is no key known here"),
         ("{}", "  webhook_configs: [{}]\n", "webhook_configs[0].url: is missing"),
         (
             "{}",
-            "  webhook_configs: [{ url: a, url_file: b }]\n",
+            "  webhook_configs: [{ url: 'http://a', url_file: b }]\n",
             "webhook_configs[0].url: at most one of url & url_file must be configured",
         ),
-        ("{}", "  webhook_configs: [{ url: a, uri: b }]\n", "webhook_configs[0].uri: is no key known here"),
+        ("{}", "  webhook_configs: [{ url: 'http://a', uri: b }]\n", "webhook_configs[0].uri: is no key known here"),
+        (
+            "{}",
+            "  webhook_configs: [{ url: 'canary.example/x' }]\n",
+            "webhook_configs[0].url: is no URL that begins with http:// or https://",
+        ),
+        (
+            "{}",
+            "  wechat_configs: [{ api_url: x, api_secret: y, corp_id: z }]\n",
+            "wechat_configs[0].api_url: is no URL that begins with http:// or https://",
+        ),
+        (
+            "{ slack_api_url: 'https://' }",
+            "  webhook_configs: [{ url: '{{ x }}' }]\n",
+            "global.slack_api_url: is no URL that begins with http:// or https://",
+        ),
         ("{}", "  slack_configs: [{ channel: c }]\n", "slack_configs[0].api_url: is missing"),
         ("{}", "  email_configs: [{ to: a@b, from: c@d }]\n", "email_configs[0].smarthost: is missing"),
         ("{}", "  email_configs: [{ to: a@b, from: c@d, smarthost: mail }]\n", "email_configs[0]: its smarthost is no host and port"),
         ("{}", "  pagerduty_configs: [{ severity: x }]\n", "pagerduty_configs[0].routing_key: is missing"),
-        ("{}", "  wecom_configs: [{ url: a, per_minute: 0 }]\n", "wecom_configs[0].per_minute: must be 1 to 6000"),
-        ("{}", "  alert_center_configs: [{ url: a, expect: { field: code } }]\n", "alert_center_configs[0].expect.values: is missing"),
+        ("{}", "  wecom_configs: [{ url: 'http://a', per_minute: 0 }]\n", "wecom_configs[0].per_minute: must be 1 to 6000"),
         (
             "{}",
-            "  webhook_configs: [{ url: a, http_config: { bearer_token: a, basic_auth: { username: b } } }]\n",
+            "  alert_center_configs: [{ url: 'http://a', expect: { field: code } }]\n",
+            "alert_center_configs[0].expect.values: is missing",
+        ),
+        (
+            "{}",
+            "  webhook_configs: [{ url: 'http://a', http_config: { bearer_token: a, basic_auth: { username: b } } }]\n",
             "webhook_configs[0].http_config: at most one of basic_auth, authorization, bearer_token & bearer_token_file must be configured",
         ),
         (
             "{}",
-            "  webhook_configs: [{ url: a, http_config: { http_headers: { Host: x } } }]\n",
+            "  webhook_configs: [{ url: 'http://a', http_config: { http_headers: { Host: x } } }]\n",
             "webhook_configs[0].http_config.http_headers.Host: is no header that can be set here",
         ),
         ("{}", "  fax_configs: [{}]\n", "fax_configs: is no key known here"),
@@ -86,8 +105,8 @@ fn what_alertmanager_refuses_is_refused() {
 
 #[test]
 fn what_cannot_be_done_is_kept_with_its_line() {
-    let lines = "  telegram_configs:\n  - { chat_id: 1, anything: goes }\n  webhook_configs:\n  - url: a\n    timeout: 0s\n    http_config:\n      \
-                 tls_config: { insecure_skip_verify: true }\n      oauth2: { client_id: x }\n  - url: b\n    http_config: { tls_config: { insecure_skip_verify: false } }\n  \
+    let lines = "  telegram_configs:\n  - { chat_id: 1, anything: goes }\n  webhook_configs:\n  - url: 'http://a'\n    timeout: 0s\n    http_config:\n      \
+                 tls_config: { insecure_skip_verify: true }\n      oauth2: { client_id: x }\n  - url: 'http://b'\n    http_config: { tls_config: { insecure_skip_verify: false } }\n  \
                  email_configs: [{ to: a@b, from: c@d, smarthost: 'h:25', auth_username: u, auth_secret: s }]\n";
     let read = read("{}", lines).unwrap();
     let lines: Vec<Vec<usize>> = read.iter().map(|one| one.unserved.iter().map(|problem| problem.line).collect()).collect();

@@ -219,6 +219,15 @@ async fn wechat() {
 }
 
 #[tokio::test]
+async fn a_storm_is_one_message_that_says_how_large_it_is() {
+    let server = Server::new(vec![says(200, "{\"errcode\":0}")]).await;
+    let storm: Vec<_> = (0..20_000).map(|number| alert(&number.to_string(), "s", AT + 1)).collect();
+    assert_eq!(send(&format!("  wecom_configs: [{{ url: 'http://{}/' }}]", server.address), &message(storm)).await, Outcome::Taken);
+    let content = server.last().json()["markdown"]["content"].as_str().unwrap().to_owned();
+    assert!(content.contains("[FIRING:20000]") && content.contains("… 19980 more"), "{content}");
+}
+
+#[tokio::test]
 async fn texts_are_cut_to_what_a_target_takes_and_say_so() {
     let many: Vec<_> = (0..200).map(|number| alert(&format!("host-{number}-{}", "ü".repeat(200)), &"é".repeat(5_000), AT + 1)).collect();
     let server = Server::new(vec![says(200, "{\"errcode\":0,\"code\":0}")]).await;

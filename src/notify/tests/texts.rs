@@ -188,10 +188,10 @@ fn the_examples_of_the_manual_are_good() {
 #[test]
 fn our_own_text_fits_and_says_nothing_that_a_label_wants() {
     let dialects = [Dialect::Plain, Dialect::Markdown, Dialect::Mrkdwn, Dialect::Lark, Dialect::Html, Dialect::Json];
-    for seed in seeds(1_000) {
+    for seed in seeds(60) {
         let mut random = fastrand::Rng::with_seed(seed);
         let wicked = "<!here> <@all> [x](http://evil) <at id=all></at> <script>&\"'`*_~ \\ \u{202e}\r\n.\r\n {{ 1 }} ünïcödé 漢字 "
-            .repeat(1 + random.usize(..20));
+            .repeat(1 + random.usize(..5));
         let alerts = (0..random.usize(1..30))
             .map(|_| alert(&damage_text(&mut random, &wicked), &damage_text(&mut random, &wicked), AT + random.i64(-1..2)))
             .collect();

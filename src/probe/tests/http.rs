@@ -251,6 +251,29 @@ async fn bodies_are_looked_at() {
 }
 
 #[tokio::test]
+async fn bodies_of_json_are_looked_at() {
+    let address = stub::http(|_| answer(200, "", r#"{"status": "ok", "nodes": 3}"#)).await;
+    for (options, good) in [
+        ("fail_if_body_json_not_matches_cel: 'body.nodes == 3'", true),
+        ("fail_if_body_json_matches_cel: 'body.nodes < 3'", true),
+        ("fail_if_body_json_matches_cel: 'body.status == \"ok\"'", false),
+        ("fail_if_body_json_not_matches_cel: 'body.gone == 1'", false),
+        // The expression sees the body that the other one has read.
+        ("fail_if_body_not_matches_regexp: [ok], fail_if_body_json_not_matches_cel: 'body.nodes == 3'", true),
+    ] {
+        let outcome = probe(&http(options), &address.to_string()).await;
+        match good {
+            true => outcome.good(),
+            false => outcome.failed(Cause::Body, "transfer"),
+        }
+        outcome.is("probe_failed_due_to_cel", f64::from(u8::from(!good)));
+        outcome.is("probe_http_content_length", 28.0);
+    }
+    let plain = probe(&http("fail_if_body_matches_regexp: [nothing]"), &address.to_string()).await;
+    assert!(!plain.metrics.iter().any(|metric| metric.name == "probe_failed_due_to_cel"));
+}
+
+#[tokio::test]
 async fn headers_are_looked_at() {
     let address = stub::http(|_| answer(200, "Content-Language: en\r\nEmpty:\r\nSet-Cookie: a=b\r\nSet-Cookie: c=d\r\n", "")).await;
     for (kind, header, regexp, allow_missing, good) in [

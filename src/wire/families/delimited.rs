@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use crate::wire::families::Family;
 use crate::wire::families::Kind;
 use crate::wire::families::Labels;
+use crate::wire::families::MOST_ITEMS;
 use crate::wire::families::Metric;
 use crate::wire::families::NO_TIMES;
 use crate::wire::families::Parts;
@@ -47,12 +48,23 @@ struct Loose {
     timed: bool,
 }
 
+/// How much more may come.
+struct Room(usize);
+
+impl Room {
+    fn take(&mut self) -> Result<(), Wrong> {
+        self.0 =
+            self.0.checked_sub(1).ok_or_else(|| Wrong::Protobuf(format!("there are more than {MOST_ITEMS} metrics, labels and steps")))?;
+        Ok(())
+    }
+}
+
 /// Reads a body. Of two families of one name the later one counts.
 pub fn read(body: &[u8]) -> Result<Read, Wrong> {
-    let (mut by_name, mut refused) = (BTreeMap::new(), None);
+    let (mut by_name, mut refused, mut room) = (BTreeMap::new(), None, Room(MOST_ITEMS));
     let mut all = Reader::new(body);
     while !all.is_empty() {
-        let family = read_family(all.message()?, &mut refused)?;
+        let family = read_family(all.message()?, &mut refused, &mut room)?;
         by_name.insert(family.name.clone(), family);
     }
     Ok(Read { families: by_name.into_values().collect(), refused })
@@ -63,14 +75,14 @@ fn string(reader: &mut Reader<'_>) -> Result<String, Wrong> {
     String::from_utf8(bytes.rest().to_vec()).map_err(|_| Wrong::Protobuf("a text is not UTF-8".to_owned()))
 }
 
-fn read_family(mut from: Reader<'_>, refused: &mut Option<String>) -> Result<Family, Wrong> {
+fn read_family(mut from: Reader<'_>, refused: &mut Option<String>, room: &mut Room) -> Result<Family, Wrong> {
     let (mut name, mut help, mut kind, mut loose) = (String::new(), None, 0, Vec::new());
     while let Some(key) = from.key()? {
         match key {
             key if key == text(1) => name = string(&mut from)?,
             key if key == text(2) => help = Some(string(&mut from)?),
             key if key == varint(3) => kind = from.varint()?,
-            key if key == text(4) => loose.push(read_metric(from.message()?)?),
+            key if key == text(4) => loose.push(read_metric(from.message()?, room)?),
             key => from.skip(key, &[1, 2, 3, 4])?,
         }
     }
@@ -103,21 +115,25 @@ fn is_name(name: &str, colons: bool) -> bool {
     bytes.next().is_some_and(letter) && bytes.all(|byte| letter(byte) || byte.is_ascii_digit()) && name != "__name__"
 }
 
-fn read_metric(mut from: Reader<'_>) -> Result<Loose, Wrong> {
+fn read_metric(mut from: Reader<'_>, room: &mut Room) -> Result<Loose, Wrong> {
+    room.take()?;
     let mut loose = Loose::default();
     while let Some(key) = from.key()? {
         let mut put = |kind: Kind, value| loose.values[usize::from(kind.number())] = Some(value);
         match key {
-            key if key == text(1) => loose.labels.push(read_label(from.message()?)?),
+            key if key == text(1) => {
+                room.take()?;
+                loose.labels.push(read_label(from.message()?)?);
+            }
             key if key == text(2) => put(Kind::Gauge, read_single(from.message()?)?),
             key if key == text(3) => put(Kind::Counter, read_single(from.message()?)?),
-            key if key == text(4) => put(Kind::Summary, read_summary(from.message()?)?),
+            key if key == text(4) => put(Kind::Summary, read_summary(from.message()?, room)?),
             key if key == text(5) => put(Kind::Untyped, read_single(from.message()?)?),
             key if key == varint(6) => {
                 from.varint()?;
                 loose.timed = true;
             }
-            key if key == text(7) => put(Kind::Histogram, read_histogram(from.message()?)?),
+            key if key == text(7) => put(Kind::Histogram, read_histogram(from.message()?, room)?),
             key => from.skip(key, &[1, 2, 3, 4, 5, 6, 7])?,
         }
     }
@@ -161,26 +177,32 @@ fn read_quantile(mut from: Reader<'_>) -> Result<(f64, f64), Wrong> {
     Ok(pair)
 }
 
-fn read_summary(mut from: Reader<'_>) -> Result<Value, Wrong> {
+fn read_summary(mut from: Reader<'_>, room: &mut Room) -> Result<Value, Wrong> {
     let mut parts = Parts::default();
     while let Some(key) = from.key()? {
         match key {
             key if key == varint(1) => parts.count = from.varint()? as f64,
             key if key == double(2) => parts.sum = f64::from_bits(from.fixed64()?),
-            key if key == text(3) => parts.steps.push(read_quantile(from.message()?)?),
+            key if key == text(3) => {
+                room.take()?;
+                parts.steps.push(read_quantile(from.message()?)?);
+            }
             key => from.skip(key, &[1, 2, 3])?,
         }
     }
     Ok(Value::Parts(parts))
 }
 
-fn read_histogram(mut from: Reader<'_>) -> Result<Value, Wrong> {
+fn read_histogram(mut from: Reader<'_>, room: &mut Room) -> Result<Value, Wrong> {
     let (mut parts, mut fractions) = (Parts::default(), None);
     while let Some(key) = from.key()? {
         match key {
             key if key == varint(1) => parts.count = from.varint()? as f64,
             key if key == double(2) => parts.sum = f64::from_bits(from.fixed64()?),
-            key if key == text(3) => parts.steps.push(read_bucket(from.message()?)?),
+            key if key == text(3) => {
+                room.take()?;
+                parts.steps.push(read_bucket(from.message()?)?);
+            }
             key if key == double(4) => fractions = Some(f64::from_bits(from.fixed64()?)),
             key => from.skip(key, &[1, 2, 3, 4])?,
         }

@@ -74,6 +74,15 @@ fn what_is_no_text_of_metrics_is_refused_with_its_line() {
     let read = text::read(b"x 1 1700000000000\n").unwrap();
     assert_eq!(read.refused.as_deref(), Some(NO_TIMES), "it can be read, and is not taken");
     assert_eq!(text::read(b"").unwrap(), Read::default());
+    let many = |times: usize| text::read("x{a=\"b\"} 1\n".repeat(times).as_bytes());
+    assert!(many(MOST_ITEMS / 2).is_ok() && many(MOST_ITEMS / 2 + 1).is_err());
+    // An empty family of empty metrics, and a metric of empty labels: two bytes each.
+    let mut family = message(&[(1, b"x")]);
+    family.extend([0x22, 0].repeat(MOST_ITEMS + 1));
+    let mut body = Vec::new();
+    put_varint(&mut body, family.len() as u64);
+    body.extend(family);
+    assert!(delimited::read(&body).unwrap_err().to_string().contains("more than"));
 }
 
 fn message(parts: &[(u32, &[u8])]) -> Vec<u8> {

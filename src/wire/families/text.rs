@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use crate::wire::families::Family;
 use crate::wire::families::Kind;
 use crate::wire::families::Labels;
+use crate::wire::families::MOST_ITEMS;
 use crate::wire::families::Metric;
 use crate::wire::families::NO_TIMES;
 use crate::wire::families::Parts;
@@ -35,6 +36,7 @@ struct Reader {
     /// Where the metric of these labels stands, of families with parts.
     known: BTreeMap<(usize, Labels), usize>,
     times: bool,
+    items: usize,
 }
 
 type Step<T> = Result<T, String>;
@@ -153,6 +155,10 @@ impl Reader {
         let (mut labels, mut step) = (Labels::new(), None);
         if let Some(inner) = rest.strip_prefix('{') {
             rest = read_labels(inner, kind, (&mut labels, &mut step), name)?.trim_start_matches(blank);
+        }
+        self.items += 1 + labels.len();
+        if self.items > MOST_ITEMS {
+            return Err(format!("there are more than {MOST_ITEMS} samples and labels"));
         }
         let (value, rest) = rest.split_at(rest.find(blank).unwrap_or(rest.len()));
         let value = float(value).ok_or_else(|| format!("expected float as value, got {value:?}"))?;
