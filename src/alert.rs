@@ -6,6 +6,7 @@
 
 pub mod book;
 pub mod buckets;
+pub mod episode;
 pub mod groups;
 pub mod inhibit;
 pub mod interval;

@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod deps;
 pub mod doctor;
 pub mod groups;
+pub mod history;
 pub mod inputs;
 pub mod metrics;
 pub mod preview;
@@ -253,6 +254,7 @@ impl Api {
             Route::Senders => return self.senders(&call).await,
             Route::AlertmanagerV1 => alertmanager::gone(),
             Route::Alerts(source) => inputs::post(deps, &source, &call, now).await?,
+            Route::AlertHistory => json(ok, &history::history(deps, &call.query).await?),
             Route::Preview(name) => json(ok, &preview::preview(deps, &name, &call, now)?),
             Route::Acknowledge(fingerprint) => json(ok, &acknowledge::acknowledge(deps, &fingerprint, &call, now).await?),
             Route::Push(named, what) => return self.push(named, what, &call).await,

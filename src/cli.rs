@@ -12,6 +12,7 @@ pub mod bench;
 mod client;
 mod cluster;
 mod config;
+mod episodes;
 mod groups;
 mod probe;
 mod probes;

@@ -14,6 +14,7 @@ mod detection;
 mod evidence;
 pub mod fates;
 pub mod group_limits;
+pub mod history;
 mod keeper;
 mod lane;
 mod leadership;

@@ -7,7 +7,7 @@ pub mod data;
 pub mod doubts;
 mod filters;
 mod hooks;
-mod http;
+pub mod http;
 mod judge;
 mod mail;
 mod page;

@@ -15,6 +15,7 @@ pub mod control;
 pub mod data;
 pub mod emission;
 pub mod entry;
+pub mod episodes;
 #[cfg(test)]
 mod hostile_tests;
 pub mod level;

@@ -2,7 +2,7 @@
 //!
 //! One database holds everything of all shards, in column families by how long it lives: the log in two of them, by who led when the entry
 //! was proposed, because the standby's bodies go within minutes while the leader's may have to wait for a dead sink; the emissions; one
-//! image of the state per shard; dead letters; and Raft's own few numbers. Large values are blob files, so that a body is written twice (WAL,
+//! image of the state per shard; dead letters; episodes of alerts; and Raft's own few numbers. Large values are blob files, so that a body is written twice (WAL,
 //! blob file) and compactions never move it, and a range of the log goes away as whole files.
 //!
 //! Read `store` (what is read), `batch` (what is written), `open` (how damage is told from a torn tail), `mark` (what was promised), `space`
@@ -41,13 +41,16 @@ pub enum Family {
     Image,
     /// Dead letters by number.
     Dead,
+    /// Episodes of alerts by number.
+    History,
     /// Raft's numbers, schema version.
     Meta,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Family; 6] = [Family::LogLeader, Family::LogStandby, Family::Emissions, Family::Image, Family::Dead, Family::Meta];
+    pub const ALL: [Family; 7] =
+        [Family::LogLeader, Family::LogStandby, Family::Emissions, Family::Image, Family::Dead, Family::History, Family::Meta];
 
     /// As RocksDB knows it.
     pub fn name(self) -> &'static str {
@@ -57,6 +60,7 @@ impl Family {
             Family::Emissions => "emissions",
             Family::Image => "image",
             Family::Dead => "dead",
+            Family::History => "history",
             Family::Meta => "meta",
         }
     }
@@ -178,6 +182,20 @@ impl Store {
                 return Ok(());
             }
             iterator.next();
+        }
+        iterator.status().map_err(rocks("reading"))
+    }
+
+    /// Values with numbers up to `to`, the largest first, until `take` says no more.
+    pub fn scan_back(&self, family: Family, shard: ShardId, to: u64, take: &mut dyn FnMut(u64, &[u8]) -> bool) -> Result<(), StoreError> {
+        let mut iterator = self.db.raw_iterator_cf_opt(self.family(family), self.reading(shard));
+        iterator.seek_for_prev(key(shard, to));
+        while let Some((key, value)) = iterator.item() {
+            let Some(number) = number(shard, key) else { break };
+            if !take(number, value) {
+                return Ok(());
+            }
+            iterator.prev();
         }
         iterator.status().map_err(rocks("reading"))
     }

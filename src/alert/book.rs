@@ -11,6 +11,8 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::alert::buckets::Buckets;
+use crate::alert::episode::Closed;
+use crate::alert::episode::Ledger;
 use crate::alert::silence::Phase;
 use crate::alert::silence::Silence;
 use crate::alert::told::Claim;
@@ -99,6 +101,7 @@ pub struct Book {
     bytes: u64,
     logs: Buckets<Told>,
     silences: Arc<BTreeMap<String, Arc<Silence>>>,
+    ledger: Ledger,
 }
 
 /// Under which an alert is kept: a hash with the cluster's own seed, so that nobody can make two alerts of one id. (Fingerprints can be made alike.)
@@ -175,6 +178,21 @@ impl Book {
         &self.silences
     }
 
+    /// What receivers were told of the alerts, and how many episodes there were.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The same, to be put back as it was written.
+    pub fn ledger_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
+    /// Episodes that the last change closed.
+    pub fn take_closed(&mut self) -> Vec<Closed> {
+        self.ledger.take()
+    }
+
     /// Bytes of all alerts' texts.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -232,6 +250,9 @@ impl Book {
             if after > MOST_BYTES || known.is_none() && self.alerts.len() >= MOST_ALERTS {
                 left_out += 1;
                 continue;
+            }
+            if let Some(kept) = known.filter(|kept| kept.alert.is_over(at) && !alert.is_over(at)) {
+                self.ledger.close((id, kept), self.silences.values(), at, true);
             }
             self.bytes = after;
             self.alerts.set(id, Kept { alert: Arc::new(alert), came, acknowledged });
@@ -342,9 +363,12 @@ impl Book {
     }
 
     /// Something came of messages: by log and number. What is no news is no harm.
-    pub fn end(&mut self, ended: &[(u64, u64, End)]) {
+    pub fn end(&mut self, ended: &[(u64, u64, End)], at: i64) {
         for (id, number, end) in ended {
             if let Some(known) = self.logs.get(*id) {
+                if let Some(claim) = known.claim.as_ref().filter(|claim| claim.number == *number && *end == End::Taken) {
+                    self.ledger.note(&known.whom.receiver, (&claim.firing, &claim.over), at);
+                }
                 let mut told = Told::clone(known);
                 if told.end(*number, *end) {
                     self.logs.set(*id, told);
@@ -360,6 +384,7 @@ impl Book {
                 && let Some(kept) = self.alerts.remove(*id)
             {
                 self.bytes -= bytes(&kept.alert) as u64;
+                self.ledger.close((*id, &kept), self.silences.values(), at, false);
             }
         }
         for id in &gone.logs {

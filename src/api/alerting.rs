@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::alert::episode::Episode;
+use crate::alert::matcher::Matcher;
 use crate::alert::silence::Silence;
 use crate::api::deps::Later;
 use crate::config::inputs::Input;
@@ -28,6 +30,10 @@ pub trait Alerting: Send + Sync {
     fn expire<'a>(&'a self, id: &'a str) -> Later<'a, Result<(), Refused>>;
     /// Somebody takes care of an alert.
     fn acknowledge(&self, fingerprint: u64, acknowledged: Acknowledged) -> Later<'_, Result<(), Refused>>;
+    /// Alerts that are over, the latest first.
+    fn history(&self, _: Wanted) -> Later<'_, Result<Past, Refused>> {
+        Box::pin(std::future::ready(Ok(Past::default())))
+    }
     /// What is in force.
     fn status(&self) -> Status;
     /// How long an alert holds after its last word where the source does not say.
@@ -84,6 +90,32 @@ pub enum Refused {
     Full(String),
     /// No majority, or not yet (503): why. Senders say it again.
     Later(String),
+}
+
+/// What is to be seen of the history.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// All must fit the labels.
+    pub matchers: Vec<Matcher>,
+    /// What held at some time from then, ms since 1970,
+    pub from: i64,
+    /// to then.
+    pub to: i64,
+    /// Only what has a smaller number.
+    pub before: Option<u64>,
+    /// So many at most.
+    pub limit: usize,
+}
+
+/// Alerts that are over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// Without a number: it may still be said to somebody that it is over.
+    pub episodes: Vec<(Option<u64>, Episode)>,
+    /// So many of those that were looked at are not at this node, which was not there.
+    pub missing: u64,
+    /// There may be more below this number.
+    pub next: Option<u64>,
 }
 
 /// An alert, and how it stands.

@@ -71,6 +71,8 @@ pub enum Route {
     Senders,
     /// `/api/v1/alerts/in/{source}`
     Alerts(String),
+    /// `/api/v1/alerts/history`
+    AlertHistory,
     /// `/api/v1/alerts/{fingerprint}/ack`
     Acknowledge(String),
     /// `/api/v1/receivers/{name}/preview`
@@ -173,6 +175,7 @@ impl Route {
             "/api/v1/cluster/drain" => return Some(Route::Drain(true)),
             "/api/v1/cluster/undrain" => return Some(Route::Drain(false)),
             "/api/v1/cluster/transfer" => return Some(Route::Transfer),
+            "/api/v1/alerts/history" => return Some(Route::AlertHistory),
             "/api/v1/tokens" => return Some(Route::Tokens),
             "/api/v1/dev/senders" => return Some(Route::Senders),
             "/api/v1/alerts" | "/api/v1/alerts/groups" | "/api/v1/silences" | "/api/v1/receivers" => return Some(Route::AlertmanagerV1),

@@ -23,6 +23,7 @@ use crate::app::alerting::shown::View;
 use crate::app::cluster::Seen;
 use crate::clock;
 use crate::config::alerting::Alerting as Written;
+use crate::config::alerting::KEEP;
 use crate::config::inputs::Input;
 use crate::model::ShardId;
 use crate::node::Handle;
@@ -30,6 +31,8 @@ use crate::notify::Receivers;
 use crate::notify::doubts;
 
 pub mod degraded;
+pub mod heartbeat;
+pub mod history;
 pub mod metrics;
 pub mod own;
 pub mod shown;
@@ -55,6 +58,8 @@ pub struct Alerting {
     groups: Mutex<Option<(Arc<Current>, Groups)>>,
     /// Why receivers did not take what they were told last.
     trouble: Mutex<BTreeMap<(String, u32), String>>,
+    /// Why whoever waits for a sign of life did not take it.
+    unheard: Mutex<Option<String>>,
     metrics: Metrics,
 }
 
@@ -87,8 +92,10 @@ impl Alerting {
     pub fn start(parts: Parts, stop: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) -> Arc<Alerting> {
         let Parts { node, seen, name, sender, written } = parts;
         let (current, groups, trouble, metrics) = (Mutex::default(), Mutex::default(), Mutex::default(), Metrics::default());
-        let alerting = Arc::new(Alerting { node, seen, name, sender, current, groups, trouble, metrics });
+        let unheard = Mutex::default();
+        let alerting = Arc::new(Alerting { node, seen, name, sender, current, groups, trouble, unheard, metrics });
         alerting.take(written.borrow().as_ref());
+        tasks.spawn(heartbeat::keep(Arc::clone(&alerting), stop.clone()));
         tasks.spawn(teller::keep(Arc::clone(&alerting), written, stop.clone()));
         alerting
     }
@@ -107,6 +114,8 @@ impl Alerting {
                 before.clone()
             }
         });
+        let keep = current.as_ref().and_then(|current| current.written.keep).unwrap_or(KEEP);
+        self.node.keep_history(keep);
         lock(&self.trouble).clear();
         *lock(&self.current) = current;
     }
@@ -164,6 +173,13 @@ impl Alerting {
             remedy: "look at its side, or write it anew in alerting (`sluice config apply`); what it was to be told waits meanwhile"
                 .to_owned(),
         };
-        lock(&self.trouble).iter().map(problem).collect()
+        let unheard = lock(&self.unheard).as_ref().map(|why| api::deps::Problem {
+            severity: api::deps::Severity::Warning,
+            code: "heartbeat".to_owned(),
+            about: "the heartbeat".to_owned(),
+            text: format!("whoever waits for a sign of life does not take it: {why}"),
+            remedy: "look at its side, or at alerting.heartbeat".to_owned(),
+        });
+        lock(&self.trouble).iter().map(problem).chain(unheard).collect()
     }
 }

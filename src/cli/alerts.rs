@@ -13,6 +13,7 @@ use crate::alert::matcher::Op;
 use crate::cli::Asked;
 use crate::cli::Failure;
 use crate::cli::client::segment;
+use crate::cli::episodes;
 use crate::cli::table::Table;
 use crate::cli::table::cell;
 use crate::cli::table::span;
@@ -26,6 +27,8 @@ use crate::model::alert::fingerprint;
 pub enum Verb {
     /// Alerts that hold, the newest first: since when, whether they are told, whom they go to.
     List(List),
+    /// Alerts that are over, the latest first: how long they lasted, who was told, who took care.
+    History(episodes::History),
     /// One alert in full: labels, annotations, times, what keeps it from being told.
     Show {
         /// Its fingerprint, or the beginning of it.
@@ -86,7 +89,8 @@ pub struct SendTest {
     asked: Asked,
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+/// A time span.
+pub fn time(text: &str) -> Result<Duration, String> {
     values::duration(text).map_err(|(rule, remedy)| format!("{rule}, {remedy}"))
 }
 
@@ -94,6 +98,7 @@ fn time(text: &str) -> Result<Duration, String> {
 pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::List(asked) => list(&asked).await,
+        Verb::History(asked) => episodes::show(&asked).await,
         Verb::Show { fingerprint, asked } => {
             let alert = find(&asked, &fingerprint).await?;
             if asked.json {
@@ -166,7 +171,8 @@ pub fn moment(value: &Value) -> Option<i64> {
     value.as_str().and_then(clock::from_rfc3339)
 }
 
-fn words(list: &Value, of: impl Fn(&Value) -> String) -> String {
+/// Words with commas between them.
+pub fn words(list: &Value, of: impl Fn(&Value) -> String) -> String {
     let words: Vec<String> = list.as_array().into_iter().flatten().map(of).collect();
     if words.is_empty() { "-".to_owned() } else { words.join(", ") }
 }
@@ -203,7 +209,7 @@ fn stopped(status: &Value) -> String {
 }
 
 /// `a=b c=d`, without those that stand elsewhere.
-fn labels(labels: &Value, without: &[&str]) -> String {
+pub fn labels(labels: &Value, without: &[&str]) -> String {
     let pairs = labels.as_object().into_iter().flatten().filter(|(name, _)| !without.contains(&name.as_str()));
     let pairs: Vec<String> = pairs.map(|(name, value)| format!("{name}={}", cell(value))).collect();
     if pairs.is_empty() { "-".to_owned() } else { pairs.join(" ") }

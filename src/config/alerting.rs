@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::inputs;
 use crate::config::inputs::Input;
@@ -20,6 +21,21 @@ use crate::config::tree::Tree;
 use crate::config::tree::Value;
 use crate::config::values;
 
+const DAY: Duration = Duration::from_secs(86_400);
+/// How long episodes of alerts are kept.
+pub const KEEP: Duration = Duration::from_secs(400 * 86_400);
+
+/// Somebody outside is told at this interval that sluice can tell anybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Where.
+    pub url: String,
+    /// Between two beats.
+    pub interval: Duration,
+    /// By POST, else by GET.
+    pub post: bool,
+}
+
 /// Who is told of alerts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Alerting {
@@ -33,6 +49,10 @@ pub struct Alerting {
     pub external: Option<String>,
     /// What is said of webhooks that bring alerts.
     pub inputs: Vec<Input>,
+    /// How long the history is kept, where that is said.
+    pub keep: Option<Duration>,
+    /// Who notices that sluice is dead.
+    pub heartbeat: Option<Heartbeat>,
 }
 
 /// Reads the section.
@@ -41,7 +61,13 @@ pub fn read(section: &Section<'_>) -> Alerting {
     let config = section.get("config");
     let external = section.opt("external_url", values::url);
     let inputs = section.get("inputs").map(|list| inputs::read(&list)).unwrap_or_default();
-    let mut alerting = Alerting { file, external, inputs, ..Alerting::default() };
+    let keep = section.below("history").and_then(|history| {
+        let keep = history.opt("keep", values::duration_in(DAY..=DAY * 3_660));
+        history.finish();
+        keep
+    });
+    let heartbeat = section.below("heartbeat").and_then(|section| heartbeat(&section));
+    let mut alerting = Alerting { file, external, inputs, keep, heartbeat, ..Alerting::default() };
     match (&alerting.file, &config) {
         (None, None) => section.missing("file", "write where the routes are: file: alertmanager.yml (or the content below `config:`)"),
         (Some(_), Some(node)) => node.complain("stands beside `file`", "keep one of the two"),
@@ -53,6 +79,15 @@ pub fn read(section: &Section<'_>) -> Alerting {
     }
     section.finish();
     alerting
+}
+
+fn heartbeat(section: &Section<'_>) -> Option<Heartbeat> {
+    let url = section.must("url", "write the address that expects a sign of life: url: https://watch.example/ping/...", values::url);
+    let range = Duration::from_secs(1)..=Duration::from_secs(3600);
+    let interval = section.or("interval", Duration::from_secs(60), values::duration_in(range));
+    let post = section.or("method", true, values::one_of(&[("post", true), ("get", false)]));
+    section.finish();
+    Some(Heartbeat { url: url?, interval, post })
 }
 
 /// Reads what stands below `config:`; problems with the lines on which it stands.
@@ -162,6 +197,23 @@ mod tests {
         let wrong = format!("{HEAD}  config:\n    route: {{ receiver: a }}\n    recievers: []\n");
         assert!(told(&wrong).starts_with("line 6: alerting.config.recievers"), "{}", told(&wrong));
         assert!(settings::parse("alerting:\n  file: x\n").unwrap_err()[0].to_string().contains("alerting.file"));
+    }
+
+    #[test]
+    fn a_heartbeat_and_how_long_the_history_is_kept() {
+        let text = format!(
+            "{HEAD}  file: a.yml\n  history: {{ keep: 30d }}\n  heartbeat: {{ url: \"https://w/x\", interval: 30s, method: get }}\n"
+        );
+        let read = Config::parse(&text).unwrap();
+        let written = with_content(&read.settings, "route: { receiver: a }\nreceivers: [{ name: a }]\n").unwrap();
+        let alerting = settings::parse(&written).unwrap().alerting.unwrap();
+        assert_eq!(alerting.keep, Some(DAY * 30));
+        let expected = Heartbeat { url: "https://w/x".into(), interval: Duration::from_secs(30), post: false };
+        assert_eq!(alerting.heartbeat, Some(expected));
+        let told = |text: &str| Config::parse(&format!("{HEAD}  file: a\n  {text}\n")).unwrap_err().remove(0).to_string();
+        assert!(
+            told("history: { keep: 1h }").contains("alerting.history.keep") && told("heartbeat: {}").contains("alerting.heartbeat.url")
+        );
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub fn shown_tree(tree: &Tree) -> String {
 struct Around {
     /// What is passed on as it is, to Kafka or in a request.
     passed_on: bool,
-    /// A receiver of alerts, or `global` of its file.
+    /// A receiver of alerts, `global` of its file, or the heartbeat.
     receiver: bool,
 }
 
@@ -98,7 +98,9 @@ fn write(tree: &Tree, at: &str, around: Around, out: &mut String) {
                     _ if is_secret(word) => out.push_str(&format!("{below}: {HIDDEN}\n")),
                     _ => {
                         let passed_on = around.passed_on || ["properties", "headers", "http_headers"].contains(&word.as_str());
-                        let receiver = around.receiver || word.ends_with("_configs") && !word.ends_with("sd_configs") || word == "global";
+                        let receiver = around.receiver
+                            || word.ends_with("_configs") && !word.ends_with("sd_configs")
+                            || ["global", "heartbeat"].contains(&word.as_str());
                         write(value, &below, Around { passed_on, receiver }, out);
                     }
                 }
@@ -182,6 +184,7 @@ sinks:
       headers: { X-Scope-OrgID: nj1, X-Whatever: canary }
       bearer_token_file: /t
 alerting:
+  heartbeat: { url: 'https://watch.example/canary' }
   config:
     global: { slack_api_url: 'https://hooks.slack.example/canary', smtp_auth_password: canary, smtp_smarthost: 'mail:25' }
     receivers:
@@ -207,6 +210,7 @@ alerting:
             "sinks[0].kafka.properties.sasl.password: (hidden)",
             "alerting.config.global.slack_api_url: https://hooks.slack.example/(hidden)",
             "alerting.config.global.smtp_smarthost: mail:25",
+            "alerting.heartbeat.url: https://watch.example/(hidden)",
             "alerting.config.receivers[0].webhook_configs[0].url: https://hook.example/(hidden)",
             "alerting.config.receivers[0].webhook_configs[0].max_alerts: 3",
             "alerting.config.receivers[0].dingtalk_configs[0].url: https://robot.example/(hidden)",

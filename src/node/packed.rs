@@ -27,6 +27,7 @@ pub(super) fn op_bytes(op: &Op) -> usize {
         Op::Log(write) => write.entries.iter().map(|entry| entry.data.len() + 64).sum::<usize>() + 128,
         Op::Image(image) => image.sealed.len() + 256,
         Op::Dead(_, letter, _) => letter.payload.len() + 256,
+        Op::Closed(closed) => closed.iter().map(|one| one.episode.bytes() as usize + 64).sum::<usize>() + 128,
         Op::Resent(numbers) => numbers.len() * 48 + 128,
         Op::Stage(_, _, value) => value.len() + 64,
         Op::Install(install) => install.image.len() + install.entries.iter().map(|(_, _, value)| value.len() + 64).sum::<usize>() + 512,

@@ -62,6 +62,8 @@ pub(super) struct Shared {
     pub switch_limits: Mutex<Arc<SwitchLimits>>,
     /// What is decided of samples, for those who listen.
     pub fates: FateTap,
+    /// How long episodes of alerts are kept, ms.
+    pub history_keep: AtomicI64,
     /// As `switch_limits`.
     pub group_limits: Mutex<Arc<GroupLimits>>,
     /// When groups were compared with each other, and what came of it. Held while they are.

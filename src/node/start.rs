@@ -195,6 +195,7 @@ impl Node {
             switch_limits: std::sync::Mutex::default(),
             group_limits: std::sync::Mutex::default(),
             fates: FateTap::default(),
+            history_keep: std::sync::atomic::AtomicI64::new(crate::node::history::KEEP_MS),
             together,
             compared: std::sync::Mutex::default(),
             store,

@@ -19,6 +19,7 @@ use crate::model::ShardId;
 use crate::node::detection::Watched;
 use crate::node::group_limits::Meters;
 use crate::node::group_limits::Ruling;
+use crate::node::history;
 use crate::node::keeper::Keeper;
 use crate::node::lane::Lane;
 use crate::node::leadership::Unsynced;
@@ -434,6 +435,7 @@ impl Worker {
                 batch.put(Family::Dead, shard, number, &letter.encode());
                 batch.delete(Family::Dead, shard, 0, below);
             }
+            Op::Closed(closed) => history::pack(packed, &self.shared, &closed)?,
             Op::Resent(numbers) => numbers.iter().for_each(|number| batch.delete(Family::Dead, shard, *number, number + 1)),
             Op::Image(image) => {
                 failpoint::reach(failpoint::Place::ImageMade);

@@ -66,7 +66,7 @@ impl Change {
             Change::Acknowledge { id, acknowledged } => book.acknowledge(id, acknowledged, at),
             Change::Claim(wanted) => book.claim(seed, wanted),
             Change::End(ended) => {
-                book.end(&ended);
+                book.end(&ended, at);
                 Ok(())
             }
             Change::Sweep(gone) => {
@@ -237,7 +237,7 @@ fn read_labels(from: &mut Reader<'_>) -> Result<Arc<Labels>, Malformed> {
     Ok(Arc::new(pairs.into_iter().collect()))
 }
 
-fn write_alert(alert: &Alert, out: &mut Writer<'_>) {
+pub(super) fn write_alert(alert: &Alert, out: &mut Writer<'_>) {
     write_labels(&alert.labels, out);
     write_labels(&alert.annotations, out);
     out.text(&alert.generator);
@@ -245,7 +245,7 @@ fn write_alert(alert: &Alert, out: &mut Writer<'_>) {
     out.byte(u8::from(alert.times_out));
 }
 
-fn read_alert(from: &mut Reader<'_>) -> Result<Alert, Malformed> {
+pub(super) fn read_alert(from: &mut Reader<'_>) -> Result<Alert, Malformed> {
     Ok(Alert {
         labels: read_labels(from)?,
         annotations: read_labels(from)?,
@@ -257,13 +257,13 @@ fn read_alert(from: &mut Reader<'_>) -> Result<Alert, Malformed> {
     })
 }
 
-fn write_acknowledged(acknowledged: &Acknowledged, out: &mut Writer<'_>) {
+pub(super) fn write_acknowledged(acknowledged: &Acknowledged, out: &mut Writer<'_>) {
     out.text(&acknowledged.by);
     out.text(&acknowledged.comment);
     out.signed(acknowledged.at);
 }
 
-fn read_acknowledged(from: &mut Reader<'_>) -> Result<Acknowledged, Malformed> {
+pub(super) fn read_acknowledged(from: &mut Reader<'_>) -> Result<Acknowledged, Malformed> {
     Ok(Acknowledged { by: from.text()?.to_owned(), comment: from.text()?.to_owned(), at: from.signed()? })
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::alert::book::Book;
+use crate::alert::episode::Closed;
 use crate::model::ShardId;
 use crate::shard::alerting;
 use crate::shard::alerts::Alerts;
@@ -17,6 +18,7 @@ use crate::shard::command::Command;
 use crate::shard::command::Founding;
 use crate::shard::entry;
 use crate::shard::entry::Entry;
+use crate::shard::episodes;
 use crate::shard::level;
 use crate::shard::members::Nodes;
 use crate::shard::pushed::Pushed;
@@ -25,7 +27,7 @@ use crate::shard::tokens::Tokens;
 use crate::shard::verdicts::Verdicts;
 
 /// Raised when the layout changes.
-const VERSION: u8 = 8;
+const VERSION: u8 = 9;
 /// Images of this version end before tokens and nodes.
 const WITHOUT_TOKENS: u8 = 1;
 /// Images up to this version know no settings: a number and a text stood there that nobody ever wrote.
@@ -40,6 +42,8 @@ const WITHOUT_VERDICTS: u8 = 5;
 const WITHOUT_BOOK: u8 = 6;
 /// Images up to this version end before what was pushed.
 const WITHOUT_PUSHED: u8 = 7;
+/// Images up to this version end before what is known of episodes of alerts.
+const WITHOUT_EPISODES: u8 = 8;
 /// Groups in a cluster; a sender that invents names without end must not fill the memory.
 pub const MAX_GROUPS: usize = 10_000;
 
@@ -54,6 +58,8 @@ pub struct ControlEffects {
     pub shard: Option<ShardId>,
     /// Whether anything changed that an image holds.
     pub changed: bool,
+    /// Episodes of alerts that ended, for the history.
+    pub closed: Vec<Closed>,
 }
 
 /// The state.
@@ -137,7 +143,9 @@ impl Control {
             Command::Alerts(changes) => Arc::make_mut(&mut self.alerts).change(changes, self.at),
             Command::Alerting(change) => {
                 let seed = self.founding.map_or(0, |founding| founding.seed);
-                effects.void = change.carry_out(Arc::make_mut(&mut self.book), seed, self.at).err();
+                let book = Arc::make_mut(&mut self.book);
+                effects.void = change.carry_out(book, seed, self.at).err();
+                effects.closed = book.take_closed();
             }
             Command::Push(change) => effects.void = self.pushed.change(change, self.at).err(),
             _ => effects.void = Some("this is for a data shard".to_owned()),
@@ -190,6 +198,7 @@ impl Control {
         self.alerts.write(&mut out);
         alerting::write(&self.book, &mut out);
         self.pushed.write(&mut out);
+        episodes::write(&self.book, &mut out);
     }
 
     /// The state whose image this is, all of it.
@@ -229,6 +238,9 @@ impl Control {
         }
         if version > WITHOUT_PUSHED {
             control.pushed = Pushed::read(&mut from)?;
+        }
+        if version > WITHOUT_EPISODES {
+            episodes::read(&mut from, Arc::make_mut(&mut control.book))?;
         }
         from.end()?;
         Ok(control)
@@ -321,9 +333,9 @@ mod tests {
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
         assert_eq!(
-            bytes.split_off(bytes.len() - 7),
-            [0; 7],
-            "no level, nothing down, no alerts, an empty book of three lists, nothing pushed"
+            bytes.split_off(bytes.len() - 10),
+            [0; 10],
+            "no level, nothing down, no alerts, an empty book of three lists, nothing pushed, no episodes"
         );
         let mut settings = Vec::new();
         control.settings.write(&mut Writer(&mut settings));
@@ -341,6 +353,9 @@ mod tests {
         apply(&mut control, Command::Assign { group: "a".into() });
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
+        bytes.truncate(bytes.len() - 3);
+        bytes[0] = WITHOUT_EPISODES;
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
         bytes.truncate(bytes.len() - 1);
         bytes[0] = WITHOUT_PUSHED;
         assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
@@ -403,6 +418,28 @@ mod tests {
         control.write_image(&mut bytes);
         let read = Control::read_image(&bytes).unwrap();
         assert_eq!((&read, read.book.alerts().len()), (&control, 2));
+    }
+
+    #[test]
+    fn an_episode_has_the_same_number_whether_its_entry_is_applied_once_or_again_from_an_image() {
+        let mut control = Control::default();
+        apply(&mut control, Command::Found(Founding { cluster: 3, seed: 7, data_shards: 2 }));
+        let mut known = alerting::examples();
+        let (Some(alerting::Change::Post(alerts)), sweep) = (known.first().cloned(), known.pop().unwrap()) else { panic!() };
+        let held = alerts.iter().map(|alert| crate::model::alert::Alert { starts: 1, ends: 4, updated: 2, ..alert.clone() });
+        // One that holds until its end is said: by then it is over at the shard's time.
+        let mut bytes = Vec::new();
+        entry::encode(2, &Entry::Command(Command::Alerting(alerting::Change::Post(held.collect()))), &mut bytes);
+        let mut early = Control { founding: control.founding, ..Control::default() };
+        early.apply(1, &bytes, &mut ControlEffects::default()).unwrap();
+        let (mut image, before) = (Vec::new(), early.book.alerts().len());
+        early.write_image(&mut image);
+        let mut again = Control::read_image(&image).unwrap();
+        let (first, second) = (apply(&mut early, Command::Alerting(sweep.clone())), apply(&mut again, Command::Alerting(sweep)));
+        assert_eq!((before, first.closed.len(), early.book.alerts().len()), (2, 1, 1));
+        assert_eq!((first.closed[0].number, first.closed[0].before, first.closed[0].episode.closed), (1, 0, 5));
+        assert_eq!((&first.closed, &early), (&second.closed, &again));
+        assert_eq!(early.book.ledger().totals(), (1, first.closed[0].episode.bytes()));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use raft::eraftpb::HardState;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::alert::episode::Closed;
 use crate::dedup::judged::Counts;
 use crate::dedup::judged::Fates;
 use crate::model::ShardId;
@@ -140,6 +141,8 @@ pub enum Op {
     Dead(u64, DeadLetter, u64),
     /// Dead letters to delete: they were sent again.
     Resent(Vec<u64>),
+    /// Episodes of alerts to keep.
+    Closed(Vec<Closed>),
     /// An image of the state; it takes the place of the one before. The hard state goes with it, so that `commit` is never behind it.
     Image(Box<Image>),
     /// New members, as `Remembered::members_stored` gives them. The hard state goes with them, so that `commit` is never behind the change: replay
@@ -329,6 +332,9 @@ impl<D: Disk> Member<D> {
                 control.apply(place.index, encoded, &mut effects)?;
                 turn.changed |= effects.changed;
                 (done.void, done.shard) = (effects.void, effects.shard);
+                if !effects.closed.is_empty() {
+                    turn.ops.push(Op::Closed(effects.closed));
+                }
                 effects.image
             }
             State::Data(data) => {

@@ -152,7 +152,10 @@ fn read_only(directory: &Path) -> Result<Store, StoreError> {
     let total = space::room(directory)?.total;
     let options = options::database(DBRecoveryMode::PointInTime, total);
     let database = directory.join(DATABASE);
-    let db = DB::open_cf_descriptors_read_only(&options, database, options::families(total), false).map_err(|error| {
+    // Nothing is made here: a family that the program before did not know is left out.
+    let known = DB::list_cf(&options, &database).unwrap_or_else(|_| Family::ALL.map(|family| family.name().to_owned()).to_vec());
+    let families = options::families(total).into_iter().filter(|family| known.iter().any(|name| name == family.name()));
+    let db = DB::open_cf_descriptors_read_only(&options, database, families, false).map_err(|error| {
         let what = format!("the database cannot be opened, not even for reading: {error}");
         damaged(directory, &what)
     })?;

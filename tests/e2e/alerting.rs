@@ -144,6 +144,12 @@ fn alerts_are_told_by_their_groups_over_restarts_and_silences() {
     let_pass(Duration::from_secs(3));
     post(&sluice, &[("D", "1")], 0);
     let_pass(Duration::from_secs(3));
+    // What the shipped rules about receivers ask for.
+    let metrics = sluice.get("/metrics").text();
+    for name in ["failed_total", "total", "open"] {
+        let name = format!("alertmanager_notifications_{name}");
+        assert!(metrics.lines().any(|line| line.starts_with(&name)), "{name}");
+    }
     sluice.kill();
     heard.away.store(false, Ordering::Relaxed);
     sluice.up();
@@ -199,4 +205,91 @@ fn a_leader_that_dies_while_it_tells_has_told_or_another_one_does_and_with_the_s
         ids.dedup();
         assert_eq!(ids.len(), 1, "{place}: one message, one id");
     }
+}
+
+#[test]
+fn an_episode_is_in_the_history_once_over_restarts() {
+    let (scratch, heard) = (Scratch::new("alert-history"), Heard::default());
+    let hook = heard.server();
+    let sinks = NOWHERE.strip_prefix("sinks:\n").unwrap();
+    let mut sluice = Sluice::prepare_with(&scratch, "alert-history", &format!("{sinks}{}", section(&hook, "500ms")), None);
+    sluice.up();
+    let history = |sluice: &Sluice, query: &str| sluice.get(&format!("/api/v1/alerts/history?{query}")).json();
+    post(&sluice, &[("A", "1")], 3_600);
+    heard.wait("A firing 1");
+    let known = sluice.get("/api/v2/alerts").json();
+    let ack = format!("/api/v1/alerts/{}/ack", known[0]["fingerprint"].as_str().unwrap());
+    assert_eq!(send(&sluice, &ack, &json!({ "by": "ann", "comment": "on it" })).unwrap().status(), 200);
+    assert_eq!(history(&sluice, "")["episodes"], json!([]), "it holds");
+    sluice.kill();
+    sluice.up();
+    post(&sluice, &[("A", "1")], 0);
+    heard.wait("A resolved 1");
+
+    // Over, and kept in the book: somebody may still have to be told.
+    eventually(SOON, "the end to be noted", || {
+        let all = history(&sluice, "filter=alertname%3DA");
+        let one = &all["episodes"][0];
+        if one["number"].is_null() && one["told"][0]["overAt"].is_string() { Ok(()) } else { Err(all.to_string()) }
+    });
+    sluice.kill();
+    sluice.up();
+    post(&sluice, &[("A", "1")], 3_600);
+    heard.wait("A firing 1");
+    for _ in 0..2 {
+        // The row is on its way to the disk when the alert is answered.
+        eventually(SOON, "the row of the first episode", || {
+            let all = history(&sluice, "");
+            if all["missing"] == 0 && all["episodes"][0]["number"] == 1 { Ok(()) } else { Err(all.to_string()) }
+        });
+        let all = history(&sluice, "");
+        let one = &all["episodes"][0];
+        assert_eq!(all["episodes"].as_array().unwrap().len(), 1, "{all}");
+        assert_eq!((&one["told"][0]["receiver"], &one["acknowledged"]["by"]), (&json!("hook"), &json!("ann")), "{all}");
+        assert!(one["told"][0]["overAt"].is_string() && one["acknowledged"]["afterMs"].as_i64().unwrap() >= 60_000, "{all}");
+        // What is not yet in an image is applied once more.
+        sluice.kill();
+        sluice.up();
+    }
+    assert_eq!(history(&sluice, "filter=alertname%3DB")["episodes"], json!([]));
+    assert_eq!(sluice.get("/api/v1/alerts/history?from=now").status(), 400);
+    sluice.stop();
+}
+
+#[test]
+fn a_heartbeat_goes_out_from_the_leader_for_as_long_as_there_is_a_majority() {
+    let (scratch, heard, beats) = (Scratch::new("heartbeat"), Heard::default(), Arc::new(Mutex::new(Vec::<String>::new())));
+    let hook = heard.server();
+    let kept = Arc::clone(&beats);
+    let watch = Server::start(move |request: &Http| {
+        kept.lock().unwrap().push(request.json()["node"].as_str().unwrap_or_default().to_owned());
+        Some(Http::answer(204, ""))
+    });
+    let beat = format!("  heartbeat: {{ url: \"http://{}/ping\", interval: 1s }}\n", watch.address);
+    let mut trio = Trio::up(&scratch, &format!("{NOWHERE}{}{beat}", section(&hook, "500ms")));
+    let leader = leads(&trio, 0).unwrap();
+    let from = |name: &str| {
+        beats.lock().unwrap().clear();
+        eventually(SOON, &format!("beats of {name}"), || {
+            let all = beats.lock().unwrap().clone();
+            if all.len() >= 2 && all.iter().all(|node| node == name) { Ok(()) } else { Err(format!("{all:?}")) }
+        });
+    };
+    from(NAMES[leader]);
+    trio.nodes[leader].sluice.kill();
+    let other = (leader + 1) % 3;
+    eventually(SOON, "another leader", || {
+        let now = leads(&trio, other)?;
+        if now != leader { Ok(()) } else { Err("the dead one".into()) }
+    });
+    from(NAMES[leads(&trio, other).unwrap()]);
+    trio.nodes[(leader + 2) % 3].sluice.kill();
+    // Whoever is left notices within some seconds, and until then nothing it proposes is noted.
+    let_pass(Duration::from_secs(8));
+    beats.lock().unwrap().clear();
+    let_pass(Duration::from_secs(6));
+    assert_eq!(beats.lock().unwrap().len(), 0, "there is no majority");
+    trio.nodes[leader].sluice.up();
+    trio.nodes[(leader + 2) % 3].sluice.up();
+    eventually(SOON, "beats again", || if beats.lock().unwrap().is_empty() { Err("none".into()) } else { Ok(()) });
 }

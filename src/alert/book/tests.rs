@@ -131,7 +131,7 @@ fn what_is_over_is_forgotten_once_nobody_is_owed_it() {
     book.claim(SEED, vec![wanted.clone()]).unwrap();
     assert!(book.claim(SEED, vec![wanted.clone()]).is_err(), "it is on its way");
     let log = log_id(SEED, &whom);
-    book.end(&[(log, 1, End::Taken), (log, 9, End::Taken)]);
+    book.end(&[(log, 1, End::Taken), (log, 9, End::Taken)], 110);
     assert!(book.claim(SEED, vec![wanted]).is_err(), "an old number");
     let sweep = |book: &mut Book, now: i64| {
         let gone = book.sweepings(now, (1_000, 10_000), 100);
@@ -142,9 +142,45 @@ fn what_is_over_is_forgotten_once_nobody_is_owed_it() {
     assert_eq!(sweep(&mut book, 2_000).alerts, [b]);
     let over = Claim { number: 2, at: 2_000, reason: Some(crate::alert::message::Reason::AllOver), over: vec![a], ..Claim::default() };
     book.claim(SEED, vec![Wanted { whom, labels: Arc::default(), claim: over }]).unwrap();
-    book.end(&[(log, 2, End::Taken)]);
+    book.end(&[(log, 2, End::Taken)], 110);
     assert_eq!(sweep(&mut book, 2_500).alerts, [a]);
     assert_eq!(sweep(&mut book, 3_000), Gone::default());
     assert_eq!(sweep(&mut book, 3_001).logs, [log]);
     assert_eq!(book, Book::default());
+}
+
+#[test]
+fn an_episode_is_closed_when_the_alert_is_forgotten_or_fires_again() {
+    let mut book = Book::default();
+    let held = |starts, ends| vec![alert("a", (starts, ends, starts), false)];
+    let id = id(SEED, &held(0, 1)[0].labels);
+    let whom = Whom { group: "g".into(), receiver: "db".into(), integration: 0 };
+    let tell = |book: &mut Book, number: u64, (firing, over): (Vec<u64>, Vec<u64>), at: i64| {
+        let claim = Claim { number, at, reason: Some(crate::alert::message::Reason::First), firing, over, ..Claim::default() };
+        book.claim(SEED, vec![Wanted { whom: whom.clone(), labels: Arc::default(), claim }]).unwrap();
+        book.end(&[(log_id(SEED, &whom), number, End::Taken)], at + 1);
+    };
+    book.post(SEED, held(10, 100), 10).unwrap();
+    tell(&mut book, 1, (vec![id], vec![]), 20);
+    book.acknowledge(id, Acknowledged { by: "ann".into(), comment: String::new(), at: 30 }, 30).unwrap();
+    assert!(book.take_closed().is_empty());
+
+    // It fires again before anybody was told that it was over: who was told of the first one has it that it holds.
+    book.post(SEED, held(150, 200), 150).unwrap();
+    let first = book.take_closed();
+    let told = |closed: &Closed| closed.episode.told.iter().map(|telling| (telling.at, telling.over)).collect::<Vec<_>>();
+    assert_eq!((first.len(), first[0].number, first[0].episode.alert.ends, told(&first[0])), (1, 1, 100, vec![(21, 0)]));
+    assert_eq!(first[0].episode.acknowledged.as_ref().map(|known| &*known.by), Some("ann"));
+    tell(&mut book, 2, (vec![], vec![id]), 210);
+    book.sweep(&Gone { alerts: vec![id], ..Gone::default() }, 300);
+    let second = book.take_closed();
+    assert_eq!((second.len(), second[0].number, second[0].before, told(&second[0])), (1, 2, first[0].episode.bytes(), vec![(21, 211)]));
+    assert!(second[0].episode.acknowledged.is_none() && book.ledger().told().is_empty());
+
+    // Of one that was silenced nobody was told.
+    book.silence(silence("s", "alertname=a", (300, 900)), None, 300).unwrap();
+    book.post(SEED, held(310, 400), 310).unwrap();
+    book.sweep(&Gone { alerts: vec![id], ..Gone::default() }, 500);
+    let third = book.take_closed();
+    assert_eq!((third[0].number, &*third[0].episode.silenced, told(&third[0])), (3, "s", vec![]));
 }

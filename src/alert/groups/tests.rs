@@ -74,7 +74,7 @@ impl World {
                 let integration = wanted.whom.integration;
                 told.push(format!("{}{integration} {:?} {}", message.receiver, message.reason, names.join("")));
             }
-            Arc::make_mut(&mut self.book).end(&[end]);
+            Arc::make_mut(&mut self.book).end(&[end], 0);
         }
         told
     }
@@ -153,7 +153,7 @@ fn a_message_on_its_way_is_waited_for_and_what_came_meanwhile_is_told_then() {
     assert_eq!(world.wanted(), []);
     let open: Vec<_> = world.groups.open().map(|(log, told, claim)| message(&world.book, (log, told), claim, false)).collect();
     assert!(open[0].is_firing() && world.groups.open().count() == 1);
-    Arc::make_mut(&mut world.book).end(&[(log_id(SEED, &wanted[0].whom), wanted[0].claim.number, End::Taken)]);
+    Arc::make_mut(&mut world.book).end(&[(log_id(SEED, &wanted[0].whom), wanted[0].claim.number, End::Taken)], 0);
     assert_eq!(world.after(1), ["all0 AllOver 1"]);
 }
 
@@ -306,7 +306,7 @@ fn long_lives_of_many_alerts() {
                     _ => End::Taken,
                 };
                 taken += u64::from(end == End::Taken);
-                book.end(&[(id, number, end)]);
+                book.end(&[(id, number, end)], 0);
             }
             if random.u8(0..40) == 0 {
                 world.groups = Groups::new(Arc::clone(&plan), SEED);

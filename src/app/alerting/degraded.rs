@@ -62,7 +62,7 @@ impl Alone {
     pub fn end(&mut self, log: u64, number: u64, taken: bool) {
         if let Some((book, _)) = &mut self.known {
             // One that was not taken is looked at again after `group_interval`.
-            Arc::make_mut(book).end(&[(log, number, if taken { End::Taken } else { End::Never })]);
+            Arc::make_mut(book).end(&[(log, number, if taken { End::Taken } else { End::Never })], 0);
         }
     }
 }
@@ -105,7 +105,7 @@ mod tests {
             let (log, number, _, message) = &sent[0];
             assert!(message.degraded && message.is_firing() && sent.len() == 1);
             told.push(message.id.clone());
-            Arc::make_mut(&mut book).end(&[(*log, *number, End::Taken)]);
+            Arc::make_mut(&mut book).end(&[(*log, *number, End::Taken)], 0);
             assert!(tell(&mut book, &mut groups, (1_000_000, 7)).is_empty(), "that nobody says it again is no end");
         }
         assert_eq!(told[0], told[1]);

@@ -16,6 +16,7 @@ use crate::alert::silence::Silence;
 use crate::api::alerting::Acknowledged;
 use crate::api::alerting::Alerting as Asked;
 use crate::api::alerting::Group;
+use crate::api::alerting::Past;
 use crate::api::alerting::Preview;
 use crate::api::alerting::Previewed;
 use crate::api::alerting::Receiver;
@@ -23,9 +24,11 @@ use crate::api::alerting::Refused;
 use crate::api::alerting::Standing;
 use crate::api::alerting::State;
 use crate::api::alerting::Status;
+use crate::api::alerting::Wanted;
 use crate::api::deps::Later;
 use crate::app::alerting::Alerting;
 use crate::app::alerting::Current;
+use crate::app::alerting::history;
 use crate::config::alerting;
 use crate::config::inputs::Input;
 use crate::model::ShardId;
@@ -204,6 +207,10 @@ impl Asked for View {
             let change = Change::Acknowledge { id: found.ok_or(Refused::Unknown)?, acknowledged: book::Acknowledged { by, comment, at } };
             self.alerting.change(change).await
         })
+    }
+
+    fn history(&self, wanted: Wanted) -> Later<'_, Result<Past, Refused>> {
+        Box::pin(history::read(self.alerting.node.clone(), wanted, self.alerting.now()))
     }
 
     fn status(&self) -> Status {

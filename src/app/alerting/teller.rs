@@ -190,7 +190,7 @@ impl Alerting {
     }
 
     /// Proposes a change of the book.
-    async fn note(&self, change: Change) -> Result<(), ProposeError> {
+    pub(super) async fn note(&self, change: Change) -> Result<(), ProposeError> {
         let proposed = self.node.propose(ShardId::CONTROL, Command::Alerting(change));
         match tokio::time::timeout(PROPOSAL, proposed).await {
             Ok(Ok(_)) => Ok(()),

@@ -69,7 +69,7 @@ impl Record {
             Op::Stage(part, number, value) => Record::Stage(part, number, value),
             Op::Unstage(own_end) => Record::Unstage(own_end),
             Op::Install(install) => Record::Install(Rc::from(install)),
-            Op::Dead(..) | Op::Resent(_) => return None,
+            Op::Dead(..) | Op::Resent(_) | Op::Closed(_) => return None,
         })
     }
 }

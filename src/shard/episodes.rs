@@ -1,0 +1,126 @@
+//! How episodes of alerts are written: each as a row of the history, and in the control shard's image what it takes to go on.
+
+use std::sync::Arc;
+
+use crate::alert::book::Book;
+use crate::alert::episode::Closed;
+use crate::alert::episode::Episode;
+use crate::alert::episode::Telling;
+use crate::shard::alerting::read_acknowledged;
+use crate::shard::alerting::read_alert;
+use crate::shard::alerting::write_acknowledged;
+use crate::shard::alerting::write_alert;
+use crate::shard::codec::Malformed;
+use crate::shard::codec::Reader;
+use crate::shard::codec::Writer;
+
+/// Raised when a row's layout changes; rows are kept for more than a year.
+const VERSION: u8 = 1;
+
+/// What decides whether a row goes: when it was closed, and the bytes of all before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// ms since 1970.
+    pub closed: i64,
+    /// Bytes.
+    pub before: u64,
+}
+
+/// A row, without its number.
+pub fn encode(closed: &Closed) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let (mut out, episode) = (Writer(&mut bytes), &closed.episode);
+    out.byte(VERSION);
+    out.signed(episode.closed);
+    out.number(closed.before);
+    write_alert(&episode.alert, &mut out);
+    out.signed(episode.came);
+    out.byte(u8::from(episode.acknowledged.is_some()));
+    if let Some(acknowledged) = &episode.acknowledged {
+        write_acknowledged(acknowledged, &mut out);
+    }
+    write_told(&episode.told, &mut out);
+    out.text(&episode.silenced);
+    bytes
+}
+
+fn read_head(from: &mut Reader<'_>) -> Result<Head, Malformed> {
+    match from.byte()? {
+        VERSION => Ok(Head { closed: from.signed()?, before: from.number()? }),
+        other => Err(Malformed::Version(other)),
+    }
+}
+
+/// What stands first in a row.
+pub fn head(row: &[u8]) -> Result<Head, Malformed> {
+    read_head(&mut Reader(row))
+}
+
+/// The row of a number.
+pub fn decode(number: u64, row: &[u8]) -> Result<Closed, Malformed> {
+    let mut from = Reader(row);
+    let Head { closed, before } = read_head(&mut from)?;
+    let (alert, came) = (Arc::new(read_alert(&mut from)?), from.signed()?);
+    let acknowledged = if from.byte()? == 0 { None } else { Some(Arc::new(read_acknowledged(&mut from)?)) };
+    let (told, silenced) = (read_told(&mut from)?, from.text()?.to_owned());
+    from.end()?;
+    Ok(Closed { number, before, episode: Episode { alert, came, closed, acknowledged, told, silenced } })
+}
+
+fn write_told(told: &[Telling], out: &mut Writer<'_>) {
+    out.number(told.len() as u64);
+    for Telling { receiver, at, over } in told {
+        out.text(receiver);
+        out.signed(*at);
+        out.signed(*over);
+    }
+}
+
+fn read_told(from: &mut Reader<'_>) -> Result<Vec<Telling>, Malformed> {
+    (0..from.count(3)?).map(|_| Ok(Telling { receiver: from.text()?.into(), at: from.signed()?, over: from.signed()? })).collect()
+}
+
+/// Appends how many episodes there were, and who was told of the alerts that are kept.
+pub(super) fn write(book: &Book, out: &mut Writer<'_>) {
+    let (count, bytes) = book.ledger().totals();
+    out.number(count);
+    out.number(bytes);
+    let told = book.ledger().told();
+    out.number(told.len() as u64);
+    for (id, told) in told.iter() {
+        out.fixed(id);
+        write_told(told, out);
+    }
+}
+
+/// Puts that into the book.
+pub(super) fn read(from: &mut Reader<'_>, book: &mut Book) -> Result<(), Malformed> {
+    let ledger = book.ledger_mut();
+    ledger.restore_totals((from.number()?, from.number()?));
+    for _ in 0..from.count(9)? {
+        ledger.restore_told(from.fixed()?, read_told(from)?);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::book::Acknowledged;
+    use crate::model::alert::Alert;
+    use crate::model::alert::Labels;
+
+    #[test]
+    fn rows_are_read_as_they_were_written() {
+        let labels = Arc::new(Labels::from([("alertname".to_owned(), "X".to_owned())]));
+        let alert = Alert { labels, starts: 1, ends: 9, ..Alert::default() };
+        let acknowledged = Some(Arc::new(Acknowledged { by: "ann".into(), comment: "mine".into(), at: 4 }));
+        let told = vec![Telling { receiver: "db".into(), at: 3, over: 10 }, Telling { receiver: "all".into(), at: 4, over: 0 }];
+        let episode = Episode { alert: Arc::new(alert), came: 2, closed: 30, acknowledged, told, silenced: "x".into() };
+        let closed = Closed { number: 7, before: 99, episode };
+        let row = encode(&closed);
+        assert_eq!(head(&row), Ok(Head { closed: 30, before: 99 }));
+        assert_eq!(decode(7, &row), Ok(closed));
+        assert!((0..row.len()).all(|cut| decode(7, &row[..cut]).is_err()));
+    }
+}
