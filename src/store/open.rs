@@ -152,9 +152,10 @@ fn read_only(directory: &Path) -> Result<Store, StoreError> {
     let total = space::room(directory)?.total;
     let options = options::database(DBRecoveryMode::PointInTime, total);
     let database = directory.join(DATABASE);
-    // Nothing is made here: a family that the program before did not know is left out.
-    let known = DB::list_cf(&options, &database).unwrap_or_else(|_| Family::ALL.map(|family| family.name().to_owned()).to_vec());
-    let families = options::families(total).into_iter().filter(|family| known.iter().any(|name| name == family.name()));
+    // Nothing is made here: the one family that the program before did not know is left out. Whichever other one is missing is damage.
+    let new = Family::History.name();
+    let has_new = DB::list_cf(&options, &database).is_ok_and(|known| known.iter().any(|name| name == new));
+    let families = options::families(total).into_iter().filter(|family| has_new || family.name() != new);
     let db = DB::open_cf_descriptors_read_only(&options, database, families, false).map_err(|error| {
         let what = format!("the database cannot be opened, not even for reading: {error}");
         damaged(directory, &what)
