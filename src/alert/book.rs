@@ -34,6 +34,8 @@ pub const MOST_LABELS: usize = 256;
 pub const MOST_SILENCES: usize = 10_000;
 /// Logs: groups by integrations.
 pub const MOST_LOGS: usize = 300_000;
+/// So far the time of entries may be behind the clock of the node that took a word, ms: it leans towards it (`shard::time`), and steps when it is two seconds away.
+const BEHIND_MS: i64 = 5_000;
 /// An alert that only held longer was not known: the source's whole word is needed.
 pub const UNKNOWN_ALERT: &str = "there is no such alert";
 /// There is no such silence.
@@ -227,6 +229,8 @@ impl Book {
     pub fn post(&mut self, seed: u64, words: Vec<Alert>, at: i64) -> Result<(), String> {
         let mut left_out = 0;
         for mut word in words {
+            // By then it was said: an end that had come when it was said has come, whatever the entry's own time says.
+            let said = word.updated.clamp(at, at.saturating_add(BEHIND_MS));
             word.updated = word.updated.min(at);
             let id = id(seed, &word.labels);
             let known = self.alerts.get(id);
@@ -236,7 +240,7 @@ impl Book {
             }
             let (alert, came, acknowledged) = match known {
                 Some(kept) => {
-                    let one = merged(&kept.alert, &word, at);
+                    let one = merged(&kept.alert, &word, said);
                     match kept.alert.is_over(at) && !one.is_over(at) {
                         true => (one, at, None),
                         false => (one, kept.came, kept.acknowledged.clone()),

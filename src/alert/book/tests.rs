@@ -42,6 +42,19 @@ fn words_about_one_alert_are_put_together() {
 }
 
 #[test]
+fn an_end_that_has_come_counts_though_the_time_of_entries_is_behind() {
+    let mut book = Book::default();
+    book.post(SEED, vec![alert("a", (10_000, 90_000, 20_000), false)], 20_000).unwrap();
+    // Said at 30,000, by a clock that is two seconds before that of the shard.
+    book.post(SEED, vec![alert("a", (10_000, 30_000, 30_000), false)], 28_000).unwrap();
+    assert_eq!((of(&book, "a").alert.ends, of(&book, "a").alert.updated), (30_000, 28_000));
+    // An end that lies farther ahead than any clock may is no end yet.
+    book.post(SEED, vec![alert("b", (10_000, 90_000, 20_000), false)], 28_000).unwrap();
+    book.post(SEED, vec![alert("b", (10_000, 60_000, 70_000), false)], 28_000).unwrap();
+    assert_eq!(of(&book, "b").alert.ends, 90_000);
+}
+
+#[test]
 fn only_what_is_new_becomes_an_entry() {
     let mut book = Book::default();
     let word = alert("a", (10, 100, 20), true);
