@@ -7,6 +7,9 @@ use std::time::Duration;
 use super::super::alerting::*;
 use super::super::deps::Later;
 use super::*;
+use crate::alert::book;
+use crate::alert::episode::Episode;
+use crate::alert::episode::Telling;
 use crate::alert::silence::Silence;
 use crate::config::inputs::Input;
 use crate::config::inputs::Mapping;
@@ -23,6 +26,18 @@ pub struct StandInAlerting {
     acknowledged: Mutex<BTreeMap<u64, Arc<Acknowledged>>>,
     inputs: Vec<Input>,
     no_majority: bool,
+    past: Vec<(Option<u64>, Episode)>,
+}
+
+/// With one alert that is over, as the manual shows it.
+pub fn with_a_past() -> Arc<Source> {
+    let labels = Labels::from([("alertname".to_owned(), "DiskFull".to_owned()), ("team".to_owned(), "db".to_owned())]);
+    let alert = Arc::new(Alert { labels: Arc::new(labels), starts: 1_000, ends: 61_000, ..Alert::default() });
+    let acknowledged = Some(Arc::new(book::Acknowledged { by: "ann".into(), comment: "on it".into(), at: 31_000 }));
+    let told = vec![Telling { receiver: "db".into(), at: 2_000, over: 62_000 }];
+    let episode = Episode { alert, came: 1_500, closed: 70_000, acknowledged, told, silenced: String::new() };
+    let state: Arc<dyn Alerting> = Arc::new(StandInAlerting { past: vec![(Some(17), episode)], ..StandInAlerting::default() });
+    Arc::new(move || Ok(Arc::clone(&state)))
 }
 
 fn names(names: &[&str]) -> Arc<[String]> {
@@ -117,6 +132,10 @@ impl Alerting for StandInAlerting {
             self.acknowledged.lock().unwrap().insert(fingerprint, Arc::new(acknowledged));
         }
         Box::pin(std::future::ready(if known { Ok(()) } else { Err(Refused::Unknown) }))
+    }
+
+    fn history(&self, _: Wanted) -> Later<'_, Result<Past, Refused>> {
+        Box::pin(std::future::ready(Ok(Past { episodes: self.past.clone(), missing: 0, next: None })))
     }
 
     fn preview(&self, asked: Preview) -> Result<Vec<Previewed>, Refused> {
