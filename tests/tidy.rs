@@ -45,9 +45,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("flate2", &["cli", "wire", "probe"]),
     ("hdrhistogram", &["cli"]),
     // Retry-After and Last-Modified are dates; hyper brings it with it.
-    ("httpdate", &["forward", "probe", "notify"]),
+    ("httpdate", &["serve", "probe"]),
     ("hyper", &["serve", "api", "console", "ingest", "notify", "peer", "forward", "probe", "app", "cli"]),
-    ("hyper_util", &["serve", "ingest", "notify", "peer", "forward", "probe", "app", "cli"]),
+    ("hyper_util", &["serve", "ingest", "peer", "forward", "probe", "app", "cli"]),
     ("http_body_util", &["serve", "api", "ingest", "notify", "peer", "forward", "probe", "app", "cli"]),
     // `notify`: times in texts, as templates want them.
     ("jiff", &["alert", "notify"]),

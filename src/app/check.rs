@@ -80,6 +80,17 @@ fn of_jobs(config: &Config) -> Vec<Problem> {
     problems
 }
 
+/// Something is wrong with a file that the configuration names, at this line, under this key.
+fn in_file(file: &Path, (line, key): (usize, &str), rule: String, remedy: &str) -> Problem {
+    Problem { line, key: key.to_owned(), value: file.display().to_string(), rule, remedy: remedy.to_owned() }
+}
+
+/// The text of such a file.
+fn beside(file: &Path, place: (usize, &str)) -> Result<String, Problem> {
+    let remedy = "is the path right? A relative one begins at this file";
+    std::fs::read_to_string(file).map_err(|error| in_file(file, place, format!("cannot be read: {error}"), remedy))
+}
+
 /// Reads the file of routes, if one is named, into the settings; and whether the routes mean something.
 fn of_alerting(config: &mut Config, dir: &Path) -> Vec<Problem> {
     let Some(written) = &config.alerting else { return Vec::new() };
@@ -91,13 +102,10 @@ fn of_alerting(config: &mut Config, dir: &Path) -> Vec<Problem> {
         };
         return meaning.unwrap_or_default().into_iter().map(placed).collect();
     };
-    let key = "alerting.file".to_owned();
-    let line = config.line_of(&key);
-    let problem =
-        |rule: String, remedy: &str| Problem { line, key: key.clone(), value: file.display().to_string(), rule, remedy: remedy.to_owned() };
-    let text = match std::fs::read_to_string(&file) {
+    let (line, key) = (config.line_of("alerting.file"), "alerting.file");
+    let text = match beside(&file, (line, key)) {
         Ok(text) => text,
-        Err(error) => return vec![problem(format!("cannot be read: {error}"), "is the path right? A relative one begins at this file")],
+        Err(problem) => return vec![problem],
     };
     let read = routing::parse(&text).and_then(|read| Routing::new(&read)).map(drop);
     let settings = read.and_then(|()| config::alerting::with_content(&config.settings, &text));
@@ -106,23 +114,14 @@ fn of_alerting(config: &mut Config, dir: &Path) -> Vec<Problem> {
             (config.alerting, config.settings) = (read.alerting, settings);
             Vec::new()
         }
-        Err(found) => found.iter().map(|found| problem(found.to_string(), "")).collect(),
+        Err(found) => found.iter().map(|found| in_file(&file, (line, key), found.to_string(), "")).collect(),
     }
 }
 
 /// Settings with the routes of the file that they name, if they do, in the place of its name.
 pub fn with_routes(settings: &str, dir: &Path) -> Result<String, Vec<Problem>> {
     let Some(file) = config::alerting::named(settings).map(|file| dir.join(file)) else { return Ok(settings.to_owned()) };
-    let cannot = |error: std::io::Error| {
-        vec![Problem {
-            line: 0,
-            key: "alerting.file".to_owned(),
-            value: file.display().to_string(),
-            rule: format!("cannot be read: {error}"),
-            remedy: "is the path right? A relative one begins at this file".to_owned(),
-        }]
-    };
-    let text = std::fs::read_to_string(&file).map_err(cannot)?;
+    let text = beside(&file, (0, "alerting.file")).map_err(|problem| vec![problem])?;
     config::alerting::with_content(settings, &text)
 }
 
@@ -146,13 +145,10 @@ fn of_directories(config: &Config) -> Vec<Problem> {
 fn read_modules(config: &mut Config, dir: &Path) -> Vec<Problem> {
     let Some(file) = &config.probe.modules_file else { return Vec::new() };
     let file = dir.join(file);
-    let key = "probe.modules_file".to_owned();
-    let line = config.line_of(&key);
-    let problem =
-        |rule: String, remedy: &str| Problem { line, key: key.clone(), value: file.display().to_string(), rule, remedy: remedy.to_owned() };
-    let text = match std::fs::read_to_string(&file) {
+    let (line, key) = (config.line_of("probe.modules_file"), "probe.modules_file");
+    let text = match beside(&file, (line, key)) {
         Ok(text) => text,
-        Err(error) => return vec![problem(format!("cannot be read: {error}"), "is the path right? A relative one begins at this file")],
+        Err(problem) => return vec![problem],
     };
     match config::probe::parse_file(&text) {
         Ok(mut modules) => {
@@ -160,7 +156,7 @@ fn read_modules(config: &mut Config, dir: &Path) -> Vec<Problem> {
             config.probe.modules = modules;
             Vec::new()
         }
-        Err(found) => found.iter().map(|found| problem(found.to_string(), "")).collect(),
+        Err(found) => found.iter().map(|found| in_file(&file, (line, key), found.to_string(), "")).collect(),
     }
 }
 

@@ -10,14 +10,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
 use http_body_util::Full;
 use hyper::Method;
 use hyper::Request;
 use hyper::Uri;
-use hyper::client::conn::http1;
 use hyper::header;
-use hyper_util::rt::TokioIo;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWrite;
@@ -30,6 +27,7 @@ use crate::config::receivers::http::Http;
 use crate::config::receivers::http::Login;
 use crate::config::remote_write::ClientTls;
 use crate::secret::token;
+use crate::serve::ask;
 use crate::serve::tls;
 
 /// Bytes of an answer: all of them are short.
@@ -237,38 +235,16 @@ async fn converse<Io>(stream: Io, request: Request<Full<Bytes>>) -> Result<Answe
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let broken = |error: hyper::Error| error.to_string();
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let exchange = async {
-        let response = sender.send_request(request).await.map_err(broken)?;
-        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let location = text(header::LOCATION).map(str::to_owned);
-        let retry_after = text(header::RETRY_AFTER).and_then(|text| later(text, clock::wall_ms()));
-        let status = response.status().as_u16();
-        let body = http_body_util::Limited::new(response.into_body(), ANSWER).collect().await.map_err(|error| error.to_string())?;
-        Ok(Answer { status, retry_after, location, body: body.to_bytes().to_vec() })
-    };
-    // No task: the connection moves while its one exchange is waited for. It may end before the last of it was read.
-    let (mut exchange, mut connection) = (std::pin::pin!(exchange), std::pin::pin!(connection));
-    let mut open = true;
-    loop {
-        tokio::select! {
-            answer = &mut exchange => return answer,
-            _ = &mut connection, if open => open = false,
-        }
-    }
+    let answer = ask::converse(stream, request, ANSWER).await.map_err(|silence| silence.to_string())?;
+    let text = |name| answer.headers.get(name).and_then(|value| value.to_str().ok());
+    let location = text(header::LOCATION).map(str::to_owned);
+    let retry_after = text(header::RETRY_AFTER).and_then(|text| later(text, clock::wall_ms()));
+    Ok(Answer { status: answer.status, retry_after, location, body: answer.body.to_vec() })
 }
 
-/// Retry-After: seconds, or a date of HTTP.
+/// Retry-After as it is obeyed.
 fn later(text: &str, now_ms: i64) -> Option<Duration> {
-    let span = match text.trim().parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let now = std::time::UNIX_EPOCH + Duration::from_millis(now_ms.try_into().ok()?);
-            httpdate::parse_http_date(text.trim()).ok()?.duration_since(now).ok()?
-        }
-    };
-    Some(span.min(LATER))
+    ask::retry_after(text, now_ms).map(|wait| wait.min(LATER))
 }
 
 impl Place {

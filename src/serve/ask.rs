@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -158,26 +159,34 @@ pub async fn exchange(way: Way<'_>, asked: Asked, most: usize) -> Result<Answer,
         _ => Silence::Broken(error.to_string()),
     })?;
     match way.tls {
-        None => converse(stream, way.authority, asked, most).await,
+        None => dress_and_converse(stream, way.authority, asked, most).await,
         Some((name, trust)) => {
             let stream = tls::connect(stream, name, trust).await.map_err(Silence::Broken)?;
-            converse(stream, way.authority, asked, most).await
+            dress_and_converse(stream, way.authority, asked, most).await
         }
     }
 }
 
-async fn converse<Io>(stream: Io, authority: &str, (request, content): Asked, most: usize) -> Result<Answer, Silence>
+async fn dress_and_converse<Io>(stream: Io, authority: &str, (request, content): Asked, most: usize) -> Result<Answer, Silence>
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let broken = |error: hyper::Error| Silence::Broken(error.to_string());
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let request = request
         .header(header::HOST, authority)
         .header(header::USER_AGENT, concat!("sluice/", env!("CARGO_PKG_VERSION")))
         .header(header::CONNECTION, "close")
         .body(Full::new(content))
         .map_err(|error| Silence::Broken(error.to_string()))?;
+    converse(stream, request, most).await
+}
+
+/// Sends a request as it is over a connection that is there, and takes at most so many bytes of the answer. How long it may take is the caller's.
+pub async fn converse<Io>(stream: Io, request: Request<Full<Bytes>>, most: usize) -> Result<Answer, Silence>
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let broken = |error: hyper::Error| Silence::Broken(error.to_string());
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(broken)?;
         let (head, body) = response.into_parts();
@@ -193,6 +202,16 @@ where
             _ = &mut connection, if open => open = false,
         }
     }
+}
+
+/// Retry-After: seconds, or a date of HTTP (`Sun, 06 Nov 1994 08:49:37 GMT`) compared with `now_ms`.
+pub fn retry_after(text: &str, now_ms: i64) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let now = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(now_ms).ok()?);
+    httpdate::parse_http_date(text).ok()?.duration_since(now).ok()
 }
 
 #[cfg(test)]

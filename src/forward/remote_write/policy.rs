@@ -2,9 +2,9 @@
 //! operator would: what is wrong with the sink as a whole (credentials, path, version) is no fault of the samples, so they wait.
 
 use std::time::Duration;
-use std::time::SystemTime;
 
 use crate::forward::remote_write::trouble::StoreTrouble;
+use crate::serve::ask;
 use crate::wire::remote_write::Protocol;
 
 /// The longest that a store's Retry-After is obeyed: beyond it sluice looks again by itself.
@@ -79,17 +79,9 @@ pub fn is_for_age(text: &str) -> bool {
     is_repeat(text) || ["too old", "out of bounds", "out-of-bounds", "too far behind"].iter().any(|words| lower.contains(words))
 }
 
-/// Retry-After: seconds, or a date of HTTP (`Sun, 06 Nov 1994 08:49:37 GMT`) compared with `now_ms`.
+/// Retry-After as it is obeyed: not for ever, and not if it says now.
 pub fn retry_after(text: &str, now_ms: i64) -> Option<Duration> {
-    let text = text.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let now = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(now_ms).ok()?);
-            httpdate::parse_http_date(text).ok()?.duration_since(now).ok()?
-        }
-    };
-    Some(wait.min(RETRY_AFTER_MAX)).filter(|wait| !wait.is_zero())
+    ask::retry_after(text, now_ms).map(|wait| wait.min(RETRY_AFTER_MAX)).filter(|wait| !wait.is_zero())
 }
 
 #[cfg(test)]
