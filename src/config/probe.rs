@@ -25,6 +25,7 @@ use crate::config::read::Problems;
 use crate::config::read::Refusal;
 use crate::config::read::Section;
 use crate::config::redact;
+use crate::config::tree;
 use crate::config::values;
 
 /// What the section says.
@@ -179,9 +180,9 @@ pub fn read(section: &Section<'_>) -> Probe {
     probe
 }
 
-/// Reads a `blackbox.yml`, or says everything that is wrong with it.
+/// Reads a `blackbox.yml`, with all ways of YAML that blackbox_exporter takes, or says everything that is wrong with it.
 pub fn parse_file(text: &str) -> Result<Vec<(String, Module)>, Vec<Problem>> {
-    let tree = super::tree_of(text)?;
+    let tree = tree::parse_foreign(text).map_err(super::broken)?;
     let problems = Problems::default();
     let top = Node::root(&tree, &problems).section();
     let modules = top.below("modules").map(|section| read_modules(&section)).unwrap_or_default();

@@ -47,8 +47,8 @@ impl Tree {
     }
 }
 
-/// Puts what `<<` names in its place: a key that is written beside it wins, then the first of several.
-fn merge(pairs: &mut Vec<(Tree, Tree)>) {
+/// Puts what `<<` names in its place: a key that is written beside it wins, then the first of several. An error: the line of what has no keys.
+fn merge(pairs: &mut Vec<(Tree, Tree)>) -> Result<(), usize> {
     let is_merge = |key: &Tree| matches!(&key.value, Value::Scalar(text) if text == "<<");
     let (merges, mut own): (Vec<_>, Vec<_>) = std::mem::take(pairs).into_iter().partition(|(key, _)| is_merge(key));
     for (_, value) in merges {
@@ -57,7 +57,7 @@ fn merge(pairs: &mut Vec<(Tree, Tree)>) {
             _ => vec![value],
         };
         for source in sources {
-            let Value::Pairs(others) = source.value else { continue };
+            let Value::Pairs(others) = source.value else { return Err(source.line) };
             for (key, value) in others {
                 let same = |(own, _): &(Tree, Tree)| matches!((&own.value, &key.value), (Value::Scalar(a), Value::Scalar(b)) if a == b);
                 if !own.iter().any(same) {
@@ -67,6 +67,7 @@ fn merge(pairs: &mut Vec<(Tree, Tree)>) {
         }
     }
     *pairs = own;
+    Ok(())
 }
 
 /// Why a text is no YAML of ours.
@@ -161,7 +162,7 @@ impl<'t> Events<'t> {
                     pairs.push((key, self.value(event, depth + 1)?));
                 }
                 if self.anchors.is_some() {
-                    merge(&mut pairs);
+                    merge(&mut pairs).map_err(|line| Broken { line, reason: "`<<` takes keys, or a list of such".to_owned() })?;
                 }
                 Value::Pairs(pairs)
             }

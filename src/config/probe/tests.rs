@@ -113,6 +113,48 @@ fn encodings_are_weighed_as_blackbox_exporter_weighs_them() {
 }
 
 #[test]
+fn anchors_aliases_and_merge_keys_are_written_out() {
+    let all = modules(
+        "modules:\n  base: &base\n    prober: http\n    timeout: 5s\n    http: &options {preferred_ip_protocol: ip4, method: HEAD, headers: &headers {X-A: b}}\n\
+         \u{20} same: *base\n\
+         \u{20} more: {<<: *base, timeout: 7s, http: {<<: *options, method: POST, headers: {<<: *headers, X-C: d}}}\n\
+         \u{20} several: {prober: http, http: {<<: [{method: PUT}, *options], valid_status_codes: &codes [200, 404]}}\n\
+         \u{20} list: {prober: http, http: {valid_status_codes: *codes}}\n",
+    );
+    let http = |name: &str| {
+        let module = all.iter().find(|(known, _)| known == name).map(|(_, module)| module).unwrap();
+        let Kind::Http(http) = &module.kind else { panic!("{module:?}") };
+        (module.timeout.map(|timeout| timeout.as_secs()), http.method.clone(), http.family.four, http.headers.len(), http.statuses.clone())
+    };
+    assert_eq!(http("base"), (Some(5), "HEAD".to_owned(), true, 1, Vec::new()));
+    assert_eq!(http("same"), http("base"));
+    assert_eq!(http("more"), (Some(7), "POST".to_owned(), true, 2, Vec::new()));
+    assert_eq!(http("several"), (None, "PUT".to_owned(), true, 1, vec![200, 404]), "the first of several counts");
+    assert_eq!(http("list").4, [200, 404]);
+}
+
+#[test]
+fn aliases_that_multiply_or_mean_nothing_are_refused() {
+    let mut bomb = String::from("modules:\n  m0: &m0 {prober: icmp}\n");
+    for step in 1..9 {
+        bomb.push_str(&format!("  m{step}: &m{step} [{}]\n", vec![format!("*m{}", step - 1); 20].join(", ")));
+    }
+    assert!(wrong(&bomb).contains("its aliases make it too large"), "{}", wrong(&bomb));
+    for (text, words) in [
+        ("modules:\n  a: &a {prober: tcp, tcp: *a}\n", "this alias stands within what it names"),
+        ("modules:\n  a: *nobody\n", "anchor"),
+        ("modules:\n  a: {prober: &word icmp}\n  b: {<<: *word, prober: icmp}\n", "line 3"),
+        ("modules:\n  a: {prober: icmp}\n  b: {<<: 7, prober: icmp}\n", "`<<` takes keys"),
+        ("modules:\n  a: &a {prober: icmp, icmp: {tll: 3}}\n  b: *a\n", "tll"),
+    ] {
+        assert!(wrong(text).contains(words), "{text}: {}", wrong(text));
+    }
+    // In a configuration of ours nothing has changed.
+    let own = "data_dir: /d\nsinks: []\nprobe: {modules: {a: &a {prober: icmp}, b: *a}}\n";
+    assert!(crate::config::Config::parse(own).unwrap_err()[0].rule.contains("aliases"));
+}
+
+#[test]
 fn the_section_says_whom_probe_may_be_pointed_at() {
     let config = crate::config::Config::parse(
         "data_dir: /d\nsinks: [{name: p, kafka: {brokers: [\"h:1\"], topic: t}}]\nprobe:\n  compat: strict\n  modules_file: /m.yml\n  ad_hoc: {allow: [10.0.0.0/8], deny: [], at_once: 7}\n  modules: {a: {prober: icmp}}\n",
