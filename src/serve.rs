@@ -80,6 +80,14 @@ pub struct Who(pub Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant(pub Arc<str>);
 
+/// The tenant that a header of this name says. Several headers, or bytes that are no text, are a tenant that is none.
+pub fn tenant_in(headers: &hyper::HeaderMap, name: &str) -> Option<String> {
+    let mut all = headers.get_all(name).iter();
+    let first = all.next()?;
+    let one = if all.next().is_none() { first.to_str().ok() } else { None };
+    Some(one.map_or_else(String::new, |text| text.trim().to_owned()))
+}
+
 /// Why there is no listening.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {

@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::api::cluster::Cluster;
+use crate::config::groups::Tenant;
 use crate::model::ShardId;
 use crate::node;
 use crate::node::ReadError;
@@ -65,8 +66,8 @@ pub struct Deps {
     pub flow: Arc<Flows>,
     /// The exposition: `Telemetry::render`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    /// Whether metrics may be pushed here.
-    pub push: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Whether metrics may be pushed here, and by whom.
+    pub push: Arc<dyn Fn() -> Pushing + Send + Sync>,
     /// Who probes at somebody's wish.
     pub probe: Arc<dyn crate::api::probe::Prober>,
     /// Prepares everything, then swaps: what changed, or all problems.
@@ -101,6 +102,15 @@ pub struct Deps {
     pub listen: SocketAddr,
     /// The wall clock when the process began, ms.
     pub started_ms: i64,
+}
+
+/// What the settings say of pushed metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pushing {
+    /// They are taken.
+    pub enabled: bool,
+    /// Where a push's tenant comes from, beside its path and its token.
+    pub tenant: Tenant,
 }
 
 /// What is asked of the shards. A trait, so that the tests of `api` need no disk.

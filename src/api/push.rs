@@ -23,8 +23,10 @@ use serde_json::json;
 use crate::api::answer;
 use crate::api::answer::Failure;
 use crate::api::deps::Deps;
+use crate::api::deps::Pushing;
 use crate::api::route;
 use crate::clock;
+use crate::config::groups::Tenant;
 use crate::model::ShardId;
 use crate::model::tenant;
 use crate::node::offer::ProposeError;
@@ -114,11 +116,13 @@ pub struct Call<'a> {
 
 /// Answers.
 pub async fn answer(deps: &Deps, what: What, call: Call<'_>) -> Result<Response, Failure> {
-    if !(deps.push)() {
+    let Pushing { enabled, tenant: rule } = (deps.push)();
+    if !enabled {
         let text = "metrics cannot be pushed here (push.enabled: false)";
         return Err(Failure::new(StatusCode::NOT_FOUND, "off", text, "write `push: { enabled: true }`, or push to a Pushgateway"));
     }
-    let tenant = whose(call.named.as_deref(), call.token)?;
+    // The gateway itself is nobody's.
+    let tenant = if what == What::Status { String::new() } else { whose(&call, &rule)? };
     match what {
         What::Group(path) => {
             let labels = grouping(&path).map_err(|why| Failure::wrong(why, REMEDY))?;
@@ -142,13 +146,15 @@ pub async fn answer(deps: &Deps, what: What, call: Call<'_>) -> Result<Response,
     }
 }
 
-fn whose(named: Option<&str>, token: Option<&str>) -> Result<String, Failure> {
-    match (named, token) {
-        (Some(named), _) if !tenant::legal(named) => Err(Failure::wrong(format!("the path names {named:?} as tenant"), tenant::RULE)),
-        (Some(named), Some(token)) if named != token => {
-            Err(Failure::wrong(format!("the path names tenant {named:?} and the token is of {token:?}"), "leave one out"))
-        }
-        _ => Ok(token.or(named).unwrap_or_default().to_owned()),
+/// As whose samples a remote write is taken, by the same rules.
+fn whose(call: &Call<'_>, rule: &Tenant) -> Result<String, Failure> {
+    let said = rule.header.as_deref().and_then(|name| serve::tenant_in(call.headers, name));
+    let header = rule.header.as_deref().unwrap_or("the header");
+    let places = [("its token", call.token), ("the URL", call.named.as_deref()), (header, said.as_deref())];
+    let wrong = |text: String| Failure::new(StatusCode::BAD_REQUEST, "tenant", text, "docs/tenants.md says where a tenant comes from");
+    match tenant::agreed(&places).map_err(wrong)? {
+        None if rule.required => Err(wrong(tenant::missing(rule.header.as_deref()))),
+        tenant => Ok(tenant.unwrap_or_default().to_owned()),
     }
 }
 
@@ -383,6 +389,35 @@ mod tests {
         assert_eq!((what("/pushgateway/api/v1/metrics"), what("/pushgateway/api/v1/status")), (Some(What::Json), Some(What::Status)));
         for path in ["/metrics", "/metrics/jobs/x", "/api/v1/status", "/pushgateway", "/pushgateway/x"] {
             assert_eq!(what(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_push_is_its_tokens_its_paths_or_its_headers_tenants() {
+        let whose = |named: Option<&str>, token: Option<&str>, header: &[&str], (believed, required): (bool, bool)| {
+            let headers: HeaderMap = header.iter().map(|value| ("x-scope-orgid".parse().unwrap(), value.parse().unwrap())).collect();
+            let rule = Tenant { header: believed.then(|| "x-scope-orgid".to_owned()), required };
+            let call = Call { method: &Method::PUT, headers: &headers, body: b"", named: named.map(str::to_owned), token };
+            whose(&call, &rule).map_err(|failure| format!("{} {}", failure.status, failure.text))
+        };
+        let (off, on, must) = ((false, false), (true, false), (true, true));
+        assert_eq!(whose(None, None, &[], on), Ok(String::new()));
+        assert_eq!(whose(None, None, &["a"], off), Ok(String::new()), "no header is believed that the settings do not name");
+        for (named, token, header) in
+            [(Some("a"), None, &[][..]), (None, Some("a"), &[]), (None, None, &["a"]), (Some("a"), Some("a"), &["a"])]
+        {
+            assert_eq!(whose(named, token, header, must), Ok("a".to_owned()));
+        }
+        for (named, token, header, rule, words) in [
+            (None, None, &[][..], must, "400 Bad Request it names no tenant (groups.tenant.required)"),
+            (None, None, &[], (false, true), "it names no tenant"),
+            (Some("a"), Some("b"), &[], off, "its token is of tenant \"b\" and the URL says \"a\""),
+            (Some("a"), None, &["b"], on, "x-scope-orgid says \"b\""),
+            (None, None, &["a", "a"], on, "x-scope-orgid names \"\" as tenant"),
+            (Some("a|b"), None, &[], off, "the URL names \"a|b\" as tenant"),
+        ] {
+            let told = whose(named, token, header, rule).unwrap_err();
+            assert!(told.contains(words), "{told}");
         }
     }
 

@@ -50,6 +50,7 @@ use crate::app::sinks::SinkSet;
 use crate::app::translate;
 use crate::clock;
 use crate::config::Config;
+use crate::config::groups::Groups;
 use crate::config::push::Push;
 use crate::console;
 use crate::ingest;
@@ -180,7 +181,7 @@ impl Running {
                 let telemetry = telemetry.clone();
                 Arc::new(move || telemetry.render())
             },
-            push: takes_pushes(reload.push()),
+            push: pushing(reload.push(), reload.groups()),
             probe: Arc::clone(&probing) as Arc<dyn crate::api::probe::Prober>,
             reload: {
                 let reload = Arc::clone(&reload);
@@ -320,7 +321,7 @@ fn waiting(
         probes: Arc::new(Default::default),
         census: Arc::new(|_| Vec::new()),
         metrics: Arc::new(|| Telemetry::default().render()),
-        push: Arc::new(|| true),
+        push: Arc::new(|| deps::Pushing { enabled: true, ..deps::Pushing::default() }),
         probe: Arc::clone(probing) as Arc<dyn crate::api::probe::Prober>,
         reload: Arc::new(|| Box::pin(async { Err(vec!["the node is only starting".to_owned()]) })),
         file: file.cloned(),
@@ -499,8 +500,8 @@ impl Known for Heard {
     }
 }
 
-fn takes_pushes(push: watch::Receiver<Push>) -> Arc<dyn Fn() -> bool + Send + Sync> {
-    Arc::new(move || push.borrow().enabled)
+fn pushing(push: watch::Receiver<Push>, groups: watch::Receiver<Groups>) -> Arc<dyn Fn() -> deps::Pushing + Send + Sync> {
+    Arc::new(move || deps::Pushing { enabled: push.borrow().enabled, tenant: groups.borrow().tenant.clone() })
 }
 
 fn public_expiry(certificates: &Arc<Certificates>) -> Arc<dyn Fn() -> Option<i64> + Send + Sync> {

@@ -17,14 +17,9 @@ pub struct Claims {
     header: Option<String>,
 }
 
-/// Those of a request. Several headers, or bytes that are no text, are a tenant that is none.
+/// Those of a request.
 pub fn claims(headers: &HeaderMap, extensions: &Extensions, rule: &Tenant) -> Claims {
-    let believed = rule.header.as_deref().map(|name| headers.get_all(name).iter().collect::<Vec<_>>());
-    let header = match believed.as_deref() {
-        None | Some([]) => None,
-        Some([one]) => Some(one.to_str().map_or_else(|_| String::new(), |text| text.trim().to_owned())),
-        Some(_) => Some(String::new()),
-    };
+    let header = rule.header.as_deref().and_then(|name| serve::tenant_in(headers, name));
     Claims { token: extensions.get::<serve::Tenant>().cloned(), header }
 }
 
@@ -33,25 +28,8 @@ pub fn settle(hint: &mut Hint, claims: Claims, rule: &Tenant) -> Result<(), Stri
     let token = claims.token.as_ref().map(|token| &*token.0);
     let header = rule.header.as_deref().unwrap_or("the header");
     let named = [("its token", token), ("the URL", hint.tenant.as_deref()), (header, claims.header.as_deref())];
-    let mut found: Option<(&str, &str)> = None;
-    for (place, name) in named.into_iter().filter_map(|(place, name)| Some((place, name?))) {
-        if !tenant::legal(name) {
-            let shown: String = name.chars().take(160).collect();
-            return Err(format!("{place} names {shown:?} as tenant; {}", tenant::RULE));
-        }
-        match found {
-            Some((before, other)) if other != name => {
-                return Err(format!("{before} is of tenant {other:?} and {place} says {name:?}; leave one out, or take another token"));
-            }
-            Some(_) => {}
-            None => found = Some((place, name)),
-        }
-    }
-    match found.map(|(_, name)| name.to_owned()) {
-        None if rule.required => Err(format!(
-            "it names no tenant (groups.tenant.required); write /tenants/NAME before the path of the URL{}, or use a token made with `sluice token create --tenant NAME`",
-            rule.header.as_ref().map(|name| format!(", or send the header {name}")).unwrap_or_default()
-        )),
+    match tenant::agreed(&named)?.map(str::to_owned) {
+        None if rule.required => Err(tenant::missing(rule.header.as_deref())),
         tenant => {
             hint.tenant = tenant;
             Ok(())

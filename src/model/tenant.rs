@@ -23,6 +23,33 @@ pub fn legal(tenant: &str) -> bool {
     (1..=LONGEST).contains(&tenant.len()) && !own && (plain(tenant) || numbers())
 }
 
+/// The tenant that a request names at these places (`its token`, `the URL` ...), which must agree; none: it names none. An error says what is wrong, and the way out.
+pub fn agreed<'a>(places: &[(&str, Option<&'a str>)]) -> Result<Option<&'a str>, String> {
+    let mut found: Option<(&str, &str)> = None;
+    for (place, name) in places.iter().filter_map(|(place, name)| Some((*place, (*name)?))) {
+        if !legal(name) {
+            let shown: String = name.chars().take(160).collect();
+            return Err(format!("{place} names {shown:?} as tenant; {RULE}"));
+        }
+        match found {
+            Some((before, other)) if other != name => {
+                return Err(format!("{before} is of tenant {other:?} and {place} says {name:?}; leave one out, or take another token"));
+            }
+            Some(_) => {}
+            None => found = Some((place, name)),
+        }
+    }
+    Ok(found.map(|(_, name)| name))
+}
+
+/// What to tell a request that names no tenant where it must; `header`: one that is believed.
+pub fn missing(header: Option<&str>) -> String {
+    format!(
+        "it names no tenant (groups.tenant.required); write /tenants/NAME before the path of the URL{}, or use a token made with `sluice token create --tenant NAME`",
+        header.map(|name| format!(", or send the header {name}")).unwrap_or_default()
+    )
+}
+
 /// The name of a tenant's group; of nobody's where the tenant is empty. No two pairs have the same name: a legal tenant has no `::` and no colon at its end.
 pub fn group_name(tenant: &str, group: &str) -> String {
     if tenant.is_empty() && !group.contains(BETWEEN) { group.to_owned() } else { format!("{tenant}{BETWEEN}{group}") }

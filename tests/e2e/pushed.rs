@@ -247,3 +247,31 @@ fn groups_expire_their_series_end_and_tenants_see_their_own() {
         if of("done").len() >= 3 && ended("done") && ended("theirs") { Ok(()) } else { Err(format!("{:?}", of("done"))) }
     });
 }
+
+/// The settings of tenants hold for pushes as they do for remote write.
+#[test]
+fn a_push_names_its_tenant_where_one_is_required() {
+    let scratch = Scratch::new("pushed-tenants");
+    let sinks = format!(
+        "  - name: rows\n    file: {{ directory: {} }}\ngroups: {{ tenant: {{ header: X-Scope-OrgID, required: true }} }}\n",
+        scratch.sub("rows").display()
+    );
+    let mut sluice = Sluice::prepare_with(&scratch, "pushed-tenants", &sinks, None);
+    sluice.up();
+    let told = push(&sluice, "PUT", "/metrics/job/once", "done 7\n");
+    assert!(told.status() == 400 && told.text().contains("it names no tenant (groups.tenant.required)"), "{}", told.text());
+    let with = |method: &str, path: &str, tenant: &str, body: &str| {
+        let headers = [("Host", "sluice"), ("X-Scope-OrgID", tenant)].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let asked = Http { first: format!("{method} {path} HTTP/1.1"), headers: headers.into(), body: body.as_bytes().to_vec() };
+        Client::new(sluice.address()).send(&asked).expect("an answer")
+    };
+    assert_eq!(with("PUT", "/metrics/job/once", "team-a", "done 7\n").status(), 200);
+    assert_eq!(push(&sluice, "PUT", "/tenants/team-b/metrics/job/once", "done 8\n").status(), 200);
+    assert_eq!(with("PUT", "/tenants/team-b/metrics/job/once", "team-a", "done 9\n").status(), 400);
+    assert_eq!(sluice.get("/pushgateway/metrics").status(), 400);
+    let seen = with("GET", "/pushgateway/metrics", "team-a", "").text();
+    assert!(seen.contains("done{instance=\"\",job=\"once\"} 7") && !seen.contains(" 8"), "{seen}");
+    assert_eq!(with("DELETE", "/metrics/job/once", "team-a", "").status(), 202);
+    assert_eq!(with("GET", "/pushgateway/metrics", "team-a", "").text(), "");
+    assert_eq!(sluice.get("/pushgateway/api/v1/status").status(), 200, "the gateway itself is nobody's");
+}

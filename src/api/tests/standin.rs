@@ -262,7 +262,7 @@ impl crate::api::probe::Prober for StandInProber {
 
 pub fn deps(node: Arc<StandIn>) -> Deps {
     Deps {
-        push: Arc::new(|| true),
+        push: Arc::new(|| Pushing { enabled: true, ..Pushing::default() }),
         probe: Arc::new(StandInProber),
         backup: Arc::new(|name| {
             let made = match name.as_str() {
