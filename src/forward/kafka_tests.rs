@@ -4,6 +4,7 @@
 mod desk;
 mod faults;
 mod formats;
+mod pace;
 mod routes;
 mod tenants;
 mod tokens;

@@ -1,7 +1,7 @@
 //! Rows and position in one transaction: the session of a sink with `delivery: exactly_once`.
 //!
-//! A transaction begins with the first row that waits and closes at the end of the emission in which it is full or old enough. The
-//! position it carries is the number of its last emission. A call that may be made again is; any other error ends the session, and the
+//! A transaction begins with the first row that waits, and closes at the end of the emission in which it is full, or when the one before it was closed long enough ago
+//! (`transaction_age`): there are no more of them than one in that time, and what comes after a pause waits for nothing. The position it carries is the number of its last emission. A call that may be made again is; any other error ends the session, and the
 //! next one reads from Kafka which of the two happened.
 
 use std::time::Duration;
@@ -65,6 +65,8 @@ fn delivered(link: &Link, timeout: Duration) -> KafkaResult<()> {
 /// What an open transaction has come to.
 struct Open {
     since: Instant,
+    /// Then it closes, unless it is full before.
+    until: Instant,
     /// The last emission in it.
     upto: u64,
 }
@@ -73,6 +75,8 @@ impl Worker {
     /// Delivers until something ends the session.
     pub(super) fn transactions(&mut self, (link, group): (&Link, &ConsumerGroupMetadata), outlet: &mut Outlet, book: &mut Book) -> End {
         let mut asked = clock::now();
+        // When the last one was closed; before the first, long ago.
+        let mut closed: Option<Instant> = None;
         loop {
             if let Err(end) = self.duty.look_after(book, || Some(link.signals.stats())) {
                 return end;
@@ -87,7 +91,7 @@ impl Worker {
                 self.duty.source.wait(&standing, Duration::from_millis(500));
                 continue;
             }
-            let outcome = self.transaction(link, group, outlet, book);
+            let outcome = self.transaction((link, group), outlet, book, &mut closed);
             if let Err(end) = outcome {
                 self.give_up(link, outlet, &end);
                 return end;
@@ -96,12 +100,21 @@ impl Worker {
     }
 
     /// One transaction.
-    fn transaction(&mut self, link: &Link, group: &ConsumerGroupMetadata, outlet: &mut Outlet, book: &mut Book) -> Result<(), End> {
+    fn transaction(
+        &mut self,
+        (link, group): (&Link, &ConsumerGroupMetadata),
+        outlet: &mut Outlet,
+        book: &mut Book,
+        closed: &mut Option<Instant>,
+    ) -> Result<(), End> {
         if let Err(error) = link.producer.begin_transaction() {
             return Err(self.fault(link, outlet, &error));
         }
-        let mut open = Open { since: clock::now(), upto: book.position() };
+        let since = clock::now();
+        let until = closed.map_or(since, |closed| closed + self.maker.settings.transaction_age);
+        let mut open = Open { since, until, upto: book.position() };
         self.fill(link, outlet, &mut open)?;
+        *closed = Some(clock::now());
         if let Err(unsent) = outlet.flush(link, &self.duty.control) {
             return Err(self.unsent(link, outlet, unsent));
         }
@@ -111,7 +124,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes emissions until the transaction is full or old.
+    /// Takes emissions until the transaction is full or its time has come; all that waits already is taken in any case.
     fn fill(&mut self, link: &Link, outlet: &mut Outlet, open: &mut Open) -> Result<(), End> {
         loop {
             let standing = self.duty.source.standing();
@@ -124,7 +137,7 @@ impl Worker {
                 }
             }
             link.producer.poll(Duration::ZERO);
-            let left = self.maker.settings.transaction_age.saturating_sub(since(open.since));
+            let left = open.until.saturating_duration_since(clock::now());
             if left.is_zero() || self.duty.control.stopping() || self.duty.control.pausing() || !standing.leads {
                 return Ok(());
             }
