@@ -7,7 +7,7 @@
 //! OAuth 2 until it ends or is refused.
 //!
 //! Beside it stands what is looked at without being asked for, by every node for itself, and what the nodes together make of it:
-//! - `prometheus`, `watcher`: the Prometheus of the groups, once a second, as evidence for whoever leads their shards;
+//! - `prometheus`, `watcher`, `line`: the Prometheus of the groups, once a second and when their host ends a connection, as evidence for whoever leads their shards;
 //! - `discovery`, `targets`: the targets of jobs, as they are written and found;
 //! - `schedule`, `plan`, `jobs`: who looks at which and when; what came of a probe is samples;
 //! - `verdict`, `court`: what is down, by the votes of several nodes.
@@ -25,6 +25,7 @@ pub mod guard;
 pub mod http;
 pub mod icmp;
 pub mod jobs;
+pub mod line;
 pub mod module;
 pub mod outcome;
 pub mod plan;

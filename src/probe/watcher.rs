@@ -2,7 +2,8 @@
 //!
 //! A task a Prometheus: a slow one delays nobody. Each look is over within its time. Nodes take turns, so that with three of them somebody looks three times
 //! as often. When one is refused it is looked at again at once, and the other nodes are asked to look, too: refusals to two nodes are a death. A closed
-//! connection of a sender has the same effect (`Notes`), so most deaths are known before the next look would have been.
+//! connection of a sender has the same effect (`Notes`), and so has the end of a connection that each node holds for no other reason (`line`): so most deaths are known
+//! before the next look would have been.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::node::Handle;
+use crate::probe::line::Line;
 use crate::probe::prometheus;
 use crate::probe::prometheus::Figures;
 use crate::probe::prometheus::Sight;
@@ -37,6 +39,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 const ENOUGH: u32 = 2;
 /// and where there are no others.
 const ENOUGH_ALONE: u32 = 3;
+/// A process that dies may end a connection before it stops listening, and whoever looks in between is told nothing that means anything: so often it is looked at again.
+const HINTED: u32 = 3;
 /// Looks between two readings of its metrics.
 const DEEP: u32 = 10;
 /// What that may take.
@@ -205,12 +209,14 @@ async fn watch_one(board: Arc<Board>, node: Handle, target: Target) {
     lock(&board.seen).insert((target.group.clone(), target.replica.clone()), shown);
     let interval = u64::try_from(target.interval.as_millis()).unwrap_or(1_000).max(1);
     let (mut watch, mut looks, mut next) = (Watch::default(), 0_u32, clock::now());
+    let (mut line, mut hinted) = (Line::default(), 0_u32);
     // Beside the looks, which a large answer must not hold up.
     let mut reading: Option<Pin<Box<dyn Future<Output = Option<Figures>> + Send>>> = None;
     loop {
         tokio::select! {
             () = tokio::time::sleep_until(next.into()) => {}
-            () = waker.notified() => {}
+            () = waker.notified() => hinted = HINTED,
+            () = line.ended() => hinted = HINTED,
             figures = read(&mut reading) => {
                 reading = None;
                 if let Some(seen) = lock(&board.seen).get_mut(&(target.group.clone(), target.replica.clone())) {
@@ -223,6 +229,7 @@ async fn watch_one(board: Arc<Board>, node: Handle, target: Target) {
         let enough = if members.len() > 1 { ENOUGH } else { ENOUGH_ALONE };
         let (began, began_ms) = (clock::now(), clock::wall_ms());
         let sight = prometheus::look(&target.place, target.timeout).await;
+        line.looked(&sight, clock::now(), (&target.place, target.timeout));
         let doubt = watch.note(&sight, enough);
         board.saw(&target, &watch, &sight, (began_ms, clock::now().saturating_duration_since(began)));
         if let Some(hint) = doubt.hint {
@@ -235,6 +242,11 @@ async fn watch_one(board: Arc<Board>, node: Handle, target: Target) {
             next = clock::now() + AGAIN;
             continue;
         }
+        if let (Sight::Strange(_), Some(left)) = (&sight, hinted.checked_sub(1)) {
+            (hinted, next) = (left, clock::now() + AGAIN);
+            continue;
+        }
+        hinted = 0;
         if sight == Sight::Ready {
             if looks.is_multiple_of(DEEP) && reading.is_none() {
                 let place = target.place.clone();

@@ -126,6 +126,11 @@ impl Place {
         })
     }
 
+    /// Connects, and says nothing.
+    pub async fn connect(&self) -> io::Result<TcpStream> {
+        TcpStream::connect((&*self.host, self.port)).await
+    }
+
     fn way(&self) -> Way<'_> {
         let tls = self.tls.as_ref().map(|with| {
             let own = with.own.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));

@@ -3,7 +3,8 @@
 
 use super::crash::sender;
 use crate::support::http::{Http, Server};
-use crate::support::process::{Scratch, eventually, free_port};
+use crate::support::peers::{Peer, need};
+use crate::support::process::{Process, Scratch, eventually, free_port};
 use crate::support::sluice::Sluice;
 use crate::support::trio::{NAMES, NOWHERE, Trio};
 use serde_json::Value;
@@ -189,5 +190,49 @@ fn a_prometheus_that_refuses_two_of_three_nodes_is_dead_at_once_wherever_its_gro
         last.filter(|last| last["to"] == "b").ok_or_else(|| history.to_string())
     });
     assert_eq!(last["reason"], "refused", "{last}");
+    drop((first, second));
+}
+
+/// Whoever sends lives on, and the next look is up to a minute away: nothing but the end of a silent connection says that the process died.
+#[test]
+fn a_process_that_dies_is_looked_at_in_that_moment() {
+    if !need(&[Peer::Python]) {
+        return;
+    }
+    let scratch = Scratch::new("probe-line");
+    let pages = scratch.sub("pages");
+    std::fs::create_dir(pages.join("-")).unwrap();
+    std::fs::write(pages.join("-/ready"), "ready").unwrap();
+    let port = free_port();
+    let args = ["-m", "http.server", "--bind", "127.0.0.1", "--directory", pages.to_str().unwrap(), &port.to_string()].map(str::to_owned);
+    let mut a = Process::start("a", "python3", &args, scratch.path(), &scratch.join("a.log"));
+    eventually(SOON, "a to listen", || std::net::TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|error| error.to_string()));
+    let b = Server::start(|_: &Http| Some(Http::answer(200, "ready")));
+    let replicas = format!("{{ name: a, url: \"http://127.0.0.1:{port}\" }}, {{ name: b, url: \"http://{}\" }}", b.address);
+    let groups = format!("groups:\n  probe: {{ interval: 60s }}\n  overrides: [ {{ name: pair, replicas: [ {replicas} ] }} ]\n");
+    let sinks = NOWHERE.strip_prefix("sinks:\n").unwrap();
+    let mut sluice = Sluice::prepare_with(&scratch, "probe-line", &format!("{sinks}{groups}"), None);
+    sluice.up();
+    let group =
+        || sluice.get("/api/v1/groups").json()["groups"].as_array().into_iter().flatten().find(|one| one["name"] == "pair").cloned();
+    let first = sender("pair", "a", 0).start(sluice.address());
+    eventually(SOON, "a to lead", || group().filter(|group| group["leader"] == "a").map(drop).ok_or_else(|| "not yet".to_owned()));
+    let second = sender("pair", "b", 70).start(sluice.address());
+    eventually(SOON, "b to stand by, both seen", || {
+        let (group, seen) = (group().unwrap_or_default(), sluice.get("/api/v1/probes").json());
+        let samples =
+            group["replicas"].as_array().into_iter().flatten().find(|one| one["name"] == "b").and_then(|one| one["samples"].as_u64());
+        let up = seen["prometheus"].as_array().map_or(0, |seen| seen.iter().filter(|one| one["state"] == "up").count());
+        if samples > Some(500) && up == 2 { Ok(()) } else { Err(format!("{group} {seen}")) }
+    });
+    a.kill();
+    let killed = std::time::Instant::now();
+    let last = eventually(SOON, "b to lead", || {
+        let history = sluice.get("/api/v1/groups/pair/history").json();
+        let last = history["switches"].as_array().and_then(|all| all.iter().max_by_key(|one| one["at"].as_i64())).cloned();
+        last.filter(|last| last["to"] == "b").ok_or_else(|| history.to_string())
+    });
+    assert_eq!(last["reason"], "refused", "{last}");
+    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}: a look of the schedule found it", killed.elapsed());
     drop((first, second));
 }
