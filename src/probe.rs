@@ -9,7 +9,7 @@
 //! Beside it stands what is looked at without being asked for, by every node for itself, and what the nodes together make of it:
 //! - `prometheus`, `watcher`, `line`: the Prometheus of the groups, once a second and when their host ends a connection, as evidence for whoever leads their shards;
 //! - `discovery`, `targets`: the targets of jobs, as they are written and found;
-//! - `schedule`, `plan`, `jobs`: who looks at which and when; what came of a probe is samples;
+//! - `schedule`, `plan`, `jobs`, `written`: who looks at which and when; what came of a probe is samples, and series that are there no more end;
 //! - `verdict`, `court`: what is down, by the votes of several nodes.
 
 pub mod certificate;
@@ -41,3 +41,4 @@ mod tests;
 pub mod tls;
 pub mod verdict;
 pub mod watcher;
+pub mod written;

@@ -2,8 +2,9 @@
 //!
 //! One task keeps the time; each look is a task of its own, bounded in number and each over within its timeout, so a target that hangs delays nobody. What a
 //! look says is written at the moment that was planned for it. Samples wait in a bounded queue while nobody takes them. Left out on purpose: which node looks
-//! (`plan`), what a look is (`run`), and where samples go (`app` says).
+//! (`plan`), what a look is (`run`), which series are there no more (`written`), and where samples go (`app` says).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -37,6 +38,8 @@ use crate::probe::targets;
 use crate::probe::targets::Left;
 use crate::probe::targets::Ready;
 use crate::probe::targets::Target;
+use crate::probe::written::End;
+use crate::probe::written::Written;
 use crate::wire::encode::Encoder;
 use crate::wire::encode::NewSeries;
 use crate::wire::encode::Sample;
@@ -149,8 +152,10 @@ pub async fn find(board: Arc<Board>, mut wanted: watch::Receiver<Arc<Wanted>>, m
 pub async fn keep(board: Arc<Board>, hands: Hands, wanted: watch::Receiver<Arc<Wanted>>, mut stop: watch::Receiver<bool>) {
     let mut looks = Looks::default();
     let mut out = Out::new(Arc::clone(&hands.deliver));
+    let mut lists = 0;
     loop {
         let now = clock::wall_ms();
+        ended(&board, &hands, &mut out, (&mut lists, now));
         begin(&board, &hands, &wanted.borrow().modules, (&mut looks, now));
         let next = board.plan().next().map_or(PAUSE.1, |next| next - now);
         let wait = Duration::from_millis(next.clamp(PAUSE.0, PAUSE.1).unsigned_abs());
@@ -202,6 +207,14 @@ impl Looks {
     }
 }
 
+/// Ends what is no target any more, if there is another list of them than before.
+fn ended(board: &Board, hands: &Hands, out: &mut Out, (lists, now): (&mut u64, i64)) {
+    let plan = board.plan();
+    if std::mem::replace(lists, plan.lists()) != plan.lists() {
+        out.gone(&plan, now, (hands.node.own_id(), &(hands.living)()));
+    }
+}
+
 /// Begins what is due.
 fn begin(board: &Board, hands: &Hands, modules: &Modules, (looks, now): (&mut Looks, i64)) {
     let (own, living, verdicts) = (hands.node.own_id(), (hands.living)(), hands.node.verdicts());
@@ -229,8 +242,8 @@ fn over(board: &Board, hands: &Hands, out: &mut Out, (start, outcome): (Start, O
         let down = hands.node.verdicts().of(&target.ready.job.name, &target.instance).is_some();
         let verdict = Metric::plain("sluice_probe_verdict", "", f64::from(u8::from(down)));
         match &outcome {
-            Some(outcome) => out.push(&target, start.slot, outcome.metrics.iter().chain([&verdict])),
-            None => out.push(&target, start.slot, [&Metric::plain("probe_success", "", 0.0), &verdict].into_iter()),
+            Some(outcome) => out.push(&target, start.slot, &outcome.metrics.iter().chain([&verdict]).collect::<Vec<_>>()),
+            None => out.push(&target, start.slot, &[&Metric::plain("probe_success", "", 0.0), &verdict]),
         }
     }
     let after = plan.done(&start, look, clock::wall_ms());
@@ -259,25 +272,53 @@ struct Out {
     /// One request at a time, which is not among those that wait; it comes back where it was not taken.
     sending: JoinSet<Result<(), (Bytes, String)>>,
     dropped: u64,
+    written: Written,
 }
 
 impl Out {
     fn new(deliver: Deliver) -> Out {
-        let encoder = Encoder::new(Protocol::V2);
-        Out { deliver, encoder, samples: 0, since: None, waiting: VecDeque::new(), sending: JoinSet::new(), dropped: 0 }
+        let (encoder, written) = (Encoder::new(Protocol::V2), Written::default());
+        Out { deliver, encoder, samples: 0, since: None, waiting: VecDeque::new(), sending: JoinSet::new(), dropped: 0, written }
     }
 
-    fn push<'m>(&mut self, target: &Target, slot: i64, metrics: impl Iterator<Item = &'m Metric>) {
+    /// Samples of one look, and the end of series that it does not show any more.
+    fn push(&mut self, target: &Target, slot: i64, metrics: &[&Metric]) {
         for metric in metrics {
-            // In order, as remote write wants them; a target's own labels win.
-            let mut labels: BTreeMap<&str, &str> =
-                metric.labels.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (&**name, &**value)).collect();
-            labels.extend(target.labels.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (&**name, &**value)));
-            labels.insert("__name__", metric.name);
-            let labels: Vec<(&str, &str)> = labels.into_iter().collect();
-            self.encoder.push(&NewSeries { labels: &labels, samples: &[Sample::new(slot, metric.value)], ..NewSeries::default() });
-            self.samples += 1;
+            self.sample(&target.labels, (metric.name, &metric.labels), Sample::new(slot, metric.value));
         }
+        if let Some(end) = self.written.wrote(target, slot, metrics) {
+            self.end(&end);
+        }
+        self.turn();
+    }
+
+    /// There are other targets than before: the series of those that are gone end.
+    fn gone(&mut self, plan: &Plan, now: i64, nodes: (u64, &[u64])) {
+        for end in self.written.gone(plan, now, nodes) {
+            self.end(&end);
+            self.turn();
+        }
+    }
+
+    fn end(&mut self, end: &End) {
+        for series in &end.series {
+            self.sample(&end.labels, (series.name, &series.labels), Sample::stale(end.at));
+        }
+    }
+
+    fn sample(&mut self, own: &[(String, String)], (name, labels): (&str, &[(Cow<'static, str>, Cow<'static, str>)]), sample: Sample) {
+        // In order, as remote write wants them; a target's own labels win.
+        let mut all: BTreeMap<&str, &str> =
+            labels.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (&**name, &**value)).collect();
+        all.extend(own.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (&**name, &**value)));
+        all.insert("__name__", name);
+        let labels: Vec<(&str, &str)> = all.into_iter().collect();
+        self.encoder.push(&NewSeries { labels: &labels, samples: &[sample], ..NewSeries::default() });
+        self.samples += 1;
+    }
+
+    /// What is full goes.
+    fn turn(&mut self) {
         self.since.get_or_insert_with(clock::now);
         if self.samples >= A_REQUEST {
             self.close();
@@ -340,18 +381,34 @@ impl Out {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::model::Kind;
     use crate::wire::pack::Bounds;
     use crate::wire::pack::Packing;
     use crate::wire::remote_write::Limits;
     use crate::wire::remote_write::Walker;
-    use std::borrow::Cow;
 
-    #[tokio::test]
-    async fn samples_carry_the_targets_labels_and_wait_while_they_are_not_taken() {
+    fn target() -> Target {
         let text = "listen: 127.0.0.1:1\ndata_dir: /x\nsinks: []\nprobe:\n  jobs:\n    - { name: web, targets: [h], labels: { phase: mine, empty: '' } }\n";
         let config = Config::parse(text).unwrap();
         let ready = Arc::new(Ready::new(&config.jobs.jobs[0]).unwrap());
-        let target = targets::all([(&ready, &[][..])]).0.into_values().next().unwrap();
+        targets::all([(&ready, &[][..])]).0.into_values().next().unwrap()
+    }
+
+    /// Some labels, time and kind of each series' sample.
+    fn seen(packed: &[u8]) -> Vec<([Option<String>; 5], i64, Kind)> {
+        let (mut raw, mut seen) = (Vec::new(), Vec::new());
+        pack::unpack(Packing::Snappy, packed, Bounds::default(), &mut raw).unwrap();
+        let walked = Walker::new(0).walk(Protocol::V2, &raw, &Limits::default(), &mut |series| {
+            let labels = ["__name__", "instance", "job", "phase", "empty"].map(|name| series.label(name).map(str::to_owned));
+            seen.push((labels, series.points[0].time, series.points[0].kind));
+        });
+        assert!(walked.is_ok());
+        seen
+    }
+
+    #[tokio::test]
+    async fn samples_carry_the_targets_labels_and_wait_while_they_are_not_taken() {
+        let target = target();
         let taken: Arc<Mutex<Vec<Bytes>>> = Arc::default();
         let (into, mut first) = (Arc::clone(&taken), true);
         let refuse_once = Arc::new(Mutex::new(move || std::mem::replace(&mut first, false)));
@@ -361,23 +418,40 @@ mod tests {
             Box::pin(async move { if refused { Err("not now".to_owned()) } else { Ok(()) } })
         }));
         let label = ("phase", Cow::Borrowed("theirs"));
-        out.push(&target, 7_000, [&Metric::with("probe_duration_seconds", "", label, 0.5)].into_iter());
+        out.push(&target, 7_000, &[&Metric::with("probe_duration_seconds", "", label, 0.5)]);
         out.send(clock::now() + GATHER);
         out.sent().await;
         assert_eq!(out.waiting.len(), 1, "it stays until it is taken");
         out.send(clock::now());
         out.sent().await;
         assert_eq!((out.waiting.len(), taken.lock().unwrap().len()), (0, 2));
-        let mut raw = Vec::new();
-        pack::unpack(Packing::Snappy, &taken.lock().unwrap()[1], Bounds::default(), &mut raw).unwrap();
-        let mut seen = Vec::new();
-        let walked = Walker::new(0).walk(Protocol::V2, &raw, &Limits::default(), &mut |series| {
-            let labels = ["__name__", "instance", "job", "phase", "empty"].map(|name| series.label(name).map(str::to_owned));
-            seen.push((labels, series.points[0].time));
-        });
-        assert!(walked.is_ok());
         let some = |text: &str| Some(text.to_owned());
-        assert_eq!(seen, [([some("probe_duration_seconds"), some("h"), some("web"), some("mine"), None], 7_000)]);
+        let labels = [some("probe_duration_seconds"), some("h"), some("web"), some("mine"), None];
+        assert_eq!(seen(&taken.lock().unwrap()[1]), [(labels, 7_000, Kind::Float)]);
+    }
+
+    #[tokio::test]
+    async fn a_target_that_is_gone_ends_with_stale_markers() {
+        let mut out = Out::new(Arc::new(|_| Box::pin(async { Ok(()) })));
+        let target = target();
+        let info = |cause: &'static str| Metric::with("sluice_probe_failure_info", "", ("phase", cause.into()), 1.0);
+        out.push(&target, 7_000, &[&Metric::plain("probe_success", "", 0.0), &info("tls")]);
+        out.push(&target, 8_000, &[&Metric::plain("probe_success", "", 1.0)]);
+        out.gone(&Plan::default(), 9_000, (0, &[0]));
+        out.gone(&Plan::default(), 9_500, (0, &[0]));
+        out.close();
+        let seen: Vec<_> = seen(&out.waiting[0]).into_iter().map(|([name, ..], time, kind)| (name.unwrap(), time, kind)).collect();
+        let of = |name: &str, time, kind| (name.to_owned(), time, kind);
+        assert_eq!(
+            seen,
+            [
+                of("probe_success", 7_000, Kind::Float),
+                of("sluice_probe_failure_info", 7_000, Kind::Float),
+                of("probe_success", 8_000, Kind::Float),
+                of("sluice_probe_failure_info", 8_000, Kind::Stale),
+                of("probe_success", 9_000, Kind::Stale)
+            ]
+        );
     }
 
     #[tokio::test]

@@ -76,6 +76,8 @@ pub struct Plan {
     late: i64,
     /// The newest time that was heard.
     heard: i64,
+    /// How often the targets were replaced.
+    lists: u64,
 }
 
 fn interval(target: &Target) -> u64 {
@@ -96,6 +98,12 @@ impl Plan {
         };
         self.due = targets.iter().map(due).collect();
         self.targets = targets;
+        self.lists += 1;
+    }
+
+    /// Another number: other targets, perhaps.
+    pub fn lists(&self) -> u64 {
+        self.lists
     }
 
     /// By key.

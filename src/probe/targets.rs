@@ -36,6 +36,9 @@ pub struct Ready {
     rules: Rules,
 }
 
+/// Labels in order, of whoever shares them.
+pub type Labels = Arc<[(String, String)]>;
+
 /// Something that is looked at.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -46,7 +49,7 @@ pub struct Target {
     /// Label `instance`.
     pub instance: String,
     /// Onto all its series, `job` and `instance` included; in order.
-    pub labels: Vec<(String, String)>,
+    pub labels: Labels,
     /// By which nodes speak of it.
     pub key: u64,
 }
@@ -99,7 +102,7 @@ impl Ready {
                 } else if into.len() >= MOST && !into.contains_key(&key) {
                     left.many += 1;
                 } else {
-                    into.entry(key).or_insert(Target { ready: Arc::clone(self), address: asked, instance, labels, key });
+                    into.entry(key).or_insert(Target { ready: Arc::clone(self), address: asked, instance, labels: labels.into(), key });
                 }
             }
         }

@@ -47,7 +47,7 @@ fn text(path: &Path) -> Vec<u8> {
 }
 
 /// Everything in a directory, and how many rows of it are there more than once.
-fn read_back(dir: &Path) -> (BTreeMap<(Series, i64), Value>, usize) {
+pub(super) fn read_back(dir: &Path) -> (BTreeMap<(Series, i64), Value>, usize) {
     let (mut rows, mut doubles) = (BTreeMap::new(), 0);
     for path in files(dir) {
         let text = text(&path);

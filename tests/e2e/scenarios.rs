@@ -31,6 +31,7 @@ mod partitions;
 mod pauses;
 mod probe_faults;
 mod probe_jobs;
+mod probe_leaves;
 mod probed;
 mod pushed;
 mod receivers;
