@@ -42,6 +42,7 @@ pub struct Plan {
 /// A group.
 struct Group {
     route: usize,
+    hash: u64,
     key: Arc<str>,
     labels: Arc<Labels>,
     alerts: BTreeSet<u64>,
@@ -83,7 +84,8 @@ pub struct Groups {
     suppress: Suppress,
     groups: BTreeMap<u64, Group>,
     next: u64,
-    by_key: BTreeMap<(usize, Arc<str>), u64>,
+    /// Groups by route and [`Route::group_hash`].
+    by_hash: BTreeMap<(usize, u64), Vec<u64>>,
     of_alert: BTreeMap<u64, Vec<u64>>,
     of_log: BTreeMap<u64, (u64, usize)>,
     due: BTreeSet<(i64, u64, usize)>,
@@ -127,7 +129,7 @@ impl Groups {
             suppress,
             groups: BTreeMap::new(),
             next: 0,
-            by_key: BTreeMap::new(),
+            by_hash: BTreeMap::new(),
             of_alert: BTreeMap::new(),
             of_log: BTreeMap::new(),
             due: BTreeSet::new(),
@@ -172,7 +174,10 @@ impl Groups {
             match (was, is) {
                 (None, Some(kept)) => self.add(id, kept, &mut changed),
                 (Some(kept), None) => self.remove(id, kept),
-                (Some(was), Some(is)) if was.came != is.came => self.came(id, is.came, &mut changed),
+                (Some(was), Some(is)) if was.came != is.came => {
+                    let groups = self.of_alert.get(&id).cloned().unwrap_or_default();
+                    self.came(&groups, is.came, &mut changed);
+                }
                 _ => {}
             }
         }
@@ -191,27 +196,29 @@ impl Groups {
                 group.alerts.insert(id);
             }
         }
+        self.came(&groups, kept.came, changed);
         self.of_alert.insert(id, groups);
-        self.came(id, kept.came, changed);
     }
 
     fn group_of(&mut self, route: &Route, labels: &Labels) -> u64 {
-        let key = (route.number, Arc::from(route.group_key(labels)));
-        if let Some(known) = self.by_key.get(&key) {
+        let hash = (route.number, route.group_hash(self.seed, labels));
+        let alike = self.by_hash.get(&hash).map(Vec::as_slice).unwrap_or_default();
+        let is_it = |number: &&u64| self.groups.get(number).is_some_and(|group| route.is_group(&group.labels, labels));
+        if let Some(known) = alike.iter().find(is_it) {
             return *known;
         }
         let number = self.next;
         self.next += 1;
-        let mut lanes = Vec::new();
+        let (key, mut lanes) = (Arc::<str>::from(route.group_key(labels)), Vec::new());
         for (integration, wants_over) in (0..).zip(self.plan.lanes(&route.receiver)) {
-            let whom = Whom { group: Arc::clone(&key.1), receiver: Arc::from(route.receiver.as_str()), integration };
+            let whom = Whom { group: Arc::clone(&key), receiver: Arc::from(route.receiver.as_str()), integration };
             let log = log_id(self.seed, &whom);
             self.of_log.insert(log, (number, lanes.len()));
             lanes.push(Lane { log, wants_over: *wants_over, first: None, seen: i64::MIN, decided: None, due: None });
         }
         let labels = Arc::new(route.group(labels));
-        self.groups.insert(number, Group { route: route.number, key: Arc::clone(&key.1), labels, alerts: BTreeSet::new(), lanes });
-        self.by_key.insert(key, number);
+        self.groups.insert(number, Group { route: route.number, hash: hash.1, key, labels, alerts: BTreeSet::new(), lanes });
+        self.by_hash.entry(hash).or_default().push(number);
         number
     }
 
@@ -224,7 +231,13 @@ impl Groups {
                 continue;
             }
             if let Some(group) = self.groups.remove(&number) {
-                self.by_key.remove(&(group.route, group.key));
+                let hash = (group.route, group.hash);
+                if let Some(alike) = self.by_hash.get_mut(&hash) {
+                    alike.retain(|other| *other != number);
+                    if alike.is_empty() {
+                        self.by_hash.remove(&hash);
+                    }
+                }
                 for (lane, Lane { log, due, .. }) in group.lanes.into_iter().enumerate() {
                     // Of two routes with the same key and receiver the other one may have it.
                     if self.of_log.get(&log) == Some(&(number, lane)) {
@@ -238,9 +251,9 @@ impl Groups {
         }
     }
 
-    /// An alert holds since then, for the lanes that were told before.
-    fn came(&mut self, id: u64, came: i64, changed: &mut BTreeSet<(u64, usize)>) {
-        for number in self.of_alert.get(&id).into_iter().flatten() {
+    /// An alert of these groups holds since then, for the lanes that were told before.
+    fn came(&mut self, groups: &[u64], came: i64, changed: &mut BTreeSet<(u64, usize)>) {
+        for number in groups {
             let Some(group) = self.groups.get_mut(number) else { continue };
             for (place, lane) in group.lanes.iter_mut().enumerate() {
                 let base = self.book.logs().get(lane.log).map_or(i64::MIN, |told| told.base);
