@@ -37,6 +37,8 @@ const AGAIN_MS: i64 = 5_000;
 pub struct Plan {
     routing: Routing,
     receivers: BTreeMap<String, Vec<bool>>,
+    /// Timers count from then at the earliest.
+    since: i64,
 }
 
 /// A group.
@@ -99,7 +101,12 @@ fn ms(span: std::time::Duration) -> i64 {
 impl Plan {
     /// `receivers`: of each, for each integration whether it wants to hear what is over.
     pub fn new(routing: Routing, receivers: BTreeMap<String, Vec<bool>>) -> Plan {
-        Plan { routing, receivers }
+        Plan { routing, receivers, since: i64::MIN }
+    }
+
+    /// The same, with timers that begin anew at this time, as Alertmanager's do with a reload.
+    pub fn anew(self, since: i64) -> Plan {
+        Plan { since, ..self }
     }
 
     /// The routes.
@@ -110,7 +117,7 @@ impl Plan {
     /// The same, and nobody hears what is over.
     pub fn without_ends(&self) -> Plan {
         let without = |(name, lanes): (&String, &Vec<bool>)| (name.clone(), vec![false; lanes.len()]);
-        Plan { routing: self.routing.clone(), receivers: self.receivers.iter().map(without).collect() }
+        Plan { routing: self.routing.clone(), receivers: self.receivers.iter().map(without).collect(), since: self.since }
     }
 
     fn lanes(&self, receiver: &str) -> &[bool] {
@@ -278,11 +285,12 @@ impl Groups {
     fn times(&self, group: &Group, lane: &Lane) -> Option<(i64, i64)> {
         let route = self.plan.routing.route(group.route)?;
         let every = ms(route.group_interval).max(1);
-        let told = self.book.logs().get(lane.log);
-        let begins = || lane.first.map(|first| first.saturating_add(ms(route.group_wait)));
+        let (told, since) = (self.book.logs().get(lane.log), self.plan.since);
+        let begins = || lane.first.map(|first| first.max(since).saturating_add(ms(route.group_wait)));
+        let goes_on = |told: &Told| told.base.max(since).saturating_add(every);
         let from = match told {
-            Some(told) if told.is_open() || told.claim.is_some() => told.base.saturating_add(every),
-            Some(told) => begins().unwrap_or(told.base.saturating_add(every)),
+            Some(told) if told.is_open() || told.claim.is_some() => goes_on(told),
+            Some(told) => begins().unwrap_or(goes_on(told)),
             None => begins()?,
         };
         Some((from, every))
@@ -455,3 +463,5 @@ pub fn message(book: &Book, (log, told): (u64, &Told), claim: &Claim, degraded: 
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod timelines;
