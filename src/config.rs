@@ -7,6 +7,7 @@
 pub mod alerting;
 pub mod cases;
 pub mod cluster;
+pub mod compat;
 pub mod file;
 pub mod groups;
 pub mod inputs;

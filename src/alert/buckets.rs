@@ -16,19 +16,20 @@ type Bucket<V> = BTreeMap<u64, Arc<V>>;
 /// Things by hash.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Buckets<V> {
-    buckets: Vec<Arc<Bucket<V>>>,
+    /// Behind a pointer, so that an entry that changes nothing here copies nothing, and nothing need be looked for.
+    buckets: Arc<Vec<Arc<Bucket<V>>>>,
     len: usize,
 }
 
 impl<V> Default for Buckets<V> {
     fn default() -> Buckets<V> {
-        Buckets { buckets: vec![Arc::default(); BUCKETS], len: 0 }
+        Buckets { buckets: Arc::new(vec![Arc::default(); BUCKETS]), len: 0 }
     }
 }
 
 impl<V> Clone for Buckets<V> {
     fn clone(&self) -> Buckets<V> {
-        Buckets { buckets: self.buckets.clone(), len: self.len }
+        Buckets { buckets: Arc::clone(&self.buckets), len: self.len }
     }
 }
 
@@ -54,7 +55,8 @@ impl<V> Buckets<V> {
 
     /// Puts one in the place of what was there.
     pub fn set(&mut self, key: u64, value: V) -> Option<Arc<V>> {
-        let before = self.buckets.get_mut(place(key)).and_then(|bucket| Arc::make_mut(bucket).insert(key, Arc::new(value)));
+        let bucket = Arc::make_mut(&mut self.buckets).get_mut(place(key));
+        let before = bucket.and_then(|bucket| Arc::make_mut(bucket).insert(key, Arc::new(value)));
         self.len += usize::from(before.is_none());
         before
     }
@@ -62,7 +64,7 @@ impl<V> Buckets<V> {
     /// Takes one out.
     pub fn remove(&mut self, key: u64) -> Option<Arc<V>> {
         self.get(key)?;
-        let gone = Arc::make_mut(self.buckets.get_mut(place(key))?).remove(&key);
+        let gone = Arc::make_mut(Arc::make_mut(&mut self.buckets).get_mut(place(key))?).remove(&key);
         self.len -= usize::from(gone.is_some());
         gone
     }
@@ -75,7 +77,10 @@ impl<V> Buckets<V> {
     /// What is different from `before`: key, what was, and what is. Work for what changed and its neighbours, not for all.
     pub fn changes<'a>(&'a self, before: &'a Buckets<V>) -> Vec<Change<'a, V>> {
         let mut found = Vec::new();
-        for (new, old) in self.buckets.iter().zip(&before.buckets) {
+        if Arc::ptr_eq(&self.buckets, &before.buckets) {
+            return found;
+        }
+        for (new, old) in self.buckets.iter().zip(before.buckets.iter()) {
             if !Arc::ptr_eq(new, old) {
                 both(old.iter().peekable(), new.iter().peekable(), &mut found);
             }

@@ -37,11 +37,14 @@ const AGAIN_MS: i64 = 5_000;
 pub struct Plan {
     routing: Routing,
     receivers: BTreeMap<String, Vec<bool>>,
+    /// Timers count from then at the earliest.
+    since: i64,
 }
 
 /// A group.
 struct Group {
     route: usize,
+    hash: u64,
     key: Arc<str>,
     labels: Arc<Labels>,
     alerts: BTreeSet<u64>,
@@ -83,7 +86,8 @@ pub struct Groups {
     suppress: Suppress,
     groups: BTreeMap<u64, Group>,
     next: u64,
-    by_key: BTreeMap<(usize, Arc<str>), u64>,
+    /// Groups by route and [`Route::group_hash`].
+    by_hash: BTreeMap<(usize, u64), Vec<u64>>,
     of_alert: BTreeMap<u64, Vec<u64>>,
     of_log: BTreeMap<u64, (u64, usize)>,
     due: BTreeSet<(i64, u64, usize)>,
@@ -97,7 +101,12 @@ fn ms(span: std::time::Duration) -> i64 {
 impl Plan {
     /// `receivers`: of each, for each integration whether it wants to hear what is over.
     pub fn new(routing: Routing, receivers: BTreeMap<String, Vec<bool>>) -> Plan {
-        Plan { routing, receivers }
+        Plan { routing, receivers, since: i64::MIN }
+    }
+
+    /// The same, with timers that begin anew at this time, as Alertmanager's do with a reload.
+    pub fn anew(self, since: i64) -> Plan {
+        Plan { since, ..self }
     }
 
     /// The routes.
@@ -108,7 +117,7 @@ impl Plan {
     /// The same, and nobody hears what is over.
     pub fn without_ends(&self) -> Plan {
         let without = |(name, lanes): (&String, &Vec<bool>)| (name.clone(), vec![false; lanes.len()]);
-        Plan { routing: self.routing.clone(), receivers: self.receivers.iter().map(without).collect() }
+        Plan { routing: self.routing.clone(), receivers: self.receivers.iter().map(without).collect(), since: self.since }
     }
 
     fn lanes(&self, receiver: &str) -> &[bool] {
@@ -127,7 +136,7 @@ impl Groups {
             suppress,
             groups: BTreeMap::new(),
             next: 0,
-            by_key: BTreeMap::new(),
+            by_hash: BTreeMap::new(),
             of_alert: BTreeMap::new(),
             of_log: BTreeMap::new(),
             due: BTreeSet::new(),
@@ -172,7 +181,10 @@ impl Groups {
             match (was, is) {
                 (None, Some(kept)) => self.add(id, kept, &mut changed),
                 (Some(kept), None) => self.remove(id, kept),
-                (Some(was), Some(is)) if was.came != is.came => self.came(id, is.came, &mut changed),
+                (Some(was), Some(is)) if was.came != is.came => {
+                    let groups = self.of_alert.get(&id).cloned().unwrap_or_default();
+                    self.came(&groups, is.came, &mut changed);
+                }
                 _ => {}
             }
         }
@@ -191,27 +203,29 @@ impl Groups {
                 group.alerts.insert(id);
             }
         }
+        self.came(&groups, kept.came, changed);
         self.of_alert.insert(id, groups);
-        self.came(id, kept.came, changed);
     }
 
     fn group_of(&mut self, route: &Route, labels: &Labels) -> u64 {
-        let key = (route.number, Arc::from(route.group_key(labels)));
-        if let Some(known) = self.by_key.get(&key) {
+        let hash = (route.number, route.group_hash(self.seed, labels));
+        let alike = self.by_hash.get(&hash).map(Vec::as_slice).unwrap_or_default();
+        let is_it = |number: &&u64| self.groups.get(number).is_some_and(|group| route.is_group(&group.labels, labels));
+        if let Some(known) = alike.iter().find(is_it) {
             return *known;
         }
         let number = self.next;
         self.next += 1;
-        let mut lanes = Vec::new();
+        let (key, mut lanes) = (Arc::<str>::from(route.group_key(labels)), Vec::new());
         for (integration, wants_over) in (0..).zip(self.plan.lanes(&route.receiver)) {
-            let whom = Whom { group: Arc::clone(&key.1), receiver: Arc::from(route.receiver.as_str()), integration };
+            let whom = Whom { group: Arc::clone(&key), receiver: Arc::from(route.receiver.as_str()), integration };
             let log = log_id(self.seed, &whom);
             self.of_log.insert(log, (number, lanes.len()));
             lanes.push(Lane { log, wants_over: *wants_over, first: None, seen: i64::MIN, decided: None, due: None });
         }
         let labels = Arc::new(route.group(labels));
-        self.groups.insert(number, Group { route: route.number, key: Arc::clone(&key.1), labels, alerts: BTreeSet::new(), lanes });
-        self.by_key.insert(key, number);
+        self.groups.insert(number, Group { route: route.number, hash: hash.1, key, labels, alerts: BTreeSet::new(), lanes });
+        self.by_hash.entry(hash).or_default().push(number);
         number
     }
 
@@ -224,7 +238,13 @@ impl Groups {
                 continue;
             }
             if let Some(group) = self.groups.remove(&number) {
-                self.by_key.remove(&(group.route, group.key));
+                let hash = (group.route, group.hash);
+                if let Some(alike) = self.by_hash.get_mut(&hash) {
+                    alike.retain(|other| *other != number);
+                    if alike.is_empty() {
+                        self.by_hash.remove(&hash);
+                    }
+                }
                 for (lane, Lane { log, due, .. }) in group.lanes.into_iter().enumerate() {
                     // Of two routes with the same key and receiver the other one may have it.
                     if self.of_log.get(&log) == Some(&(number, lane)) {
@@ -238,9 +258,9 @@ impl Groups {
         }
     }
 
-    /// An alert holds since then, for the lanes that were told before.
-    fn came(&mut self, id: u64, came: i64, changed: &mut BTreeSet<(u64, usize)>) {
-        for number in self.of_alert.get(&id).into_iter().flatten() {
+    /// An alert of these groups holds since then, for the lanes that were told before.
+    fn came(&mut self, groups: &[u64], came: i64, changed: &mut BTreeSet<(u64, usize)>) {
+        for number in groups {
             let Some(group) = self.groups.get_mut(number) else { continue };
             for (place, lane) in group.lanes.iter_mut().enumerate() {
                 let base = self.book.logs().get(lane.log).map_or(i64::MIN, |told| told.base);
@@ -265,11 +285,12 @@ impl Groups {
     fn times(&self, group: &Group, lane: &Lane) -> Option<(i64, i64)> {
         let route = self.plan.routing.route(group.route)?;
         let every = ms(route.group_interval).max(1);
-        let told = self.book.logs().get(lane.log);
-        let begins = || lane.first.map(|first| first.saturating_add(ms(route.group_wait)));
+        let (told, since) = (self.book.logs().get(lane.log), self.plan.since);
+        let begins = || lane.first.map(|first| first.max(since).saturating_add(ms(route.group_wait)));
+        let goes_on = |told: &Told| told.base.max(since).saturating_add(every);
         let from = match told {
-            Some(told) if told.is_open() || told.claim.is_some() => told.base.saturating_add(every),
-            Some(told) => begins().unwrap_or(told.base.saturating_add(every)),
+            Some(told) if told.is_open() || told.claim.is_some() => goes_on(told),
+            Some(told) => begins().unwrap_or(goes_on(told)),
             None => begins()?,
         };
         Some((from, every))
@@ -442,3 +463,5 @@ pub fn message(book: &Book, (log, told): (u64, &Told), claim: &Claim, degraded: 
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod timelines;

@@ -6,6 +6,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 use crate::alert::inhibit::Inhibition;
 use crate::alert::interval::Intervals;
 use crate::alert::matcher;
@@ -13,6 +15,7 @@ use crate::alert::matcher::Matcher;
 use crate::alert::matcher::Matchers;
 use crate::alert::matcher::Op;
 use crate::alert::quoted;
+use crate::alert::sought::Sought;
 use crate::alert::value;
 use crate::config::read::Problem;
 use crate::config::routing as written;
@@ -57,7 +60,12 @@ pub struct Route {
     pub key: String,
     /// Below it.
     pub routes: Vec<Route>,
+    /// Which of them may take an alert, where there are many.
+    below: Option<Sought<usize>>,
 }
+
+/// So few are tried one by one: each is a look into the alert's labels, as the search among many is, too.
+const FEW: usize = 8;
 
 /// All that a file says of alerts' ways.
 #[derive(Clone, Debug)]
@@ -83,15 +91,38 @@ impl Route {
             return false;
         }
         let before = found.len();
-        for child in &self.routes {
-            if child.find(labels, found) && !child.goes_on {
-                break;
+        let ends = |child: &'r Route, found: &mut Vec<&'r Route>| child.find(labels, found) && !child.goes_on;
+        match &self.below {
+            None => {
+                self.routes.iter().any(|child| ends(child, found));
+            }
+            Some(below) => {
+                let mut may: Vec<usize> = below.of(labels).copied().collect();
+                may.sort_unstable();
+                may.into_iter().filter_map(|place| self.routes.get(place)).any(|child| ends(child, found));
             }
         }
         if found.len() == before {
             found.push(self);
         }
         true
+    }
+
+    /// A hash by which an alert's group is looked for: groups that differ may have the same one, see [`Route::is_group`].
+    pub fn group_hash(&self, seed: u64, labels: &Labels) -> u64 {
+        let with = |hash: u64, text: &str| xxh3_64_with_seed(text.as_bytes(), hash);
+        match &self.group_by {
+            GroupBy::All => labels.iter().fold(seed, |hash, (name, value)| with(with(hash, name), value)),
+            GroupBy::Labels(names) => names.iter().fold(seed, |hash, name| with(hash, value(labels, name))),
+        }
+    }
+
+    /// Whether an alert with these labels is of the group with those.
+    pub fn is_group(&self, group: &Labels, labels: &Labels) -> bool {
+        match &self.group_by {
+            GroupBy::All => group == labels,
+            GroupBy::Labels(names) => names.iter().all(|name| group.get(name) == labels.get(name)),
+        }
     }
 
     /// The labels of an alert's group.
@@ -195,6 +226,7 @@ impl Reader<'_> {
             active: Vec::new(),
             key: String::new(),
             routes: Vec::new(),
+            below: None,
         };
         self.route(from, &above)
     }
@@ -234,8 +266,14 @@ impl Reader<'_> {
             active: from.active.clone(),
             key,
             routes: Vec::new(),
+            below: None,
         };
         route.routes = from.routes.iter().map(|child| self.route(child, &route)).collect();
+        if route.routes.len() > FEW {
+            let mut below = Sought::default();
+            route.routes.iter().enumerate().for_each(|(place, child)| below.add(child.matchers.iter(), place));
+            route.below = Some(below);
+        }
         route
     }
 
@@ -374,6 +412,62 @@ time_intervals: [{ name: nights, time_intervals: [{ times: [{ start_time: '20:00
         let critical = labels("team=db,severity=critical");
         let pager = routing.root.matching(&critical)[0];
         assert_eq!((pager.group(&critical), pager.group_wait), (critical.clone(), Duration::ZERO));
+    }
+
+    /// Trees that are wide enough for the search, against the plain walk of the manual.
+    #[test]
+    fn among_many_children_those_that_take_an_alert_are_found_in_their_order() {
+        fn plain<'r>(route: &'r Route, labels: &Labels, found: &mut Vec<&'r Route>) -> bool {
+            if !route.matchers.matches(labels) {
+                return false;
+            }
+            let before = found.len();
+            for child in &route.routes {
+                if plain(child, labels, found) && !child.goes_on {
+                    break;
+                }
+            }
+            if found.len() == before {
+                found.push(route);
+            }
+            true
+        }
+        let mut many = 0;
+        for seed in seeds(100) {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut file = "receivers: [{ name: a }]\nroute:\n  receiver: a\n  routes:\n".to_owned();
+            for _ in 0..random.usize(FEW - 2..3 * FEW) {
+                let sign = ["=", "=", "=", "!=", "=~", "!~"][random.usize(0..6)];
+                let one = |random: &mut fastrand::Rng| format!("l{}{sign}\"{}\"", random.u8(0..3), ["", "a", "b", "c"][random.usize(0..4)]);
+                let (first, second, goes_on) = (one(&mut random), one(&mut random), random.bool());
+                file.push_str(&format!("    - {{ matchers: ['{first}', '{second}'], continue: {goes_on} }}\n"));
+            }
+            let routing = Routing::new(&written::parse(&file).unwrap()).unwrap();
+            for _ in 0..50 {
+                let pair = |name: u8| Some(format!("l{name}={}", ["a", "b", "c", "d"][random.usize(0..4)])).filter(|_| random.bool());
+                let alert = labels(&(0..3).filter_map(pair).collect::<Vec<_>>().join(","));
+                let mut expected = Vec::new();
+                plain(&routing.root, &alert, &mut expected);
+                let numbers = |routes: &[&Route]| routes.iter().map(|route| route.number).collect::<Vec<_>>();
+                assert_eq!(numbers(&routing.root.matching(&alert)), numbers(&expected), "SEED={seed} {alert:?}\n{file}");
+                many += usize::from(expected.len() > 1);
+            }
+        }
+        assert!(many > 0);
+    }
+
+    #[test]
+    fn an_alert_is_of_a_group_as_its_key_says() {
+        let routing = routing();
+        let alerts =
+            ["", "alertname=A", "alertname=A,cluster=c", "alertname=A,cluster=c,x=y", "cluster=A", "alertname=c,cluster=A"].map(labels);
+        for (_, route) in routing.root.walk() {
+            for (one, other) in alerts.iter().flat_map(|one| alerts.iter().map(move |other| (one, other))) {
+                let same = route.group_key(one) == route.group_key(other);
+                assert_eq!(route.is_group(&route.group(one), other), same, "{one:?} {other:?}");
+                assert!(!same || route.group_hash(7, one) == route.group_hash(7, other), "{one:?} {other:?}");
+            }
+        }
     }
 
     #[test]

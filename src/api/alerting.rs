@@ -49,6 +49,14 @@ pub trait Alerting: Send + Sync {
     fn inputs(&self) -> Arc<[Input]> {
         Arc::from([])
     }
+    /// Names of labels are of the old sort: ASCII letters, digits and `_`.
+    fn classic_names(&self) -> bool {
+        false
+    }
+    /// Sites whose pages may ask Alertmanager's API, as browsers say them in `Origin`.
+    fn pages(&self) -> &[String] {
+        &[]
+    }
 }
 
 /// An alert that somebody has thought up, to see what would be sent.

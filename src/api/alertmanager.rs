@@ -1,14 +1,17 @@
 //! Alertmanager's API v2, so that Prometheus, vmalert, Grafana, amtool and Karma find here what they know: paths, parameters, answers, and what is said of
 //! what is wrong, in the words of its server.
 //!
-//! Where it differs: a page of another site is let in nowhere, POST and DELETE of such a one are refused; a post is answered when a majority of the nodes has
+//! Where it differs: a page of another site is let in only where the settings name the site (`pages`), POST and DELETE of others are refused; a post is answered when a majority of the nodes has
 //! it, 503 where none can be had, and the sender says it again. Deliberately absent: `/alertmanager/api/v2`, since Grafana takes a server that has both for
 //! neither; API v1, which is gone (410).
 
 pub mod filter;
 pub mod listing;
+pub mod pages;
 pub mod posting;
 pub mod silences;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::Method;
@@ -22,6 +25,7 @@ use tokio::sync::Semaphore;
 use crate::admission::Budget;
 use crate::admission::Claim;
 use crate::api::Call;
+use crate::api::alerting::Alerting;
 use crate::api::alerting::Off;
 use crate::api::alerting::Refused;
 use crate::api::alerting::Status;
@@ -169,15 +173,34 @@ pub(super) async fn answer(deps: &Deps, gate: &Gate, rest: &str, call: &Call, no
         return Ok(coded(StatusCode::NOT_FOUND, 404, &format!("path {} was not found", call.path)));
     };
     let state = (deps.alerting)().map_err(off)?;
+    let Some(site) = pages::site(state.pages(), &call.headers) else {
+        let reads = call.method == Method::GET || call.method == Method::HEAD;
+        if !reads {
+            same_site(&call.headers)?;
+        }
+        return carry_out(deps, gate, (asked, state), call, now).await;
+    };
+    let mut response = match pages::asks_first(&call.method, &call.headers) {
+        true => pages::may(asked.allow()),
+        false => carry_out(deps, gate, (asked, state), call, now).await.unwrap_or_else(|failure| failure.response()),
+    };
+    pages::let_read(site, &mut response);
+    Ok(response)
+}
+
+async fn carry_out(
+    deps: &Deps,
+    gate: &Gate,
+    (asked, state): (Asked, Arc<dyn Alerting>),
+    call: &Call,
+    now: i64,
+) -> Result<Response, Failure> {
     let reads = call.method == Method::GET || call.method == Method::HEAD;
     if !reads && !asked.allow().split(',').any(|method| method == call.method.as_str()) {
         let mut response =
             coded(StatusCode::METHOD_NOT_ALLOWED, 405, &format!("method {} is not allowed, but [{}] are", call.method, asked.allow()));
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(asked.allow()));
         return Ok(response);
-    }
-    if !reads {
-        same_site(&call.headers)?;
     }
     let filter = Filter::of(&call.query);
     Ok(match asked {

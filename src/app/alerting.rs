@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Instant;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -54,6 +55,7 @@ pub struct Alerting {
     name: String,
     /// Where this node is, for whoever is told, unless `external_url` says otherwise.
     sender: String,
+    started: Instant,
     current: Mutex<Option<Arc<Current>>>,
     groups: Mutex<Option<(Arc<Current>, Groups)>>,
     /// Why receivers did not take what they were told last.
@@ -93,7 +95,8 @@ impl Alerting {
         let Parts { node, seen, name, sender, written } = parts;
         let (current, groups, trouble, metrics) = (Mutex::default(), Mutex::default(), Mutex::default(), Metrics::default());
         let unheard = Mutex::default();
-        let alerting = Arc::new(Alerting { node, seen, name, sender, current, groups, trouble, unheard, metrics });
+        let started = clock::now();
+        let alerting = Arc::new(Alerting { node, seen, name, sender, started, current, groups, trouble, unheard, metrics });
         alerting.take(written.borrow().as_ref());
         tasks.spawn(heartbeat::keep(Arc::clone(&alerting), stop.clone()));
         tasks.spawn(teller::keep(Arc::clone(&alerting), written, stop.clone()));
@@ -103,7 +106,8 @@ impl Alerting {
     /// What the section says from now on.
     fn take(&self, written: Option<&Written>) {
         let before = self.current();
-        if before.as_ref().map(|before| &before.written) == written {
+        let resets = written.is_some_and(|written| written.compat.reload_resets_timers);
+        if before.as_ref().map(|before| &before.written) == written && !resets {
             return;
         }
         let current = written.and_then(|written| match judge(written) {
@@ -129,8 +133,9 @@ impl Alerting {
         let receivers = Arc::new(Receivers::new(file, external, before.map(|before| &*before.receivers)));
         let wants = |name: &str| (0..receivers.integrations(name)).map(|number| receivers.send_resolved(name, number)).collect();
         let all = file.receivers.iter().map(|receiver| (receiver.name.clone(), wants(&receiver.name)));
-        let plan = Arc::new(Plan::new(routing, all.collect()));
-        Some(Current { written: written.clone(), plan, receivers, inputs: written.inputs.clone().into() })
+        let plan = Plan::new(routing, all.collect());
+        let plan = if written.compat.reload_resets_timers { plan.anew(self.now()) } else { plan };
+        Some(Current { written: written.clone(), plan: Arc::new(plan), receivers, inputs: written.inputs.clone().into() })
     }
 
     fn current(&self) -> Option<Arc<Current>> {

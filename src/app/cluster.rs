@@ -1,6 +1,7 @@
 //! A node as one of several: from its files to its part in the cluster, and what it says meanwhile. Until every shard has a leader for the first
 //! time there is nobody to decide on samples: remote write is answered 503, everything else says what is being waited for.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -75,6 +76,8 @@ pub struct Membership {
 pub struct Seen {
     pub(super) common: Arc<Common>,
     name: String,
+    /// Where nodes reach each other, as this node's file says it, by name.
+    addresses: BTreeMap<String, String>,
     pub(super) node: OnceLock<Handle>,
     running: AtomicBool,
     /// This node's clock is off the others': it does not lead.
@@ -122,6 +125,7 @@ impl Membership {
         let seen = Arc::new(Seen {
             common: Arc::clone(&peering.common),
             name: config.name.clone(),
+            addresses: cluster.nodes.iter().map(|node| (node.name.clone(), node.address.clone())).collect(),
             node: OnceLock::new(),
             running: AtomicBool::new(false),
             clock_wrong: AtomicBool::new(false),
@@ -230,6 +234,15 @@ impl Seen {
             })
             .collect();
         2 * (greeted.len() + 1) > self.common.names().len() && greeted.iter().flatten().all(|other| other.applied <= own.applied)
+    }
+
+    /// All nodes that take part, by name, and where the others reach each; empty for one that this node's file does not name.
+    pub fn places(&self) -> Vec<(String, String)> {
+        let placed = |name: String| {
+            let address = self.addresses.get(&name).cloned().unwrap_or_default();
+            (name, address)
+        };
+        self.roles().nodes.into_iter().map(|node| placed(node.name)).collect()
     }
 
     /// What links and door share.

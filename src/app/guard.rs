@@ -21,11 +21,13 @@ use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use hyper::Method;
 use hyper::StatusCode;
 use hyper::header::AUTHORIZATION;
 use hyper::header::HeaderValue;
 use hyper::header::WWW_AUTHENTICATE;
 
+use crate::api::alertmanager;
 use crate::api::answer::Failure;
 use crate::api::deps::Problem;
 use crate::api::deps::Severity;
@@ -148,7 +150,7 @@ impl Guard {
         let presented = request.headers().get(AUTHORIZATION).and_then(|header| token::presented(header.to_str().ok()?));
         let access = *self.access.read().unwrap_or_else(PoisonError::into_inner);
         let path = request.uri().path();
-        let wanted = !access.allow_unauthenticated && !is_free(path, access);
+        let wanted = !access.allow_unauthenticated && !is_free(path, access) && !is_preflight(request.method(), path);
         let tokens = self.known.get().map(|known| known.tokens()).unwrap_or_default();
         let wanted = wanted && (self.beyond_loopback || !tokens.never_any());
         let refusal = match presented.map(|token| token::hash(&token)) {
@@ -245,6 +247,11 @@ fn is_free(path: &str, access: Access) -> bool {
     };
     // A path of remote write wins over any other reading of it.
     free && head::route(path, None).is_none()
+}
+
+/// Browsers ask without a token whether a page may ask with one. The answer says no more than that.
+fn is_preflight(method: &Method, path: &str) -> bool {
+    method == Method::OPTIONS && path.starts_with(alertmanager::BELOW)
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::compat;
+use crate::config::compat::Compat;
 use crate::config::inputs;
 use crate::config::inputs::Input;
 use crate::config::read::Node;
@@ -53,6 +55,10 @@ pub struct Alerting {
     pub keep: Option<Duration>,
     /// Who notices that sluice is dead.
     pub heartbeat: Option<Heartbeat>,
+    /// What is done as Alertmanager does it.
+    pub compat: Compat,
+    /// Sites whose pages may ask Alertmanager's API.
+    pub pages: Vec<String>,
 }
 
 /// Reads the section.
@@ -67,7 +73,10 @@ pub fn read(section: &Section<'_>) -> Alerting {
         keep
     });
     let heartbeat = section.below("heartbeat").and_then(|section| heartbeat(&section));
-    let mut alerting = Alerting { file, external, inputs, keep, heartbeat, ..Alerting::default() };
+    let compat = section.below("compat").map(|section| compat::read(&section)).unwrap_or_default();
+    let pages = section.get("pages").map(|list| list.list().iter().filter_map(|site| site.value(compat::page)).collect());
+    let pages = pages.unwrap_or_default();
+    let mut alerting = Alerting { file, external, inputs, keep, heartbeat, compat, pages, ..Alerting::default() };
     match (&alerting.file, &config) {
         (None, None) => section.missing("file", "write where the routes are: file: alertmanager.yml (or the content below `config:`)"),
         (Some(_), Some(node)) => node.complain("stands beside `file`", "keep one of the two"),

@@ -152,6 +152,18 @@ impl Batch {
             Some(why) => self.wrong.push(why),
         }
     }
+
+    /// Takes out alerts with a name that is not of this sort, and says so in Alertmanager's words.
+    pub fn only_names(&mut self, is_good: fn(&str) -> bool) {
+        let wrong = &mut self.wrong;
+        self.good.retain(|alert| {
+            let bad = |labels: &Labels| labels.keys().find(|name| !is_good(name)).cloned();
+            let both = [("label set", &alert.labels), ("annotations", &alert.annotations)];
+            let found = both.into_iter().find_map(|(what, labels)| Some((what, bad(labels)?)));
+            wrong.extend(found.as_ref().map(|(what, name)| format!("invalid {what}: invalid name {name:?}")));
+            found.is_none()
+        });
+    }
 }
 
 /// What is wrong with an alert, in Alertmanager's words where it has some.

@@ -138,6 +138,30 @@ fn times_survive_whoever_reckons_them() {
     assert_eq!(world.after(310), ["all0 New 123"]);
 }
 
+/// `compat.reload_resets_timers`, as Alertmanager's `TestReload` has it.
+#[test]
+fn timers_begin_anew_where_a_reload_is_to_reset_them() {
+    let mut world = World::new();
+    world.post("alertname=X,i=1", 100_000);
+    assert_eq!(world.after(30), ["all0 First 1"]);
+    world.after(200);
+    world.post("alertname=X,i=2", 100_000);
+    world.post("alertname=Y,i=3", 100_000);
+    world.after(20);
+    // 80 seconds before the group would be looked at, and 10 before the new one is told.
+    let routing = plan().routing().clone();
+    let anew = Plan::new(routing, [("all".into(), vec![true])].into()).anew(world.now);
+    world.groups = Groups::new(Arc::new(anew), SEED);
+    assert_eq!(world.after(29), [""; 0]);
+    assert_eq!(world.after(1), ["all0 First 3"]);
+    assert_eq!(world.after(269), [""; 0]);
+    assert_eq!(world.after(1), ["all0 New 12"]);
+    // And then go on as ever.
+    world.post("alertname=X,i=4", 100_000);
+    assert_eq!(world.after(299), [""; 0]);
+    assert_eq!(world.after(1), ["all0 New 124"]);
+}
+
 #[test]
 fn a_message_on_its_way_is_waited_for_and_what_came_meanwhile_is_told_then() {
     let mut world = World::new();

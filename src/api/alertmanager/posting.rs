@@ -9,6 +9,7 @@ use crate::api::alertmanager::refused;
 use crate::api::alertmanager::required;
 use crate::api::alertmanager::sentence;
 use crate::api::metrics::Metrics;
+use crate::config::compat::is_classic_name;
 use crate::serve::Response;
 use crate::wire::alerts;
 use crate::wire::alerts::Batch;
@@ -31,7 +32,10 @@ pub async fn alerts(state: &dyn Alerting, metrics: &Metrics, body: &[u8], now: i
 }
 
 /// Keeps what is good of it.
-pub async fn keep(state: &dyn Alerting, metrics: &Metrics, batch: Batch) -> Response {
+pub async fn keep(state: &dyn Alerting, metrics: &Metrics, mut batch: Batch) -> Response {
+    if state.classic_names() {
+        batch.only_names(is_classic_name);
+    }
     metrics.alerts(&batch);
     if !batch.good.is_empty()
         && let Err(why) = state.post(batch.good).await

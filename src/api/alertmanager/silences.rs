@@ -23,6 +23,7 @@ use crate::api::alertmanager::required;
 use crate::api::alertmanager::sentence;
 use crate::api::answer::json;
 use crate::clock;
+use crate::config::compat::is_classic_name;
 use crate::model::alert::Labels;
 use crate::serve::Response;
 use crate::wire::alerts;
@@ -149,7 +150,7 @@ pub fn one(state: &dyn Alerting, id: &str, now: i64) -> Response {
 
 /// Makes or changes one.
 pub async fn post(state: &dyn Alerting, body: &[u8], now: i64) -> Response {
-    let silence = match read(body, now) {
+    let silence = match read(body, now, state.classic_names()) {
         Ok(silence) => silence,
         Err(response) => return *response,
     };
@@ -161,8 +162,8 @@ pub async fn post(state: &dyn Alerting, body: &[u8], now: i64) -> Response {
     }
 }
 
-/// Reads one, or says what is wrong with it.
-fn read(body: &[u8], now: i64) -> Result<Silence, Box<Response>> {
+/// Reads one, or says what is wrong with it. `classic`: its names must be of the old sort.
+fn read(body: &[u8], now: i64, classic: bool) -> Result<Silence, Box<Response>> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(Box::new(required("silence")));
     }
@@ -182,7 +183,7 @@ fn read(body: &[u8], now: i64) -> Result<Silence, Box<Response>> {
         let text = "matchers in body should have at least 1 items";
         return Err(Box::new(coded(StatusCode::UNPROCESSABLE_ENTITY, code::TOO_FEW, text)));
     }
-    let matchers = read_matchers(matchers)?;
+    let matchers = read_matchers(matchers, classic)?;
     let starts = time(&posted.starts_at.ok_or_else(|| lacking("startsAt"))?)?.unwrap_or(now);
     let silence = Silence {
         id: posted.id.unwrap_or_default(),
@@ -200,7 +201,7 @@ fn read(body: &[u8], now: i64) -> Result<Silence, Box<Response>> {
     }
 }
 
-fn read_matchers(posted: Vec<PostedMatcher>) -> Result<Vec<Matcher>, Box<Response>> {
+fn read_matchers(posted: Vec<PostedMatcher>, classic: bool) -> Result<Vec<Matcher>, Box<Response>> {
     let mut matchers = Vec::with_capacity(posted.len());
     for (number, PostedMatcher { name, value, is_regex, is_equal }) in posted.into_iter().enumerate() {
         let lacking = |what: &str| Box::new(required(&format!("matchers.{number}.{what}")));
@@ -216,8 +217,8 @@ fn read_matchers(posted: Vec<PostedMatcher>) -> Result<Vec<Matcher>, Box<Respons
             let text = format!("invalid silence: invalid label matcher {number} in set 0: {why}");
             Box::new(sentence(StatusCode::BAD_REQUEST, &text))
         };
-        if name.is_empty() {
-            return Err(wrong("invalid label name \"\""));
+        if name.is_empty() || classic && !is_classic_name(&name) {
+            return Err(wrong(&format!("invalid label name {name:?}")));
         }
         matchers.push(Matcher::new(name, op, value).map_err(|why| wrong(&why))?);
     }

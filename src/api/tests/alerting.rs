@@ -26,6 +26,8 @@ pub struct StandInAlerting {
     acknowledged: Mutex<BTreeMap<u64, Arc<Acknowledged>>>,
     inputs: Vec<Input>,
     no_majority: bool,
+    classic: bool,
+    pages: Vec<String>,
     past: Vec<(Option<u64>, Episode)>,
 }
 
@@ -168,6 +170,14 @@ impl Alerting for StandInAlerting {
 
     fn inputs(&self) -> Arc<[Input]> {
         self.inputs.clone().into()
+    }
+
+    fn classic_names(&self) -> bool {
+        self.classic
+    }
+
+    fn pages(&self) -> &[String] {
+        &self.pages
     }
 }
 
@@ -373,6 +383,81 @@ async fn who_cannot_keep_says_503_and_who_has_no_section_says_so() {
     for (method, path) in [("POST", "/api/v2/silences"), ("DELETE", "/api/v2/silence/x"), ("POST", "/api/v1/alerts/in/a")] {
         assert_eq!(ask_with(&full, method, path, "{}", &cross).await.status, StatusCode::FORBIDDEN, "{path}");
     }
+}
+
+/// Alertmanager's `TestCannotAddUTF8AlertsInClassicMode`, `TestCannotAddUTF8SilencesInClassicMode`, `TestAddAlerts` and `TestAddSilence`.
+#[tokio::test]
+async fn classic_names_are_those_of_old_and_values_are_free() {
+    let (classic, utf8) = (api(StandInAlerting { classic: true, ..StandInAlerting::default() }), api(StandInAlerting::default()));
+    let alerts = r#"[{"labels":{"a":"b","00":"c"}},{"labels":{"a":"b","Σ":"c"}},{"labels":{"a":"Σ","d":"🙂"}},{"labels":{"a":"b"},"annotations":{"x-y":"z"}}]"#;
+    let wrong =
+        r#""invalid label set: invalid name \"00\"\ninvalid label set: invalid name \"Σ\"\ninvalid annotations: invalid name \"x-y\"""#;
+    assert_eq!(said(&classic, "POST", "/api/v2/alerts", alerts).await, (400, wrong.to_owned()));
+    let kept = ask_with(&classic, "GET", "/api/v2/alerts", "", &[]).await.json();
+    assert_eq!((kept.as_array().unwrap().len(), &kept[0]["labels"]["d"]), (1, &"🙂".into()), "the good one is kept");
+    assert_eq!(said(&utf8, "POST", "/api/v2/alerts", alerts).await.0, 200);
+    let silence = |name: &str| {
+        format!(
+            r#"{{"comment":"c","createdBy":"b","startsAt":"2026-09-21T00:00:00Z","endsAt":"2030-01-01T00:00:00Z","matchers":[{{"name":"{name}","value":"bar🙂","isRegex":false}}]}}"#
+        )
+    };
+    let wrong = r#""invalid silence: invalid label matcher 0 in set 0: invalid label name \"fooΣ\"""#;
+    assert_eq!(said(&classic, "POST", "/api/v2/silences", &silence("fooΣ")).await, (400, wrong.to_owned()));
+    assert_eq!(said(&classic, "POST", "/api/v2/silences", &silence("foo")).await.0, 200);
+    assert_eq!(said(&utf8, "POST", "/api/v2/silences", &silence("fooΣ")).await.0, 200);
+    let shown = ask_with(&utf8, "GET", "/api/v2/silences?filter=foo%CE%A3%3Dbar%F0%9F%99%82", "", &[]).await.json();
+    assert_eq!((shown.as_array().unwrap().len(), &shown[0]["matchers"][0]["name"]), (1, &"fooΣ".into()));
+}
+
+/// Alertmanager's `TestAddUTF8Alerts` and `TestFilterAlertRequest`.
+#[tokio::test]
+async fn alerts_with_names_of_any_letters_are_found_by_them() {
+    let api = api(StandInAlerting::default());
+    let alerts = r#"[{"labels":{"a":"a","00":"b","Σ":"c","🙂":"dΘ"}},{"labels":{"a":"a","00":"b","Σ":"other"}}]"#;
+    assert_eq!(said(&api, "POST", "/api/v2/alerts", alerts).await.0, 200);
+    // As Go quotes a name: byte by byte.
+    let filter = ["00=b", "Σ=c", r#""\xf0\x9f\x99\x82"=dΘ"#];
+    let query: String =
+        filter.iter().map(|one| format!("filter={}&", form_urlencoded::byte_serialize(one.as_bytes()).collect::<String>())).collect();
+    let found = ask_with(&api, "GET", &format!("/api/v2/alerts?{query}"), "", &[]).await.json();
+    assert_eq!((found.as_array().unwrap().len(), &found[0]["labels"]["🙂"]), (1, &"dΘ".into()), "{found}");
+    let groups = ask_with(&api, "GET", &format!("/api/v2/alerts/groups?{query}"), "", &[]).await.json();
+    assert_eq!((groups.as_array().unwrap().len(), &groups[0]["alerts"][0]["labels"]["Σ"]), (1, &"c".into()), "{groups}");
+}
+
+#[tokio::test]
+async fn pages_of_named_sites_may_ask_and_no_others() {
+    let karma = "https://karma.example";
+    let api = api(StandInAlerting { pages: vec![karma.to_owned()], ..StandInAlerting::default() });
+    let from = |origin: &'static str| [("origin", origin), ("host", "sluice:9201"), ("sec-fetch-site", "cross-site")];
+    let first = [("origin", karma), ("access-control-request-method", "DELETE")];
+    let asked = ask_with(&api, "OPTIONS", "/api/v2/silence/791cec13-fcba-4036-8791-000000000000", "", &first).await;
+    let header = |asked: &Asked, name: &str| asked.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+    let said = ["allow-origin", "allow-methods", "allow-headers", "allow-credentials"]
+        .map(|name| header(&asked, &format!("access-control-{name}")).unwrap_or_default());
+    assert_eq!((asked.status.as_u16(), said), (204, [karma, "DELETE,GET", "authorization, content-type", ""].map(str::to_owned)));
+    for (method, path, body, status) in [
+        ("GET", "/api/v2/alerts", "", 200),
+        ("POST", "/api/v2/alerts", POST, 200),
+        ("POST", "/api/v2/silences", "{}", 422),
+        ("DELETE", "/api/v2/silence/791cec13-fcba-4036-8791-000000000000", "", 404),
+        ("PUT", "/api/v2/alerts", "", 405),
+    ] {
+        let asked = ask_with(&api, method, path, body, &from("https://Karma.example")).await;
+        let told = (asked.status.as_u16(), header(&asked, "access-control-allow-origin"), header(&asked, "vary"));
+        assert_eq!(told, (status, Some("https://Karma.example".to_owned()), Some("Origin".to_owned())), "{method} {path}");
+    }
+    for origin in ["https://karma.example.evil", "http://karma.example", "https://karma.example:8443", "null"] {
+        for (method, path, status) in [("POST", "/api/v2/alerts", 403), ("GET", "/api/v2/alerts", 200), ("OPTIONS", "/api/v2/alerts", 403)]
+        {
+            let asked = ask_with(&api, method, path, POST, &from(origin)).await;
+            let told = (asked.status.as_u16(), header(&asked, "access-control-allow-origin"));
+            assert_eq!(told, (status, None), "{method} {origin}");
+        }
+    }
+    // And nowhere else.
+    let elsewhere = ask_with(&api, "POST", "/api/v1/alerts/in/a", POST, &from("https://karma.example")).await;
+    assert_eq!(elsewhere.status, StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! What is posted is compared with the book first, so that what says nothing new costs no entry. Left out on purpose: JSON (`api`).
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,14 +68,14 @@ impl Alerting {
     /// Proposes what is new of words about alerts; resolves when a majority has it.
     pub(super) async fn post(&self, words: Vec<Alert>) -> Result<(), Refused> {
         let (seed, now) = (self.node.hash_seed(), self.now());
-        let whole: BTreeMap<u64, Alert> = words.iter().map(|word| (book::id(seed, &word.labels), word.clone())).collect();
+        let whole = words.clone();
         let (mut new, longer) = self.node.book().news(seed, words, now);
         if !longer.is_empty() {
-            let ids: Vec<u64> = longer.iter().flat_map(|longer: &Longer| longer.ids.iter().copied()).collect();
+            let ids: BTreeSet<u64> = longer.iter().flat_map(|longer: &Longer| longer.ids.iter().copied()).collect();
             match self.change(Change::Longer(longer)).await {
                 Ok(()) => {}
                 // Some are over by now, or forgotten, where the book is younger than here.
-                Err(Refused::Unknown) => new.extend(ids.iter().filter_map(|id| whole.get(id)).cloned()),
+                Err(Refused::Unknown) => new.extend(whole.into_iter().filter(|word| ids.contains(&book::id(seed, &word.labels)))),
                 Err(other) => return Err(other),
             }
         }
@@ -218,8 +219,8 @@ impl Asked for View {
         let receivers = written.routing.iter().flat_map(|routing| &routing.receivers);
         let (node, name) = (&self.alerting.node, self.alerting.name.clone());
         let peers = match &self.alerting.seen {
-            Some(seen) => seen.roles().nodes.into_iter().map(|node| (node.name, String::new())).collect(),
-            None => vec![(name.clone(), self.alerting.sender.clone())],
+            Some(seen) => seen.places(),
+            None => vec![(name.clone(), self.alerting.sender.trim_start_matches("http://").to_owned())],
         };
         Status {
             original: alerting::shown(&written.text),
@@ -247,6 +248,14 @@ impl Asked for View {
 
     fn inputs(&self) -> Arc<[Input]> {
         Arc::clone(&self.current.inputs)
+    }
+
+    fn classic_names(&self) -> bool {
+        self.current.written.compat.classic_names
+    }
+
+    fn pages(&self) -> &[String] {
+        &self.current.written.pages
     }
 
     fn resolve_timeout(&self) -> Duration {

@@ -150,19 +150,9 @@ impl Alerting {
             tells.said_own = Some(now);
             self.say_own().await;
         }
-        loop {
-            let (at, own) = (self.now(), self.node.own_id());
-            let mut wanted = self.with_groups(&current, |groups| groups.due(at, AN_ENTRY));
-            wanted.iter_mut().for_each(|wanted| wanted.claim.owner = own);
-            let full = wanted.len() == AN_ENTRY;
-            // Not taken: it is decided anew.
-            if wanted.is_empty() || self.note(Change::Claim(wanted)).await.is_err() {
-                break;
-            }
-            failpoint::reach(failpoint::Place::AlertClaimed);
-            if !full {
-                break;
-            }
+        let held = current.written.compat.start_delay.saturating_sub(now.saturating_duration_since(self.started));
+        if held.is_zero() {
+            self.claim(&current).await;
         }
         self.send(&current, tells).await;
         if tells.swept.is_none_or(|when| now.saturating_duration_since(when) >= SWEEP) {
@@ -174,7 +164,25 @@ impl Alerting {
         }
         let next = self.with_groups(&current, |groups| groups.next_due());
         let wait = next.and_then(|next| u64::try_from((next - self.now()).max(0)).ok()).map_or(LOOK, Duration::from_millis);
-        wait.min(LOOK)
+        wait.max(held).min(LOOK)
+    }
+
+    /// Notes what is due as on its way.
+    async fn claim(&self, current: &Arc<Current>) {
+        loop {
+            let (at, own) = (self.now(), self.node.own_id());
+            let mut wanted = self.with_groups(current, |groups| groups.due(at, AN_ENTRY));
+            wanted.iter_mut().for_each(|wanted| wanted.claim.owner = own);
+            let full = wanted.len() == AN_ENTRY;
+            // Not taken: it is decided anew.
+            if wanted.is_empty() || self.note(Change::Claim(wanted)).await.is_err() {
+                break;
+            }
+            failpoint::reach(failpoint::Place::AlertClaimed);
+            if !full {
+                break;
+            }
+        }
     }
 
     /// Where there is no majority: what is to be told anyway.

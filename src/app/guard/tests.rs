@@ -178,3 +178,17 @@ fn what_is_odd_about_a_door_is_told() {
     assert_eq!(told("0.0.0.0:1", Access::default(), Arc::default(), false), (1, 1));
     assert_eq!(told("0.0.0.0:1", Access::default(), two_tokens(), true), (0, 0));
 }
+
+/// A browser asks without a token whether a page may ask with one; what it then asks needs it.
+#[test]
+fn whether_a_page_may_ask_is_answered_without_a_token() {
+    let scene = scene("0.0.0.0:9201", Access::default(), Some((two_tokens(), true)));
+    let judge = |method: &str, path: &str| {
+        let request = hyper::Request::builder().method(method).uri(path).body(()).unwrap();
+        scene.guard.judge(&request, NOW).is_ok()
+    };
+    assert!(judge("OPTIONS", "/api/v2/silences"));
+    for (method, path) in [("GET", "/api/v2/silences"), ("DELETE", "/api/v2/silence/x"), ("OPTIONS", STATUS), ("OPTIONS", WRITE)] {
+        assert!(!judge(method, path), "{method} {path}");
+    }
+}
