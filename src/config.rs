@@ -9,6 +9,7 @@ pub mod cases;
 pub mod cluster;
 pub mod file;
 pub mod groups;
+pub mod import;
 pub mod inputs;
 pub mod jobs;
 pub mod kafka;
