@@ -14,6 +14,7 @@ mod cluster;
 mod config;
 mod episodes;
 mod groups;
+mod import;
 mod probe;
 mod probes;
 mod routes;
@@ -83,6 +84,8 @@ enum Verb {
         /// A file of cases.
         file: PathBuf,
     },
+    /// Write a configuration of what another program has: Alertmanager, blackbox_exporter, prometheus-kafka-adapter, Mimir, vmagent (docs/migration.md).
+    Import(import::Import),
     /// Run a node to look at, with a Kafka and senders of its own.
     Dev(Dev),
     /// What the node does now: groups, sinks, problems.
@@ -280,6 +283,7 @@ fn carry_out(verb: Verb) -> Result<(), Failure> {
         Verb::Run { config } => app::run(&config).map_err(Failure::from),
         Verb::Check { file, connect } => check(&file, connect),
         Verb::Test { file } => test(&file),
+        Verb::Import(wanted) => import::carry_out(&wanted),
         Verb::Dev(dev) => app::dev::run(dev.into()).map_err(Failure::from),
         Verb::Schema { of } => {
             print!("{}", of.text());

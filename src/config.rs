@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod compat;
 pub mod file;
 pub mod groups;
+pub mod import;
 pub mod inputs;
 pub mod jobs;
 pub mod kafka;

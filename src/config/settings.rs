@@ -229,7 +229,7 @@ pub(super) fn lines_of(tree: &Tree) -> String {
 }
 
 /// A scalar as this project reads it: text. Quoted wherever it could be read as anything else.
-fn scalar(text: &str) -> String {
+pub(super) fn scalar(text: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "_./+".contains(letter);
     let inside = |letter: char| plain(letter) || "-@%".contains(letter);
     let mut letters = text.chars();
