@@ -58,6 +58,25 @@ fn the_configuration_with_every_key_is_right_as_it_stands() {
 }
 
 #[test]
+fn configurations_in_pages_about_whole_deployments_are_right() {
+    let scratch = Scratch::new("deployments");
+    std::fs::write(scratch.join("alertmanager.yml"), "route: { receiver: a }\nreceivers: [ { name: a } ]\n").expect("file");
+    let file = scratch.join("sluice.yaml");
+    for page in ["docs/reference-architecture.md", "docs/sizing.md"] {
+        let blocks = blocks(page, "yaml");
+        assert!(!blocks.is_empty(), "{page}");
+        for block in blocks {
+            // The listener's certificate is read, and there is none here.
+            let lines = block.lines().filter(|line| !line.starts_with("tls:")).map(|line| format!("{line}\n"));
+            let whole: String = lines.collect();
+            let data = if whole.contains("data_dir:") { "" } else { "data_dir: /var/lib/sluice\n" };
+            std::fs::write(&file, format!("{data}{whole}")).expect("file");
+            check(&file);
+        }
+    }
+}
+
+#[test]
 fn commands_that_the_readme_names_exist() {
     for line in blocks("README.md", "sh").iter().flat_map(|block| block.lines()) {
         if let Some(command) = line.strip_prefix("sluice ") {

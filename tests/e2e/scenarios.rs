@@ -21,6 +21,7 @@ mod failover;
 mod files;
 mod harness;
 mod increase;
+mod kubernetes;
 mod least;
 mod letters;
 mod limits;
