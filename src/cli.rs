@@ -16,6 +16,7 @@ mod episodes;
 mod groups;
 mod probe;
 mod probes;
+mod rehearsal;
 mod routes;
 mod senders;
 mod silences;

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use crate::config::inputs;
 use crate::config::inputs::Input;
+use crate::config::policies;
+use crate::config::policies::Policies;
 use crate::config::read::Node;
 use crate::config::read::Problem;
 use crate::config::read::Problems;
@@ -53,6 +55,8 @@ pub struct Alerting {
     pub keep: Option<Duration>,
     /// Who notices that sluice is dead.
     pub heartbeat: Option<Heartbeat>,
+    /// How bad alerts are, and which are told later, once, or not at all.
+    pub policies: Policies,
 }
 
 /// Reads the section.
@@ -67,7 +71,8 @@ pub fn read(section: &Section<'_>) -> Alerting {
         keep
     });
     let heartbeat = section.below("heartbeat").and_then(|section| heartbeat(&section));
-    let mut alerting = Alerting { file, external, inputs, keep, heartbeat, ..Alerting::default() };
+    let policies = policies::read(section);
+    let mut alerting = Alerting { file, external, inputs, keep, heartbeat, policies, ..Alerting::default() };
     match (&alerting.file, &config) {
         (None, None) => section.missing("file", "write where the routes are: file: alertmanager.yml (or the content below `config:`)"),
         (Some(_), Some(node)) => node.complain("stands beside `file`", "keep one of the two"),

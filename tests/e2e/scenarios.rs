@@ -29,6 +29,7 @@ mod manual;
 mod own;
 mod partitions;
 mod pauses;
+mod policies;
 mod probe_faults;
 mod probe_jobs;
 mod probed;
