@@ -4,6 +4,7 @@
 //! (`ingest`), the page itself (`console`), and any knowledge of how sinks or ingest work: `app` hands that in (`deps`).
 
 pub mod acknowledge;
+pub mod active;
 pub mod alerting;
 pub mod alertmanager;
 pub mod answer;
@@ -22,6 +23,7 @@ pub mod preview;
 pub mod probe;
 pub mod probes;
 pub mod push;
+pub mod rehearsal;
 pub mod route;
 pub mod senders;
 pub mod settings;
@@ -45,6 +47,8 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use crate::api::alertmanager::Gate;
+use crate::api::alertmanager::listing;
+use crate::api::alertmanager::listing::List;
 use crate::api::answer::Failure;
 use crate::api::answer::json;
 use crate::api::deps::Deps;
@@ -197,7 +201,7 @@ impl Api {
         if writes {
             same_site(&call.headers)?;
             // Alerts come all the time, and are nobody's wish.
-            if !matches!(route, Route::Alerts(_) | Route::Preview(_)) {
+            if !matches!(route, Route::Alerts(_) | Route::Preview(_) | Route::DryRun) {
                 tracing::info!(who = %call.who.0, path = call.path, "a change is asked for");
             }
         }
@@ -254,7 +258,12 @@ impl Api {
             Route::Senders => return self.senders(&call).await,
             Route::AlertmanagerV1 => alertmanager::gone(),
             Route::Alerts(source) => inputs::post(deps, &source, &call, now).await?,
+            Route::ActiveAlerts => {
+                let (state, list) = ((deps.alerting)().map_err(alertmanager::off)?, List::Active(active::Wanted::of(&call.query)?));
+                listing::answer(&self.gate, state, list, now).await
+            }
             Route::AlertHistory => json(ok, &history::history(deps, &call.query).await?),
+            Route::DryRun => json(ok, &rehearsal::rehearse(deps, &call, now).await?),
             Route::Preview(name) => json(ok, &preview::preview(deps, &name, &call, now)?),
             Route::Acknowledge(fingerprint) => json(ok, &acknowledge::acknowledge(deps, &fingerprint, &call, now).await?),
             Route::Push(named, what) => return self.push(named, what, &call).await,

@@ -17,6 +17,7 @@ mod groups;
 mod import;
 mod probe;
 mod probes;
+mod rehearsal;
 mod routes;
 mod senders;
 mod silences;

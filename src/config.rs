@@ -16,6 +16,7 @@ pub mod jobs;
 pub mod kafka;
 pub mod limits;
 pub mod notify;
+pub mod policies;
 pub mod probe;
 pub mod push;
 pub mod read;

@@ -22,6 +22,7 @@ pub mod level;
 pub mod log;
 pub mod member;
 pub mod members;
+pub mod policies;
 pub mod pushed;
 mod raft_log;
 pub mod replica;

@@ -13,6 +13,10 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::alert::buckets::Buckets;
 use crate::alert::episode::Closed;
 use crate::alert::episode::Ledger;
+use crate::alert::lesson::Lessons;
+use crate::alert::message;
+use crate::alert::noted::Noted;
+use crate::alert::policy::Rules;
 use crate::alert::silence::Phase;
 use crate::alert::silence::Silence;
 use crate::alert::told::Claim;
@@ -21,6 +25,7 @@ use crate::alert::told::Told;
 use crate::alert::told::Whom;
 use crate::model::alert::Alert;
 use crate::model::alert::Labels;
+use crate::model::alert::name;
 
 /// Alerts at the same time, those that are over and not yet forgotten among them.
 pub const MOST_ALERTS: usize = 200_000;
@@ -50,6 +55,30 @@ pub struct Kept {
     pub came: i64,
     /// Somebody takes care of it, for as long as it holds.
     pub acknowledged: Option<Arc<Acknowledged>>,
+    /// What the policies come to for it.
+    pub noted: Noted,
+}
+
+impl Kept {
+    /// How bad it is, 1 (the worst) to 5.
+    pub fn level(&self) -> u8 {
+        if self.noted.level > 0 { self.noted.level } else { message::level(&self.alert.labels) }
+    }
+
+    /// From when on it counts as over: policies may watch its end for a while.
+    pub fn counts(&self) -> i64 {
+        self.noted.counts(self.alert.ends)
+    }
+
+    /// Whether it is over, and that counts.
+    pub fn is_closed(&self, now: i64) -> bool {
+        self.counts() <= now
+    }
+
+    /// Whether it flaps.
+    pub fn flaps_at(&self, now: i64) -> bool {
+        self.noted.flaps_at(self.alert.ends, now)
+    }
 }
 
 /// That somebody takes care.
@@ -104,6 +133,8 @@ pub struct Book {
     logs: Buckets<Told>,
     silences: Arc<BTreeMap<String, Arc<Silence>>>,
     ledger: Ledger,
+    rules: Arc<Rules>,
+    lessons: Lessons,
 }
 
 /// Under which an alert is kept: a hash with the cluster's own seed, so that nobody can make two alerts of one id. (Fingerprints can be made alike.)
@@ -164,6 +195,13 @@ pub fn merged(before: &Alert, new: &Alert, at: i64) -> Alert {
     one
 }
 
+/// An episode is closed: did it end by itself?
+fn learn(lessons: &mut Lessons, kept: &Kept, at: i64) {
+    let alert = &kept.alert;
+    let by_itself = kept.acknowledged.is_none() && !alert.is_unconfirmed();
+    lessons.learn(name(&alert.labels), by_itself.then(|| (alert.ends - kept.came).max(0)), at);
+}
+
 impl Book {
     /// The alerts, by id.
     pub fn alerts(&self) -> &Buckets<Kept> {
@@ -188,6 +226,16 @@ impl Book {
     /// The same, to be put back as it was written.
     pub fn ledger_mut(&mut self) -> &mut Ledger {
         &mut self.ledger
+    }
+
+    /// The policies in force.
+    pub fn rules(&self) -> &Arc<Rules> {
+        &self.rules
+    }
+
+    /// What was learned of episodes.
+    pub fn lessons(&self) -> &Lessons {
+        &self.lessons
     }
 
     /// Episodes that the last change closed.
@@ -238,33 +286,59 @@ impl Book {
                 left_out += 1;
                 continue;
             }
-            let (alert, came, acknowledged) = match known {
-                Some(kept) => {
-                    let one = merged(&kept.alert, &word, said);
-                    match kept.alert.is_over(at) && !one.is_over(at) {
-                        true => (one, at, None),
-                        false => (one, kept.came, kept.acknowledged.clone()),
-                    }
-                }
+            let (kept, closes) = match known {
+                Some(kept) => self.said_again(kept, merged(&kept.alert, &word, said), at),
                 None if word.is_over(at) => continue,
-                None => (word, at, None),
+                None => {
+                    let noted = self.rules.comes(&word.labels, &self.lessons, at);
+                    (Kept { alert: Arc::new(word), came: at, acknowledged: None, noted }, false)
+                }
             };
             let before = known.map_or(0, |kept| bytes(&kept.alert) as u64);
-            let after = self.bytes - before + bytes(&alert) as u64;
+            let after = self.bytes - before + bytes(&kept.alert) as u64;
             if after > MOST_BYTES || known.is_none() && self.alerts.len() >= MOST_ALERTS {
                 left_out += 1;
                 continue;
             }
-            if let Some(kept) = known.filter(|kept| kept.alert.is_over(at) && !alert.is_over(at)) {
-                self.ledger.close((id, kept), self.silences.values(), at, true);
+            if let Some(known) = known.filter(|_| closes) {
+                self.ledger.close((id, known), self.silences.values(), at, true);
+                learn(&mut self.lessons, known, at);
             }
             self.bytes = after;
-            self.alerts.set(id, Kept { alert: Arc::new(alert), came, acknowledged });
+            self.alerts.set(id, kept);
         }
         let (alerts, bytes) = (self.alerts.len(), self.bytes);
         let full =
             || format!("{left_out} alerts were not taken: there are {alerts} of {bytes} bytes, {MOST_ALERTS} of {MOST_BYTES} at most");
         if left_out > 0 { Err(full()) } else { Ok(()) }
+    }
+
+    /// An alert of which there is a new word, put together with what was said; and whether that ends its episode, and another one begins.
+    fn said_again(&self, kept: &Kept, mut one: Alert, at: i64) -> (Kept, bool) {
+        if !kept.alert.is_over(at) || one.is_over(at) {
+            return (Kept { alert: Arc::new(one), ..Kept::clone(kept) }, false);
+        }
+        let before = (&kept.noted, kept.alert.ends);
+        let (noted, same) = self.rules.comes_again(&one.labels, before, &self.lessons, at);
+        if !same {
+            return (Kept { alert: Arc::new(one), came: at, acknowledged: None, noted }, true);
+        }
+        one.starts = one.starts.min(kept.alert.starts);
+        (Kept { alert: Arc::new(one), noted, ..Kept::clone(kept) }, false)
+    }
+
+    /// The policies are others. What was noted of alerts is made anew by them.
+    pub fn change_rules(&mut self, rules: Rules) {
+        let renewed: Vec<(u64, Kept)> = self
+            .alerts
+            .iter()
+            .filter_map(|(id, kept)| {
+                let noted = rules.renewed(&kept.alert.labels, &kept.noted);
+                (noted != kept.noted).then(|| (id, Kept { noted, ..Kept::clone(kept) }))
+            })
+            .collect();
+        renewed.into_iter().for_each(|(id, kept)| drop(self.alerts.set(id, kept)));
+        self.rules = Arc::new(rules);
     }
 
     /// These hold longer. One that is not known, or over by now, is an error; the others are taken.
@@ -289,7 +363,7 @@ impl Book {
 
     /// Somebody takes care of an alert that holds.
     pub fn acknowledge(&mut self, id: u64, acknowledged: Acknowledged, at: i64) -> Result<(), String> {
-        let kept = self.alerts.get(id).filter(|kept| !kept.alert.is_over(at)).ok_or(UNKNOWN_ALERT)?;
+        let kept = self.alerts.get(id).filter(|kept| !kept.is_closed(at)).ok_or(UNKNOWN_ALERT)?;
         let kept = Kept { acknowledged: Some(Arc::new(acknowledged)), ..Kept::clone(kept) };
         self.alerts.set(id, kept);
         Ok(())
@@ -384,11 +458,12 @@ impl Book {
     /// Forgets what nobody needs; what somebody does need after all stays.
     pub fn sweep(&mut self, gone: &Gone, at: i64) {
         for id in &gone.alerts {
-            if self.alerts.get(*id).is_some_and(|kept| kept.alert.is_over(at))
+            if self.alerts.get(*id).is_some_and(|kept| kept.is_closed(at))
                 && let Some(kept) = self.alerts.remove(*id)
             {
                 self.bytes -= bytes(&kept.alert) as u64;
                 self.ledger.close((*id, &kept), self.silences.values(), at, false);
+                learn(&mut self.lessons, &kept, at);
             }
         }
         for id in &gone.logs {
@@ -419,11 +494,11 @@ impl Book {
                 gone.logs.push(id);
             }
         }
-        let is_gone = |id: u64, alert: &Alert| {
-            let over = now - alert.ends;
-            over > keep_ms || over > over_ms && !owed.contains(&id)
+        let is_gone = |id: u64, kept: &Kept| {
+            let over = now - kept.alert.ends;
+            over > keep_ms || over > over_ms.max(kept.noted.remembered) && !owed.contains(&id)
         };
-        gone.alerts = self.alerts.iter().filter(|(id, kept)| is_gone(*id, &kept.alert)).map(|(id, _)| id).take(most).collect();
+        gone.alerts = self.alerts.iter().filter(|(id, kept)| is_gone(*id, kept)).map(|(id, _)| id).take(most).collect();
         let silences = self.silences.values().filter(|silence| now - silence.ends > keep_ms);
         gone.silences = silences.map(|silence| silence.id.clone()).take(most).collect();
         gone
@@ -440,6 +515,19 @@ impl Book {
     /// a log,
     pub fn restore_log(&mut self, id: u64, told: Told) {
         self.logs.set(id, told);
+    }
+
+    /// policies, and what was learned,
+    pub fn restore_policies(&mut self, rules: Rules, lessons: Lessons) {
+        (self.rules, self.lessons) = (Arc::new(rules), lessons);
+    }
+
+    /// what they come to for an alert that is there,
+    pub fn restore_noted(&mut self, id: u64, noted: Noted) {
+        if let Some(kept) = self.alerts.get(id) {
+            let kept = Kept { noted, ..Kept::clone(kept) };
+            self.alerts.set(id, kept);
+        }
     }
 
     /// a silence.

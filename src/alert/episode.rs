@@ -43,6 +43,10 @@ pub struct Episode {
     pub told: Vec<Telling>,
     /// A silence that fitted while it held, where nobody was told; empty: none did, or somebody was told.
     pub silenced: String,
+    /// How bad it was, 1 (the worst) to 5.
+    pub level: u8,
+    /// So often it came again while its end was watched.
+    pub again: u64,
 }
 
 /// An episode that is closed.
@@ -80,8 +84,16 @@ impl Episode {
 
     /// Of an alert as it is kept.
     pub fn of(kept: &Kept, told: Vec<Telling>, closed: i64) -> Episode {
-        let acknowledged = kept.acknowledged.clone();
-        Episode { alert: Arc::clone(&kept.alert), came: kept.came, closed, acknowledged, told, silenced: String::new() }
+        Episode {
+            alert: Arc::clone(&kept.alert),
+            came: kept.came,
+            closed,
+            acknowledged: kept.acknowledged.clone(),
+            told,
+            silenced: String::new(),
+            level: kept.level(),
+            again: kept.noted.again,
+        }
     }
 }
 

@@ -16,9 +16,11 @@ use crate::alert::book::Book;
 use crate::alert::book::Kept;
 use crate::alert::book::Wanted;
 use crate::alert::book::log_id;
+use crate::alert::maintenance::Spans;
+use crate::alert::maintenance::Windows;
+use crate::alert::message::Mark;
 use crate::alert::message::Message;
 use crate::alert::message::Reason;
-use crate::alert::message::level;
 use crate::alert::route::Route;
 use crate::alert::route::Routing;
 use crate::alert::suppress::Suppress;
@@ -28,17 +30,20 @@ use crate::alert::told::Look;
 use crate::alert::told::Told;
 use crate::alert::told::Whom;
 use crate::alert::told::decide;
+use crate::model::alert::Alert;
 use crate::model::alert::Labels;
 
 /// What was decided and is not in the book after so long is decided anew, ms.
 const AGAIN_MS: i64 = 5_000;
 
-/// The routes, and of every receiver for each integration whether it wants to hear what is over.
+/// The routes, and of every receiver for each integration whether it wants to hear what is over; and windows of maintenance.
+#[derive(Clone)]
 pub struct Plan {
     routing: Routing,
     receivers: BTreeMap<String, Vec<bool>>,
     /// Timers count from then at the earliest.
     since: i64,
+    windows: Windows,
 }
 
 /// A group.
@@ -74,6 +79,10 @@ pub struct Standing {
     pub inhibited_by: Vec<u64>,
     /// Time intervals.
     pub muted_by: Vec<String>,
+    /// Windows of maintenance, sorted.
+    pub maintained_by: Vec<String>,
+    /// Nobody is told before; 0: it waits for nothing.
+    pub released: i64,
     /// Receivers, in the order of the routes.
     pub receivers: Vec<String>,
 }
@@ -84,6 +93,9 @@ pub struct Groups {
     seed: u64,
     book: Arc<Book>,
     suppress: Suppress,
+    /// Until when alerts wait by windows of maintenance, those that do.
+    released: BTreeMap<u64, i64>,
+    spans: Spans,
     groups: BTreeMap<u64, Group>,
     next: u64,
     /// Groups by route and [`Route::group_hash`].
@@ -101,12 +113,17 @@ fn ms(span: std::time::Duration) -> i64 {
 impl Plan {
     /// `receivers`: of each, for each integration whether it wants to hear what is over.
     pub fn new(routing: Routing, receivers: BTreeMap<String, Vec<bool>>) -> Plan {
-        Plan { routing, receivers, since: i64::MIN }
+        Plan { routing, receivers, since: i64::MIN, windows: Windows::default() }
     }
 
     /// The same, with timers that begin anew at this time, as Alertmanager's do with a reload.
     pub fn anew(self, since: i64) -> Plan {
         Plan { since, ..self }
+    }
+
+    /// With windows of maintenance.
+    pub fn with_windows(self, windows: Windows) -> Plan {
+        Plan { windows, ..self }
     }
 
     /// The routes.
@@ -117,7 +134,8 @@ impl Plan {
     /// The same, and nobody hears what is over.
     pub fn without_ends(&self) -> Plan {
         let without = |(name, lanes): (&String, &Vec<bool>)| (name.clone(), vec![false; lanes.len()]);
-        Plan { routing: self.routing.clone(), receivers: self.receivers.iter().map(without).collect(), since: self.since }
+        let receivers = self.receivers.iter().map(without).collect();
+        Plan { routing: self.routing.clone(), receivers, since: self.since, windows: self.windows.clone() }
     }
 
     fn lanes(&self, receiver: &str) -> &[bool] {
@@ -134,6 +152,8 @@ impl Groups {
             seed,
             book: Arc::default(),
             suppress,
+            released: BTreeMap::new(),
+            spans: Spans::default(),
             groups: BTreeMap::new(),
             next: 0,
             by_hash: BTreeMap::new(),
@@ -181,9 +201,9 @@ impl Groups {
             match (was, is) {
                 (None, Some(kept)) => self.add(id, kept, &mut changed),
                 (Some(kept), None) => self.remove(id, kept),
-                (Some(was), Some(is)) if was.came != is.came => {
+                (Some(was), Some(is)) if was.came != is.came || was.noted != is.noted => {
                     let groups = self.of_alert.get(&id).cloned().unwrap_or_default();
-                    self.came(&groups, is.came, &mut changed);
+                    self.came((id, is), &groups, &mut changed);
                 }
                 _ => {}
             }
@@ -203,7 +223,7 @@ impl Groups {
                 group.alerts.insert(id);
             }
         }
-        self.came(&groups, kept.came, changed);
+        self.came((id, kept), &groups, changed);
         self.of_alert.insert(id, groups);
     }
 
@@ -231,6 +251,7 @@ impl Groups {
 
     fn remove(&mut self, id: u64, kept: &Kept) {
         self.suppress.remove(id, &kept.alert.labels);
+        self.released.remove(&id);
         for number in self.of_alert.remove(&id).unwrap_or_default() {
             let Some(group) = self.groups.get_mut(&number) else { continue };
             group.alerts.remove(&id);
@@ -259,9 +280,16 @@ impl Groups {
     }
 
     /// An alert of these groups holds since then, for the lanes that were told before.
-    fn came(&mut self, groups: &[u64], came: i64, changed: &mut BTreeSet<(u64, usize)>) {
+    fn came(&mut self, (id, kept): (u64, &Kept), groups: &[u64], changed: &mut BTreeSet<(u64, usize)>) {
+        match self.plan.windows.released(&kept.alert.labels, kept.came, &mut self.spans) {
+            0 => self.released.remove(&id),
+            until => self.released.insert(id, until),
+        };
+        let released = self.released(id, kept);
         for number in groups {
             let Some(group) = self.groups.get_mut(number) else { continue };
+            let Some(route) = self.plan.routing.route(group.route) else { continue };
+            let came = begins(kept.came, released, route);
             for (place, lane) in group.lanes.iter_mut().enumerate() {
                 let base = self.book.logs().get(lane.log).map_or(i64::MIN, |told| told.base);
                 if came > base && lane.first.is_none_or(|first| came < first) {
@@ -274,11 +302,14 @@ impl Groups {
 
     /// Something was told: what came later is looked for.
     fn first_anew(&mut self, number: u64, lane: usize) {
-        let Some(group) = self.groups.get_mut(&number) else { return };
-        let Some(lane) = group.lanes.get_mut(lane) else { return };
-        let base = self.book.logs().get(lane.log).map_or(i64::MIN, |told| told.base);
-        let came = group.alerts.iter().filter_map(|id| self.book.alerts().get(*id)).map(|kept| kept.came);
-        lane.first = came.filter(|came| *came > base).min();
+        let Some(group) = self.groups.get(&number) else { return };
+        let Some(route) = self.plan.routing.route(group.route) else { return };
+        let base = group.lanes.get(lane).and_then(|lane| self.book.logs().get(lane.log)).map_or(i64::MIN, |told| told.base);
+        let kept = group.alerts.iter().filter_map(|id| Some((*id, self.book.alerts().get(*id)?)));
+        let first = kept.map(|(id, kept)| begins(kept.came, self.released(id, kept), route)).filter(|came| *came > base).min();
+        if let Some(lane) = self.groups.get_mut(&number).and_then(|group| group.lanes.get_mut(lane)) {
+            lane.first = first;
+        }
     }
 
     /// From when on a lane looks, and how often.
@@ -355,9 +386,10 @@ impl Groups {
         let mut waits = false;
         let found = group.alerts.iter().filter_map(|id| {
             let kept = self.book.alerts().get(*id)?;
-            waits |= !kept.alert.is_over(now) && !told.is_some_and(|told| told.is_owed(*id));
-            let suppressed = muted || self.is_suppressed(*id, kept, now);
-            Some(Found { id: *id, alert: &kept.alert, came: kept.came, suppressed, acknowledged: kept.acknowledged.is_some() })
+            let owed = told.is_some_and(|told| told.is_owed(*id));
+            let found = self.found((*id, kept), owed, route, now);
+            waits |= !found.over && !owed;
+            Some(Found { suppressed: found.suppressed || muted, ..found })
         });
         let Some(mut claim) = decide(told, found, look) else { return Some((None, waits)) };
         // Every node comes to the same number from the same book.
@@ -366,14 +398,38 @@ impl Groups {
         Some((Some(Wanted { whom, labels: Arc::clone(&group.labels), claim }), waits))
     }
 
+    /// How a lane finds an alert; `owed`: it was told that it holds.
+    fn found(&self, (id, kept): (u64, &Kept), owed: bool, route: &Route, now: i64) -> Found {
+        let (is_over, flaps, released) = (kept.alert.is_over(now), kept.flaps_at(now), self.released(id, kept));
+        // That an end is watched is for those who know the beginning; that it flaps is for all.
+        let watched = is_over && !kept.is_closed(now);
+        // What ended while it waited is nobody's business.
+        let waits = !owed && (released > now.min(kept.alert.ends) || watched && !flaps);
+        Found {
+            id,
+            over: if owed || flaps { kept.is_closed(now) } else { is_over },
+            ends: kept.counts(),
+            came: begins(kept.came, released, route),
+            flaps: if flaps { kept.noted.flaps } else { 0 },
+            suppressed: waits || self.is_suppressed(id, kept, now),
+            acknowledged: kept.acknowledged.is_some(),
+        }
+    }
+
+    /// Nobody is told of an alert before; 0: it waits for nothing.
+    fn released(&self, id: u64, kept: &Kept) -> i64 {
+        self.released.get(&id).copied().unwrap_or(0).max(kept.noted.released)
+    }
+
     fn whom(&self, group: &Group, route: &Route, place: usize) -> Option<Whom> {
         let integration = u32::try_from(place).ok()?;
         Some(Whom { group: Arc::clone(&group.key), receiver: Arc::from(route.receiver.as_str()), integration })
     }
 
-    /// Whether a silence or another alert keeps an alert from being told.
+    /// Whether a silence, a window of maintenance or another alert keeps an alert from being told.
     pub fn is_suppressed(&self, id: u64, kept: &Kept, now: i64) -> bool {
         !self.suppress.silenced(id, now).is_empty()
+            || self.plan.windows.suppresses(&kept.alert.labels, now)
             || !self.suppress.inhibited(&kept.alert.labels, now, self.book.alerts(), false).is_empty()
     }
 
@@ -410,6 +466,8 @@ impl Groups {
             silenced_by: self.suppress.silenced(id, now).into_iter().map(str::to_owned).collect(),
             inhibited_by: self.suppress.inhibited(labels, now, self.book.alerts(), true),
             muted_by,
+            maintained_by: self.plan.windows.names(labels, kept.came, now),
+            released: Some(self.released(id, kept)).filter(|released| *released > now).unwrap_or(0),
             receivers: routes.into_iter().map(|route| route.receiver.clone()).collect(),
         }
     }
@@ -439,15 +497,34 @@ fn tick(from: i64, every: i64, now: i64) -> i64 {
     from.saturating_add(since / every * every)
 }
 
+/// When an alert counts as come in a group: so that it is told when it need not wait any longer, and after `group_wait`, whichever is later.
+fn begins(came: i64, released: i64, route: &Route) -> i64 {
+    came.max(released.saturating_sub(ms(route.group_wait)))
+}
+
+/// An alert as it is told of. One whose end does not count yet holds: until that, for all that is known.
+fn as_told(kept: &Kept, firing: bool, at: i64) -> Arc<Alert> {
+    match firing && kept.alert.is_over(at) && !kept.is_closed(at) {
+        true => Arc::new(Alert { ends: kept.counts(), ..Alert::clone(&kept.alert) }),
+        false => Arc::clone(&kept.alert),
+    }
+}
+
 /// A claim as it is sent: the same words from every node and with every try.
 pub fn message(book: &Book, (log, told): (u64, &Told), claim: &Claim, degraded: bool) -> Message {
-    let mut alerts: Vec<_> = [&claim.firing, &claim.over].into_iter().flatten().filter_map(|id| book.alerts().get(*id)).collect();
-    alerts.sort_by(|a, b| {
-        let key = |kept: &Arc<Kept>| (kept.alert.is_over(claim.at), kept.alert.starts);
-        key(a).cmp(&key(b)).then_with(|| a.alert.labels.cmp(&b.alert.labels))
+    let ids = claim.firing.iter().map(|id| (id, true)).chain(claim.over.iter().map(|id| (id, false)));
+    let mut alerts: Vec<(Arc<Alert>, Mark)> = ids
+        .filter_map(|(id, firing)| {
+            let kept = book.alerts().get(*id)?;
+            let mark = Mark { level: kept.level(), flapping: kept.flaps_at(claim.at) };
+            Some((as_told(kept, firing, claim.at), mark))
+        })
+        .collect();
+    alerts.sort_by(|(a, _), (b, _)| {
+        let key = |alert: &Alert| (alert.is_over(claim.at), alert.starts);
+        key(a).cmp(&key(b)).then_with(|| a.labels.cmp(&b.labels))
     });
-    let worst =
-        |firing: bool| alerts.iter().filter(|kept| !firing || !kept.alert.is_over(claim.at)).map(|kept| level(&kept.alert.labels)).min();
+    let worst = |firing: bool| alerts.iter().filter(|(alert, _)| !firing || !alert.is_over(claim.at)).map(|(_, mark)| mark.level).min();
     Message {
         id: format!("{log:016x}-{}", claim.number),
         receiver: told.whom.receiver.to_string(),
@@ -456,7 +533,8 @@ pub fn message(book: &Book, (log, told): (u64, &Told), claim: &Claim, degraded: 
         reason: claim.reason.unwrap_or(Reason::First),
         at: claim.at,
         level: worst(true).or_else(|| worst(false)).unwrap_or(3),
-        alerts: alerts.iter().map(|kept| Arc::clone(&kept.alert)).collect(),
+        marks: alerts.iter().map(|(_, mark)| *mark).collect(),
+        alerts: alerts.into_iter().map(|(alert, _)| alert).collect(),
         degraded,
     }
 }

@@ -53,6 +53,15 @@ impl Intervals {
     pub fn hold(&self, at: i64) -> bool {
         self.intervals.iter().any(|interval| interval.holds(at))
     }
+
+    /// When they stop to hold, from a time at which one does: at most so many ms later.
+    pub fn until(&self, at: i64, most: i64) -> i64 {
+        let (mut time, last) = (at, at.saturating_add(most));
+        while time < last && self.hold(time) {
+            time = self.intervals.iter().map(|interval| interval.next_edge(time)).min().unwrap_or(last).max(time + 1);
+        }
+        time.min(last)
+    }
 }
 
 impl Interval {
@@ -80,6 +89,17 @@ impl Interval {
             && self.day_fits(i32::from(local.day()), i32::from(local.days_in_month()))
             && within(&self.months, i32::from(local.month()))
             && within(&self.years, i32::from(local.year()))
+    }
+
+    /// The next time at which it may begin or stop to hold: a minute of `times`, or a quarter of an hour, since days begin, and clocks are put forward and
+    /// back, at no other minutes.
+    fn next_edge(&self, at: i64) -> i64 {
+        let Ok(time) = Timestamp::from_millisecond(at) else { return i64::MAX };
+        let local = time.to_zoned(self.zone.clone());
+        let minute = i32::from(local.hour()) * 60 + i32::from(local.minute());
+        let ends = self.times.iter().flat_map(|(start, end)| [*start, *end]).filter(|edge| *edge > minute);
+        let minutes = ends.map(|edge| edge - minute).chain([15 - minute % 15]).min().unwrap_or(1);
+        at.div_euclid(60_000).saturating_add(i64::from(minutes)).saturating_mul(60_000)
     }
 
     fn day_fits(&self, day: i32, of: i32) -> bool {
@@ -215,6 +235,31 @@ mod tests {
         let monday = interval(|it| (it.weekdays, it.location) = (list(&["monday"]), Some("Australia/Sydney".into()))).unwrap();
         assert!(monday.holds(at("2026-11-29T14:00:00Z")) && !monday.holds(at("2026-11-30T14:00:00Z")));
         assert!(evening("Local").is_err() && evening("Mars/Olympus").is_err());
+    }
+
+    #[test]
+    fn it_is_known_when_they_stop_to_hold() {
+        let times = |pairs: &[(&str, &str)], zone: &str| written::Interval {
+            times: pairs.iter().map(|(start, end)| ((*start).to_owned(), (*end).to_owned())).collect(),
+            location: Some(zone.to_owned()),
+            ..written::Interval::default()
+        };
+        let until = |intervals: Vec<written::Interval>, from: &str| {
+            let named = written::Intervals { place: written::Place::default(), name: "x".into(), intervals };
+            Intervals::new(&named).unwrap().until(at(from), 40 * 86_400_000)
+        };
+        let night = || times(&[("20:00", "24:00"), ("00:00", "06:10")], "Europe/Berlin");
+        assert_eq!(until(vec![night()], "2026-11-26T19:30:30Z"), at("2026-11-27T05:10:00Z"), "over midnight");
+        assert_eq!(until(vec![night()], "2026-11-26T12:00:00Z"), at("2026-11-26T12:00:00Z"), "does not hold");
+        // Clocks are put forward at two, to three: half past two never comes.
+        assert_eq!(until(vec![times(&[("00:00", "02:30")], "Europe/Berlin")], "2026-03-29T00:15:00Z"), at("2026-03-29T01:00:00Z"));
+        let weekend = written::Interval { weekdays: list(&["saturday", "sunday"]), ..written::Interval::default() };
+        assert_eq!(until(vec![weekend, night()], "2026-11-28T10:00:00Z"), at("2026-11-30T05:10:00Z"), "one after the other");
+        assert_eq!(
+            until(vec![written::Interval::default()], "2026-11-01T00:00:00Z"),
+            at("2026-12-11T00:00:00Z"),
+            "no later than asked for"
+        );
     }
 
     #[test]

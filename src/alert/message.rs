@@ -35,6 +35,15 @@ pub fn level(labels: &Labels) -> u8 {
     })
 }
 
+/// What the policies come to for an alert of a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// 1 (the worst) to 5.
+    pub level: u8,
+    /// It begins and ends again and again; nothing more is told until it does not.
+    pub flapping: bool,
+}
+
 /// One notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -54,6 +63,8 @@ pub struct Message {
     pub level: u8,
     /// Sorted by start, then labels, the firing ones first; those that are over only where the receiver wants them.
     pub alerts: Vec<Arc<Alert>>,
+    /// Of each alert, in the same order.
+    pub marks: Vec<Mark>,
     /// Sent without a majority: another node may tell the same.
     pub degraded: bool,
 }

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use crate::alert::message::Reason;
-use crate::model::alert::Alert;
 use crate::model::alert::Labels;
 
 /// Whose log it is.
@@ -132,13 +131,17 @@ fn joined(one: &[u64], other: &[u64]) -> Vec<u64> {
 
 /// An alert of a group, as one finds it.
 #[derive(Clone, Copy, Debug)]
-pub struct Found<'a> {
+pub struct Found {
     /// In the book.
     pub id: u64,
-    /// The alert.
-    pub alert: &'a Alert,
+    /// It is over, and that counts.
+    pub over: bool,
+    /// When it is, or was.
+    pub ends: i64,
     /// When it came.
     pub came: i64,
+    /// Since when it flaps; 0: it does not.
+    pub flaps: i64,
     /// It is not to be told that it holds.
     pub suppressed: bool,
     /// Somebody takes care of it.
@@ -159,18 +162,19 @@ pub struct Look {
 }
 
 /// What is to be told, or noted without a word; nothing: neither. Number and owner are the caller's.
-pub fn decide<'a>(told: Option<&Told>, group: impl Iterator<Item = Found<'a>>, look: Look) -> Option<Claim> {
+pub fn decide(told: Option<&Told>, group: impl Iterator<Item = Found>, look: Look) -> Option<Claim> {
     let none = Told::default();
     let before = told.unwrap_or(&none);
     let mut claim = Claim { at: look.now, ..Claim::default() };
     let (mut new, mut owed_over, mut other_over, mut unattended, mut quiet) = (false, false, false, false, false);
-    for Found { id, alert, came, suppressed, acknowledged } in group {
+    for Found { id, over, ends, came, flaps, suppressed, acknowledged } in group {
         let known = has(&before.firing, id);
-        if !alert.is_over(look.now) {
+        if !over {
             match (suppressed, known) {
                 (false, _) => {
                     claim.firing.push(id);
-                    new |= !known && came <= look.tick;
+                    // Whoever knows that it holds is told once that it flaps.
+                    new |= if known { flaps > before.at && flaps <= look.tick } else { came <= look.tick };
                     unattended |= !acknowledged;
                 }
                 (true, true) => claim.stay.push(id),
@@ -187,7 +191,7 @@ pub fn decide<'a>(told: Option<&Told>, group: impl Iterator<Item = Found<'a>>, l
             claim.settled.push(id);
         } else if look.wants_over && !suppressed && before.is_open() {
             claim.over.push(id);
-            other_over |= came <= look.tick && alert.ends <= look.tick;
+            other_over |= came <= look.tick && ends <= look.tick;
         }
     }
     claim.reason = match before.is_open() {

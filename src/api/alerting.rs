@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::alert::episode::Episode;
 use crate::alert::matcher::Matcher;
 use crate::alert::silence::Silence;
@@ -17,7 +19,7 @@ pub trait Alerting: Send + Sync {
     /// Keeps alerts, and resolves when a majority has them. They are whole (see `wire::alerts`): labels without empty values, `starts`, `ends`, `updated`.
     /// What says nothing new costs no entry.
     fn post(&self, alerts: Vec<Alert>) -> Later<'_, Result<(), Refused>>;
-    /// All alerts that are not over, sorted by fingerprint, as they stand at this time.
+    /// All alerts that are not over, or whose end is still watched, sorted by fingerprint, as they stand at this time.
     fn alerts(&self, now: i64) -> Vec<Standing>;
     /// The groups in which they are told, in any order. Alerts that are over are left out, and groups that have no other.
     fn groups(&self, now: i64) -> Vec<Group>;
@@ -34,10 +36,18 @@ pub trait Alerting: Send + Sync {
     fn history(&self, _: Wanted) -> Later<'_, Result<Past, Refused>> {
         Box::pin(std::future::ready(Ok(Past::default())))
     }
+    /// What would have been told with other policies; nothing is told.
+    fn rehearse(&self, _: Rehearsal) -> Later<'_, Result<Rehearsed, Refused>> {
+        Box::pin(std::future::ready(Err(Refused::Unknown)))
+    }
     /// What is in force.
     fn status(&self) -> Status;
     /// How long an alert holds after its last word where the source does not say.
     fn resolve_timeout(&self) -> Duration;
+    /// How long an alert that is posted to Alertmanager's API holds after its last word whatever the source says, where the settings say so.
+    fn stale_after(&self) -> Option<Duration> {
+        None
+    }
     /// What is known of the alert with these labels, also where it is over.
     fn known(&self, labels: &Labels) -> Option<Arc<Alert>>;
     /// What a receiver would be sent, text by text; nothing is sent. `Refused::Wrong`: a text that was asked for is no template.
@@ -57,6 +67,73 @@ pub trait Alerting: Send + Sync {
     fn pages(&self) -> &[String] {
         &[]
     }
+}
+
+/// A time of the past, and policies to live through it with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rehearsal {
+    /// As they would stand below `alerting`, or with it.
+    pub policies: String,
+    /// Episodes that began from then, ms since 1970,
+    pub from: i64,
+    /// to then.
+    pub to: i64,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rehearsed {
+    /// Episodes that were lived through.
+    pub episodes: u64,
+    /// So many are not at this node.
+    pub missing: u64,
+    /// There were too many: those before this, ms since 1970, were left out.
+    pub since: Option<i64>,
+    /// Messages with the policies in force, and with the others.
+    pub messages: (u64, u64),
+    /// By the alert's name.
+    pub names: Vec<RehearsedName>,
+}
+
+/// What came of the episodes of one name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RehearsedName {
+    /// The alert's name.
+    pub alert: String,
+    /// Episodes.
+    pub episodes: u64,
+    /// A silence kept them back then, and would again.
+    pub silenced: u64,
+    /// Of which somebody was told then.
+    pub told_then: u64,
+    /// With the policies in force,
+    pub in_force: Told,
+    /// and with the others.
+    pub proposed: Told,
+}
+
+/// Of how many episodes somebody would have been told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Told {
+    /// That they hold,
+    pub told: u64,
+    /// and that they are over.
+    pub over: u64,
+    /// Nobody: they ended while they waited whether they do.
+    pub waited: u64,
+    /// Nobody anew: they came while the end of another one was watched, or while it flapped.
+    pub joined: u64,
+    /// Nobody: maintenance.
+    pub maintained: u64,
+    /// Nobody: they were over before their group was looked at, or something else explained or muted them.
+    pub otherwise: u64,
+    /// Of those that would have been told: later than with the policies in force,
+    pub later: u64,
+    /// by so much on average,
+    pub later_mean_ms: u64,
+    /// and at most.
+    pub later_most_ms: u64,
 }
 
 /// An alert that somebody has thought up, to see what would be sent.
@@ -145,6 +222,23 @@ pub struct Standing {
     pub receivers: Arc<[String]>,
     /// Who takes care of it.
     pub acknowledged: Option<Arc<Acknowledged>>,
+    /// What the policies come to for it.
+    pub policed: Policed,
+}
+
+/// What the policies come to for an alert.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policed {
+    /// How bad it is, 1 (the worst) to 5.
+    pub level: u8,
+    /// Since when it flaps, ms since 1970.
+    pub flaps: Option<i64>,
+    /// Until when nobody is told, and why.
+    pub waits: Option<(i64, Arc<str>)>,
+    /// It is over, and that counts from then on.
+    pub watched: Option<i64>,
+    /// So often it came again while its end was watched.
+    pub again: u64,
 }
 
 /// Whether an alert is told.

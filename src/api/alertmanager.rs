@@ -30,6 +30,7 @@ use crate::api::alerting::Off;
 use crate::api::alerting::Refused;
 use crate::api::alerting::Status;
 use crate::api::alertmanager::filter::Filter;
+use crate::api::alertmanager::listing::List;
 use crate::api::answer::Failure;
 use crate::api::answer::json;
 use crate::api::deps::Deps;
@@ -219,7 +220,8 @@ async fn carry_out(
         Asked::Alerts if call.method == Method::POST => posting::alerts(&*state, &deps.alert_counts, &call.body, now).await,
         Asked::Alerts | Asked::Groups => match filter {
             Err(why) => sentence(StatusCode::BAD_REQUEST, &why),
-            Ok(filter) => listing::answer(gate, state, asked == Asked::Groups, filter, now).await,
+            Ok(filter) if asked == Asked::Groups => listing::answer(gate, state, List::Groups(filter), now).await,
+            Ok(filter) => listing::answer(gate, state, List::Alerts(filter), now).await,
         },
         Asked::Silences if call.method == Method::POST => {
             tracing::info!(who = %call.who.0, path = call.path, "a change is asked for");

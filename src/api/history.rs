@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use crate::alert::episode::Episode;
 use crate::alert::matcher;
-use crate::alert::message;
 use crate::api::alerting::Refused;
 use crate::api::alerting::Wanted;
 use crate::api::alertmanager;
@@ -45,6 +44,10 @@ pub struct Shown {
     starts_at: String,
     ends_at: String,
     lasted_ms: i64,
+    /// `timeout`: nobody said that it is over, and nobody said any more that it holds.
+    ended_by: &'static str,
+    /// While its end was watched.
+    came_again: u64,
     told: Vec<Told>,
     silenced_by: Option<String>,
     acknowledged: Option<Acknowledged>,
@@ -71,7 +74,7 @@ struct Acknowledged {
 
 impl Shown {
     fn of((number, episode): (Option<u64>, Episode)) -> Shown {
-        let Episode { alert, came, acknowledged, told, silenced, .. } = episode;
+        let Episode { alert, came, acknowledged, told, silenced, level, again, .. } = episode;
         let starts = alert.starts.min(came);
         let acknowledged = acknowledged.map(|known| Acknowledged {
             by: known.by.clone(),
@@ -87,7 +90,9 @@ impl Shown {
         Shown {
             number,
             fingerprint: format!("{:016x}", alert.fingerprint()),
-            level: format!("P{}", message::level(&alert.labels)),
+            level: format!("P{level}"),
+            came_again: again,
+            ended_by: if alert.is_unconfirmed() { "timeout" } else { "source" },
             starts_at: clock::rfc3339(starts),
             ends_at: clock::rfc3339(alert.ends),
             lasted_ms: (alert.ends - starts).max(0),
@@ -161,7 +166,7 @@ mod tests {
         let alert = Arc::new(Alert { labels: Arc::new(labels), starts: 1_000, ends: 61_000, ..Alert::default() });
         let acknowledged = Some(Arc::new(book::Acknowledged { by: "ann".into(), comment: String::new(), at: 31_000 }));
         let told = vec![Telling { receiver: "db".into(), at: 2_000, over: 62_000 }, Telling { receiver: "all".into(), at: 3_000, over: 0 }];
-        let episode = Episode { alert, came: 1_500, closed: 70_000, acknowledged, told, silenced: String::new() };
+        let episode = Episode { alert, came: 1_500, closed: 70_000, acknowledged, told, level: 1, again: 2, ..Episode::default() };
         let shown = serde_json::to_value(Shown::of((Some(3), episode))).unwrap();
         assert_eq!(
             (&shown["level"], &shown["lastedMs"], &shown["acknowledged"]["afterMs"]),
@@ -172,5 +177,7 @@ mod tests {
             (&"1970-01-01T00:01:02.000Z".into(), &serde_json::Value::Null)
         );
         assert_eq!(shown["silencedBy"], serde_json::Value::Null);
+        // Its last word is of 1970, and its end of later: nobody said that it is over.
+        assert_eq!((&shown["endedBy"], &shown["cameAgain"]), (&"timeout".into(), &2.into()));
     }
 }

@@ -71,6 +71,10 @@ pub enum Route {
     Senders,
     /// `/api/v1/alerts/in/{source}`
     Alerts(String),
+    /// `/api/v1/alerts/active`
+    ActiveAlerts,
+    /// `/api/v1/alerts/dry-run`
+    DryRun,
     /// `/api/v1/alerts/history`
     AlertHistory,
     /// `/api/v1/alerts/{fingerprint}/ack`
@@ -175,6 +179,8 @@ impl Route {
             "/api/v1/cluster/drain" => return Some(Route::Drain(true)),
             "/api/v1/cluster/undrain" => return Some(Route::Drain(false)),
             "/api/v1/cluster/transfer" => return Some(Route::Transfer),
+            "/api/v1/alerts/active" => return Some(Route::ActiveAlerts),
+            "/api/v1/alerts/dry-run" => return Some(Route::DryRun),
             "/api/v1/alerts/history" => return Some(Route::AlertHistory),
             "/api/v1/tokens" => return Some(Route::Tokens),
             "/api/v1/dev/senders" => return Some(Route::Senders),
@@ -222,6 +228,7 @@ impl Route {
             | Route::Drain(_)
             | Route::Finalize
             | Route::Acknowledge(_)
+            | Route::DryRun
             | Route::Preview(_)
             | Route::Reseat(..)
             | Route::RevokeToken(_) => "POST",
@@ -316,6 +323,8 @@ mod tests {
         assert_eq!(Route::of("/api/v1/alerts/in/grafana%20eu"), Some(Route::Alerts("grafana eu".into())));
         assert_eq!(Route::of("/api/v1/alerts/in/ack"), Some(Route::Alerts("ack".into())));
         assert_eq!(Route::of("/api/v1/alerts/791cec13fcba0368/ack"), Some(Route::Acknowledge("791cec13fcba0368".into())));
+        assert_eq!(Route::of("/api/v1/alerts/active"), Some(Route::ActiveAlerts));
+        assert_eq!(Route::of("/api/v1/alerts/dry-run").unwrap().allow(), "POST");
         assert_eq!(Route::of("/api/v1/alerts"), Some(Route::AlertmanagerV1));
         assert_eq!(Route::of("/api/v1/receivers/team%2Fdb/preview"), Some(Route::Preview("team/db".into())));
         assert_eq!((Route::of("/api/v1/receivers/x"), Route::of("/api/v1/receivers//preview")), (None, None));

@@ -10,11 +10,14 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Instant;
 
+use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::alert::groups::Groups;
 use crate::alert::groups::Plan;
+use crate::alert::maintenance::Windows;
+use crate::alert::policy::Rules;
 use crate::alert::route::Routing;
 use crate::api;
 use crate::api::alerting::Off;
@@ -31,11 +34,13 @@ use crate::node::Handle;
 use crate::notify::Receivers;
 use crate::notify::doubts;
 
+pub mod agreed;
 pub mod degraded;
 pub mod heartbeat;
 pub mod history;
 pub mod metrics;
 pub mod own;
+pub mod rehearse;
 pub mod shown;
 pub mod teller;
 
@@ -43,8 +48,17 @@ pub mod teller;
 pub struct Current {
     written: Written,
     plan: Arc<Plan>,
+    /// What the book has to know.
+    rules: Rules,
     receivers: Arc<Receivers>,
     inputs: Arc<[Input]>,
+}
+
+/// What a section means.
+pub struct Judged {
+    routing: Routing,
+    rules: Rules,
+    windows: Windows,
 }
 
 /// Alerts of everybody.
@@ -63,6 +77,8 @@ pub struct Alerting {
     /// Why whoever waits for a sign of life did not take it.
     unheard: Mutex<Option<String>>,
     metrics: Metrics,
+    /// One rehearsal at a time: it takes a core for some seconds.
+    rehearsing: Semaphore,
 }
 
 /// What alerts need of the rest of the program.
@@ -84,9 +100,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What a section means; an error says what is wrong with it.
-pub fn judge(written: &Written) -> Result<Routing, Vec<String>> {
+pub fn judge(written: &Written) -> Result<Judged, Vec<String>> {
     let Some(routing) = &written.routing else { return Err(vec!["alerting: its file was not read".to_owned()]) };
-    Routing::new(routing).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    let policies = &written.policies;
+    match (Routing::new(routing), Rules::new(policies), Windows::new(&policies.maintenance)) {
+        (Ok(routing), Ok(rules), Ok(windows)) => Ok(Judged { routing, rules, windows }),
+        (routing, rules, windows) => {
+            let problems = [routing.err(), rules.err(), windows.err()];
+            Err(problems.into_iter().flatten().flatten().map(|problem| problem.to_string()).collect())
+        }
+    }
 }
 
 impl Alerting {
@@ -94,9 +117,9 @@ impl Alerting {
     pub fn start(parts: Parts, stop: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) -> Arc<Alerting> {
         let Parts { node, seen, name, sender, written } = parts;
         let (current, groups, trouble, metrics) = (Mutex::default(), Mutex::default(), Mutex::default(), Metrics::default());
-        let unheard = Mutex::default();
+        let (unheard, rehearsing) = (Mutex::default(), Semaphore::new(1));
         let started = clock::now();
-        let alerting = Arc::new(Alerting { node, seen, name, sender, started, current, groups, trouble, unheard, metrics });
+        let alerting = Arc::new(Alerting { node, seen, name, sender, started, current, groups, trouble, unheard, metrics, rehearsing });
         alerting.take(written.borrow().as_ref());
         tasks.spawn(heartbeat::keep(Arc::clone(&alerting), stop.clone()));
         tasks.spawn(teller::keep(Arc::clone(&alerting), written, stop.clone()));
@@ -111,7 +134,7 @@ impl Alerting {
             return;
         }
         let current = written.and_then(|written| match judge(written) {
-            Ok(routing) => self.made(written, routing, before.as_deref()).map(Arc::new),
+            Ok(judged) => self.made(written, judged, before.as_deref()).map(Arc::new),
             // Judged before it was taken: it was made by another version.
             Err(problems) => {
                 tracing::error!("alerts go the ways they went before: {}", problems.join("; "));
@@ -124,7 +147,7 @@ impl Alerting {
         *lock(&self.current) = current;
     }
 
-    fn made(&self, written: &Written, routing: Routing, before: Option<&Current>) -> Option<Current> {
+    fn made(&self, written: &Written, judged: Judged, before: Option<&Current>) -> Option<Current> {
         let file = written.routing.as_deref()?;
         for doubt in doubts::doubts(file, &[]) {
             tracing::warn!(key = doubt.key, "a receiver will not be told as it is written: {}; {}", doubt.rule, doubt.remedy);
@@ -133,9 +156,10 @@ impl Alerting {
         let receivers = Arc::new(Receivers::new(file, external, before.map(|before| &*before.receivers)));
         let wants = |name: &str| (0..receivers.integrations(name)).map(|number| receivers.send_resolved(name, number)).collect();
         let all = file.receivers.iter().map(|receiver| (receiver.name.clone(), wants(&receiver.name)));
-        let plan = Plan::new(routing, all.collect());
+        let plan = Plan::new(judged.routing, all.collect()).with_windows(judged.windows);
         let plan = if written.compat.reload_resets_timers { plan.anew(self.now()) } else { plan };
-        Some(Current { written: written.clone(), plan: Arc::new(plan), receivers, inputs: written.inputs.clone().into() })
+        let inputs = written.inputs.clone().into();
+        Some(Current { written: written.clone(), plan: Arc::new(plan), rules: judged.rules, receivers, inputs })
     }
 
     fn current(&self) -> Option<Arc<Current>> {

@@ -14,6 +14,7 @@ use crate::cli::Asked;
 use crate::cli::Failure;
 use crate::cli::client::segment;
 use crate::cli::episodes;
+use crate::cli::rehearsal;
 use crate::cli::table::Table;
 use crate::cli::table::cell;
 use crate::cli::table::span;
@@ -21,6 +22,9 @@ use crate::clock;
 use crate::config::values;
 use crate::model::alert::Labels;
 use crate::model::alert::fingerprint;
+
+/// Alerts that hold.
+const ACTIVE: &str = "/api/v1/alerts/active";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -50,6 +54,8 @@ pub enum Verb {
         #[command(flatten)]
         asked: Asked,
     },
+    /// What would have been told within the last days with other policies, of the history; nothing is told, nothing changes.
+    DryRun(rehearsal::DryRun),
     /// Send an alert that means nothing, to see where it goes.
     SendTest(SendTest),
 }
@@ -66,6 +72,12 @@ pub struct List {
     /// Only those that are told: neither silenced nor inhibited.
     #[arg(long)]
     active: bool,
+    /// Only those of these levels: `P1,P2`.
+    #[arg(long, value_name = "LEVELS")]
+    level: Option<String>,
+    /// The newest first, or the worst first.
+    #[arg(long, value_name = "BY", default_value = "start", value_parser = ["start", "level"])]
+    sort: String,
     #[command(flatten)]
     asked: Asked,
 }
@@ -99,6 +111,7 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::List(asked) => list(&asked).await,
         Verb::History(asked) => episodes::show(&asked).await,
+        Verb::DryRun(asked) => rehearsal::show(&asked).await,
         Verb::Show { fingerprint, asked } => {
             let alert = find(&asked, &fingerprint).await?;
             if asked.json {
@@ -157,7 +170,9 @@ async fn list(asked: &List) -> Result<(), Failure> {
     if asked.active {
         query.push("silenced=false&inhibited=false".to_owned());
     }
-    let answer = asked.asked.client().get(&format!("/api/v2/alerts?{}", query.join("&"))).await?;
+    query.extend(asked.level.iter().map(|levels| format!("level={}", segment(levels))));
+    query.push(format!("sort={}", asked.sort));
+    let answer = asked.asked.client().get(&format!("{ACTIVE}?{}", query.join("&"))).await?;
     if asked.asked.json {
         println!("{answer:#}");
     } else {
@@ -178,24 +193,25 @@ pub fn words(list: &Value, of: impl Fn(&Value) -> String) -> String {
 }
 
 fn table(answer: &Value, now: i64) -> String {
-    let mut alerts: Vec<&Value> = answer.as_array().into_iter().flatten().collect();
-    alerts.sort_by_key(|alert| std::cmp::Reverse(moment(&alert["startsAt"])));
-    let mut table = Table::new(&["FINGERPRINT", "ALERT", "SEVERITY", "STATE", "FOR", "RECEIVERS", "LABELS"]);
-    for alert in alerts {
+    let mut table = Table::new(&["FINGERPRINT", "ALERT", "LEVEL", "STATE", "FOR", "RECEIVERS", "LABELS"]);
+    for alert in answer.as_array().into_iter().flatten() {
         let since = moment(&alert["startsAt"]).map_or(Value::Null, |at| Value::from((now - at).max(0)));
         let state = match (&*cell(&alert["status"]["state"]), &alert["acknowledged"]["by"]) {
-            ("active", Value::String(by)) => format!("taken by {by}"),
             ("suppressed", _) => stopped(&alert["status"]),
+            _ if alert["flappingSince"].is_string() => "flapping".to_owned(),
+            _ if alert["watchedUntil"].is_string() => "over, watched".to_owned(),
+            ("active", Value::String(by)) => format!("taken by {by}"),
+            _ if alert["waits"].is_object() => "waits".to_owned(),
             (state, _) => state.to_owned(),
         };
         table.row(vec![
             cell(&alert["fingerprint"]),
             cell(&alert["labels"]["alertname"]),
-            cell(&alert["labels"]["severity"]),
+            cell(&alert["level"]),
             state,
             span(&since),
             words(&alert["receivers"], |receiver| cell(&receiver["name"])),
-            labels(&alert["labels"], &["alertname", "severity"]),
+            labels(&alert["labels"], &["alertname"]),
         ]);
     }
     table.text("no alert; `sluice alert send-test` sends one")
@@ -223,7 +239,20 @@ fn full(alert: &Value) -> String {
         }
     };
     line("fingerprint", cell(&alert["fingerprint"]));
+    line("level", cell(&alert["level"]));
     line("state", cell(&alert["status"]["state"]));
+    if alert["waits"].is_object() {
+        line("waits until", format!("{}: {}", cell(&alert["waits"]["until"]), cell(&alert["waits"]["why"])));
+    }
+    if alert["flappingSince"].is_string() {
+        line("flapping", format!("since {}; nothing more is told until it is calm", cell(&alert["flappingSince"])));
+    }
+    if alert["watchedUntil"].is_string() {
+        line("over", format!("told at {} unless it comes again before", cell(&alert["watchedUntil"])));
+    }
+    if alert["cameAgain"].as_u64().is_some_and(|times| times > 0) {
+        line("came again", format!("{} times", cell(&alert["cameAgain"])));
+    }
     line("silenced by", words(&alert["status"]["silencedBy"], cell));
     line("inhibited by", words(&alert["status"]["inhibitedBy"], cell));
     line("muted by", words(&alert["status"]["mutedBy"], cell));
@@ -233,7 +262,10 @@ fn full(alert: &Value) -> String {
         line("taken by", format!("{}, {}{said}", cell(&alert["acknowledged"]["by"]), cell(&alert["acknowledged"]["at"])));
     }
     line("since", cell(&alert["startsAt"]));
-    line("until", format!("{} unless it is said again", cell(&alert["endsAt"])));
+    match alert["watchedUntil"].is_string() {
+        true => line("until", cell(&alert["endsAt"])),
+        false => line("until", format!("{} unless it is said again", cell(&alert["endsAt"]))),
+    }
     line("last said", cell(&alert["updatedAt"]));
     line("receivers", words(&alert["receivers"], |receiver| cell(&receiver["name"])));
     line("from", cell(&alert["generatorURL"]));
@@ -247,7 +279,7 @@ fn full(alert: &Value) -> String {
 
 /// The one alert whose fingerprint begins so.
 async fn find(asked: &Asked, fingerprint: &str) -> Result<Value, Failure> {
-    let answer = asked.client().get("/api/v2/alerts").await?;
+    let answer = asked.client().get(ACTIVE).await?;
     let begins = |alert: &&Value| alert["fingerprint"].as_str().is_some_and(|whole| whole.starts_with(&fingerprint.to_ascii_lowercase()));
     let mut found = answer.as_array().into_iter().flatten().filter(begins);
     match (found.next(), found.next()) {
@@ -302,7 +334,8 @@ mod tests {
     fn one() -> Value {
         json!({"fingerprint": "791cec13fcba0368", "startsAt": "1970-01-01T00:00:10.000Z", "endsAt": "1970-01-01T00:05:00.000Z", "updatedAt": "1970-01-01T00:00:20.000Z",
             "receivers": [{"name": "db"}, {"name": "all"}], "labels": {"alertname": "DiskFull", "severity": "critical", "instance": "a", "job": "node"},
-            "annotations": {"summary": "full\nat last"}, "generatorURL": "http://p",
+            "annotations": {"summary": "full\nat last"}, "generatorURL": "http://p", "level": "P2", "flappingSince": null,
+            "waits": {"until": "1970-01-01T00:01:00.000Z", "why": "it mostly ended by itself"}, "watchedUntil": null, "cameAgain": 0,
             "status": {"state": "suppressed", "silencedBy": ["x"], "inhibitedBy": [], "mutedBy": []}})
     }
 
@@ -312,7 +345,13 @@ mod tests {
         other["status"] = json!({"state": "active"});
         other["acknowledged"] = json!({"by": "ann", "comment": "", "at": "1970-01-01T00:00:20.000Z"});
         let text = table(&json!([one(), other]), 40_000);
-        assert!(text.contains("silenced") && text.contains("taken by ann") && text.contains("30.0 s"), "{text}");
+        assert!(text.contains("silenced") && text.contains("taken by ann") && text.contains("30.0 s") && text.contains("P2"), "{text}");
+        other["acknowledged"] = Value::Null;
+        assert!(table(&json!([other]), 40_000).contains("waits"));
+        (other["waits"], other["watchedUntil"]) = (Value::Null, json!("1970-01-01T00:02:00.000Z"));
+        assert!(table(&json!([other]), 40_000).contains("over, watched"));
+        other["flappingSince"] = json!("1970-01-01T00:00:20.000Z");
+        assert!(table(&json!([other]), 40_000).contains("flapping"));
         assert!(text.contains("db, all") && text.contains("instance=a job=node"), "{text}");
         assert!(table(&json!([]), 0).contains("send-test"));
     }
@@ -320,7 +359,8 @@ mod tests {
     #[test]
     fn one_alert_in_full() {
         let text = full(&one());
-        assert!(text.starts_with("fingerprint   791cec13fcba0368\nstate         suppressed\nsilenced by   x\n"), "{text}");
+        let expected = "fingerprint   791cec13fcba0368\nlevel         P2\nstate         suppressed\nwaits until   1970-01-01T00:01:00.000Z: it mostly ended by itself\nsilenced by   x\n";
+        assert!(text.starts_with(expected), "{text}");
         assert!(text.contains("annotations   summary = full\n    at last\n") && !text.contains("inhibited"), "{text}");
     }
 

@@ -11,6 +11,8 @@ use crate::config::compat;
 use crate::config::compat::Compat;
 use crate::config::inputs;
 use crate::config::inputs::Input;
+use crate::config::policies;
+use crate::config::policies::Policies;
 use crate::config::read::Node;
 use crate::config::read::Problem;
 use crate::config::read::Problems;
@@ -59,6 +61,8 @@ pub struct Alerting {
     pub compat: Compat,
     /// Sites whose pages may ask Alertmanager's API.
     pub pages: Vec<String>,
+    /// How bad alerts are, and which are told later, once, or not at all.
+    pub policies: Policies,
 }
 
 /// Reads the section.
@@ -75,8 +79,8 @@ pub fn read(section: &Section<'_>) -> Alerting {
     let heartbeat = section.below("heartbeat").and_then(|section| heartbeat(&section));
     let compat = section.below("compat").map(|section| compat::read(&section)).unwrap_or_default();
     let pages = section.get("pages").map(|list| list.list().iter().filter_map(|site| site.value(compat::page)).collect());
-    let pages = pages.unwrap_or_default();
-    let mut alerting = Alerting { file, external, inputs, keep, heartbeat, compat, pages, ..Alerting::default() };
+    let (pages, policies) = (pages.unwrap_or_default(), policies::read(section));
+    let mut alerting = Alerting { file, external, inputs, keep, heartbeat, compat, pages, policies, ..Alerting::default() };
     match (&alerting.file, &config) {
         (None, None) => section.missing("file", "write where the routes are: file: alertmanager.yml (or the content below `config:`)"),
         (Some(_), Some(node)) => node.complain("stands beside `file`", "keep one of the two"),

@@ -280,7 +280,7 @@ fn intervals(node: &Node<'_>) -> Option<Intervals> {
     Some(Intervals { place: place(node), name: name?, intervals })
 }
 
-fn interval(node: &Node<'_>) -> Interval {
+pub(super) fn interval(node: &Node<'_>) -> Interval {
     let section = node.section();
     let times = section.get("times").map(|node| node.list()).unwrap_or_default();
     let time = |node: &Node<'_>| {

@@ -8,6 +8,9 @@ use std::sync::Arc;
 /// Names and values, sorted by name. A label that is not there has the empty value, as everywhere in Prometheus.
 pub type Labels = BTreeMap<String, String>;
 
+/// So far apart the clock of whoever said something and the time of the entry that holds it may be, ms.
+const APART_MS: i64 = 5_000;
+
 /// What a source says of an alert.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Alert {
@@ -33,10 +36,20 @@ impl Alert {
         self.ends <= now
     }
 
+    /// Of one that is over: whether nobody said so, and it is over only since nobody has said again that it holds.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.ends > self.updated.saturating_add(APART_MS)
+    }
+
     /// See [`fingerprint`].
     pub fn fingerprint(&self) -> u64 {
         fingerprint(&self.labels)
     }
+}
+
+/// An alert's name; may be empty.
+pub fn name(labels: &Labels) -> &str {
+    labels.get("alertname").map_or("", String::as_str)
 }
 
 /// An alert's identity as Alertmanager writes it (in `%016x`): FNV-1a of 64 bits over `name 0xff value 0xff`, sorted by name (`model.LabelSet.Fingerprint` of

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::alert::message::Mark;
 use crate::alert::message::Message;
 use crate::alert::message::Reason;
 use crate::clock;
@@ -69,13 +70,20 @@ pub struct One<'a> {
     pub generator: &'a str,
     /// Of its labels.
     pub fingerprint: String,
+    /// What Alertmanager's webhooks do not have: how bad it is, and whether it flaps.
+    #[serde(skip)]
+    pub mark: Mark,
+    /// Neither: nobody said that it is over, it is only not said any more that it holds.
+    #[serde(skip)]
+    pub unconfirmed: bool,
 }
 
 impl<'a> Data<'a> {
     /// Of a message, at most so many of its alerts (0: all).
     pub fn new(message: &'a Message, external_url: &'a str, most: usize) -> Data<'a> {
+        let marks = message.marks.iter().copied().chain(std::iter::repeat(Mark::default()));
         let taken = if most == 0 { message.alerts.len() } else { most.min(message.alerts.len()) };
-        let alerts: Vec<One<'a>> = message.alerts[..taken].iter().map(|alert| one(alert, message.at)).collect();
+        let alerts: Vec<One<'a>> = message.alerts[..taken].iter().zip(marks).map(|(alert, mark)| one(alert, mark, message.at)).collect();
         let firing = alerts.iter().any(|alert| alert.status == "firing");
         Data {
             receiver: quoted(&message.receiver),
@@ -124,7 +132,7 @@ fn go_json(text: &str) -> String {
     out
 }
 
-fn one(alert: &Alert, at: i64) -> One<'_> {
+fn one(alert: &Alert, mark: Mark, at: i64) -> One<'_> {
     let over = alert.is_over(at);
     One {
         status: if over { "resolved" } else { "firing" },
@@ -134,6 +142,19 @@ fn one(alert: &Alert, at: i64) -> One<'_> {
         ends_at: if over { when(alert.ends) } else { NEVER.to_owned() },
         generator: &alert.generator,
         fingerprint: format!("{:016x}", alert.fingerprint()),
+        mark,
+        unconfirmed: over && alert.is_unconfirmed(),
+    }
+}
+
+impl One<'_> {
+    /// Its status in words for people.
+    pub fn word(&self) -> &'static str {
+        match (self.status, self.mark.flapping) {
+            ("firing", true) => "flapping",
+            ("resolved", _) if self.unconfirmed => "no longer confirmed",
+            (status, _) => status,
+        }
     }
 }
 

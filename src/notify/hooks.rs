@@ -56,6 +56,11 @@ fn request(center: &AlertCenter, page: &Page<'_>, at_ms: i64) -> Result<Asked, O
         body["eventId"] = page.message.id.as_str().into();
         body["level"] = page.message.level.into();
         body["degraded"] = page.message.degraded.into();
+        for (shown, one) in body["alerts"].as_array_mut().into_iter().flatten().zip(&page.data.alerts) {
+            shown["level"] = one.mark.level.into();
+            shown["flapping"] = one.mark.flapping.into();
+            shown["unconfirmed"] = one.unconfirmed.into();
+        }
         body.to_string()
     };
     let dialect = if center.content_type.contains("json") { Dialect::Json } else { Dialect::Plain };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::alert::message::Mark;
 use crate::alert::message::Message;
 use crate::alert::message::Reason;
 use crate::config::receivers::Kind;
@@ -53,6 +54,7 @@ pub fn message(labels: &Labels, annotations: Labels, receiver: &str, (resolved, 
         at: now,
         level: 2,
         alerts: vec![Arc::new(alert)],
+        marks: vec![Mark { level: 2, flapping: false }],
         degraded: false,
     }
 }

@@ -138,8 +138,7 @@ fn block(alert: &One<'_>, data: &Data<'_>, dialect: Dialect) -> String {
     let name = alert.labels.get("alertname").map_or("(no name)", String::as_str);
     let what = note("summary").or_else(|| note("message")).or_else(|| note("description")).unwrap_or(name);
     let what = one_line(what);
-    let status = if alert.status == "firing" { "firing" } else { "resolved" };
-    let mut lines = vec![format!("{}: {}", dialect.bold(status), dialect.escape(&what))];
+    let mut lines = vec![format!("{}: {}", dialect.bold(alert.word()), dialect.escape(&what))];
     let own = alert.labels.iter().filter(|(name, _)| !data.group_labels.contains_key(*name) && *name != "alertname");
     let own: Vec<String> = own.map(|(name, value)| dialect.escape(&format!("{name}={}", one_line(value)))).collect();
     if !own.is_empty() {
@@ -149,6 +148,12 @@ fn block(alert: &One<'_>, data: &Data<'_>, dialect: Dialect) -> String {
     lines.extend(description.map(|text| dialect.escape(&one_line(text))));
     let until = if alert.status == "firing" { String::new() } else { format!(" until {}", alert.ends_at) };
     lines.push(format!("since {}{until}", alert.starts_at));
+    if alert.mark.flapping {
+        lines.push("it fires and is over again and again: nothing more is told until it does not".to_owned());
+    }
+    if alert.unconfirmed {
+        lines.push("its source does not say any more that it fires, and has not said that it is over".to_owned());
+    }
     lines.extend(note("runbook_url").map(|url| dialect.escape(&one_line(url))));
     lines.join(dialect.newline())
 }

@@ -135,6 +135,9 @@ fn alert(one: &One<'_>) -> Value {
         endsAt => one.ends_at.as_str(),
         generatorURL => one.generator,
         fingerprint => one.fingerprint.as_str(),
+        level => i64::from(one.mark.level),
+        flapping => one.mark.flapping,
+        unconfirmed => one.unconfirmed,
     }
 }
 

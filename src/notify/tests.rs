@@ -8,6 +8,7 @@ mod texts;
 
 use std::sync::Arc;
 
+use crate::alert::message::Mark;
 use crate::alert::message::Message;
 use crate::alert::message::Reason;
 use crate::config::routing;
@@ -31,7 +32,8 @@ fn alert(instance: &str, summary: &str, ends: i64) -> Arc<Alert> {
         starts: 1_790_000_000_000,
         ends,
         times_out: false,
-        updated: 1_790_000_000_000,
+        // Its source said so.
+        updated: ends,
     })
 }
 
@@ -44,6 +46,7 @@ fn message(alerts: Vec<Arc<Alert>>) -> Message {
         reason: Reason::First,
         at: AT,
         level: 2,
+        marks: alerts.iter().map(|_| Mark { level: 2, flapping: false }).collect(),
         alerts,
         degraded: false,
     }

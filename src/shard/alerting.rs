@@ -13,6 +13,8 @@ use crate::alert::book::Wanted;
 use crate::alert::matcher::Matcher;
 use crate::alert::matcher::Op;
 use crate::alert::message::Reason;
+use crate::alert::noted::Noted;
+use crate::alert::policy::Rules;
 use crate::alert::silence::Silence;
 use crate::alert::told::Claim;
 use crate::alert::told::End;
@@ -23,6 +25,7 @@ use crate::model::alert::Labels;
 use crate::shard::codec::Malformed;
 use crate::shard::codec::Reader;
 use crate::shard::codec::Writer;
+use crate::shard::policies;
 
 /// What happens to the book.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +56,8 @@ pub enum Change {
     End(Vec<(u64, u64, End)>),
     /// What nobody needs any more.
     Sweep(Gone),
+    /// The policies are these.
+    Rules(Box<Rules>),
 }
 
 impl Change {
@@ -71,6 +76,10 @@ impl Change {
             }
             Change::Sweep(gone) => {
                 book.sweep(&gone, at);
+                Ok(())
+            }
+            Change::Rules(rules) => {
+                book.change_rules(*rules);
                 Ok(())
             }
         }
@@ -131,6 +140,10 @@ impl Change {
                 write_ids(&gone.logs, out);
                 list(&gone.silences, out, |id, out| out.text(id));
             }
+            Change::Rules(rules) => {
+                out.byte(8);
+                policies::write_rules(rules, out);
+            }
         }
     }
 
@@ -163,6 +176,7 @@ impl Change {
                 let (alerts, logs) = (read_ids(from)?, read_ids(from)?);
                 Change::Sweep(Gone { alerts, logs, silences: read_list(from, 1, |from| Ok(from.text()?.to_owned()))? })
             }
+            8 => Change::Rules(Box::new(policies::read_rules(from)?)),
             _ => return Err(Malformed::Impossible("what happens to alerts")),
         })
     }
@@ -195,7 +209,7 @@ pub(super) fn read(from: &mut Reader<'_>) -> Result<Book, Malformed> {
     for _ in 0..from.count(17)? {
         let (id, alert, came) = (from.fixed()?, Arc::new(read_alert(from)?), from.signed()?);
         let acknowledged = if from.byte()? == 0 { None } else { Some(Arc::new(read_acknowledged(from)?)) };
-        book.restore_alert(id, Kept { alert, came, acknowledged });
+        book.restore_alert(id, Kept { alert, came, acknowledged, noted: Noted::default() });
     }
     for _ in 0..from.count(18)? {
         let id = from.fixed()?;
@@ -207,12 +221,16 @@ pub(super) fn read(from: &mut Reader<'_>) -> Result<Book, Malformed> {
     Ok(book)
 }
 
-fn list<T>(items: &[T], out: &mut Writer<'_>, one: impl Fn(&T, &mut Writer<'_>)) {
+pub(super) fn list<T>(items: &[T], out: &mut Writer<'_>, one: impl Fn(&T, &mut Writer<'_>)) {
     out.number(items.len() as u64);
     items.iter().for_each(|item| one(item, out));
 }
 
-fn read_list<T>(from: &mut Reader<'_>, least: usize, one: impl Fn(&mut Reader<'_>) -> Result<T, Malformed>) -> Result<Vec<T>, Malformed> {
+pub(super) fn read_list<T>(
+    from: &mut Reader<'_>,
+    least: usize,
+    one: impl Fn(&mut Reader<'_>) -> Result<T, Malformed>,
+) -> Result<Vec<T>, Malformed> {
     (0..from.count(least)?).map(|_| one(from)).collect()
 }
 
@@ -267,9 +285,8 @@ pub(super) fn read_acknowledged(from: &mut Reader<'_>) -> Result<Acknowledged, M
     Ok(Acknowledged { by: from.text()?.to_owned(), comment: from.text()?.to_owned(), at: from.signed()? })
 }
 
-fn write_silence(silence: &Silence, out: &mut Writer<'_>) {
-    out.text(&silence.id);
-    list(&silence.matchers, out, |matcher, out| {
+pub(super) fn write_matchers(matchers: &[Matcher], out: &mut Writer<'_>) {
+    list(matchers, out, |matcher, out| {
         out.text(&matcher.name);
         out.byte(match matcher.op {
             Op::Equal => 0,
@@ -279,15 +296,10 @@ fn write_silence(silence: &Silence, out: &mut Writer<'_>) {
         });
         out.text(&matcher.value);
     });
-    [silence.starts, silence.ends, silence.updated].into_iter().for_each(|time| out.signed(time));
-    out.text(&silence.by);
-    out.text(&silence.comment);
-    write_labels(&silence.annotations, out);
 }
 
-fn read_silence(from: &mut Reader<'_>) -> Result<Silence, Malformed> {
-    let id = from.text()?.to_owned();
-    let matchers = read_list(from, 3, |from| {
+pub(super) fn read_matchers(from: &mut Reader<'_>) -> Result<Vec<Matcher>, Malformed> {
+    read_list(from, 3, |from| {
         let name = from.text()?;
         let op = match from.byte()? {
             0 => Op::Equal,
@@ -297,10 +309,22 @@ fn read_silence(from: &mut Reader<'_>) -> Result<Silence, Malformed> {
             _ => return Err(Malformed::Impossible("a matcher's sign")),
         };
         Matcher::new(name, op, from.text()?).map_err(|_| Malformed::Impossible("a matcher's pattern"))
-    })?;
+    })
+}
+
+fn write_silence(silence: &Silence, out: &mut Writer<'_>) {
+    out.text(&silence.id);
+    write_matchers(&silence.matchers, out);
+    [silence.starts, silence.ends, silence.updated].into_iter().for_each(|time| out.signed(time));
+    out.text(&silence.by);
+    out.text(&silence.comment);
+    write_labels(&silence.annotations, out);
+}
+
+fn read_silence(from: &mut Reader<'_>) -> Result<Silence, Malformed> {
     Ok(Silence {
-        id,
-        matchers,
+        id: from.text()?.to_owned(),
+        matchers: read_matchers(from)?,
         starts: from.signed()?,
         ends: from.signed()?,
         updated: from.signed()?,
@@ -402,6 +426,7 @@ pub(super) fn examples() -> Vec<Change> {
     let claim = Claim { number: 5, at: 1_790_000_000_000, reason: Some(Reason::First), owner: 9, firing: vec![known], ..Claim::default() };
     let log = crate::alert::book::log_id(7, &whom);
     vec![
+        Change::Rules(Box::new(policies::example())),
         Change::Post(vec![alert("X", 1_890_000_000_000), alert("Y", 1_890_000_000_000)]),
         Change::Longer(vec![Longer { ends: 1_890_000_060_000, updated: 1_790_000_060_000, ids: vec![known] }]),
         Change::Silence { silence: silence.clone(), changes: None },
@@ -434,12 +459,15 @@ mod tests {
             let mut image = Vec::new();
             write(&book, &mut Writer(&mut image));
             episodes::write(&book, &mut Writer(&mut image));
+            policies::write(&book, &mut Writer(&mut image));
             let mut from = Reader(&image);
             let mut again = read(&mut from).unwrap();
             episodes::read(&mut from, &mut again).unwrap();
+            policies::read(&mut from, &mut again).unwrap();
             assert_eq!(again, book);
             assert_eq!(from.end(), Ok(()));
         }
         assert_eq!((book.alerts().len(), book.logs().len(), book.silences().len()), (2, 1, 1));
+        assert_eq!(book.alerts().iter().filter(|(_, kept)| kept.noted.flaps == 0 && kept.noted.changes.len() == 1).count(), 2);
     }
 }

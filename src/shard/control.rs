@@ -21,13 +21,14 @@ use crate::shard::entry::Entry;
 use crate::shard::episodes;
 use crate::shard::level;
 use crate::shard::members::Nodes;
+use crate::shard::policies;
 use crate::shard::pushed::Pushed;
 use crate::shard::settings::Settings;
 use crate::shard::tokens::Tokens;
 use crate::shard::verdicts::Verdicts;
 
 /// Raised when the layout changes.
-const VERSION: u8 = 9;
+const VERSION: u8 = 10;
 /// Images of this version end before tokens and nodes.
 const WITHOUT_TOKENS: u8 = 1;
 /// Images up to this version know no settings: a number and a text stood there that nobody ever wrote.
@@ -44,6 +45,8 @@ const WITHOUT_BOOK: u8 = 6;
 const WITHOUT_PUSHED: u8 = 7;
 /// Images up to this version end before what is known of episodes of alerts.
 const WITHOUT_EPISODES: u8 = 8;
+/// Images up to this version end before the policies for alerts, and what they come to.
+const WITHOUT_POLICIES: u8 = 9;
 /// Groups in a cluster; a sender that invents names without end must not fill the memory.
 pub const MAX_GROUPS: usize = 10_000;
 
@@ -199,6 +202,7 @@ impl Control {
         alerting::write(&self.book, &mut out);
         self.pushed.write(&mut out);
         episodes::write(&self.book, &mut out);
+        policies::write(&self.book, &mut out);
     }
 
     /// The state whose image this is, all of it.
@@ -241,6 +245,9 @@ impl Control {
         }
         if version > WITHOUT_EPISODES {
             episodes::read(&mut from, Arc::make_mut(&mut control.book))?;
+        }
+        if version > WITHOUT_POLICIES {
+            policies::read(&mut from, Arc::make_mut(&mut control.book))?;
         }
         from.end()?;
         Ok(control)
@@ -333,9 +340,9 @@ mod tests {
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
         assert_eq!(
-            bytes.split_off(bytes.len() - 10),
-            [0; 10],
-            "no level, nothing down, no alerts, an empty book of three lists, nothing pushed, no episodes"
+            bytes.split_off(bytes.len() - 16),
+            [0; 16],
+            "no level, nothing down, no alerts, an empty book of three lists, nothing pushed, no episodes, four lists of policies, nothing noted or learned"
         );
         let mut settings = Vec::new();
         control.settings.write(&mut Writer(&mut settings));
@@ -353,6 +360,9 @@ mod tests {
         apply(&mut control, Command::Assign { group: "a".into() });
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
+        bytes.truncate(bytes.len() - 6);
+        bytes[0] = WITHOUT_POLICIES;
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
         bytes.truncate(bytes.len() - 3);
         bytes[0] = WITHOUT_EPISODES;
         assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));

@@ -6,6 +6,7 @@ use crate::alert::book::Book;
 use crate::alert::episode::Closed;
 use crate::alert::episode::Episode;
 use crate::alert::episode::Telling;
+use crate::alert::message;
 use crate::shard::alerting::read_acknowledged;
 use crate::shard::alerting::read_alert;
 use crate::shard::alerting::write_acknowledged;
@@ -15,7 +16,9 @@ use crate::shard::codec::Reader;
 use crate::shard::codec::Writer;
 
 /// Raised when a row's layout changes; rows are kept for more than a year.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Rows up to this version end before the level, and how often the alert came again.
+const WITHOUT_LEVEL: u8 = 1;
 
 /// What decides whether a row goes: when it was closed, and the bytes of all before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,30 +44,37 @@ pub fn encode(closed: &Closed) -> Vec<u8> {
     }
     write_told(&episode.told, &mut out);
     out.text(&episode.silenced);
+    out.byte(episode.level);
+    out.number(episode.again);
     bytes
 }
 
-fn read_head(from: &mut Reader<'_>) -> Result<Head, Malformed> {
-    match from.byte()? {
-        VERSION => Ok(Head { closed: from.signed()?, before: from.number()? }),
+fn read_head(from: &mut Reader<'_>) -> Result<(u8, Head), Malformed> {
+    let version = from.byte()?;
+    match version {
+        WITHOUT_LEVEL..=VERSION => Ok((version, Head { closed: from.signed()?, before: from.number()? })),
         other => Err(Malformed::Version(other)),
     }
 }
 
 /// What stands first in a row.
 pub fn head(row: &[u8]) -> Result<Head, Malformed> {
-    read_head(&mut Reader(row))
+    read_head(&mut Reader(row)).map(|(_, head)| head)
 }
 
 /// The row of a number.
 pub fn decode(number: u64, row: &[u8]) -> Result<Closed, Malformed> {
     let mut from = Reader(row);
-    let Head { closed, before } = read_head(&mut from)?;
+    let (version, Head { closed, before }) = read_head(&mut from)?;
     let (alert, came) = (Arc::new(read_alert(&mut from)?), from.signed()?);
     let acknowledged = if from.byte()? == 0 { None } else { Some(Arc::new(read_acknowledged(&mut from)?)) };
     let (told, silenced) = (read_told(&mut from)?, from.text()?.to_owned());
+    let (level, again) = match version {
+        WITHOUT_LEVEL => (message::level(&alert.labels), 0),
+        _ => (from.byte()?, from.number()?),
+    };
     from.end()?;
-    Ok(Closed { number, before, episode: Episode { alert, came, closed, acknowledged, told, silenced } })
+    Ok(Closed { number, before, episode: Episode { alert, came, closed, acknowledged, told, silenced, level, again } })
 }
 
 fn write_told(told: &[Telling], out: &mut Writer<'_>) {
@@ -116,8 +126,13 @@ mod tests {
         let alert = Alert { labels, starts: 1, ends: 9, ..Alert::default() };
         let acknowledged = Some(Arc::new(Acknowledged { by: "ann".into(), comment: "mine".into(), at: 4 }));
         let told = vec![Telling { receiver: "db".into(), at: 3, over: 10 }, Telling { receiver: "all".into(), at: 4, over: 0 }];
-        let episode = Episode { alert: Arc::new(alert), came: 2, closed: 30, acknowledged, told, silenced: "x".into() };
+        let episode = Episode { alert: Arc::new(alert), came: 2, closed: 30, acknowledged, told, silenced: "x".into(), level: 2, again: 0 };
         let closed = Closed { number: 7, before: 99, episode };
+        // As it was before there were levels: they follow from the labels.
+        let mut row = encode(&closed);
+        row.truncate(row.len() - 2);
+        row[0] = WITHOUT_LEVEL;
+        assert_eq!(decode(7, &row).unwrap().episode, Episode { level: 3, ..closed.episode.clone() });
         let row = encode(&closed);
         assert_eq!(head(&row), Ok(Head { closed: 30, before: 99 }));
         assert_eq!(decode(7, &row), Ok(closed));

@@ -30,6 +30,7 @@ mod manual;
 mod own;
 mod partitions;
 mod pauses;
+mod policies;
 mod probe_faults;
 mod probe_jobs;
 mod probe_leaves;

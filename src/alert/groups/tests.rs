@@ -14,6 +14,8 @@ use crate::config::routing as written;
 use crate::model::alert::Alert;
 use crate::mutate::seeds;
 
+mod policies;
+
 const SEED: u64 = 3;
 
 const FILE: &str = r#"
@@ -225,6 +227,7 @@ fn plainly(world: &World, plan: &Plan, id: u64, kept: &Kept) -> Standing {
         inhibited_by,
         muted_by: muted.unwrap_or_default().into_iter().collect(),
         receivers: routes.into_iter().map(|route| route.receiver.clone()).collect(),
+        ..Standing::default()
     }
 }
 

@@ -2,11 +2,17 @@
 
 use super::*;
 
-/// An alert in a word: `f` holds, `o` is over, `s` holds and is suppressed, `a` holds and is acknowledged, `l` holds and came after the tick.
-fn group(states: &str) -> Vec<(u64, Alert, i64, bool, bool)> {
-    let one = |(id, state): (usize, char)| {
-        let ends = if state == 'o' { 50 } else { 1_000 };
-        (id as u64, Alert { ends, ..Alert::default() }, if state == 'l' { 95 } else { 10 }, state == 's', state == 'a')
+/// An alert in a word: `f` holds, `o` is over, `s` holds and is suppressed, `a` holds and is acknowledged, `l` holds and came after the tick, `w` holds and has
+/// flapped since 70.
+fn group(states: &str) -> Vec<Found> {
+    let one = |(id, state): (usize, char)| Found {
+        id: id as u64,
+        over: state == 'o',
+        ends: if state == 'o' { 50 } else { 1_000 },
+        came: if state == 'l' { 95 } else { 10 },
+        flaps: if state == 'w' { 70 } else { 0 },
+        suppressed: state == 's',
+        acknowledged: state == 'a',
     };
     states.chars().enumerate().filter(|(_, state)| *state != '-').map(one).collect()
 }
@@ -16,15 +22,7 @@ fn told(firing: &[u64], over: &[u64]) -> Told {
 }
 
 fn look(before: Option<&Told>, states: &str, wants_over: bool, repeat: i64) -> Option<Claim> {
-    let group = group(states);
-    let found = group.iter().map(|(id, alert, came, suppressed, acknowledged)| Found {
-        id: *id,
-        alert,
-        came: *came,
-        suppressed: *suppressed,
-        acknowledged: *acknowledged,
-    });
-    decide(before, found, Look { now: 100, tick: 90, repeat, wants_over })
+    decide(before, group(states).into_iter(), Look { now: 100, tick: 90, repeat, wants_over })
 }
 
 fn reason(before: Option<&Told>, states: &str, wants_over: bool, repeat: i64) -> Option<Reason> {
@@ -59,6 +57,10 @@ fn alertmanagers_table() {
         (Some(told(&[0], &[])), "s", true, 40, None),
         (Some(told(&[0, 1], &[])), "aa", true, 40, None),
         (Some(told(&[0, 1], &[])), "af", true, 40, Some(Repeat)),
+        // That one flaps is told once.
+        (Some(told(&[0], &[])), "w", true, 500, Some(New)),
+        (Some(Told { at: 70, ..told(&[0], &[]) }), "w", true, 500, None),
+        (None, "w", true, 500, Some(First)),
         // What came after the tick waits for the next.
         (None, "l", true, 500, None),
         (Some(told(&[0], &[])), "fl", true, 500, None),

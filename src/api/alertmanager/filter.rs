@@ -77,6 +77,11 @@ impl Filter {
         Ok(filter)
     }
 
+    /// Whether labels of receivers are asked for.
+    pub fn asks_receivers(&self) -> bool {
+        !self.receiver_matchers.is_empty()
+    }
+
     /// Whether an alert's labels fit.
     pub fn fits(&self, labels: &Labels) -> bool {
         self.matchers.iter().all(|matcher| matcher.matches(labels))

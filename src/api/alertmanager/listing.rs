@@ -9,6 +9,7 @@ use hyper::StatusCode;
 use serde::Serialize;
 use serde::Serializer;
 
+use crate::api::active;
 use crate::api::alerting::Alerting;
 use crate::api::alerting::Group;
 use crate::api::alerting::Standing;
@@ -23,18 +24,33 @@ use crate::model::alert::Labels;
 use crate::serve;
 use crate::serve::Response;
 
+/// What is to be listed.
+pub enum List {
+    /// Alerts,
+    Alerts(Filter),
+    /// or groups, as Alertmanager lists them;
+    Groups(Filter),
+    /// alerts with what the policies come to.
+    Active(active::Wanted),
+}
+
 /// Answers a query.
-pub async fn answer(gate: &Gate, state: Arc<dyn Alerting>, grouped: bool, filter: Filter, now: i64) -> Response {
+pub async fn answer(gate: &Gate, state: Arc<dyn Alerting>, list: List, now: i64) -> Response {
     let Ok(_turn) = gate.lists.try_acquire() else {
         let text = format!("Limit of concurrent GET requests reached ({LISTS}), try again later.\n");
         return serve::answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", text);
     };
     let made = tokio::task::spawn_blocking(move || {
         // Only labels of receivers are looked at, and hardly anybody asks for those.
-        let status = if filter.receiver_matchers.is_empty() { Status::default() } else { state.status() };
-        match grouped {
-            false => serde_json::to_vec(&alerts(&state.alerts(now), &filter, &status)),
-            true => serde_json::to_vec(&groups(&mut state.groups(now), &filter, &status)),
+        let asks = match &list {
+            List::Alerts(filter) | List::Groups(filter) => filter.asks_receivers(),
+            List::Active(wanted) => wanted.asks_receivers(),
+        };
+        let status = if asks { state.status() } else { Status::default() };
+        match &list {
+            List::Alerts(filter) => serde_json::to_vec(&alerts(&state.alerts(now), filter, &status, false)),
+            List::Groups(filter) => serde_json::to_vec(&groups(&mut state.groups(now), filter, &status)),
+            List::Active(wanted) => active::list(&state.alerts(now), wanted, &status),
         }
     });
     match made.await {
@@ -44,13 +60,13 @@ pub async fn answer(gate: &Gate, state: Arc<dyn Alerting>, grouped: bool, filter
     }
 }
 
-/// Those that fit, by fingerprint.
-fn alerts<'s>(standing: &'s [Standing], filter: &Filter, status: &Status) -> Vec<Shown<'s>> {
+/// Those that fit, by fingerprint; with those whose end is `watched`, or without.
+pub fn alerts<'s>(standing: &'s [Standing], filter: &Filter, status: &Status, watched: bool) -> Vec<Shown<'s>> {
     let receivers = |one: &Standing| {
         let any = filter.receiver.is_none() && filter.receiver_matchers.is_empty();
         any || one.receivers.iter().any(|name| filter.fits_receiver(name, status))
     };
-    let fit = standing.iter().filter(|one| fits(one, filter) && receivers(one));
+    let fit = standing.iter().filter(|one| (watched || one.policed.watched.is_none()) && fits(one, filter) && receivers(one));
     let shown = |one: &'s Standing| Shown { one, muted_by: &one.muted_by, receivers: one.receivers.iter().map(String::as_str).collect() };
     let mut shown: Vec<Shown<'_>> = fit.map(shown).collect();
     shown.sort_by_key(|shown| shown.one.fingerprint);
@@ -71,7 +87,7 @@ fn groups<'s>(groups: &'s mut [Group], filter: &Filter, status: &Status) -> Vec<
         if !filter.fits_receiver(&group.receiver, status) || !filter.muted && !group.muted_by.is_empty() {
             return None;
         }
-        let mut alerts: Vec<&'s Standing> = group.alerts.iter().filter(|one| fits(one, filter)).collect();
+        let mut alerts: Vec<&'s Standing> = group.alerts.iter().filter(|one| one.policed.watched.is_none() && fits(one, filter)).collect();
         alerts.sort_by(|a, b| by_place(&a.alert.labels, &b.alert.labels));
         let shown = |one: &'s Standing| {
             // Of other receivers nothing is said where they are not asked for.
@@ -130,10 +146,17 @@ struct ShownGroup<'a> {
 }
 
 /// An alert as it is listed.
-struct Shown<'a> {
+pub struct Shown<'a> {
     one: &'a Standing,
     muted_by: &'a [String],
     receivers: Vec<&'a str>,
+}
+
+impl<'a> Shown<'a> {
+    /// The alert.
+    pub fn one(&self) -> &'a Standing {
+        self.one
+    }
 }
 
 #[derive(Serialize)]

@@ -22,7 +22,15 @@ const TOLD: usize = 100;
 pub async fn alerts(state: &dyn Alerting, metrics: &Metrics, body: &[u8], now: i64) -> Response {
     let resolve_timeout = i64::try_from(state.resolve_timeout().as_millis()).unwrap_or(i64::MAX);
     match alerts::read(body, now, resolve_timeout) {
-        Ok(batch) => keep(state, metrics, batch).await,
+        Ok(mut batch) => {
+            if let Some(after) = state.stale_after() {
+                let ends = now.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
+                for alert in batch.good.iter_mut().filter(|alert| !alert.is_over(now)) {
+                    (alert.ends, alert.times_out) = (ends, true);
+                }
+            }
+            keep(state, metrics, batch).await
+        }
         Err(Unreadable::Lacks(place)) if place.is_empty() => required("alerts"),
         Err(Unreadable::Lacks(place)) => required(&place),
         Err(Unreadable::Malformed(why)) => {

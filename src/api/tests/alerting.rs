@@ -10,6 +10,7 @@ use super::*;
 use crate::alert::book;
 use crate::alert::episode::Episode;
 use crate::alert::episode::Telling;
+use crate::alert::message;
 use crate::alert::silence::Silence;
 use crate::config::inputs::Input;
 use crate::config::inputs::Mapping;
@@ -31,14 +32,18 @@ pub struct StandInAlerting {
     past: Vec<(Option<u64>, Episode)>,
 }
 
-/// With one alert that is over, as the manual shows it.
+/// With one alert that is over, and one that holds and waits, as the manual shows them.
 pub fn with_a_past() -> Arc<Source> {
     let labels = Labels::from([("alertname".to_owned(), "DiskFull".to_owned()), ("team".to_owned(), "db".to_owned())]);
     let alert = Arc::new(Alert { labels: Arc::new(labels), starts: 1_000, ends: 61_000, ..Alert::default() });
     let acknowledged = Some(Arc::new(book::Acknowledged { by: "ann".into(), comment: "on it".into(), at: 31_000 }));
     let told = vec![Telling { receiver: "db".into(), at: 2_000, over: 62_000 }];
-    let episode = Episode { alert, came: 1_500, closed: 70_000, acknowledged, told, silenced: String::new() };
-    let state: Arc<dyn Alerting> = Arc::new(StandInAlerting { past: vec![(Some(17), episode)], ..StandInAlerting::default() });
+    let episode = Episode { alert, came: 1_500, closed: 70_000, acknowledged, told, level: 1, ..Episode::default() };
+    let state = StandInAlerting { past: vec![(Some(17), episode)], ..StandInAlerting::default() };
+    let labels = Labels::from([("alertname".to_owned(), "DiskBusy".to_owned()), ("team".to_owned(), "db".to_owned())]);
+    let waiting = Alert { labels: Arc::new(labels), starts: NOW, ends: NOW + 60_000, ..Alert::default() };
+    state.alerts.lock().unwrap().insert(waiting.fingerprint(), Arc::new(waiting));
+    let state: Arc<dyn Alerting> = Arc::new(state);
     Arc::new(move || Ok(Arc::clone(&state)))
 }
 
@@ -64,6 +69,11 @@ impl StandInAlerting {
                 (_, false) => names(&["all"]),
             },
             acknowledged: self.acknowledged.lock().unwrap().get(&fingerprint).cloned(),
+            policed: Policed {
+                level: message::level(&alert.labels),
+                waits: alert.labels.get("alertname").filter(|name| *name == "DiskBusy").map(|_| (now + 30_000, "it waits".into())),
+                ..Policed::default()
+            },
         }
     }
 }
@@ -543,4 +553,23 @@ async fn a_replica_that_is_late_does_not_bring_an_alert_back() {
         assert_eq!(answer.0, 200, "{}", answer.1);
         assert_eq!(held(&api).await, holds, "{status} {starts}");
     }
+}
+
+#[tokio::test]
+async fn alerts_that_hold_are_listed_by_their_level() {
+    let api = api(StandInAlerting::default());
+    let post = r#"[{"labels":{"alertname":"A","severity":"critical"},"startsAt":"2026-09-21T14:12:00Z"},{"labels":{"alertname":"B"},"startsAt":"2026-09-21T14:13:00Z"},
+        {"labels":{"alertname":"C","severity":"info"},"startsAt":"2026-09-21T14:11:00Z"}]"#;
+    assert_eq!(said(&api, "POST", "/api/v2/alerts", post).await.0, 200);
+    for (query, expected) in
+        [("", "B P3, A P1, C P5"), ("?sort=level", "A P1, B P3, C P5"), ("?level=P1,p5", "A P1, C P5"), ("?level=P2", "")]
+    {
+        let (status, text) = said(&api, "GET", &format!("/api/v1/alerts/active{query}"), "").await;
+        let all: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let one =
+            |alert: &serde_json::Value| format!("{} {}", alert["labels"]["alertname"].as_str().unwrap(), alert["level"].as_str().unwrap());
+        let names: Vec<String> = all.as_array().unwrap().iter().map(one).collect();
+        assert_eq!((status, names.join(", ").as_str()), (200, expected), "{query}");
+    }
+    assert_eq!(said(&api, "GET", "/api/v1/alerts/active?level=P9", "").await.0, 400);
 }

@@ -28,7 +28,7 @@ fn of(node: &Handle, wanted: &Wanted, now: i64) -> Result<Past, Refused> {
     let book = node.book();
     let mut past = Past::default();
     if wanted.before.is_none() {
-        for (id, kept) in book.alerts().iter().filter(|(_, kept)| kept.alert.is_over(now)) {
+        for (id, kept) in book.alerts().iter().filter(|(_, kept)| kept.is_closed(now)) {
             let told = book.ledger().told().get(id).map(|told| Vec::clone(told)).unwrap_or_default();
             let episode = Episode::of(kept, told, 0);
             if fits(wanted, &episode) {
@@ -56,4 +56,27 @@ fn of(node: &Handle, wanted: &Wanted, now: i64) -> Result<Past, Refused> {
     let read = read.map_err(|error| Refused::Later(format!("the history cannot be read: {}", error.0)))?;
     (past.missing, past.next) = (read.missing, last.or(read.next));
     Ok(past)
+}
+
+/// Episodes to live through once more.
+#[derive(Debug, Default)]
+pub struct Lived {
+    /// The oldest first.
+    pub episodes: Vec<Episode>,
+    /// So many of those that were looked at are not at this node.
+    pub missing: u64,
+    /// Where there were too many: those that are left out came before, ms since 1970.
+    pub since: Option<i64>,
+}
+
+/// Those that came within a time and are over, at most so many, the latest.
+pub fn episodes(node: &Handle, (from, to): (i64, i64), most: usize) -> Result<Lived, Refused> {
+    let wanted = Wanted { from, to, limit: most, ..Wanted::default() };
+    let past = of(node, &wanted, to)?;
+    let full = past.episodes.len() >= most || past.next.is_some();
+    let all = past.episodes.into_iter().map(|(_, episode)| episode).filter(|episode| episode.came >= from);
+    let mut lived = Lived { episodes: all.collect(), missing: past.missing, since: None };
+    lived.episodes.sort_by_key(|episode| episode.came);
+    lived.since = lived.episodes.first().map(|episode| episode.came).filter(|_| full);
+    Ok(lived)
 }

@@ -22,6 +22,8 @@ use crate::api::alerting::Preview;
 use crate::api::alerting::Previewed;
 use crate::api::alerting::Receiver;
 use crate::api::alerting::Refused;
+use crate::api::alerting::Rehearsal;
+use crate::api::alerting::Rehearsed;
 use crate::api::alerting::Standing;
 use crate::api::alerting::State;
 use crate::api::alerting::Status;
@@ -29,7 +31,9 @@ use crate::api::alerting::Wanted;
 use crate::api::deps::Later;
 use crate::app::alerting::Alerting;
 use crate::app::alerting::Current;
+use crate::app::alerting::agreed;
 use crate::app::alerting::history;
+use crate::app::alerting::rehearse;
 use crate::config::alerting;
 use crate::config::inputs::Input;
 use crate::model::ShardId;
@@ -111,7 +115,11 @@ fn fingerprints(groups: &Groups, ids: &[u64]) -> Arc<[String]> {
 
 fn standing(groups: &Groups, id: u64, kept: &Kept, now: i64) -> Standing {
     let how = groups.standing(id, kept, now);
-    let suppressed = !(how.silenced_by.is_empty() && how.inhibited_by.is_empty() && how.muted_by.is_empty());
+    let policed = agreed::policed(groups.book(), kept, &how, now);
+    // As Alertmanager's clients show what keeps an alert back.
+    let maintained = how.maintained_by.iter().map(|name| format!("maintenance:{name}"));
+    let muted_by: Arc<[String]> = how.muted_by.iter().cloned().chain(maintained).collect();
+    let suppressed = !(how.silenced_by.is_empty() && how.inhibited_by.is_empty() && muted_by.is_empty());
     let acknowledged = kept
         .acknowledged
         .as_ref()
@@ -119,12 +127,17 @@ fn standing(groups: &Groups, id: u64, kept: &Kept, now: i64) -> Standing {
     Standing {
         alert: Arc::clone(&kept.alert),
         fingerprint: kept.alert.fingerprint(),
-        state: if suppressed { State::Suppressed } else { State::Active },
+        state: match suppressed {
+            true => State::Suppressed,
+            false if policed.waits.is_some() => State::Unprocessed,
+            false => State::Active,
+        },
         silenced_by: how.silenced_by.into(),
         inhibited_by: fingerprints(groups, &how.inhibited_by),
-        muted_by: how.muted_by.into(),
+        muted_by,
         receivers: how.receivers.into(),
         acknowledged,
+        policed,
     }
 }
 
@@ -143,7 +156,7 @@ impl Asked for View {
 
     fn alerts(&self, now: i64) -> Vec<Standing> {
         let mut all: Vec<Standing> = self.alerting.with_groups(&self.current, |groups| {
-            let held = groups.book().alerts().iter().filter(|(_, kept)| !kept.alert.is_over(now));
+            let held = groups.book().alerts().iter().filter(|(_, kept)| !kept.is_closed(now));
             held.map(|(id, kept)| standing(groups, id, kept, now)).collect()
         });
         all.sort_by_key(|standing| standing.fingerprint);
@@ -214,6 +227,10 @@ impl Asked for View {
         Box::pin(history::read(self.alerting.node.clone(), wanted, self.alerting.now()))
     }
 
+    fn rehearse(&self, asked: Rehearsal) -> Later<'_, Result<Rehearsed, Refused>> {
+        rehearse::rehearse(self, asked)
+    }
+
     fn status(&self) -> Status {
         let written = &self.current.written;
         let receivers = written.routing.iter().flat_map(|routing| &routing.receivers);
@@ -256,6 +273,10 @@ impl Asked for View {
 
     fn pages(&self) -> &[String] {
         &self.current.written.pages
+    }
+
+    fn stale_after(&self) -> Option<Duration> {
+        self.current.written.policies.stale
     }
 
     fn resolve_timeout(&self) -> Duration {

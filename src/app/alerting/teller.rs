@@ -145,6 +145,7 @@ impl Alerting {
             return LOOK;
         }
         tells.alone.ends();
+        self.agree(&current).await;
         let now = clock::now();
         if tells.said_own.is_none_or(|when| now.saturating_duration_since(when) >= LOOK) {
             tells.said_own = Some(now);

@@ -163,6 +163,8 @@ async fn the_alert_center_gets_key_level_and_signature_and_its_body_is_judged() 
         (&body["receiver"], &body["eventId"], &body["level"], &body["version"]),
         (&json!("team.db"), &json!("7f3a"), &json!(2), &json!("4"))
     );
+    let first = &body["alerts"][0];
+    assert_eq!((&first["level"], &first["flapping"], &first["unconfirmed"]), (&json!(2), &json!(false), &json!(false)));
     assert_eq!(
         receivers.send(&both(), "team.db", 0).await,
         Outcome::Never { why: "it answers 200: {\"code\":7,\"msg\":\"no\"}".to_owned() }

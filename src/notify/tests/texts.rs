@@ -1,5 +1,7 @@
 //! Templates: the words they have, what hostile labels and hostile templates come to, and Go's texts.
 
+use std::sync::Arc;
+
 use crate::alert::message::Message;
 use crate::alert::translate;
 use crate::config::routing;
@@ -42,10 +44,28 @@ fn templates_have_alertmanagers_words_and_functions() {
         ("{{ 'ü?'|base64encode }} {{ 'w7w_'|base64decode }} {{ 'a%20b'|urlUnescape }} {{ 'a b'|urlEscape }}", "w7w_ ü? a b a+b"),
         ("{{ commonLabels|tojson }}", "{\"alertname\": \"DiskFull\", \"team\": \"db\"}"),
         ("{{ subject }} {{ notificationReason }}", "[FIRING:1] DiskFull (db) first notification"),
+        ("{{ alerts[0].level }} {{ alerts[0].flapping }} {{ alerts[1].unconfirmed }}", "2 false false"),
     ] {
         assert_eq!(render(text, &message, Dialect::Plain).as_deref(), Ok(expected), "{text}");
     }
     assert!(render("{{ now()|since < 5 }}", &message, Dialect::Plain).is_ok_and(|text| text == "true"));
+}
+
+#[test]
+fn what_flaps_and_what_nobody_confirms_any_more_is_told_as_such() {
+    let mut message = both();
+    message.marks[0].flapping = true;
+    let over = Arc::make_mut(&mut message.alerts[1]);
+    over.updated = over.starts;
+    let data = Data::new(&message, "", 0);
+    let text = say::text(&message, &data, Dialect::Plain, 4096);
+    assert!(text.contains("flapping: a is full") && text.contains("no longer confirmed: b is full"), "{text}");
+    assert!(text.contains("nothing more is told until") && text.contains("has not said that it is over"), "{text}");
+    let words = "{{ alerts[0].flapping }} {{ alerts[1].unconfirmed }} {{ alerts[1].status }}";
+    assert_eq!(render(words, &message, Dialect::Plain).as_deref(), Ok("true true resolved"));
+    // What knows Alertmanager's format gets no other.
+    let body = String::from_utf8(data.webhook_body()).unwrap();
+    assert!(!body.contains("flapping") && !body.contains("unconfirmed") && !body.contains("level"), "{body}");
 }
 
 #[test]
