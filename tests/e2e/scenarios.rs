@@ -8,6 +8,7 @@ mod alerting;
 mod backup;
 mod balancer;
 mod blackbox;
+mod blackbox_ways;
 mod captures;
 mod clocks;
 mod cluster;
