@@ -33,6 +33,7 @@ mod pauses;
 mod probe_faults;
 mod probe_jobs;
 mod probe_leaves;
+mod probe_page;
 mod probed;
 mod pushed;
 mod receivers;
