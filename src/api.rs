@@ -231,7 +231,7 @@ impl Api {
             Route::Tap => return tap::tap(deps, &call.query),
             Route::Cardinality => json(ok, &cardinality::all(deps, now)),
             Route::RemoteSenders => json(ok, &senders::all(deps, &call.query, now).await?),
-            Route::Probes => json(ok, &probes::show((deps.probes)(), &call.query)?),
+            Route::Probes => json(ok, &probes::show((deps.probes)(), &call.query, now)?),
             Route::Sinks => json(ok, &sinks::Sinks { sinks: deps.sinks.list().into_iter().map(sinks::one).collect() }),
             Route::Sink(name, what) => return self.sink(&name, what, &call).await,
             Route::Explain => json(ok, &sinks::explain(deps.sinks.as_ref(), &call.query)?),

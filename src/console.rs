@@ -1,6 +1,6 @@
 //! The page at `/`: the files of `web/`, compiled in, so that there is nothing to install and nothing to mislay.
 //!
-//! Deliberately absent: any data. The page asks `/api/v1/status` like every other client.
+//! Deliberately absent: any data. The page asks `/api/v1/status` and `/api/v1/probes` like every other client.
 
 use hyper::HeaderMap;
 use hyper::StatusCode;
@@ -21,9 +21,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Path, content type, content.
-const FILES: [(&str, &str, &str); 4] = [
+const FILES: [(&str, &str, &str); 5] = [
     ("/", "text/html; charset=utf-8", include_str!("../web/index.html")),
     ("/app.js", "text/javascript; charset=utf-8", include_str!("../web/app.js")),
+    ("/probes.js", "text/javascript; charset=utf-8", include_str!("../web/probes.js")),
     ("/style.css", "text/css; charset=utf-8", include_str!("../web/style.css")),
     ("/icon.svg", "image/svg+xml", include_str!("../web/icon.svg")),
 ];
@@ -98,11 +99,13 @@ mod tests {
 
     #[test]
     fn every_element_that_the_program_asks_for_is_in_the_page() {
-        let (page, program) = (FILES[0].2, FILES[1].2);
-        let asked: Vec<&str> = program.split("byId(\"").skip(1).filter_map(|rest| rest.split_once("\")")).map(|(id, _)| id).collect();
-        assert!(asked.len() > 20);
-        for id in asked {
-            assert!(page.contains(&format!("id=\"{id}\"")), "index.html has no #{id}");
+        let page = FILES[0].2;
+        for (path, _, program) in FILES.into_iter().filter(|(path, _, _)| path.ends_with(".js")) {
+            let asked: Vec<&str> = program.split("byId(\"").skip(1).filter_map(|rest| rest.split_once("\")")).map(|(id, _)| id).collect();
+            assert!(asked.len() > 5, "{path}");
+            for id in asked {
+                assert!(page.contains(&format!("id=\"{id}\"")), "index.html has no #{id}, which {path} asks for");
+            }
         }
     }
 

@@ -387,10 +387,12 @@ function drawSnippet() {
 
 // A link may bring a token behind its #, which browsers send to nobody; it leaves the address at once.
 function takeTokenFromAddress() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  const rest = new URLSearchParams(location.hash.slice(1));
+  const given = rest.get("token");
   if (given === null) return;
   sessionStorage.setItem(TOKEN, given);
-  window.history.replaceState(null, "", location.pathname);
+  rest.delete("token");
+  window.history.replaceState(null, "", location.pathname + (rest.size ? "#" + rest : ""));
 }
 
 function call(path, options) {

@@ -39,6 +39,7 @@ use crate::probe::jobs;
 use crate::probe::jobs::Hands;
 use crate::probe::jobs::Wanted;
 use crate::probe::module::Modules;
+use crate::probe::plan::Spent;
 use crate::probe::plan::Standing;
 use crate::probe::prometheus::Figures;
 use crate::probe::schedule;
@@ -202,6 +203,7 @@ impl Probes {
                 prometheus: prometheus.collect(),
                 targets: probes.looked.jobs.all().into_iter().map(target).collect(),
                 alerts: probes.node.alerts().all().map(|(_, alert)| shown_alert(alert)).collect(),
+                ..api::probes::Probes::default()
             }
         })
     }
@@ -297,10 +299,17 @@ fn shown_target(
         cause: cause.or_else(|| verdict.map(|verdict| verdict.cause.clone())),
         took_ms: look.map(|look| u64::try_from(look.took.as_millis()).unwrap_or(u64::MAX)),
         looked: last.as_ref().map(|(at, _)| *at),
+        phases: look.map(|look| look.spent.iter().map(shown_phase).collect()).unwrap_or_default(),
         verdict: if verdict.is_some() { "down" } else { "up" }.to_owned(),
         down_since: verdict.map(|verdict| verdict.since),
         down_from: verdict.map(|verdict| verdict.by.iter().map(name).collect()).unwrap_or_default(),
     }
+}
+
+fn shown_phase(spent: &Spent) -> api::probes::Phase {
+    // To a hundredth: nobody reads more of it.
+    let took_ms = (spent.took.as_secs_f64() * 100_000.0).round() / 100.0;
+    api::probes::Phase { name: spent.phase.to_owned(), took_ms, done: spent.done }
 }
 
 fn shown_alert(alert: &Alert) -> api::probes::Alert {

@@ -406,8 +406,9 @@ pub fn tell(told: &Told, record: &mut Record, (strict, failed, resolves): (bool,
         let help = "Returns the Last-Modified HTTP response header in unixtime";
         record.set("probe_http_last_modified_timestamp_seconds", help, seconds as f64);
     }
-    // Of the last answer; where there is none, of the last handshake, which says why.
-    if told.ssl || !told.answered {
+    // Of the last answer; where there is none, of the last handshake, which says why; blackbox_exporter knows of answers only.
+    let certificate = if strict { told.ssl && told.answered } else { told.ssl || !told.answered };
+    if certificate {
         tls::tell(record, tls::Told::All, strict, failed);
     }
 }

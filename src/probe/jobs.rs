@@ -31,6 +31,7 @@ use crate::probe::outcome::Metric;
 use crate::probe::outcome::Outcome;
 use crate::probe::plan::Look;
 use crate::probe::plan::Plan;
+use crate::probe::plan::Spent;
 use crate::probe::plan::Standing;
 use crate::probe::plan::Start;
 use crate::probe::run;
@@ -259,6 +260,7 @@ fn looked(outcome: &Outcome) -> Look {
         cause: outcome.failure.as_ref().map_or_else(String::new, |failure| failure.cause.word().to_owned()),
         took: outcome.duration,
         certificate_ends_ms: outcome.certificates.iter().map(|certificate| certificate.ends_ms).min(),
+        spent: outcome.phases.iter().map(|phase| Spent { phase: phase.name, took: phase.took, done: phase.done }).collect(),
     }
 }
 

@@ -29,6 +29,19 @@ pub struct Look {
     pub took: Duration,
     /// When the first certificate that came ends, ms since 1970.
     pub certificate_ends_ms: Option<i64>,
+    /// What that time was spent on, in order.
+    pub spent: Vec<Spent>,
+}
+
+/// A part of a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// As in the label `phase`.
+    pub phase: &'static str,
+    /// How long it took, or until it was cut off.
+    pub took: Duration,
+    /// It came to its end.
+    pub done: bool,
 }
 
 /// What this node knows of a target.

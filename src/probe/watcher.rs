@@ -210,13 +210,15 @@ async fn watch_one(board: Arc<Board>, node: Handle, target: Target) {
     let interval = u64::try_from(target.interval.as_millis()).unwrap_or(1_000).max(1);
     let (mut watch, mut looks, mut next) = (Watch::default(), 0_u32, clock::now());
     let (mut line, mut hinted) = (Line::default(), 0_u32);
+    // Refusals are counted at their own pace: what else says that it is dead would only have the same moment counted twice.
+    let mut counting = false;
     // Beside the looks, which a large answer must not hold up.
     let mut reading: Option<Pin<Box<dyn Future<Output = Option<Figures>> + Send>>> = None;
     loop {
         tokio::select! {
             () = tokio::time::sleep_until(next.into()) => {}
-            () = waker.notified() => hinted = HINTED,
-            () = line.ended() => hinted = HINTED,
+            () = waker.notified(), if !counting => hinted = HINTED,
+            () = line.ended(), if !counting => hinted = HINTED,
             figures = read(&mut reading) => {
                 reading = None;
                 if let Some(seen) = lock(&board.seen).get_mut(&(target.group.clone(), target.replica.clone())) {
@@ -235,6 +237,7 @@ async fn watch_one(board: Arc<Board>, node: Handle, target: Target) {
         if let Some(hint) = doubt.hint {
             node.hint(&target.group, &target.replica, hint);
         }
+        counting = doubt.again;
         if doubt.again {
             if doubt.hint.is_none() {
                 node.ask_others_for_a_look(key);

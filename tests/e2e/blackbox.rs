@@ -1,156 +1,19 @@
 //! The real blackbox_exporter and sluice, with the same modules (`compat: strict`) and the same targets: the same metrics, and the same values
-//! wherever a value is determined. What blackbox_exporter 0.23 (Debian's) does not have yet is listed here; where sluice differs on purpose stands in docs/probing.md.
+//! wherever a value is determined. What blackbox_exporter 0.23 (Debian's) does not have yet is listed in `support/blackbox.rs`; where sluice differs on purpose stands
+//! in docs/probing.md, and what 0.23 lacks as a whole, too, with the tests of our own that look at it. HTTP/2, proxies, tokens, DNS by TCP and gRPC: `blackbox_ways`.
 
-use crate::support::http::{Client, Http};
-use crate::support::peers::{BLACKBOX_EXPORTERS, Peer, need, on_path};
-use crate::support::process::{Process, Scratch, eventually, free_port};
+use crate::support::blackbox::{Pair, answer, name, name_server, over_tls, read, request, secure, serve};
+use crate::support::http::Client;
+use crate::support::peers::{Peer, need};
+use crate::support::process::Scratch;
 use crate::support::sluice::Sluice;
 use crate::support::tls::Authority;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
-
-/// Metrics that 0.23 has not.
-const NEWER: &[&str] = &["probe_timeout_seconds", "probe_tls_cipher_info", "probe_failed_due_to_bytes"];
-
-/// Both of them.
-struct Pair {
-    sluice: Client,
-    rival: Client,
-    _processes: (Sluice, Process),
-}
-
-type Series = BTreeMap<String, f64>;
-
-fn read(text: &str) -> Series {
-    let samples = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    samples
-        .map(|line| {
-            let (series, value) = line.rsplit_once(' ').expect("a sample");
-            (plain(series), value.parse().expect("a number"))
-        })
-        .collect()
-}
-
-/// Without the label that 0.23 has not.
-fn plain(series: &str) -> String {
-    match series.find("serialnumber=\"") {
-        Some(at) => {
-            let end = series[at + 14..].find("\",").map_or(series.len(), |end| at + 14 + end + 2);
-            format!("{}{}", &series[..at], &series[end..])
-        }
-        None => series.to_owned(),
-    }
-}
-
-fn name(series: &str) -> &str {
-    series.split('{').next().unwrap_or_default()
-}
-
-impl Pair {
-    fn start(scratch: &Scratch, modules: &str) -> Pair {
-        let file = scratch.join("blackbox.yml");
-        std::fs::write(&file, modules).expect("modules");
-        let rows = scratch.sub("rows");
-        let sinks = format!(
-            "  - name: rows\n    file: {{ directory: {} }}\nprobe:\n  compat: strict\n  modules_file: {}\n",
-            rows.display(),
-            file.display()
-        );
-        let mut sluice = Sluice::prepare_with(scratch, "probing", &sinks, None);
-        sluice.up();
-        let port = free_port();
-        let args = [format!("--config.file={}", file.display()), format!("--web.listen-address=127.0.0.1:{port}")];
-        let log = scratch.join("blackbox.log");
-        let program = BLACKBOX_EXPORTERS.into_iter().find(|name| on_path(name)).expect("need(Blackbox) was asked");
-        let rival = Process::start("blackbox_exporter", program, &args, scratch.path(), &log);
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        eventually(Duration::from_secs(30), "blackbox_exporter to listen", || {
-            Client::new(address).call("GET", "/-/healthy").map(|_| ()).map_err(|error| format!("{error}\n{}", rival.log_tail(2000)))
-        });
-        Pair { sluice: Client::new(sluice.address()), rival: Client::new(address), _processes: (sluice, rival) }
-    }
-
-    /// Asks both; `differ` are names of which only one side has a metric, or another value.
-    #[track_caller]
-    fn same(&mut self, module: &str, target: &str, differ: &[&str]) -> bool {
-        let path = format!("/probe?module={module}&target={}", target.replace('&', "%26"));
-        let ask = |client: &mut Client| {
-            client.hang_up();
-            let headers =
-                [("Host", "sluice"), ("X-Prometheus-Scrape-Timeout-Seconds", "8")].map(|(name, value)| (name.to_owned(), value.to_owned()));
-            let asked = Http { first: format!("GET {path} HTTP/1.1"), headers: headers.into(), body: Vec::new() };
-            let answer = client.send(&asked).unwrap_or_else(|error| panic!("{path}: {error}"));
-            assert_eq!(answer.status(), 200, "{path}: {}", answer.text());
-            read(&answer.text())
-        };
-        let (ours, theirs) = (ask(&mut self.sluice), ask(&mut self.rival));
-        let known = |series: &str| differ.contains(&name(series)) || name(series).starts_with("sluice_") || NEWER.contains(&name(series));
-        let mut wrong = Vec::new();
-        for (series, value) in &theirs {
-            let timed = series.contains("duration") || series.contains("lookup_time");
-            match ours.get(series) {
-                None if !known(series) => wrong.push(format!("{series} {value} is missing")),
-                Some(own) if !timed && !known(series) && own != value => wrong.push(format!("{series} {value} is {own}")),
-                _ => {}
-            }
-        }
-        wrong.extend(ours.keys().filter(|series| !theirs.contains_key(*series) && !known(series)).map(|series| format!("{series} is new")));
-        let why = ours.keys().find(|series| series.starts_with("sluice_probe_failure_info")).cloned().unwrap_or_default();
-        assert!(wrong.is_empty(), "{module} {target}: {why}\n{}\n{theirs:#?}", wrong.join("\n"));
-        ours["probe_success"] == 1.0
-    }
-
-    #[track_caller]
-    fn good(&mut self, module: &str, target: impl std::fmt::Display) {
-        assert!(self.same(module, &target.to_string(), &[]), "{module} {target} failed with both");
-    }
-
-    #[track_caller]
-    fn bad(&mut self, module: &str, target: impl std::fmt::Display, differ: &[&str]) {
-        assert!(!self.same(module, &target.to_string(), differ), "{module} {target} was good with both");
-    }
-}
-
-/// A server that talks with each connection in a thread of its own.
-fn serve(talk: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("bound");
-    let talk = Arc::new(talk);
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let talk = Arc::clone(&talk);
-            std::thread::spawn(move || talk(stream));
-        }
-    });
-    address
-}
-
-fn request(stream: &mut BufReader<impl Read>) -> String {
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if stream.read_line(&mut head).unwrap_or(0) == 0 {
-            return head;
-        }
-    }
-    let lower = head.to_ascii_lowercase();
-    let length = lower.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    let _ = stream.read_exact(&mut body);
-    head + &String::from_utf8_lossy(&body)
-}
-
-fn answer(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {
-    let mut out = format!("HTTP/1.1 {status} -\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len()).into_bytes();
-    out.extend_from_slice(body);
-    out
-}
+use tokio_rustls::rustls::ServerConfig;
 
 fn gzip(text: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -302,17 +165,6 @@ fn expired(dir: &Path) -> (PathBuf, PathBuf) {
     files
 }
 
-fn secure(certificate: &Path, key: &Path) -> Arc<ServerConfig> {
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
-    let chain = vec![CertificateDer::from_pem_file(certificate).expect("a certificate")];
-    Arc::new(config.with_no_client_auth().with_single_cert(chain, PrivateKeyDer::from_pem_file(key).expect("a key")).expect("a pair"))
-}
-
-fn over_tls(config: &Arc<ServerConfig>, stream: TcpStream) -> StreamOwned<ServerConnection, TcpStream> {
-    StreamOwned::new(ServerConnection::new(Arc::clone(config)).expect("a connection"), stream)
-}
-
 /// Waits for a line that begins so (nothing: does not wait), then says that.
 fn play(stream: &mut BufReader<impl Read + Write>, steps: &[(&str, &str)]) {
     for (wanted, say) in steps {
@@ -422,34 +274,6 @@ fn tls_and_dialogues_as_blackbox_exporter_sees_them() {
     pair.good("irc", irc);
     let rude = serve(|stream| play(&mut BufReader::new(stream), &[("NICK", ""), ("USER", "ERROR no\r\n")]));
     pair.bad("irc", rude, &[]);
-}
-
-fn name_server() -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    let address = socket.local_addr().expect("bound");
-    std::thread::spawn(move || {
-        let mut bytes = [0; 512];
-        while let Ok((length, from)) = socket.recv_from(&mut bytes) {
-            let question = &bytes[..length];
-            let (name, kind) = (String::from_utf8_lossy(&question[13..16]).into_owned(), question[length - 3]);
-            let mut answer = question.to_vec();
-            answer[2] |= 0x80;
-            answer[3] = if name == "nil" { 3 } else { 0 };
-            let data: Vec<u8> = match kind {
-                6 => [&[0xc0, 12, 0xc0, 12][..], &1000_u32.to_be_bytes(), &[0; 16]].concat(),
-                _ => vec![127, 0, 0, 1],
-            };
-            if name != "nil" {
-                (answer[7], answer[9]) = (1, 1);
-                for (kind, data) in [(kind, &data[..]), (2, &[2, b'n', b's', 0xc0, 12][..])] {
-                    answer.extend_from_slice(&[0xc0, 12, 0, kind, 0, 1, 0, 0, 0x0e, 0x10, 0, u8::try_from(data.len()).expect("short")]);
-                    answer.extend_from_slice(data);
-                }
-            }
-            let _ = socket.send_to(&answer, from);
-        }
-    });
-    address
 }
 
 #[test]

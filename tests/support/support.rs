@@ -1,6 +1,7 @@
 //! The harness, a module a peer or a tool.
 
 pub mod acl;
+pub mod blackbox;
 pub mod check;
 pub mod disk;
 pub mod druid;
@@ -8,6 +9,7 @@ pub mod exporter;
 pub mod faults;
 pub mod gate;
 pub mod http;
+pub mod http2;
 pub mod kafka;
 pub mod load;
 pub mod names;

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use super::super::deps::*;
 use super::*;
 use crate::api::probes::Alert;
+use crate::api::probes::Phase;
 use crate::api::probes::Probes;
 use crate::api::probes::Prometheus;
 use crate::api::probes::Target;
@@ -296,9 +297,10 @@ pub fn deps(node: Arc<StandIn>) -> Deps {
                 ..Prometheus::default()
             };
             let prometheus = vec![one("a", "up"), one("b", "down")];
-            let targets = vec![Target { job: "web".into(), instance: "h:80".into(), verdict: "up".into(), ..Target::default() }];
+            let phases = vec![Phase::default()];
+            let targets = vec![Target { job: "web".into(), instance: "h:80".into(), verdict: "up".into(), phases, ..Target::default() }];
             let alerts = vec![Alert { name: "PrometheusDown".into(), ..Alert::default() }];
-            Probes { prometheus, targets, alerts }
+            Probes { prometheus, targets, alerts, ..Probes::default() }
         }),
         census: Arc::new(|group| {
             let labels = [("__name__", "up"), ("job", "node")].map(|(name, value)| (name.to_owned(), value.to_owned()));

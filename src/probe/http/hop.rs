@@ -107,8 +107,9 @@ impl Hop<'_> {
         };
         match self.tls.filter(|_| self.url.tls) {
             None => {
-                let absolute = self.proxy.is_some();
-                self.ask(request, wire, (false, absolute.then(|| self.place(resolved))), ends, record).await
+                // By its name: a proxy asks whomever this names, and overwrites `Host` with it (RFC 9112, 3.2.2).
+                let absolute = self.proxy.map(|_| self.url.authority());
+                self.ask(request, wire, (false, absolute), ends, record).await
             }
             Some(tls) => {
                 let secured = tls.shake(self.name, wire, record).await?;
@@ -116,11 +117,6 @@ impl Hop<'_> {
                 Box::pin(self.ask(request, secured, (http2, None), ends, record)).await
             }
         }
-    }
-
-    /// How the target is named to a proxy.
-    fn place(&self, resolved: Option<IpAddr>) -> String {
-        with_port(&resolved.map_or_else(|| self.url.host.clone(), |address| address.to_string()), self.url.port)
     }
 
     async fn by(&self, proxy: &ProxyWay, resolved: Option<IpAddr>, record: &mut Record) -> Way<tokio::net::TcpStream> {

@@ -47,7 +47,7 @@ pub struct Login {
 struct Token {
     access_token: String,
     token_type: Option<String>,
-    expires_in: Option<u64>,
+    expires_in: Option<serde_json::Value>,
 }
 
 impl Login {
@@ -107,16 +107,31 @@ impl Login {
         }
         let wrong = |text: String| Stop::new(Cause::Other, format!("no token from {}: {text}", oauth2.token_url));
         let url = Url::of_target(&oauth2.token_url).map_err(wrong)?;
-        let form = form(oauth2);
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        let client = format!("{}:{}", oauth2.client_id, files::secret(&oauth2.client_secret)?);
-        headers.insert(header::AUTHORIZATION, sensitive(&basic(client))?);
         record.note(|| format!("asks {url} for a token"));
+        let mut answer = self.ask_for_token(oauth2, &url, false).await?;
+        if !answer.good() {
+            // Some servers want to be told by the content who asks, and nothing says which (RFC 6749, 2.3.1).
+            answer = self.ask_for_token(oauth2, &url, true).await?;
+        }
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        if !answer.good() {
+            return Err(wrong(format!("{} {}", answer.status, text.chars().take(200).collect::<String>())));
+        }
+        let token: Token = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let kind = token.token_type.filter(|kind| !kind.eq_ignore_ascii_case("bearer")).unwrap_or_else(|| "Bearer".to_owned());
+        let seconds = token.expires_in.as_ref().and_then(seconds);
+        let until = seconds.map(|seconds| clock::now() + Duration::from_secs(seconds.min(1 << 31)).saturating_sub(EARLY));
+        let text = format!("{kind} {}", token.access_token);
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some((text.clone(), until));
+        Ok(text)
+    }
+
+    async fn ask_for_token(&self, oauth2: &http::OAuth2, url: &Url, by_content: bool) -> Way<Whole> {
+        let (headers, content) = token_request(oauth2, by_content)?;
         // Without a record of its own: what it takes is not the target's time, and counts for the deadline all the same.
         let mut aside = Record::new(Duration::ZERO, false);
         let hop = Hop {
-            url: &url,
+            url,
             tls: self.tls.as_ref(),
             name: &url.host,
             family: Family::default(),
@@ -126,23 +141,23 @@ impl Login {
             resolves: true,
             http2: false,
         };
-        let request = hop::Request { method: Method::POST, host: url.authority(), headers, body: Bytes::from(form) };
+        let request = hop::Request { method: Method::POST, host: url.authority(), headers, body: Bytes::from(content) };
         let mut answer = Whole::default();
         Box::pin(hop.go(request, &mut answer, &mut aside)).await?;
-        let text = String::from_utf8_lossy(&answer.body).into_owned();
-        if answer.status != 200 {
-            return Err(wrong(format!("{} {}", answer.status, text.chars().take(200).collect::<String>())));
-        }
-        let token: Token = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-        let kind = token.token_type.filter(|kind| !kind.eq_ignore_ascii_case("bearer")).unwrap_or_else(|| "Bearer".to_owned());
-        let until = token.expires_in.map(|seconds| clock::now() + Duration::from_secs(seconds.min(1 << 31)).saturating_sub(EARLY));
-        let text = format!("{kind} {}", token.access_token);
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some((text.clone(), until));
-        Ok(text)
+        Ok(answer)
     }
 }
 
-fn form(oauth2: &http::OAuth2) -> String {
+/// A number, or a text that is one: both are found.
+fn seconds(value: &serde_json::Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}
+
+/// What a server of tokens is told: headers and content. The client says who it is in one or the other.
+fn token_request(oauth2: &http::OAuth2, by_content: bool) -> Way<(HeaderMap, String)> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+    let secret = files::secret(&oauth2.client_secret)?;
     let mut form = form_urlencoded::Serializer::new(String::new());
     if !oauth2.params.iter().any(|(name, _)| name == "grant_type") {
         form.append_pair("grant_type", "client_credentials");
@@ -151,7 +166,14 @@ fn form(oauth2: &http::OAuth2) -> String {
         form.append_pair("scope", &oauth2.scopes.join(" "));
     }
     form.extend_pairs(&oauth2.params);
-    form.finish()
+    if by_content {
+        form.append_pair("client_id", &oauth2.client_id).append_pair("client_secret", &secret);
+    } else {
+        // Encoded, as a colon would end the name.
+        let plain = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        headers.insert(header::AUTHORIZATION, sensitive(&basic(format!("{}:{}", plain(&oauth2.client_id), plain(&secret))))?);
+    }
+    Ok((headers, form.finish()))
 }
 
 /// All of a short answer.
@@ -159,6 +181,12 @@ fn form(oauth2: &http::OAuth2) -> String {
 struct Whole {
     status: u16,
     body: Vec<u8>,
+}
+
+impl Whole {
+    fn good(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
 }
 
 impl Ends for Whole {

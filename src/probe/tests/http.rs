@@ -145,6 +145,26 @@ async fn tokens_are_fetched_and_kept() {
 }
 
 #[tokio::test]
+async fn a_server_of_tokens_may_want_to_be_told_by_the_content_who_asks() {
+    let tokens = stub::http(|request| {
+        let told = request.contains("client_id=i+d&client_secret=s%3A") && !request.to_ascii_lowercase().contains("authorization:");
+        if told { answer(201, "", r#"{"access_token": "T", "expires_in": "3600"}"#) } else { answer(401, "", "") }
+    })
+    .await;
+    let address = stub::http(|request| answer(if request.contains("Bearer T\r\n") { 200 } else { 401 }, "", "")).await;
+    let options = format!("oauth2: {{client_id: 'i d', client_secret: 's:', token_url: 'http://{tokens}/t'}}");
+    probe(&http(&options), &address.to_string()).await.good();
+    // The same by the header, where a colon within the name would make another name of it.
+    let tokens = stub::http(|request| {
+        // i+d:s%3A
+        if request.contains("Basic aStkOnMlM0E=") { answer(200, "", r#"{"access_token": "T"}"#) } else { answer(401, "", "") }
+    })
+    .await;
+    let options = format!("oauth2: {{client_id: 'i d', client_secret: 's:', token_url: 'http://{tokens}/t'}}");
+    probe(&http(&options), &address.to_string()).await.good();
+}
+
+#[tokio::test]
 async fn a_token_that_is_refused_is_forgotten() {
     let fetched = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&fetched);
@@ -482,6 +502,12 @@ async fn proxies_are_asked() {
     assert!(request.starts_with("GET http://no-such-name.invalid/x HTTP/1.1") && request.contains("Basic dTpw"), "{request}");
     probe(&http(&options), "http://127.0.0.1:9/x").await.good();
     assert!(seen.lock().unwrap().pop().unwrap().starts_with("GET http://127.0.0.1:9/x "));
+    // By its name, though it is resolved here: a proxy tells the server no other one. Another `Host` does not lead it elsewhere.
+    probe(&http(&options), "http://localhost:9/x").await.good();
+    let request = seen.lock().unwrap().pop().unwrap().to_ascii_lowercase();
+    assert!(request.starts_with("get http://localhost:9/x ") && request.contains("host: localhost:9\r\n"), "{request}");
+    probe(&http(&format!("{options}, headers: {{Host: other.example}}")), "http://localhost:9/x").await.good();
+    assert!(seen.lock().unwrap().pop().unwrap().starts_with("GET http://localhost:9/x "));
     probe(&http(&options), "https://127.0.0.1:9/x").await.failed(Cause::Refused, "connect");
     let request = seen.lock().unwrap().pop().unwrap();
     assert!(
