@@ -15,6 +15,28 @@ use crate::config::tree::Value;
 
 /// What `config::read` says of a key that nobody asked for.
 const UNKNOWN: &str = "is no key known here";
+/// Keys of Alertmanager's that hold one, with a key beside them that names a file.
+const SECRETS: [&str; 19] = [
+    "api_key",
+    "api_secret",
+    "auth_password",
+    "auth_secret",
+    "bot_token",
+    "client_secret",
+    "credentials",
+    "opsgenie_api_key",
+    "password",
+    "routing_key",
+    "service_key",
+    "slack_api_url",
+    "slack_app_token",
+    "smtp_auth_password",
+    "smtp_auth_secret",
+    "token",
+    "user_key",
+    "victorops_api_key",
+    "wechat_api_secret",
+];
 /// A file with more unknown keys is a file of something else.
 const UNKNOWN_MAX: usize = 200;
 
@@ -52,6 +74,9 @@ pub fn import(input: &Input, draft: &mut Draft) -> Result<(), Vec<Problem>> {
         "name all nodes under alertmanagers: of each Prometheus; move silences over with amtool (docs/migration.md)",
     );
     of_top_level(text, draft);
+    if let Ok(tree) = tree::parse_foreign(text) {
+        secrets(&tree, draft);
+    }
     Ok(())
 }
 
@@ -69,6 +94,29 @@ fn of_top_level(text: &str, draft: &mut Draft) {
         if matches!(name.as_str(), "tracing" | "event_recorder") {
             draft.missing(&Said::new(key.line, name, ""), "sluice does nothing of the kind; the section is read over", "");
         }
+    }
+}
+
+/// Secrets that stand in the file in clear: they become part of what nodes agree on.
+fn secrets(tree: &Tree, draft: &mut Draft) {
+    match &tree.value {
+        Value::Pairs(pairs) => {
+            for (key, value) in pairs {
+                if let (Value::Scalar(name), Value::Scalar(_)) = (&key.value, &value.value)
+                    && SECRETS.contains(&name.as_str())
+                {
+                    let text = "a secret stands in the file in clear, and so in the cluster's settings; it is hidden where they are shown";
+                    draft.different(
+                        &Said::new(key.line, name, ""),
+                        text,
+                        &format!("write {name}_file: the path of a file that holds it, where the receiver knows that key"),
+                    );
+                }
+                secrets(value, draft);
+            }
+        }
+        Value::List(items) => items.iter().for_each(|item| secrets(item, draft)),
+        Value::Scalar(_) | Value::Empty => {}
     }
 }
 

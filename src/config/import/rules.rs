@@ -91,6 +91,9 @@ fn read(item: &Tree) -> Option<Written> {
 /// The pairs of the rule; or why there is none.
 fn translated(item: &Tree) -> Result<Vec<String>, String> {
     let written = read(item).ok_or("is no section of keys with texts or lists")?;
+    if let Some(condition) = written.get("if") {
+        return conditional(&written, condition);
+    }
     let foreign: Vec<&str> = written.keys.iter().map(|(key, _)| key.as_str()).filter(|key| !KEYS.contains(key)).collect();
     if !foreign.is_empty() {
         return Err(format!("`{}` is VictoriaMetrics' own", foreign.join("`, `")));
@@ -117,6 +120,70 @@ fn translated(item: &Tree) -> Result<Vec<String>, String> {
     }
 }
 
+/// A rule with `if`, where source labels and an expression say the same: it has none of its own, and what is asked is that labels have values, not that they lack them.
+fn conditional(written: &Written, condition: &[String]) -> Result<Vec<String>, String> {
+    let [condition] = condition else { return Err("`if` has several conditions".to_owned()) };
+    let own = || format!("`if: {condition}` is VictoriaMetrics' own");
+    let more = ["source_labels", "regex", "separator"].iter().any(|key| written.get(key).is_some());
+    let replacement = written.get("replacement").and_then(<[String]>::first);
+    let fits = match written.action().as_str() {
+        "keep" | "drop" => true,
+        "replace" => replacement.is_some_and(|text| !text.contains('$')),
+        _ => false,
+    };
+    let parts = matchers(condition).filter(|parts| fits && !more && !parts.is_empty()).ok_or_else(own)?;
+    let labels: Vec<String> = parts.iter().map(|(label, _)| quoted(label)).collect();
+    let expressions: Vec<&str> = parts.iter().map(|(_, expression)| expression.as_str()).collect();
+    let mut rule = vec![format!("source_labels: [{}]", labels.join(", ")), format!("regex: {}", quoted(&expressions.join(";")))];
+    rule.extend(written.keys.iter().filter(|(key, _)| key != "if").map(|(key, values)| pair(key, values)));
+    Ok(rule)
+}
+
+/// `name{a="x",b=~"y.*"}` as labels and expressions that their values must be; nothing where a value must *not* be something, or in any other notation.
+fn matchers(selector: &str) -> Option<Vec<(String, String)>> {
+    let (name, rest) = selector.trim().split_once('{').unwrap_or((selector.trim(), "}"));
+    let is_name = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':'));
+    let mut found = Vec::new();
+    if !is_name(name) {
+        return None;
+    }
+    if !name.is_empty() {
+        found.push(("__name__".to_owned(), name.to_owned()));
+    }
+    let mut rest = rest.strip_suffix('}')?.trim();
+    while !rest.is_empty() {
+        let (label, behind) = rest.split_once('=')?;
+        let label = label.trim();
+        let (is_expression, behind) = behind.strip_prefix('~').map_or((false, behind), |behind| (true, behind));
+        let (value, behind) = text(behind.trim_start())?;
+        // `!=` and `!~` leave their mark at the label's end.
+        if label.is_empty() || !is_name(label) {
+            return None;
+        }
+        found.push((label.to_owned(), if is_expression { format!("(?:{value})") } else { regex::escape(&value) }));
+        rest = behind.trim_start().strip_prefix(',').unwrap_or(behind).trim_start();
+        if rest.starts_with(|letter: char| !letter.is_ascii_alphabetic() && letter != '_') {
+            return None;
+        }
+    }
+    Some(found)
+}
+
+/// A text in double quotes, in which quotes and backslashes alone are escaped, and what stands behind it.
+fn text(quoted: &str) -> Option<(String, &str)> {
+    let inside = quoted.strip_prefix('"')?;
+    let mut value = String::new();
+    let mut letters = inside.char_indices();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '"' => return Some((value, &inside[at + 1..])),
+            '\\' => value.push(letters.next().map(|(_, escaped)| escaped).filter(|escaped| matches!(escaped, '"' | '\\'))?),
+            letter => value.push(letter),
+        }
+    }
+    None
+}
+
 fn pair(key: &str, values: &[String]) -> String {
     match key {
         "source_labels" => {
@@ -136,7 +203,7 @@ mod tests {
 
     #[test]
     fn rules_of_both_kinds() {
-        let text = "- action: drop_metrics\n  regex: [go_.*, process_.*]\n- source_labels: [a, b]\n  action: keep_if_equal\n- if: '{x=\"y\"}'\n  action: drop\n- target_label: dc\n  replacement: nj1\n";
+        let text = "- action: drop_metrics\n  regex: [go_.*, process_.*]\n- source_labels: [a, b]\n  action: keep_if_equal\n- if: '{x!=\"y\"}'\n  action: drop\n- target_label: dc\n  replacement: nj1\n";
         let mut draft = Draft::new(PathBuf::new());
         let lines = import("r.yml", text, &Said::new(7, "-remoteWrite.relabelConfig", "r.yml"), &mut draft).unwrap();
         assert_eq!(
@@ -144,9 +211,30 @@ mod tests {
             [
                 "- { source_labels: [__name__], regex: \"go_.*|process_.*\", action: drop }",
                 "- { source_labels: [a], target_label: b, action: keepequal }",
-                "# line 5 of r.yml: `if` is VictoriaMetrics' own",
+                "# line 5 of r.yml: `if: {x!=\"y\"}` is VictoriaMetrics' own",
                 "- { target_label: dc, replacement: nj1 }",
             ]
         );
+    }
+
+    #[test]
+    fn conditions_that_labels_have_values_are_said_by_source_labels() {
+        let of = |rule: &str| translated(&tree::parse_foreign(rule).unwrap()).map(|pairs| pairs.join(", "));
+        let drop = "{ action: drop, if: 'up{job=\"a.b\", mode=~\"idle|\\\\d\"}' }";
+        assert_eq!(of(drop).unwrap(), "source_labels: [__name__, job, mode], regex: \"up;a\\\\.b;(?:idle|\\\\d)\", action: drop");
+        let replace = "{ if: '{job=\"a\"}', target_label: team, replacement: x }";
+        assert_eq!(of(replace).unwrap(), "source_labels: [job], regex: a, target_label: team, replacement: x");
+        for other in [
+            "{ action: drop, if: '{job!=\"a\"}' }",
+            "{ action: drop, if: '{job!~\"a\"}' }",
+            "{ action: drop, if: '{job=\"a\" or x=\"b\"}' }",
+            "{ action: drop, if: ['up', 'down'] }",
+            "{ action: labeldrop, if: up, regex: x }",
+            "{ if: up, target_label: a, replacement: '$1' }",
+            "{ action: drop, if: '{}' }",
+            "{ action: drop, if: '{job=\"a' }",
+        ] {
+            assert!(of(other).is_err(), "{other}");
+        }
     }
 }
