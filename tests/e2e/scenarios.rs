@@ -41,6 +41,7 @@ mod rights;
 mod routes;
 mod sasl;
 mod senders;
+mod service;
 mod settings;
 mod store_nodes;
 mod stores;

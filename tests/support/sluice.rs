@@ -84,6 +84,14 @@ impl Sluice {
         self.launch_with(&["env".to_owned(), format!("SLUICE_FAILPOINT={place}")]);
     }
 
+    /// Starts it as a service manager that listens there would, and does not wait; `place` is one of `src/failpoint.rs`.
+    pub fn launch_as_service(&mut self, socket: &Path, watchdog: Duration, place: Option<&str>) {
+        let socket = format!("NOTIFY_SOCKET={}", socket.display());
+        let place = place.map(|place| format!("SLUICE_FAILPOINT={place}"));
+        let before = ["env".to_owned(), socket, format!("WATCHDOG_USEC={}", watchdog.as_micros())];
+        self.launch_with(&before.into_iter().chain(place).collect::<Vec<_>>());
+    }
+
     /// Starts it with a wall clock that is so far off (`+10s`), and does not wait.
     pub fn launch_at(&mut self, off: &str) {
         // `faketime` itself would stand between us and the process that is to be signalled; where its library is, it knows best.

@@ -10,6 +10,7 @@ pub mod gate;
 pub mod http;
 pub mod kafka;
 pub mod load;
+pub mod manager;
 pub mod names;
 pub mod pair;
 pub mod peers;
