@@ -14,6 +14,7 @@ mod cluster;
 mod config;
 mod episodes;
 mod groups;
+mod man;
 mod probe;
 mod probes;
 mod routes;
@@ -26,6 +27,7 @@ mod tap;
 mod template;
 mod tokens;
 mod top;
+mod version;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -133,6 +135,14 @@ enum Verb {
         /// Of which format.
         #[arg(value_enum)]
         of: Schema,
+    },
+    /// Which version this is; with --verbose also of what it is made, for whoever helps.
+    Version(version::Version),
+    /// Write a page of the manual for each verb into a directory. For packages.
+    #[command(hide = true)]
+    Man {
+        /// Where to; made if it is missing.
+        directory: PathBuf,
     },
     /// Print completion for a shell: `source <(sluice completion bash)`.
     Completion {
@@ -289,6 +299,11 @@ fn carry_out(verb: Verb) -> Result<(), Failure> {
             clap_complete::generate(shell, &mut Arguments::command(), "sluice", &mut std::io::stdout());
             Ok(())
         }
+        Verb::Version(asked) => {
+            print!("{}", version::text(&asked));
+            Ok(())
+        }
+        Verb::Man { directory } => man::write(Arguments::command(), &directory),
         Verb::Status(asked) => wait_for(status::show(&asked)),
         Verb::Cluster(verb) => wait_for(cluster::carry_out(verb)),
         Verb::Config(verb) => wait_for(config::carry_out(verb)),

@@ -42,6 +42,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("cel", &["config", "probe"]),
     ("clap", &["cli", "main"]),
     ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("flate2", &["cli", "wire", "probe"]),
     ("hdrhistogram", &["cli"]),
     // Retry-After and Last-Modified are dates; hyper brings it with it.
