@@ -15,6 +15,7 @@ mod config;
 mod episodes;
 mod groups;
 mod man;
+mod owner;
 mod probe;
 mod probes;
 mod routes;
