@@ -27,6 +27,7 @@ mod limits;
 mod loaded;
 mod manual;
 mod own;
+mod packages;
 mod partitions;
 mod pauses;
 mod probe_faults;

@@ -12,6 +12,7 @@ pub mod kafka;
 pub mod load;
 pub mod manager;
 pub mod names;
+pub mod packages;
 pub mod pair;
 pub mod peers;
 pub mod process;
