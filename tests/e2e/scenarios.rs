@@ -26,6 +26,7 @@ mod letters;
 mod limits;
 mod loaded;
 mod manual;
+mod operator;
 mod own;
 mod packages;
 mod partitions;
