@@ -49,6 +49,14 @@ chromium      command:chromium                 chromium                   chromi
 amtool        command:amtool                   prometheus-alertmanager    alertmanager
 strace        command:strace                   strace                     strace
 tmpfs         command:unshare                  util-linux                 util-linux
+packages      command:rpmbuild                 rpm                        rpm-build
+packages      command:rpm2cpio                 rpm2cpio                   rpm
+packages      command:cpio                     cpio                       cpio
+packages      command:rpmlint                  rpmlint                    rpmlint
+packages      command:lintian                  lintian                    lintian
+packages      command:dpkg-deb                 dpkg                       dpkg
+packages      command:systemd-analyze          systemd                    systemd
+packages      command:strip                    binutils                   binutils
 '
 
 present() { # command:x | perl:X | libclang, or several with | between

@@ -33,6 +33,7 @@ mod running;
 mod seats;
 mod seen;
 mod senders;
+mod service;
 mod settings;
 mod sinks;
 mod translate;
@@ -40,13 +41,16 @@ pub mod trial;
 mod upgrade;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::app::running::Running;
+use crate::app::service::Service;
 use crate::config::Config;
 
 /// Why the program ends otherwise than by a wish.
@@ -89,8 +93,12 @@ pub fn run(path: &Path) -> Result<(), Fault> {
     let runtime = runtime()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
+        let service = Arc::new(Service::of_environment());
+        let mut told = JoinSet::new();
+        told.spawn(Arc::clone(&service).keep());
         let (tell, quit) = watch::channel(false);
-        let mut starting = std::pin::pin!(Running::start(running::Plan { config, file: Some(path.to_owned()), dev: None, quit }));
+        let plan = running::Plan { config, file: Some(path.to_owned()), dev: None, quit, service: Arc::clone(&service) };
+        let mut starting = std::pin::pin!(Running::start(plan));
         let started = loop {
             tokio::select! {
                 started = starting.as_mut() => break started,
@@ -99,7 +107,7 @@ pub fn run(path: &Path) -> Result<(), Fault> {
             }
         };
         match started {
-            Ok(running) => until_the_end(running, signals, *tell.borrow()).await,
+            Ok(running) => until_the_end(running, signals, &service, *tell.borrow()).await,
             Err(Fault::Quit) => Ok(()),
             Err(fault) => Err(fault),
         }
@@ -135,7 +143,7 @@ impl Signals {
 }
 
 /// Waits for a signal (unless one came already) or a fault, then stops everything in order.
-async fn until_the_end(running: Running, signals: Signals, told: bool) -> Result<(), Fault> {
+async fn until_the_end(running: Running, signals: Signals, service: &Service, told: bool) -> Result<(), Fault> {
     let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     let mut fatal = running.fatal();
     let fault = loop {
@@ -146,12 +154,17 @@ async fn until_the_end(running: Running, signals: Signals, told: bool) -> Result
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => break None,
             reason = fatal.wait_for(Option::is_some) => break reason.ok().and_then(|reason| reason.clone()),
-            _ = hangup.recv() => match running.reload().await {
-                Ok(done) => tracing::info!("reloaded: {done}"),
-                Err(problems) => tracing::error!("not reloaded, all stays as it was: {}", problems.join("; ")),
-            },
+            _ = hangup.recv() => {
+                service.reloading();
+                match running.reload().await {
+                    Ok(done) => tracing::info!("reloaded: {done}"),
+                    Err(problems) => tracing::error!("not reloaded, all stays as it was: {}", problems.join("; ")),
+                }
+                service.reloaded();
+            }
         }
     };
+    service.stopping();
     // A second signal means: at once. What was acknowledged is on the disk already.
     let stopped = tokio::select! {
         undone = running.stop() => undone,

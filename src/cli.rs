@@ -15,6 +15,8 @@ mod config;
 mod episodes;
 mod groups;
 mod import;
+mod man;
+mod owner;
 mod probe;
 mod probes;
 mod rehearsal;
@@ -28,6 +30,7 @@ mod tap;
 mod template;
 mod tokens;
 mod top;
+mod version;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -137,6 +140,14 @@ enum Verb {
         /// Of which format.
         #[arg(value_enum)]
         of: Schema,
+    },
+    /// Which version this is; with --verbose also of what it is made, for whoever helps.
+    Version(version::Version),
+    /// Write a page of the manual for each verb into a directory. For packages.
+    #[command(hide = true)]
+    Man {
+        /// Where to; made if it is missing.
+        directory: PathBuf,
     },
     /// Print completion for a shell: `source <(sluice completion bash)`.
     Completion {
@@ -294,6 +305,11 @@ fn carry_out(verb: Verb) -> Result<(), Failure> {
             clap_complete::generate(shell, &mut Arguments::command(), "sluice", &mut std::io::stdout());
             Ok(())
         }
+        Verb::Version(asked) => {
+            print!("{}", version::text(&asked));
+            Ok(())
+        }
+        Verb::Man { directory } => man::write(Arguments::command(), &directory),
         Verb::Status(asked) => wait_for(status::show(&asked)),
         Verb::Cluster(verb) => wait_for(cluster::carry_out(verb)),
         Verb::Config(verb) => wait_for(config::carry_out(verb)),

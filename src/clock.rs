@@ -14,6 +14,21 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Time of a core that this process has taken: grows as long as it does something.
+pub fn cpu() -> Duration {
+    span(rustix::time::ClockId::ProcessCPUTime)
+}
+
+/// Since the machine was started, as others on it read the same clock (`CLOCK_MONOTONIC`).
+pub fn since_boot() -> Duration {
+    span(rustix::time::ClockId::Monotonic)
+}
+
+fn span(clock: rustix::time::ClockId) -> Duration {
+    let read = rustix::time::clock_gettime(clock);
+    Duration::new(u64::try_from(read.tv_sec).unwrap_or(0), u32::try_from(read.tv_nsec).unwrap_or(0))
+}
+
 /// Milliseconds since 1970 by the wall clock: what sample times are compared with. It may jump.
 #[expect(clippy::disallowed_methods, reason = "the one reader of this clock")]
 pub fn wall_ms() -> i64 {
@@ -97,6 +112,17 @@ fn civil(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn work_takes_time_of_a_core() {
+        let before = cpu();
+        let mut sum = 0_u64;
+        while cpu() < before + Duration::from_millis(5) {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        let booted = since_boot();
+        assert!(booted > Duration::ZERO && since_boot() >= booted);
+    }
 
     #[test]
     fn wall_times_print_as_rfc_3339() {

@@ -1,10 +1,11 @@
 //! Places where a test lets the process die: before and after every step that puts something on the disk, tells it to others, or takes it back.
 //!
-//! `SLUICE_FAILPOINT=NAME` lets it die (SIGKILL, by its own hand) when it first comes to that place, `NAME:3` when it comes there the third time.
+//! `SLUICE_FAILPOINT=NAME` lets it die (SIGKILL, by its own hand) when it first comes to that place, `NAME:3` when it comes there the third time;
+//! `NAME:3:hang` lets the thread that comes there stand still for ever instead, which only a watchdog ends (`tests/e2e/service.rs`).
 //! Compiled in always, so that what is tested is what is shipped: where nothing is armed a place costs one read of memory, and none of them
 //! is on the way of a single sample. A test goes through all names there are (`tests/e2e/edges.rs`), so a new place is tested or fails it.
 //!
-//! Left out on purpose: errors and pauses at such places (tests have a disk that fails and processes that stand still for that), and the loss of what was
+//! Left out on purpose: errors and pauses that end at such places (tests have a disk that fails and processes that stand still for that), and the loss of what was
 //! written and not synced, which only a simulation can show (`shard::cluster_simulation`).
 
 use std::sync::OnceLock;
@@ -138,6 +139,7 @@ places! {
 struct Armed {
     place: Place,
     left: AtomicU32,
+    hang: bool,
 }
 
 static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
@@ -154,13 +156,14 @@ pub fn arm() -> Result<Option<&'static str>, String> {
 }
 
 fn parse(wanted: &str) -> Result<Armed, String> {
-    let (name, times) = wanted.split_once(':').unwrap_or((wanted, "1"));
+    let (wanted_place, hang) = wanted.strip_suffix(":hang").map_or((wanted, false), |place| (place, true));
+    let (name, times) = wanted_place.split_once(':').unwrap_or((wanted_place, "1"));
     let place = Place::ALL.iter().find(|place| place.name() == name);
     match (place, times.parse()) {
-        (Some(&place), Ok(times @ 1..)) => Ok(Armed { place, left: AtomicU32::new(times) }),
+        (Some(&place), Ok(times @ 1..)) => Ok(Armed { place, left: AtomicU32::new(times), hang }),
         _ => {
             let names: Vec<&str> = Place::ALL.iter().map(|place| place.name()).collect();
-            Err(format!("{VARIABLE}={wanted}: write NAME or NAME:TIMES; the names are {}", names.join(", ")))
+            Err(format!("{VARIABLE}={wanted}: write NAME, NAME:TIMES or NAME:TIMES:hang; the names are {}", names.join(", ")))
         }
     }
 }
@@ -169,7 +172,17 @@ fn parse(wanted: &str) -> Result<Armed, String> {
 pub fn reach(place: Place) {
     let Some(Some(armed)) = ARMED.get() else { return };
     if armed.place == place && armed.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if armed.hang {
+            stand_still(place);
+        }
         die(place);
+    }
+}
+
+fn stand_still(place: Place) -> ! {
+    eprintln!("fail point {}: this thread stands still", place.name());
+    loop {
+        std::thread::park();
     }
 }
 
@@ -191,7 +204,10 @@ mod tests {
         let armed = parse("log.synced:3").unwrap();
         assert_eq!((armed.place, armed.left.into_inner()), (Place::LogSynced, 3));
         assert_eq!(parse("sink.committed").unwrap().left.into_inner(), 1);
-        for wrong in ["", "log", "log.synced:0", "log.synced:", "log.synced:x", ":1"] {
+        let armed = parse("applied.unanswered:2:hang").unwrap();
+        assert_eq!((armed.place, armed.left.into_inner(), armed.hang), (Place::AppliedUnanswered, 2, true));
+        assert!(parse("applied.unanswered:hang").unwrap().hang);
+        for wrong in ["", "log", "log.synced:0", "log.synced:", "log.synced:x", "log.synced:1:sleep", ":1", ":hang"] {
             let told = parse(wrong).err().unwrap();
             assert!(told.contains("log.unwritten") && told.contains("recover.unwritten"), "{told}");
         }

@@ -1,7 +1,7 @@
 //! One node: threads that drive the shards, and the [`Handle`] by which everything above uses them.
 //!
 //! One thread per shard (`worker`, with its housekeeping in `keeper`), one that writes for all of them (`writer`), one that looks after free
-//! space (`watch`). Queues: Q1 and Q2 are a shard's `mailbox`, Q3 is the `writer`'s queue and one number back, Q7 is `Progress`. Async callers
+//! space (`watch`), one that asks the disk whether it still moves (`pulse`). Queues: Q1 and Q2 are a shard's `mailbox`, Q3 is the `writer`'s queue and one number back, Q7 is `Progress`. Async callers
 //! never wait for a thread but by awaiting a reply; reads of emissions, bodies and dead letters may read the disk and block.
 //!
 //! With peers (`peers`), a shard may be led elsewhere: offers and proposals then go to the node that leads it, and its answer comes back as it is.
@@ -24,6 +24,7 @@ pub mod notes;
 pub mod offer;
 mod packed;
 pub mod peers;
+pub mod pulse;
 mod room;
 mod seats;
 pub mod settings;

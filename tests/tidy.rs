@@ -42,6 +42,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("cel", &["config", "probe"]),
     ("clap", &["cli", "main"]),
     ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("flate2", &["cli", "wire", "probe"]),
     ("hdrhistogram", &["cli"]),
     // Retry-After and Last-Modified are dates; hyper brings it with it.
@@ -106,6 +107,7 @@ const SITES: &[(&str, &str, &str)] = &[
         "a task a message to a receiver of alerts, 256 at most and 8 to one; ended with the node",
     ),
     ("src/app.rs", "watch::channel(", "a signal during the start: one value"),
+    ("src/app.rs", "JoinSet::new(", "tells the service manager; ended with the process"),
     ("src/app/dev.rs", "watch::channel(", "the same, which never comes"),
     ("src/app/probes.rs", "watch::Sender::new(", "what is to be looked at, and the references: one value each"),
     ("src/app/reload.rs", "watch::Sender::new(", "settings in force, for whoever acts on them: one value each"),
@@ -130,7 +132,11 @@ const SITES: &[(&str, &str, &str)] = &[
     ("src/node/peers.rs", "oneshot::channel(", "an answer to an offer or a proposal of a peer"),
     ("src/node/measure.rs", "thread::spawn(", "the measuring run's own"),
     ("src/node/measure.rs", "JoinSet::new(", "the measuring run's own"),
-    ("src/node/start.rs", "thread::Builder::new(", "a thread a shard, the writer and the watch of free space; joined by Node::stop"),
+    (
+        "src/node/start.rs",
+        "thread::Builder::new(",
+        "a thread a shard, the writer, the watch of free space and the probe of the disk; joined by Node::stop",
+    ),
     ("src/peer.rs", "watch::channel(", "the end of all connections: one value"),
     ("src/peer.rs", "watch::Sender::new(", "the cluster's charter: one value"),
     ("src/peer.rs", "thread::Builder::new(", "all that goes on between nodes; joined by Peering::stop"),

@@ -134,6 +134,11 @@ impl Membership {
         Ok(Some(Membership { peering: Some(peering), grows, quit, seen }))
     }
 
+    /// Nobody need found it any more: it was, or this node brings what it is.
+    pub fn is_founded(&self) -> bool {
+        self.grows || self.seen.common.charter().is_some()
+    }
+
     /// Waits until the cluster is founded.
     pub async fn founded(&self) -> Result<Together, Fault> {
         let common = &self.seen.common;

@@ -13,6 +13,7 @@ use crate::app::running::Plan;
 use crate::app::running::Running;
 use crate::app::runtime;
 use crate::app::senders::Senders;
+use crate::app::service::Service;
 use crate::app::until_the_end;
 use crate::config::Config;
 use crate::forward::mock::MockKafka;
@@ -55,9 +56,9 @@ pub fn run(options: Options) -> Result<(), Fault> {
         let signals = Signals::new()?;
         // It waits for nobody: a signal is answered when it has begun.
         let (_tell, quit) = watch::channel(false);
-        let running = Running::start(Plan { config, file: None, dev: senders, quit }).await?;
+        let running = Running::start(Plan { config, file: None, dev: senders, quit, service: Arc::default() }).await?;
         print!("{}", text(&options, running.address(), &broker));
-        until_the_end(running, signals, false).await
+        until_the_end(running, signals, &Service::default(), false).await
     });
     drop(mock);
     ended

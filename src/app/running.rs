@@ -45,6 +45,7 @@ use crate::app::removal;
 use crate::app::seats;
 use crate::app::seen;
 use crate::app::senders::Senders;
+use crate::app::service::Service;
 use crate::app::settings;
 use crate::app::sinks::SinkSet;
 use crate::app::translate;
@@ -79,6 +80,8 @@ pub struct Plan {
     pub dev: Option<Arc<Senders>>,
     /// Turns true: whoever waits for other nodes before it has begun need not wait any longer.
     pub quit: watch::Receiver<bool>,
+    /// Whoever started this process.
+    pub service: Arc<Service>,
 }
 
 /// A running node.
@@ -97,7 +100,7 @@ pub struct Running {
 impl Running {
     /// Builds and starts everything. On a fault what was started is gone again.
     pub async fn start(plan: Plan) -> Result<Running, Fault> {
-        let Plan { config, file, dev, quit } = plan;
+        let Plan { config, file, dev, quit, service } = plan;
         make_data_dir(&config)?;
         // The socket first: a taken port is the commonest mistake, and it costs nothing to find out.
         let listener = Listener::bind(config.listen).await.map_err(|error| Fault::Start(error.to_string()))?;
@@ -124,8 +127,8 @@ impl Running {
             entrance = entrance.open_for_now(guard.before(until_ready(api, &membership.seen)));
         }
         let (node, sinks, in_force) = match &membership {
-            None => start_node(&config, &own_token, tell).await?,
-            Some(membership) => start_member(&config, membership, tell).await?,
+            None => start_node(&config, &own_token, tell, &service).await?,
+            Some(membership) => start_member(&config, membership, tell, &service).await?,
         };
         let handle = node.handle.clone();
         let seen = membership.as_ref().map(|membership| Arc::clone(&membership.seen));
@@ -223,6 +226,7 @@ impl Running {
         if let Some(senders) = dev {
             senders.start(address, &own_token, &stop, &mut tasks);
         }
+        service.ready();
         tracing::info!(listen = %address, version = env!("CARGO_PKG_VERSION"), "ready");
         Ok(Running { node, sinks, reload, membership, address, stop_door, door, tasks, fatal })
     }
@@ -366,10 +370,18 @@ async fn start_member(
     config: &Config,
     membership: &Membership,
     tell: watch::Sender<Option<String>>,
+    service: &Service,
 ) -> Result<(Node, Arc<SinkSet>, Config), Fault> {
     let fatal = tell.subscribe();
+    let seen = Arc::clone(&membership.seen);
+    service.waits(Box::new(move || seen.waits_for()));
+    if !membership.is_founded() {
+        service.ready(); // it answers, and says what it waits for
+    }
     let together = membership.founded().await?;
     let node = open_node(config, Some(together), tell).await?;
+    service.runs(&node.handle);
+    service.ready(); // the rest is not this node's alone
     let sinks = match membership.ready(&node, config, fatal).await {
         Ok(in_force) => {
             let sinks = Arc::new(SinkSet::new(node.handle.clone(), tokio::runtime::Handle::current(), config));
@@ -391,8 +403,10 @@ async fn start_node(
     config: &Config,
     own_token: &Token,
     tell: watch::Sender<Option<String>>,
+    service: &Service,
 ) -> Result<(Node, Arc<SinkSet>, Config), Fault> {
     let node = open_node(config, None, tell).await?;
+    service.runs(&node.handle);
     let begun = async {
         node.handle.ready().await.map_err(|error| Fault::Start(error.to_string()))?;
         backup::settle(&node.handle, &config.data_dir).await?;

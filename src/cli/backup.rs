@@ -9,6 +9,7 @@ use crate::app;
 use crate::cli::Asked;
 use crate::cli::Failure;
 use crate::cli::client::segment;
+use crate::cli::owner;
 use crate::cli::table::cell;
 use crate::clock;
 
@@ -58,6 +59,7 @@ fn name_of(now: i64) -> String {
 pub fn restore(wanted: &Restore) -> Result<(), Failure> {
     let config = app::check::file(&wanted.config)?;
     let manifest = app::backup::restore(&config, &wanted.backup)?;
+    owner::hand_over(&config.data_dir)?;
     let more = if config.cluster.is_some() {
         "; then give the other nodes empty data directories, join and start them, and add each: sluice cluster add NAME"
     } else {

@@ -19,6 +19,7 @@ use crate::cli::Failure;
 use crate::cli::backup;
 use crate::cli::backup::Backup;
 use crate::cli::backup::Restore;
+use crate::cli::owner;
 use crate::cli::table::Table;
 use crate::cli::table::cell;
 use crate::clock;
@@ -216,6 +217,7 @@ fn join(wanted: &Join) -> Result<(), Failure> {
     };
     let secrets = bundle.admit(id, &name, clock::wall_ms()).map_err(failed)?;
     secrets.write(&config.data_dir).map_err(failed)?;
+    owner::hand_over(&config.data_dir)?;
     let days = (secrets.card.expires_ms - clock::wall_ms()) / 86_400_000;
     let what = if fresh { "this node is" } else { "a new certificate for" };
     // A running node takes it within a minute, or at a reload.
@@ -270,6 +272,7 @@ async fn init(asked: &Asked) -> Result<(), Failure> {
 fn recover(wanted: &Recover) -> Result<(), Failure> {
     let (config, _) = read(&wanted.config)?;
     let survivors = app::recover::recover(&config, wanted.i_accept_data_loss)?;
+    owner::hand_over(&config.data_dir)?;
     let mut table = Table::new(&["SHARD", "LAST TERM", "LAST ENTRY", "COMMITTED"]);
     for survivor in &survivors {
         let numbers = [u64::from(survivor.shard), survivor.last.0, survivor.last.1, survivor.committed];

@@ -19,6 +19,7 @@ use crate::clock;
 use crate::dedup::detect::doctor::Bare;
 use crate::model::ShardId;
 use crate::node::mailbox::Mailbox;
+use crate::node::pulse::Beat;
 use crate::node::snapshots::Outgoing;
 use crate::node::view::CursorView;
 use crate::node::view::GroupView;
@@ -102,6 +103,8 @@ pub(super) struct Lane {
     led: Mutex<Option<Instant>>,
     /// A person gave the shard to this node: until then it is not moved for balance.
     stays: Mutex<Option<Instant>>,
+    /// When its thread last took a turn.
+    pub turned: Beat,
     /// The oldest write that waits for its sync, ms; 0: none does.
     pub unsynced_ms: AtomicU64,
     /// How often leadership was given away since the disk was slow.
@@ -134,6 +137,7 @@ impl Lane {
             image: Mutex::default(),
             led: Mutex::default(),
             stays: Mutex::default(),
+            turned: Beat::default(),
             unsynced_ms: AtomicU64::new(0),
             gave_way: AtomicU64::new(0),
             outgoing: Mutex::default(),

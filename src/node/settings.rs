@@ -78,6 +78,8 @@ pub struct Timing {
     pub view: Duration,
     /// Between two looks at free space.
     pub space: Duration,
+    /// Between two questions to a disk that nobody writes to, whether it still moves.
+    pub probe: Duration,
     /// Between two moves of leadership for balance.
     pub balance: Duration,
     /// A shard that a person gave to a node is not moved for balance for so long.
@@ -101,6 +103,7 @@ impl Default for Timing {
             free: Duration::from_secs(10),
             view: Duration::from_secs(1),
             space: Duration::from_millis(500),
+            probe: Duration::from_secs(1),
             balance: Duration::from_secs(10),
             stay: Duration::from_secs(3600),
             slow: Duration::from_secs(1),

@@ -14,6 +14,7 @@ use crate::node::lane::Lane;
 use crate::node::leadership::Slow;
 use crate::node::mailbox::Mailbox;
 use crate::node::peers::Together;
+use crate::node::pulse;
 use crate::node::settings::Settings;
 use crate::node::shared::Shared;
 use crate::node::shared::Space;
@@ -68,6 +69,7 @@ pub struct Node {
     workers: Vec<JoinHandle<Vec<String>>>,
     writer: Option<JoinHandle<()>>,
     watch: Option<JoinHandle<()>>,
+    probe: Option<JoinHandle<()>>,
     bell: Arc<Bell>,
 }
 
@@ -211,15 +213,26 @@ impl Node {
             }
             workers.push(Worker::new(Arc::clone(&shared), Arc::clone(lane), member, shared.settings.timing));
         }
-        let mut node =
-            Node { handle: Handle::new(Arc::clone(&shared)), id, workers: Vec::new(), writer: None, watch: None, bell: Arc::default() };
+        let mut node = Node {
+            handle: Handle::new(Arc::clone(&shared)),
+            id,
+            workers: Vec::new(),
+            writer: None,
+            watch: None,
+            probe: None,
+            bell: Arc::default(),
+        };
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let (for_writer, for_watch, bell) = (Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&node.bell));
         let mark = opened.mark;
         let writer = thread("writer").spawn(move || for_writer.writer.run(&for_writer.store, mark, &for_writer.fatal));
         node.writer = Some(writer.map_err(StartError::Thread)?);
         node.watch = Some(thread("space").spawn(move || watch::run(&for_watch, &bell)).map_err(StartError::Thread)?);
+        let (for_probe, bell) = (Arc::clone(&shared), Arc::clone(&node.bell));
+        shared.writer.synced.beat(clock::now());
+        node.probe = Some(thread("disk-probe").spawn(move || pulse::probe(&for_probe, &bell)).map_err(StartError::Thread)?);
         for worker in workers {
+            worker.lane.turned.beat(clock::now());
             let name = format!("shard-{}", worker.lane.shard.0);
             node.workers.push(thread(&name).spawn(move || worker.run()).map_err(StartError::Thread)?);
         }
@@ -244,7 +257,11 @@ impl Node {
         }
         shared.writer.stop();
         self.bell.ring();
-        for (name, thread) in [("the writer", self.writer.take()), ("the watch on free space", self.watch.take())] {
+        for (name, thread) in [
+            ("the writer", self.writer.take()),
+            ("the watch on free space", self.watch.take()),
+            ("the probe of the disk", self.probe.take()),
+        ] {
             if thread.is_some_and(|thread| thread.join().is_err()) {
                 aborted.push(name.to_owned());
             }

@@ -32,6 +32,7 @@ mod forget;
 mod leadership;
 mod levels;
 mod limits;
+mod pulse;
 mod snapshots;
 mod space;
 mod together;

@@ -179,6 +179,7 @@ impl Worker {
                 return Ok(());
             }
             let now = clock::now();
+            self.lane.turned.beat(now);
             self.inputs(mail, now)?;
             self.take_snapshot(now)?;
             self.keep(now)?;

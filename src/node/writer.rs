@@ -18,6 +18,7 @@ use std::time::Instant;
 use crate::clock;
 use crate::failpoint;
 use crate::node::lane::Lane;
+use crate::node::pulse::Beat;
 use crate::store::Family;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -77,6 +78,10 @@ pub(super) struct Writer {
     changed: Condvar,
     most_bytes: usize,
     pub figures: Figures,
+    /// When it last moved in what it writes.
+    pub writes: Beat,
+    /// When the disk last took something for good, from here or from the probe.
+    pub synced: Beat,
     /// As long as it is held nothing is written: a disk that does not answer.
     #[cfg(test)]
     pub held: Mutex<()>,
@@ -98,6 +103,8 @@ impl Writer {
             changed: Condvar::new(),
             most_bytes,
             figures: Figures::default(),
+            writes: Beat::default(),
+            synced: Beat::default(),
             #[cfg(test)]
             held: Mutex::default(),
         }
@@ -139,12 +146,14 @@ impl Writer {
     pub fn run(&self, store: &Store, mut mark: Mark, fatal: &Fatal) {
         let mut marked = clock::now();
         while let Some(jobs) = self.take() {
+            self.writes.beat(clock::now());
             let bytes = jobs.iter().map(|job| job.batch.bytes()).sum::<usize>();
             if let Err(error) = self.write(store, &mut mark, &mut marked, jobs) {
                 fatal.end(error.to_string());
                 self.stop();
                 return;
             }
+            self.writes.rest();
             self.lock().bytes -= bytes;
             self.changed.notify_all();
         }
@@ -172,6 +181,7 @@ impl Writer {
             }
             if !batch.is_empty() {
                 store.write(batch)?;
+                self.writes.beat(clock::now()); // much may wait for a slow disk: it moves, batch by batch
             }
             sync |= log.is_some() || free.is_some();
             promise |= promised;
@@ -189,6 +199,7 @@ impl Writer {
         let before = clock::now();
         store.sync()?;
         let now = clock::now();
+        self.synced.beat(now);
         if cut {
             failpoint::reach(failpoint::Place::CutSynced);
         }

@@ -37,6 +37,8 @@ pub enum Peer {
     Faketime,
     /// The right to listen at port 53, and to make a mount namespace.
     NameServer,
+    /// Tools that make, install and check packages, and the right to have machines to install them on.
+    Packages,
 }
 
 impl Peer {
@@ -62,6 +64,7 @@ impl Peer {
             Peer::Amtool => "amtool",
             Peer::Faketime => "faketime",
             Peer::NameServer => "name-server",
+            Peer::Packages => "packages",
         }
     }
 
@@ -87,6 +90,22 @@ impl Peer {
             Peer::NameServer => {
                 let may = super::names::can_serve();
                 (!may).then(|| "this user may not listen at port 53".to_owned()).or_else(|| Peer::Tmpfs.fault())
+            }
+            Peer::Packages => {
+                let tools = [
+                    "rpm",
+                    "rpmbuild",
+                    "rpm2cpio",
+                    "cpio",
+                    "rpmlint",
+                    "dpkg",
+                    "dpkg-deb",
+                    "lintian",
+                    "systemd-analyze",
+                    "python3",
+                    "strip",
+                ];
+                tools.iter().find_map(|tool| program(&[tool])).or_else(super::packages::Root::fault)
             }
             Peer::Prometheus
             | Peer::Vmagent

@@ -2,6 +2,7 @@
 
 use super::disk::SmallDisk;
 use super::http::{Client, Http};
+use super::packages::Root;
 use super::process::{Process, Scratch, eventually, free_port};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,10 @@ pub struct Sluice {
     config: PathBuf,
     data: PathBuf,
     address: SocketAddr,
+    program: String,
     enter: Vec<String>,
+    /// The same for verbs, which root types where packages are installed.
+    enter_for_verbs: Vec<String>,
     process: Option<Process>,
 }
 
@@ -58,14 +62,24 @@ impl Sluice {
         let text = quiet(&format!("name: {name}\nlisten: 127.0.0.1:{port}\ndata_dir: {}\nsinks:\n{sinks}", data.display()));
         std::fs::write(&config, text).expect("configuration");
         let enter = disk.map(SmallDisk::enter).unwrap_or_default();
-        Sluice { name: "sluice", dir, config, data, address: SocketAddr::from(([127, 0, 0, 1], port)), enter, process: None }
+        let (address, program) = (SocketAddr::from(([127, 0, 0, 1], port)), BINARY.to_owned());
+        Sluice { name: "sluice", dir, config, data, address, program, enter_for_verbs: enter.clone(), enter, process: None }
     }
 
     /// One of several, with a configuration that says where it listens; its data beside it, or on a disk of its own.
     pub fn prepare_as(name: &'static str, dir: PathBuf, address: SocketAddr, text: &str, disk: Option<&SmallDisk>) -> Sluice {
         let (config, data) = (dir.join("sluice.yaml"), disk.map_or_else(|| dir.join("data"), |disk| disk.mount().join("data")));
         std::fs::write(&config, quiet(text)).expect("configuration");
-        Sluice { name, dir, config, data, address, enter: disk.map(SmallDisk::enter).unwrap_or_default(), process: None }
+        let enter = disk.map(SmallDisk::enter).unwrap_or_default();
+        let program = BINARY.to_owned();
+        Sluice { name, dir, config, data, address, program, enter_for_verbs: enter.clone(), enter, process: None }
+    }
+
+    /// One that was installed from a package, where the package puts it.
+    pub fn installed(name: &'static str, dir: PathBuf, address: SocketAddr, machine: &Root) -> Sluice {
+        let [config, data] = ["/etc/sluice/sluice.yaml", "/var/lib/sluice"].map(PathBuf::from);
+        let (program, enter, enter_for_verbs) = ("/usr/bin/sluice".to_owned(), machine.enter_as_sluice(), machine.enter());
+        Sluice { name, dir, config, data, address, program, enter, enter_for_verbs, process: None }
     }
 
     /// Starts it (again) on its data, and waits until it is ready.
@@ -84,6 +98,23 @@ impl Sluice {
         self.launch_with(&["env".to_owned(), format!("SLUICE_FAILPOINT={place}")]);
     }
 
+    /// Starts it as a service manager that listens there would, and does not wait; `place` is one of `src/failpoint.rs`.
+    pub fn launch_as_service(&mut self, socket: &Path, watchdog: Duration, place: Option<&str>) {
+        let socket = format!("NOTIFY_SOCKET={}", socket.display());
+        let place = place.map(|place| format!("SLUICE_FAILPOINT={place}"));
+        let before = ["env".to_owned(), socket, format!("WATCHDOG_USEC={}", watchdog.as_micros())];
+        self.launch_with(&before.into_iter().chain(place).collect::<Vec<_>>());
+    }
+
+    /// The same, with the names of all system calls that it makes in a file when it has ended.
+    pub fn launch_traced(&mut self, socket: &Path, calls: &Path) {
+        let socket = format!("NOTIFY_SOCKET={}", socket.display());
+        // `-D`: strace is the child, and the process is ours to signal.
+        let before =
+            ["env", &socket, "strace", "-D", "-f", "-qq", "-c", "-U", "name", "-o", &calls.display().to_string()].map(str::to_owned);
+        self.launch_with(&before);
+    }
+
     /// Starts it with a wall clock that is so far off (`+10s`), and does not wait.
     pub fn launch_at(&mut self, off: &str) {
         // `faketime` itself would stand between us and the process that is to be signalled; where its library is, it knows best.
@@ -94,7 +125,7 @@ impl Sluice {
     }
 
     fn launch_with(&mut self, before: &[String]) {
-        let run = [BINARY, "run", "--config", &self.config.display().to_string()].map(str::to_owned);
+        let run = [&*self.program, "run", "--config", &self.config.display().to_string()].map(str::to_owned);
         let mut line: Vec<String> = self.enter.iter().chain(before).cloned().chain(run).collect();
         let program = line.remove(0);
         self.process = Some(Process::start(self.name, &program, &line, &self.dir, &self.log()));
@@ -123,9 +154,9 @@ impl Sluice {
         &self.data
     }
 
-    /// What stands before a command that runs where its data are.
-    pub fn enter(&self) -> &[String] {
-        &self.enter
+    /// A verb's first words, where its data are.
+    pub fn verb(&self) -> Vec<String> {
+        self.enter_for_verbs.iter().cloned().chain([self.program.clone()]).collect()
     }
 
     pub fn log(&self) -> PathBuf {

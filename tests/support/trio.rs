@@ -4,7 +4,7 @@ use super::disk::SmallDisk;
 use super::faults::{Faults, home};
 use super::http::{Client, Http};
 use super::process::{Scratch, eventually, free_port, let_pass};
-use super::sluice::{BINARY, Sluice};
+use super::sluice::Sluice;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -197,7 +197,7 @@ impl Member {
 
     fn verb(&self, args: &[&str]) -> Command {
         let server = format!("http://{}", self.sluice.address());
-        let mut line: Vec<String> = self.sluice.enter().iter().cloned().chain([BINARY.to_owned()]).collect();
+        let mut line = self.sluice.verb();
         let mut command = Command::new(line.remove(0));
         command.args(line).args(args).env("SLUICE_SERVER", server).env("SLUICE_DATA_DIR", self.sluice.data());
         command

@@ -1,0 +1,365 @@
+//! Packages as they are asked, installed, upgraded and erased; and the unit, verified, scored and held against what a node does. Of the binary under test, so what is not shown here is
+//! that a release runs on an older system: `scripts/package` refuses to pack a program that needs more than glibc 2.28, and RHEL itself was not there to try.
+
+use crate::support::load::Sender;
+use crate::support::manager::Manager;
+use crate::support::packages::{Root, VERSIONS, build, built, deb, must, rpm};
+use crate::support::peers::{Peer, need};
+use crate::support::process::{Process, Scratch, eventually, let_pass};
+use crate::support::sluice::{BINARY, Sluice};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+const CONFIG: &str = "/etc/sluice/sluice.yaml";
+const DATA: &str = "/var/lib/sluice/of-an-operator";
+
+fn ours(path: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path).display().to_string()
+}
+
+#[test]
+fn an_rpm_says_what_it_brings_what_it_needs_and_what_it_does() {
+    if !need(&[Peer::Packages]) {
+        return;
+    }
+    let file = rpm(VERSIONS[0]).display().to_string();
+    let ask = |what: &[&str]| must("rpm", &[&["-qp"], what, &[&*file]].concat());
+    let listed = ask(&["-lv"]);
+    let brings = [
+        ("-rwxr-xr-x", "root     root", "/usr/bin/sluice"),
+        ("-rw-r--r--", "root     root", "/usr/lib/systemd/system/sluice.service"),
+        ("-rw-r--r--", "root     root", "/usr/lib/sysusers.d/sluice.conf"),
+        ("-rw-r--r--", "root     root", "/usr/lib/firewalld/services/sluice.xml"),
+        ("drwxr-x---", "root     sluice", "/etc/sluice"),
+        ("-rw-r-----", "root     sluice", CONFIG),
+        ("-rw-r-----", "root     root", "/etc/sysconfig/sluice"),
+        ("drwxr-x---", "sluice   sluice", "/var/lib/sluice"),
+        ("-rw-r--r--", "root     root", "/usr/share/man/man8/sluice.8.gz"),
+        ("-rw-r--r--", "root     root", "/usr/share/man/man8/sluice-cluster-init.8.gz"),
+        ("-rw-r--r--", "root     root", "/usr/share/bash-completion/completions/sluice"),
+        ("-rw-r--r--", "root     root", "/usr/share/zsh/site-functions/_sluice"),
+        ("-rw-r--r--", "root     root", "/usr/share/fish/vendor_completions.d/sluice.fish"),
+        ("-rw-r--r--", "root     root", "/usr/share/sluice/sbom.cdx.json"),
+        ("-rw-r--r--", "root     root", "/usr/share/sluice/grafana/sluice.json"),
+        ("-rw-r--r--", "root     root", "/usr/share/sluice/prometheus/sluice.rules.yml"),
+        ("-rw-r--r--", "root     root", "/usr/share/sluice/examples/systemd/raw-icmp.conf"),
+        ("-rw-r--r--", "root     root", "/usr/share/licenses/sluice/LICENSE"),
+        ("-rw-r--r--", "root     root", "/usr/share/licenses/sluice/THIRD-PARTY.md"),
+        ("-rw-r--r--", "root     root", "/usr/share/doc/sluice/docs/configuration.md"),
+    ];
+    for (mode, owner, path) in brings {
+        let line = listed.lines().find(|line| line.ends_with(&format!(" {path}"))).unwrap_or_else(|| panic!("{path} is missing: {listed}"));
+        assert!(line.starts_with(mode) && line.contains(owner), "{line}");
+    }
+    let config = ask(&["-c"]);
+    assert_eq!(config.lines().collect::<Vec<_>>(), [CONFIG, "/etc/sysconfig/sluice"]);
+    let requires = ask(&["--requires"]);
+    for needed in ["libc.so.6(GLIBC_", "rpmlib(PayloadIsZstd)", "/bin/sh", "shadow-utils", "systemd"] {
+        assert!(requires.contains(needed), "{needed}: {requires}");
+    }
+    assert!(!requires.contains("libssl") && !requires.contains("librdkafka"), "they are in it: {requires}");
+    assert!(ask(&["--provides"]).contains("user(sluice)"));
+    // A node of a cluster is restarted by whoever operates the cluster, and data are nobody's but the operator's.
+    let scripts = ask(&["--scripts"]);
+    for (at, line) in scripts.lines().enumerate() {
+        let does = line.trim_start();
+        for never in ["rm ", "userdel", "groupdel", "try-restart", "condrestart"] {
+            assert!(!does.contains(never), "line {at}: {line}");
+        }
+        assert!(!does.starts_with("systemctl restart") && !does.starts_with("systemctl start"), "{line}");
+    }
+}
+
+#[test]
+fn a_program_that_older_systems_do_not_run_is_no_release() {
+    if !need(&[Peer::Packages]) {
+        return;
+    }
+    let judged = Command::new(ours("scripts/package")).args(["--only", "gate", "--binary", BINARY]).output().expect("scripts/package");
+    let said = String::from_utf8_lossy(&judged.stderr);
+    // Linked on this machine, against its own C library and C++'s; and cargo-auditable had no part in it.
+    assert!(
+        !judged.status.success() && ["GLIBC_2.28", "libstdc++", "list of its crates"].iter().any(|words| said.contains(words)),
+        "{said}"
+    );
+}
+
+#[test]
+fn two_builds_are_the_same_bytes() {
+    if !need(&[Peer::Packages]) {
+        return;
+    }
+    let scratch = Scratch::new("packages-again");
+    build(scratch.path(), VERSIONS[0], "rpm deb tar");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(scratch.path()).unwrap() {
+        let again = entry.unwrap().path();
+        let name = again.file_name().unwrap();
+        if name != "SHA256SUMS" {
+            assert!(std::fs::read(&again).unwrap() == std::fs::read(built().join(name)).unwrap(), "{} differs", again.display());
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 3);
+    let sums = must("sh", &["-c", &format!("cd '{}' && sha256sum -c SHA256SUMS", scratch.path().display())]);
+    assert_eq!(sums.matches(": OK").count(), 3, "{sums}");
+}
+
+/// What an operator has changed and what the node has written since the installation.
+fn use_it(machine: &Root, environment: &str) {
+    let edited = machine.read(CONFIG).replace("topic: metrics", "topic: of-an-operator");
+    std::fs::write(machine.outside(CONFIG), edited).unwrap();
+    std::fs::write(machine.outside(DATA), "samples").unwrap();
+    machine.must(&["chown", "sluice:sluice", DATA]);
+    assert!(machine.has(environment));
+}
+
+fn as_installed(machine: &Root, environment: &str) {
+    assert_eq!(machine.owner("/etc/sluice"), "750 root:sluice");
+    assert_eq!(machine.owner(CONFIG), "640 root:sluice");
+    assert_eq!(machine.owner(environment), "640 root:root");
+    assert_eq!(machine.owner("/var/lib/sluice"), "750 sluice:sluice");
+    assert!(machine.must(&["getent", "passwd", "sluice"]).contains(":/var/lib/sluice:"));
+    assert!(machine.must(&["sluice", "check", CONFIG]).contains("good"));
+    // Not enabled: the distribution's presets say nothing of it, and Debian's say nothing at all.
+    let enabled = machine.run(&["systemctl", "is-enabled", "sluice.service"]);
+    assert!(matches!(String::from_utf8_lossy(&enabled.stdout).trim(), "disabled" | "enabled"), "the unit is known");
+}
+
+#[test]
+fn an_rpm_keeps_what_an_operator_changed_and_leaves_data_where_they_are() {
+    if !need(&[Peer::Packages]) {
+        return;
+    }
+    let scratch = Scratch::new("packages-rpm");
+    let machine = Root::new(&scratch, "rpm");
+    machine.rpm(&["-i", &rpm(VERSIONS[0]).display().to_string()]);
+    as_installed(&machine, "/etc/sysconfig/sluice");
+    use_it(&machine, "/etc/sysconfig/sluice");
+    // The next version, whose file has another default.
+    let next = rpm(VERSIONS[1]).display().to_string();
+    machine.rpm(&["-U", &next]);
+    assert!(machine.rpm(&["-q", "sluice"]).contains(VERSIONS[1]));
+    assert!(machine.read(CONFIG).contains("of-an-operator"), "an edited file stays");
+    assert_eq!((machine.read(DATA).as_str(), machine.owner(DATA).as_str()), ("samples", "644 sluice:sluice"));
+    as_installed(&machine, "/etc/sysconfig/sluice");
+    // And back, as long as nothing was finalised.
+    machine.rpm(&["-U", "--oldpackage", &rpm(VERSIONS[0]).display().to_string()]);
+    assert!(machine.rpm(&["-q", "sluice"]).contains(VERSIONS[0]));
+    machine.rpm(&["-e", "sluice"]);
+    assert!(!machine.has("/usr/bin/sluice") && !machine.has("/usr/lib/systemd/system/sluice.service"));
+    assert!(machine.read("/etc/sluice/sluice.yaml.rpmsave").contains("of-an-operator"));
+    assert_eq!(machine.read(DATA), "samples");
+    assert!(machine.must(&["getent", "passwd", "sluice"]).contains("sluice"), "whoever owns data stays");
+    // Whoever installs it again finds them.
+    machine.rpm(&["-i", &next]);
+    assert_eq!(machine.owner(DATA), "644 sluice:sluice");
+}
+
+#[test]
+fn a_default_that_changed_comes_beside_an_edited_file() {
+    if !need(&[Peer::Packages]) {
+        return;
+    }
+    let scratch = Scratch::new("packages-rpmnew");
+    let machine = Root::new(&scratch, "rpm");
+    // Version 1.0.0 as it would have been with another default: only what a package's files are matters here.
+    let old = scratch.sub("old");
+    let spec = std::fs::read_to_string(ours("packaging/rpm/sluice.spec")).unwrap();
+    let tree = scratch.sub("tree");
+    must("sh", &["-c", &format!("cd '{}' && rpm2cpio '{}' | cpio -id --quiet", tree.display(), rpm(VERSIONS[0]).display())]);
+    let config = tree.join("etc/sluice/sluice.yaml");
+    let other = std::fs::read_to_string(&config).unwrap().replace("listen: 127.0.0.1:9201", "listen: 127.0.0.1:9200");
+    std::fs::write(&config, other).unwrap();
+    let file = scratch.join("old.spec");
+    std::fs::write(&file, spec).unwrap();
+    let define = |name: &str, value: &str| format!("{name} {value}");
+    let args =
+        ["-bb", "--quiet", "--define", &define("_topdir", &old.display().to_string()), "--define", &define("sluice_version", "0.9.0")];
+    must(
+        "rpmbuild",
+        &[&args[..], &["--define", &define("sluice_tree", &tree.display().to_string()), &file.display().to_string()]].concat(),
+    );
+    let arch = std::env::consts::ARCH;
+    machine.rpm(&["-i", &old.join(format!("RPMS/{arch}/sluice-0.9.0-1.{arch}.rpm")).display().to_string()]);
+    use_it(&machine, "/etc/sysconfig/sluice");
+    machine.rpm(&["-U", &rpm(VERSIONS[0]).display().to_string()]);
+    assert!(machine.read(CONFIG).contains("of-an-operator") && machine.read(CONFIG).contains("127.0.0.1:9200"));
+    let new = machine.read("/etc/sluice/sluice.yaml.rpmnew");
+    assert!(new.contains("listen: 127.0.0.1:9201") && !new.contains("of-an-operator"), "the new default lies beside it");
+}
+
+#[test]
+fn a_deb_keeps_what_an_operator_changed_and_leaves_data_where_they_are() {
+    if !need(&[Peer::Packages]) {
+        return;
+    }
+    let scratch = Scratch::new("packages-deb");
+    let machine = Root::new(&scratch, "deb");
+    let control = must("dpkg-deb", &["-I", &deb(VERSIONS[0]).display().to_string()]);
+    assert!(control.contains("Depends: libc6 (>= 2.28), adduser"), "{control}");
+    let listed = must("dpkg-deb", &["-c", &deb(VERSIONS[0]).display().to_string()]);
+    for path in ["./usr/bin/sluice", "./etc/default/sluice", "./usr/lib/systemd/system/sluice.service", "./usr/share/doc/sluice/copyright"]
+    {
+        assert!(listed.lines().any(|line| line.ends_with(path) && line.contains("root/root")), "{path}: {listed}");
+    }
+    machine.dpkg(&["-i", &deb(VERSIONS[0]).display().to_string()]);
+    as_installed(&machine, "/etc/default/sluice");
+    use_it(&machine, "/etc/default/sluice");
+    machine.dpkg(&["-i", &deb(VERSIONS[1]).display().to_string()]);
+    assert!(machine.read(CONFIG).contains("of-an-operator"));
+    as_installed(&machine, "/etc/default/sluice");
+    machine.dpkg(&["-r", "sluice"]);
+    assert!(
+        !machine.has("/usr/bin/sluice") && machine.read(CONFIG).contains("of-an-operator"),
+        "a removed package leaves its configuration"
+    );
+    machine.dpkg(&["-P", "sluice"]);
+    assert!(!machine.has(CONFIG), "a purged one does not");
+    assert_eq!(machine.read(DATA), "samples", "data are nobody's but the operator's");
+    assert!(machine.must(&["getent", "passwd", "sluice"]).contains("sluice"));
+}
+
+#[test]
+fn linters_have_nothing_to_say_that_was_not_answered() {
+    if !need(&[Peer::Packages]) {
+        return;
+    }
+    let filter = ours("packaging/rpm/rpmlint.toml");
+    let said = must("rpmlint", &["--config", &filter, &rpm(VERSIONS[0]).display().to_string()]);
+    assert!(said.contains("0 errors, 0 warnings"), "{said}");
+    let said = must(
+        "lintian",
+        &[
+            "--fail-on",
+            "error,warning",
+            "--suppress-tags-from-file",
+            &ours("packaging/deb/lintian-tags"),
+            &deb(VERSIONS[0]).display().to_string(),
+        ],
+    );
+    assert_eq!(said.lines().filter(|line| line.starts_with("E:") || line.starts_with("W:")).count(), 0, "{said}");
+}
+
+#[test]
+fn the_unit_is_verified_and_exposed_as_little_as_promised() {
+    if !need(&[Peer::Packages]) {
+        return;
+    }
+    let scratch = Scratch::new("packages-unit");
+    let machine = Root::new(&scratch, "unit");
+    machine.rpm(&["-i", &rpm(VERSIONS[0]).display().to_string()]);
+    let verified = machine.must(&["systemd-analyze", "verify", "/usr/lib/systemd/system/sluice.service"]);
+    assert!(!verified.contains("sluice.service:"), "{verified}");
+    // 16: 1.6 of 10. The tool fails above it.
+    let scored =
+        machine.must(&["systemd-analyze", "security", "--offline=true", "--threshold=16", "/usr/lib/systemd/system/sluice.service"]);
+    assert!(scored.contains("Overall exposure level"), "{scored}");
+    machine.must(&[
+        "sh",
+        "-c",
+        "mkdir -p /etc/systemd/system/sluice.service.d && cp /usr/share/sluice/examples/systemd/* /etc/systemd/system/sluice.service.d/",
+    ]);
+    let verified = machine.must(&["systemd-analyze", "verify", "/usr/lib/systemd/system/sluice.service"]);
+    assert!(!verified.contains("sluice.service:") && !verified.contains(".conf:"), "{verified}");
+}
+
+/// Names of a filter's system calls: sets are expanded as systemd does it.
+fn expand(set: &str) -> BTreeSet<String> {
+    let told = must("systemd-analyze", &["syscall-filter", "--no-pager", set]);
+    let mut names = BTreeSet::new();
+    for word in told.lines().skip(1).map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        match word.starts_with('@') {
+            true => names.extend(expand(word)),
+            false => names.extend([word.to_owned()]),
+        }
+    }
+    names
+}
+
+#[test]
+fn a_node_makes_no_system_call_that_its_unit_forbids() {
+    if !need(&[Peer::Packages, Peer::Strace]) {
+        return;
+    }
+    let unit = std::fs::read_to_string(ours("packaging/systemd/sluice.service")).unwrap();
+    let filters: Vec<&str> = unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")).collect();
+    assert_eq!(filters, ["@system-service", "~@privileged @resources"], "this test knows these");
+    // What the sets before allow and the ones after take away again; and what systemd always allows.
+    let mut allowed = expand("@system-service");
+    let taken: BTreeSet<String> = expand("@privileged").union(&expand("@resources")).cloned().collect();
+    allowed.retain(|name| !taken.contains(name));
+    allowed.extend(expand("@default"));
+    let scratch = Scratch::new("packages-calls");
+    let manager = Manager::new(&scratch, "calls");
+    let mut sluice = Sluice::prepare(&scratch, "127.0.0.1:9", "nowhere", "", None);
+    let calls = scratch.join("calls");
+    sluice.launch_traced(manager.path(), &calls);
+    sluice.wait_ready(Duration::from_secs(120));
+    let load = Sender { group: "shop".to_owned(), replica: "a".to_owned(), series: 20, interval: 200, offset: 0 }.start(sluice.address());
+    eventually(Duration::from_secs(60), "samples to be taken", || {
+        if load.acknowledged() > 500 { Ok(()) } else { Err(load.acknowledged().to_string()) }
+    });
+    let _probe: Vec<u16> =
+        ["http_2xx", "icmp"].map(|module| sluice.get(&format!("/probe?module={module}&target=127.0.0.1")).status()).into();
+    let _page = sluice.get("/metrics");
+    let_pass(Duration::from_secs(2));
+    drop(load.stop());
+    sluice.stop();
+    let used = eventually(Duration::from_secs(20), "strace to say what it saw", || {
+        std::fs::read_to_string(&calls).ok().filter(|text| text.contains("total")).ok_or_else(|| "nothing yet".to_owned())
+    });
+    let used: BTreeSet<&str> = used
+        .lines()
+        .filter_map(|line| line.split_whitespace().last())
+        .filter(|name| name.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_'))
+        .collect();
+    assert!(used.contains("fdatasync") && used.contains("sendto") || used.contains("write"), "{used:?}");
+    // strace runs the program, and these are the first words of any: the manager has said them before the filter is there.
+    let forbidden: Vec<&&str> =
+        used.iter().filter(|name| !allowed.contains(**name) && !["execve", "total", "calls", "syscall"].contains(*name)).collect();
+    assert!(forbidden.is_empty(), "the unit forbids {forbidden:?}");
+}
+
+/// What a process is told to run by the unit, so that other tests run the same.
+pub fn exec_start() -> Vec<String> {
+    let unit = std::fs::read_to_string(ours("packaging/systemd/sluice.service")).unwrap();
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("ExecStart");
+    line.split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn an_installed_node_runs_as_its_unit_says_and_verbs_of_root_leave_nothing_that_it_may_not_read() {
+    if !need(&[Peer::Packages]) {
+        return;
+    }
+    let scratch = Scratch::new("packages-run");
+    let machine = Root::new(&scratch, "run");
+    machine.rpm(&["-i", &rpm(VERSIONS[0]).display().to_string()]);
+    let port = crate::support::process::free_port();
+    let config = format!(
+        "listen: 127.0.0.1:{port}\ndata_dir: /var/lib/sluice\ncluster:\n  name: one-{port}\n  listen: 127.0.0.1:{}\n  nodes: [n1/127.0.0.1:{}]\nsinks:\n  - name: nowhere\n    kafka: {{ brokers: [\"127.0.0.1:9\"], topic: t, format: rows }}\n",
+        port + 1,
+        port + 1
+    );
+    std::fs::write(machine.outside(CONFIG), config).unwrap();
+    machine.must(&["sluice", "cluster", "prepare", "--config", CONFIG, "--bundle", "/root/sluice-join.bundle"]);
+    machine.must(&["sluice", "cluster", "join", "/root/sluice-join.bundle", "--config", CONFIG, "--node", "n1"]);
+    assert_eq!(machine.owner("/var/lib/sluice/cluster/node.key"), "600 sluice:sluice");
+    let manager = Manager::hidden();
+    let mut line: Vec<String> = machine.enter_as_sluice();
+    line.extend(["env".to_owned(), format!("NOTIFY_SOCKET={}", manager.path().display())]);
+    line.extend(exec_start());
+    let mut process = Process::start("sluice", &line[0], &line[1..], scratch.path(), &scratch.join("log"));
+    manager.wait_more("READY=1\nSTATUS=waits: this node belongs to no cluster yet", 0, Duration::from_secs(60));
+    machine.must(&["sluice", "--version"]);
+    let server = format!("http://127.0.0.1:{port}");
+    eventually(Duration::from_secs(60), "the cluster to be founded", || {
+        let asked = machine.run(&["sluice", "cluster", "init", "--server", &server]);
+        if asked.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&asked.stderr).into_owned()) }
+    });
+    manager.wait_more("STATUS=leads ", 0, Duration::from_secs(60));
+    assert!(process.terminate(Duration::from_secs(60)).success(), "{}", process.log_tail(2000));
+}
