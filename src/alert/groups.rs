@@ -16,18 +16,21 @@ use crate::alert::book::Book;
 use crate::alert::book::Kept;
 use crate::alert::book::Wanted;
 use crate::alert::book::log_id;
+use crate::alert::message::Escalation;
 use crate::alert::message::Message;
 use crate::alert::message::Reason;
 use crate::alert::message::level;
 use crate::alert::route::Route;
 use crate::alert::route::Routing;
 use crate::alert::suppress::Suppress;
+use crate::alert::telling::Rules;
 use crate::alert::told::Claim;
 use crate::alert::told::Found;
 use crate::alert::told::Look;
 use crate::alert::told::Told;
 use crate::alert::told::Whom;
 use crate::alert::told::decide;
+use crate::alert::told::has;
 use crate::model::alert::Labels;
 
 /// What was decided and is not in the book after so long is decided anew, ms.
@@ -36,6 +39,7 @@ const AGAIN_MS: i64 = 5_000;
 /// The routes, and of every receiver for each integration whether it wants to hear what is over.
 pub struct Plan {
     routing: Routing,
+    rules: Rules,
     receivers: BTreeMap<String, Vec<bool>>,
 }
 
@@ -48,10 +52,13 @@ struct Group {
     lanes: Vec<Lane>,
 }
 
-/// A group's way to one integration.
+/// A group's way to one integration, of the route's receiver or of a step of escalation.
 struct Lane {
+    whom: Whom,
     log: u64,
     wants_over: bool,
+    /// The policy's number, and the step's place.
+    step: Option<(usize, usize)>,
     /// When the first alert came that came after what was told last.
     first: Option<i64>,
     /// The last time at which there was nothing to tell.
@@ -96,8 +103,8 @@ fn ms(span: std::time::Duration) -> i64 {
 
 impl Plan {
     /// `receivers`: of each, for each integration whether it wants to hear what is over.
-    pub fn new(routing: Routing, receivers: BTreeMap<String, Vec<bool>>) -> Plan {
-        Plan { routing, receivers }
+    pub fn new((routing, rules): (Routing, Rules), receivers: BTreeMap<String, Vec<bool>>) -> Plan {
+        Plan { routing, rules, receivers }
     }
 
     /// The routes.
@@ -108,11 +115,38 @@ impl Plan {
     /// The same, and nobody hears what is over.
     pub fn without_ends(&self) -> Plan {
         let without = |(name, lanes): (&String, &Vec<bool>)| (name.clone(), vec![false; lanes.len()]);
-        Plan { routing: self.routing.clone(), receivers: self.receivers.iter().map(without).collect() }
+        Plan { routing: self.routing.clone(), rules: self.rules.clone(), receivers: self.receivers.iter().map(without).collect() }
     }
 
     fn lanes(&self, receiver: &str) -> &[bool] {
         self.receivers.get(receiver).map_or(&[], Vec::as_slice)
+    }
+
+    /// When an alert comes to a lane: to a step of escalation when it has been told for so long, if nobody took care and the policy is its own.
+    fn comes(&self, book: &Book, (route, lane): (&Route, &Lane), id: u64, kept: &Kept) -> Option<i64> {
+        let Some((policy, _)) = lane.step else { return Some(kept.came) };
+        let begun = book.ledger().begun().get(id)?;
+        let counts = kept.acknowledged.is_none() && self.rules.escalation_of(&route.receiver, &kept.alert.labels) == Some(policy);
+        counts.then(|| Some(begun.saturating_add(self.rules.step(lane.step?)?.after))).flatten()
+    }
+
+    /// All ways of a group: to its route's receiver, then of each step of escalation that may count there.
+    fn lanes_of(&self, seed: u64, route: &Route, key: &Arc<str>) -> Vec<Lane> {
+        let mut ways = vec![(Arc::clone(key), Arc::from(route.receiver.as_str()), None)];
+        for (number, policy) in self.rules.escalations(&route.receiver) {
+            for (place, step) in policy.steps.iter().enumerate() {
+                ways.push((Whom::group_of_step(key, &policy.name, place + 1), Arc::clone(&step.receiver), Some((number, place))));
+            }
+        }
+        let mut lanes = Vec::new();
+        for (group, receiver, step) in ways {
+            for (integration, wants_over) in (0..).zip(self.lanes(&receiver)) {
+                let whom = Whom { group: Arc::clone(&group), receiver: Arc::clone(&receiver), integration };
+                let log = log_id(seed, &whom);
+                lanes.push(Lane { whom, log, wants_over: *wants_over, step, first: None, seen: i64::MIN, decided: None, due: None });
+            }
+        }
+        lanes
     }
 }
 
@@ -172,8 +206,14 @@ impl Groups {
             match (was, is) {
                 (None, Some(kept)) => self.add(id, kept, &mut changed),
                 (Some(kept), None) => self.remove(id, kept),
-                (Some(was), Some(is)) if was.came != is.came => self.came(id, is.came, &mut changed),
+                (Some(was), Some(is)) if was.came != is.came => self.came(id, is, &mut changed),
                 _ => {}
+            }
+        }
+        let begun = self.plan.rules.escalates().then(|| book.ledger().begun().changes(before.ledger().begun()));
+        for (id, _, _) in begun.into_iter().flatten() {
+            if let Some(kept) = book.alerts().get(id) {
+                self.came(id, kept, &mut changed);
             }
         }
         for (group, lane) in changed {
@@ -192,7 +232,7 @@ impl Groups {
             }
         }
         self.of_alert.insert(id, groups);
-        self.came(id, kept.came, changed);
+        self.came(id, kept, changed);
     }
 
     fn group_of(&mut self, route: &Route, labels: &Labels) -> u64 {
@@ -202,13 +242,8 @@ impl Groups {
         }
         let number = self.next;
         self.next += 1;
-        let mut lanes = Vec::new();
-        for (integration, wants_over) in (0..).zip(self.plan.lanes(&route.receiver)) {
-            let whom = Whom { group: Arc::clone(&key.1), receiver: Arc::from(route.receiver.as_str()), integration };
-            let log = log_id(self.seed, &whom);
-            self.of_log.insert(log, (number, lanes.len()));
-            lanes.push(Lane { log, wants_over: *wants_over, first: None, seen: i64::MIN, decided: None, due: None });
-        }
+        let lanes = self.plan.lanes_of(self.seed, route, &key.1);
+        self.of_log.extend(lanes.iter().enumerate().map(|(place, lane)| (lane.log, (number, place))));
         let labels = Arc::new(route.group(labels));
         self.groups.insert(number, Group { route: route.number, key: Arc::clone(&key.1), labels, alerts: BTreeSet::new(), lanes });
         self.by_key.insert(key, number);
@@ -238,12 +273,15 @@ impl Groups {
         }
     }
 
-    /// An alert holds since then, for the lanes that were told before.
-    fn came(&mut self, id: u64, came: i64, changed: &mut BTreeSet<(u64, usize)>) {
+    /// An alert came, or is told from now on: lanes that were told before may look again.
+    fn came(&mut self, id: u64, kept: &Kept, changed: &mut BTreeSet<(u64, usize)>) {
+        let (plan, book) = (Arc::clone(&self.plan), Arc::clone(&self.book));
         for number in self.of_alert.get(&id).into_iter().flatten() {
             let Some(group) = self.groups.get_mut(number) else { continue };
+            let Some(route) = plan.routing.route(group.route) else { continue };
             for (place, lane) in group.lanes.iter_mut().enumerate() {
-                let base = self.book.logs().get(lane.log).map_or(i64::MIN, |told| told.base);
+                let Some(came) = plan.comes(&book, (route, lane), id, kept) else { continue };
+                let base = book.logs().get(lane.log).map_or(i64::MIN, |told| told.base);
                 if came > base && lane.first.is_none_or(|first| came < first) {
                     lane.first = Some(came);
                 }
@@ -254,19 +292,24 @@ impl Groups {
 
     /// Something was told: what came later is looked for.
     fn first_anew(&mut self, number: u64, lane: usize) {
-        let Some(group) = self.groups.get_mut(&number) else { return };
-        let Some(lane) = group.lanes.get_mut(lane) else { return };
-        let base = self.book.logs().get(lane.log).map_or(i64::MIN, |told| told.base);
-        let came = group.alerts.iter().filter_map(|id| self.book.alerts().get(*id)).map(|kept| kept.came);
-        lane.first = came.filter(|came| *came > base).min();
+        let Some(group) = self.groups.get(&number) else { return };
+        let (Some(route), Some(of)) = (self.plan.routing.route(group.route), group.lanes.get(lane)) else { return };
+        let base = self.book.logs().get(of.log).map_or(i64::MIN, |told| told.base);
+        let came = group.alerts.iter().filter_map(|id| self.plan.comes(&self.book, (route, of), *id, self.book.alerts().get(*id)?));
+        let first = came.filter(|came| *came > base).min();
+        if let Some(lane) = self.groups.get_mut(&number).and_then(|group| group.lanes.get_mut(lane)) {
+            lane.first = first;
+        }
     }
 
     /// From when on a lane looks, and how often.
     fn times(&self, group: &Group, lane: &Lane) -> Option<(i64, i64)> {
         let route = self.plan.routing.route(group.route)?;
-        let every = ms(route.group_interval).max(1);
+        let step = lane.step.and_then(|step| self.plan.rules.step(step));
+        let every = step.and_then(|step| step.repeat).unwrap_or(i64::MAX).min(ms(route.group_interval)).max(1);
         let told = self.book.logs().get(lane.log);
-        let begins = || lane.first.map(|first| first.saturating_add(ms(route.group_wait)));
+        let wait = if lane.step.is_some() { 0 } else { ms(route.group_wait) };
+        let begins = || lane.first.map(|first| first.saturating_add(wait));
         let from = match told {
             Some(told) if told.is_open() || told.claim.is_some() => told.base.saturating_add(every),
             Some(told) => begins().unwrap_or(told.base.saturating_add(every)),
@@ -306,14 +349,13 @@ impl Groups {
             && let Some((due, number, place)) = self.due.first().copied().filter(|(due, ..)| *due <= now)
         {
             self.due.remove(&(due, number, place));
-            let (decided, waits) = self.decide(number, place, now).unwrap_or_default();
+            let (decided, first) = self.decide(number, place, now).unwrap_or_default();
             if let Some(lane) = self.groups.get_mut(&number).and_then(|group| group.lanes.get_mut(place)) {
                 lane.due = None;
                 lane.decided = decided.is_some().then_some(now);
                 if decided.is_none() {
                     lane.seen = now;
-                    // Whatever comes next begins with `group_wait`.
-                    lane.first = lane.first.filter(|_| waits);
+                    lane.first = first;
                 }
             }
             wanted.extend(decided);
@@ -322,32 +364,41 @@ impl Groups {
         wanted
     }
 
-    /// What is to be told, and whether anything holds that was not told.
-    fn decide(&self, number: u64, place: usize, now: i64) -> Option<(Option<Wanted>, bool)> {
+    /// What is to be told; where it is nothing, from when on something may be: then whatever comes next begins with its wait.
+    fn decide(&self, number: u64, place: usize, now: i64) -> Option<(Option<Wanted>, Option<i64>)> {
         let group = self.groups.get(&number)?;
         let lane = group.lanes.get(place)?;
         let route = self.plan.routing.route(group.route)?;
         let told = self.book.logs().get(lane.log).map(|told| &**told);
         let (from, every) = self.times(group, lane)?;
-        let look = Look { now, tick: tick(from, every, now), repeat: ms(route.repeat_interval), wants_over: lane.wants_over };
+        let repeat = lane.step.and_then(|step| self.plan.rules.step(step)?.repeat).unwrap_or(ms(route.repeat_interval));
+        let look = Look { now, tick: tick(from, every, now), repeat, wants_over: lane.wants_over };
         let muted = self.plan.routing.muted_by(route, now).is_some();
-        let mut waits = false;
+        let (mut waits, mut later) = (false, None::<i64>);
         let found = group.alerts.iter().filter_map(|id| {
             let kept = self.book.alerts().get(*id)?;
-            waits |= !kept.alert.is_over(now) && !told.is_some_and(|told| told.is_owed(*id));
-            let suppressed = muted || self.is_suppressed(*id, kept, now);
-            Some(Found { id: *id, alert: &kept.alert, came: kept.came, suppressed, acknowledged: kept.acknowledged.is_some() })
+            let (owed, over) = (told.is_some_and(|told| told.is_owed(*id)), kept.alert.is_over(now));
+            let came = self.plan.comes(&self.book, (route, lane), *id, kept);
+            if lane.step.is_some() && !owed && !(over && told.is_some_and(|told| has(&told.over, *id))) {
+                // Nobody was told here, and nobody is to be yet: an alert's end is no news either.
+                let came = came.filter(|_| !over)?;
+                if came > now {
+                    later = Some(later.map_or(came, |later| later.min(came)));
+                    return None;
+                }
+            }
+            waits |= !over && !owed;
+            let acknowledged = kept.acknowledged.is_some();
+            let cared_for = acknowledged && lane.step.is_some() && !told.is_some_and(|told| has(&told.firing, *id));
+            let suppressed = muted || cared_for || self.is_suppressed(*id, kept, now);
+            Some(Found { id: *id, alert: &kept.alert, came: came.unwrap_or(kept.came), suppressed, acknowledged })
         });
-        let Some(mut claim) = decide(told, found, look) else { return Some((None, waits)) };
+        let decided = decide(told, found, look);
+        let first = lane.first.filter(|first| waits && (lane.step.is_none() || *first <= now));
+        let Some(mut claim) = decided else { return Some((None, first.or(later))) };
         // Every node comes to the same number from the same book.
         claim.number = told.map_or_else(|| from.unsigned_abs().max(1), |told| told.number.saturating_add(1));
-        let whom = self.whom(group, route, place)?;
-        Some((Some(Wanted { whom, labels: Arc::clone(&group.labels), claim }), waits))
-    }
-
-    fn whom(&self, group: &Group, route: &Route, place: usize) -> Option<Whom> {
-        let integration = u32::try_from(place).ok()?;
-        Some(Whom { group: Arc::clone(&group.key), receiver: Arc::from(route.receiver.as_str()), integration })
+        Some((Some(Wanted { whom: lane.whom.clone(), labels: Arc::clone(&group.labels), claim }), None))
     }
 
     /// Whether a silence or another alert keeps an alert from being told.
@@ -364,15 +415,18 @@ impl Groups {
         })
     }
 
-    /// Whether a message on its way is still to be told: something in it is over, or holds and is not suppressed by now.
+    /// Whether a message on its way is still to be told: something in it is over, or holds and is not suppressed by now (nor, for escalation, acknowledged).
     pub fn is_wanted(&self, log: u64, claim: &Claim, now: i64) -> bool {
         let muted = || {
             let group = self.of_log.get(&log).and_then(|(group, _)| self.groups.get(group));
             let route = group.and_then(|group| self.plan.routing.route(group.route));
             route.is_some_and(|route| self.plan.routing.muted_by(route, now).is_some())
         };
-        let told =
-            |id: &u64| self.book.alerts().get(*id).is_some_and(|kept| kept.alert.is_over(now) || !self.is_suppressed(*id, kept, now));
+        let step = self.book.logs().get(log).is_some_and(|told| told.whom.step().is_some());
+        let told = |id: &u64| {
+            let held = |kept: &Arc<Kept>| !(self.is_suppressed(*id, kept, now) || step && kept.acknowledged.is_some());
+            self.book.alerts().get(*id).is_some_and(|kept| kept.alert.is_over(now) || held(kept))
+        };
         !claim.over.is_empty() || claim.firing.iter().any(told) && !muted()
     }
 
@@ -430,13 +484,14 @@ pub fn message(book: &Book, (log, told): (u64, &Told), claim: &Claim, degraded: 
     Message {
         id: format!("{log:016x}-{}", claim.number),
         receiver: told.whom.receiver.to_string(),
-        group_key: told.whom.group.to_string(),
+        group_key: told.whom.key().to_owned(),
         group_labels: Labels::clone(&told.labels),
         reason: claim.reason.unwrap_or(Reason::First),
         at: claim.at,
         level: worst(true).or_else(|| worst(false)).unwrap_or(3),
         alerts: alerts.iter().map(|kept| Arc::clone(&kept.alert)).collect(),
         degraded,
+        escalation: told.whom.step().map(|(policy, step)| Escalation { policy: policy.to_owned(), step }),
     }
 }
 

@@ -35,6 +35,15 @@ pub fn level(labels: &Labels) -> u8 {
     })
 }
 
+/// Whom a group is told to because nobody took care of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Escalation {
+    /// The policy's name.
+    pub policy: String,
+    /// Which of its steps, from 1.
+    pub step: u32,
+}
+
 /// One notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -56,6 +65,8 @@ pub struct Message {
     pub alerts: Vec<Arc<Alert>>,
     /// Sent without a majority: another node may tell the same.
     pub degraded: bool,
+    /// It is told because nobody took care.
+    pub escalation: Option<Escalation>,
 }
 
 impl Message {

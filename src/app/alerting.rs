@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 use crate::alert::groups::Groups;
 use crate::alert::groups::Plan;
 use crate::alert::route::Routing;
+use crate::alert::telling;
+use crate::alert::telling::Rules;
 use crate::api;
 use crate::api::alerting::Off;
 use crate::api::alerting::Source;
@@ -82,9 +84,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What a section means; an error says what is wrong with it.
-pub fn judge(written: &Written) -> Result<Routing, Vec<String>> {
+pub fn judge(written: &Written) -> Result<(Routing, Rules), Vec<String>> {
     let Some(routing) = &written.routing else { return Err(vec!["alerting: its file was not read".to_owned()]) };
-    Routing::new(routing).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    telling::judge(&written.telling, routing).map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 
 impl Alerting {
@@ -107,7 +109,7 @@ impl Alerting {
             return;
         }
         let current = written.and_then(|written| match judge(written) {
-            Ok(routing) => self.made(written, routing, before.as_deref()).map(Arc::new),
+            Ok(meaning) => self.made(written, meaning, before.as_deref()).map(Arc::new),
             // Judged before it was taken: it was made by another version.
             Err(problems) => {
                 tracing::error!("alerts go the ways they went before: {}", problems.join("; "));
@@ -120,7 +122,7 @@ impl Alerting {
         *lock(&self.current) = current;
     }
 
-    fn made(&self, written: &Written, routing: Routing, before: Option<&Current>) -> Option<Current> {
+    fn made(&self, written: &Written, meaning: (Routing, Rules), before: Option<&Current>) -> Option<Current> {
         let file = written.routing.as_deref()?;
         for doubt in doubts::doubts(file, &[]) {
             tracing::warn!(key = doubt.key, "a receiver will not be told as it is written: {}; {}", doubt.rule, doubt.remedy);
@@ -129,7 +131,7 @@ impl Alerting {
         let receivers = Arc::new(Receivers::new(file, external, before.map(|before| &*before.receivers)));
         let wants = |name: &str| (0..receivers.integrations(name)).map(|number| receivers.send_resolved(name, number)).collect();
         let all = file.receivers.iter().map(|receiver| (receiver.name.clone(), wants(&receiver.name)));
-        let plan = Arc::new(Plan::new(routing, all.collect()));
+        let plan = Arc::new(Plan::new(meaning, all.collect()));
         Some(Current { written: written.clone(), plan, receivers, inputs: written.inputs.clone().into() })
     }
 

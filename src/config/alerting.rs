@@ -16,6 +16,8 @@ use crate::config::read::Section;
 use crate::config::routing;
 use crate::config::routing::Routing;
 use crate::config::settings;
+use crate::config::telling;
+use crate::config::telling::Telling;
 use crate::config::tree;
 use crate::config::tree::Tree;
 use crate::config::tree::Value;
@@ -53,6 +55,8 @@ pub struct Alerting {
     pub keep: Option<Duration>,
     /// Who notices that sluice is dead.
     pub heartbeat: Option<Heartbeat>,
+    /// Who is told besides, and how much at most.
+    pub telling: Telling,
 }
 
 /// Reads the section.
@@ -67,7 +71,8 @@ pub fn read(section: &Section<'_>) -> Alerting {
         keep
     });
     let heartbeat = section.below("heartbeat").and_then(|section| heartbeat(&section));
-    let mut alerting = Alerting { file, external, inputs, keep, heartbeat, ..Alerting::default() };
+    let telling = telling::read(section);
+    let mut alerting = Alerting { file, external, inputs, keep, heartbeat, telling, ..Alerting::default() };
     match (&alerting.file, &config) {
         (None, None) => section.missing("file", "write where the routes are: file: alertmanager.yml (or the content below `config:`)"),
         (Some(_), Some(node)) => node.complain("stands beside `file`", "keep one of the two"),

@@ -54,6 +54,7 @@ pub fn message(labels: &Labels, annotations: Labels, receiver: &str, (resolved, 
         level: 2,
         alerts: vec![Arc::new(alert)],
         degraded: false,
+        escalation: None,
     }
 }
 

@@ -46,6 +46,7 @@ fn message(alerts: Vec<Arc<Alert>>) -> Message {
         level: 2,
         alerts,
         degraded: false,
+        escalation: None,
     }
 }
 

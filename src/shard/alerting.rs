@@ -418,6 +418,7 @@ pub(super) fn examples() -> Vec<Change> {
 mod tests {
     use super::*;
     use crate::shard::episodes;
+    use crate::shard::telling;
 
     #[test]
     fn changes_and_the_book_are_read_as_they_were_written() {
@@ -434,9 +435,11 @@ mod tests {
             let mut image = Vec::new();
             write(&book, &mut Writer(&mut image));
             episodes::write(&book, &mut Writer(&mut image));
+            telling::write(&book, &mut Writer(&mut image));
             let mut from = Reader(&image);
             let mut again = read(&mut from).unwrap();
             episodes::read(&mut from, &mut again).unwrap();
+            telling::read(&mut from, &mut again).unwrap();
             assert_eq!(again, book);
             assert_eq!(from.end(), Ok(()));
         }

@@ -23,11 +23,12 @@ use crate::shard::level;
 use crate::shard::members::Nodes;
 use crate::shard::pushed::Pushed;
 use crate::shard::settings::Settings;
+use crate::shard::telling;
 use crate::shard::tokens::Tokens;
 use crate::shard::verdicts::Verdicts;
 
 /// Raised when the layout changes.
-const VERSION: u8 = 9;
+const VERSION: u8 = 10;
 /// Images of this version end before tokens and nodes.
 const WITHOUT_TOKENS: u8 = 1;
 /// Images up to this version know no settings: a number and a text stood there that nobody ever wrote.
@@ -44,6 +45,8 @@ const WITHOUT_BOOK: u8 = 6;
 const WITHOUT_PUSHED: u8 = 7;
 /// Images up to this version end before what is known of episodes of alerts.
 const WITHOUT_EPISODES: u8 = 8;
+/// Images up to this version end before since when alerts are told.
+const WITHOUT_TELLING: u8 = 9;
 /// Groups in a cluster; a sender that invents names without end must not fill the memory.
 pub const MAX_GROUPS: usize = 10_000;
 
@@ -199,6 +202,7 @@ impl Control {
         alerting::write(&self.book, &mut out);
         self.pushed.write(&mut out);
         episodes::write(&self.book, &mut out);
+        telling::write(&self.book, &mut out);
     }
 
     /// The state whose image this is, all of it.
@@ -241,6 +245,11 @@ impl Control {
         }
         if version > WITHOUT_EPISODES {
             episodes::read(&mut from, Arc::make_mut(&mut control.book))?;
+        }
+        if version > WITHOUT_TELLING {
+            telling::read(&mut from, Arc::make_mut(&mut control.book))?;
+        } else {
+            Arc::make_mut(&mut control.book).ledger_mut().begin_as_told();
         }
         from.end()?;
         Ok(control)
@@ -333,9 +342,9 @@ mod tests {
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
         assert_eq!(
-            bytes.split_off(bytes.len() - 10),
-            [0; 10],
-            "no level, nothing down, no alerts, an empty book of three lists, nothing pushed, no episodes"
+            bytes.split_off(bytes.len() - 11),
+            [0; 11],
+            "no level, nothing down, no alerts, an empty book of three lists, nothing pushed, no episodes, nothing told"
         );
         let mut settings = Vec::new();
         control.settings.write(&mut Writer(&mut settings));
@@ -353,6 +362,9 @@ mod tests {
         apply(&mut control, Command::Assign { group: "a".into() });
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
+        bytes.truncate(bytes.len() - 1);
+        bytes[0] = WITHOUT_TELLING;
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
         bytes.truncate(bytes.len() - 3);
         bytes[0] = WITHOUT_EPISODES;
         assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));

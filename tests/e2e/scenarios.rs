@@ -17,6 +17,7 @@ mod door;
 mod double_failure;
 mod druid;
 mod edges;
+mod escalation;
 mod failover;
 mod files;
 mod harness;

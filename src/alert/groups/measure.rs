@@ -8,6 +8,7 @@ use super::Groups;
 use super::Plan;
 use crate::alert::book::Book;
 use crate::alert::route::Routing;
+use crate::alert::telling::Rules;
 use crate::config::routing;
 use crate::model::alert::Alert;
 use crate::model::alert::Labels;
@@ -46,7 +47,7 @@ fn plan() -> Option<Plan> {
         ));
     });
     let routing = Routing::new(&routing::parse(&file).ok()?).ok()?;
-    Some(Plan::new(routing, BTreeMap::from([("all".to_owned(), vec![true])])))
+    Some(Plan::new((routing, Rules::default()), BTreeMap::from([("all".to_owned(), vec![true])])))
 }
 
 fn alert(number: usize, ends: i64) -> Alert {

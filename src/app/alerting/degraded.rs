@@ -85,6 +85,7 @@ fn tell(book: &mut Arc<Book>, groups: &mut Groups, (at, seed): (i64, u64)) -> Ve
 mod tests {
     use super::*;
     use crate::alert::route::Routing;
+    use crate::alert::telling::Rules;
     use crate::config::routing;
     use crate::model::alert::Alert;
     use crate::model::alert::Labels;
@@ -93,7 +94,7 @@ mod tests {
     fn every_node_tells_the_same_with_the_same_ids_and_no_ends() {
         let file = "route: { receiver: a, group_wait: 30s }\nreceivers: [{ name: a }]\n";
         let routing = Routing::new(&routing::parse(file).unwrap()).unwrap();
-        let plan = Plan::new(routing, [("a".to_owned(), vec![true])].into());
+        let plan = Plan::new((routing, Rules::default()), [("a".to_owned(), vec![true])].into());
         let mut book = Arc::new(Book::default());
         let labels = Arc::new(Labels::from([("alertname".to_owned(), "X".to_owned())]));
         let alert = Alert { labels, starts: 0, ends: 600_000, ..Alert::default() };
