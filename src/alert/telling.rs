@@ -12,7 +12,7 @@ use crate::alert::route::Routing;
 use crate::config::read::Problem;
 use crate::config::routing as written;
 use crate::config::routing::Place;
-use crate::config::telling::Names;
+use crate::config::telling::Named;
 use crate::config::telling::Telling;
 use crate::model::alert::Labels;
 
@@ -164,17 +164,17 @@ impl Reader<'_> {
         self.problems.push(Problem { line: place.line, key: place.key.clone(), value: value.to_owned(), rule, remedy: remedy.to_owned() });
     }
 
-    fn known(&mut self, (place, name): &(Place, String)) {
+    fn known(&mut self, Named { place, text: name }: &Named) {
         if !self.file.receivers.iter().any(|known| known.name == *name) {
             self.wrong(place, name, "is no receiver of the routes' file".to_owned(), "write it below `receivers` there, or mend its name");
         }
     }
 
-    fn bound(&mut self, bounds: &mut BTreeMap<String, Bounds>, names: &Names, what: &str, mut set: impl FnMut(&mut Bounds) -> bool) {
-        for (place, name) in names {
-            self.known(&(place.clone(), name.clone()));
-            if set(bounds.entry(name.clone()).or_default()) {
-                self.wrong(place, name, format!("is named in `{what}` twice"), "keep one of them");
+    fn bound(&mut self, bounds: &mut BTreeMap<String, Bounds>, names: &[Named], what: &str, mut set: impl FnMut(&mut Bounds) -> bool) {
+        for named in names {
+            self.known(named);
+            if set(bounds.entry(named.text.clone()).or_default()) {
+                self.wrong(&named.place, &named.text, format!("is named in `{what}` twice"), "keep one of them");
             }
         }
     }
@@ -182,7 +182,7 @@ impl Reader<'_> {
     fn policy(&mut self, from: &crate::config::telling::Policy) -> Policy {
         from.receivers.iter().for_each(|named| self.known(named));
         let mut matchers = Vec::new();
-        for (place, text) in &from.matchers {
+        for Named { place, text } in &from.matchers {
             match matcher::read(text) {
                 Ok(read) => matchers.extend(read.matchers),
                 Err(why) => self.wrong(place, text, why, "write name=\"value\", with =, !=, =~ or !~"),
@@ -191,11 +191,11 @@ impl Reader<'_> {
         let mut steps = Vec::new();
         for step in &from.steps {
             self.known(&step.receiver);
-            steps.push(Step { after: ms(step.after), receiver: step.receiver.1.as_str().into(), repeat: step.repeat.map(ms) });
+            steps.push(Step { after: ms(step.after), receiver: step.receiver.text.as_str().into(), repeat: step.repeat.map(ms) });
         }
         Policy {
             name: from.name.as_str().into(),
-            receivers: from.receivers.iter().map(|(_, name)| name.clone()).collect(),
+            receivers: from.receivers.iter().map(|named| named.text.clone()).collect(),
             matchers: Matchers::new(matchers),
             levels: Levels::of(&from.levels),
             steps,
@@ -216,8 +216,8 @@ mod tests {
     use super::*;
     use crate::config::telling;
 
-    fn named(name: &str) -> (Place, String) {
-        (Place { line: 1, key: format!("of.{name}") }, name.to_owned())
+    fn named(name: &str) -> Named {
+        Named { place: Place { line: 1, key: format!("of.{name}") }, text: name.to_owned() }
     }
 
     fn file() -> written::Routing {

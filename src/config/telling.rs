@@ -31,8 +31,20 @@ pub struct Telling {
     pub storm: Vec<Storm>,
 }
 
-/// Receivers, by name and where each name stands.
-pub type Names = Vec<(Place, String)>;
+/// A name or a matcher, and where it stands: the same text is the same, whichever file or version of the settings it stands in.
+#[derive(Clone, Debug, Default, Eq)]
+pub struct Named {
+    /// Where it stands.
+    pub place: Place,
+    /// What stands there.
+    pub text: String,
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Named) -> bool {
+        self.text == other.text
+    }
+}
 
 /// Who is told besides, and when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,9 +52,9 @@ pub struct Policy {
     /// Steps are known by it.
     pub name: String,
     /// Alerts that routes lead to these; none: to any.
-    pub receivers: Names,
+    pub receivers: Vec<Named>,
     /// What alerts must match.
-    pub matchers: Names,
+    pub matchers: Vec<Named>,
     /// Their levels, 1 to 5; none: any.
     pub levels: Vec<u8>,
     /// In the file's order.
@@ -55,7 +67,7 @@ pub struct Step {
     /// So long after the alert was first told to anybody.
     pub after: Duration,
     /// Who.
-    pub receiver: (Place, String),
+    pub receiver: Named,
     /// Told again after this; else as the route says.
     pub repeat: Option<Duration>,
 }
@@ -64,7 +76,7 @@ pub struct Step {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Throttle {
     /// Each of their integrations by itself.
-    pub receivers: Names,
+    pub receivers: Vec<Named>,
     /// All of them hold.
     pub windows: Vec<(u64, Duration)>,
     /// Levels that are told whatever was told before.
@@ -75,7 +87,7 @@ pub struct Throttle {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bundle {
     /// Each of their integrations by itself.
-    pub receivers: Names,
+    pub receivers: Vec<Named>,
     /// From the first of them on.
     pub within: Duration,
 }
@@ -84,7 +96,7 @@ pub struct Bundle {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Storm {
     /// Each by itself.
-    pub receivers: Names,
+    pub receivers: Vec<Named>,
     /// More new alerts than this,
     pub alerts: u64,
     /// within this, are a storm,
@@ -137,9 +149,9 @@ fn place(node: &Node<'_>) -> Place {
     Place { line: node.line(), key: node.key().to_owned() }
 }
 
-fn names(section: &Section<'_>, key: &'static str) -> Names {
+fn names(section: &Section<'_>, key: &'static str) -> Vec<Named> {
     let all = bounded(section, key, MOST);
-    all.iter().filter_map(|node| Some((place(node), node.value(values::text)?))).collect()
+    all.iter().filter_map(|node| Some(Named { place: place(node), text: node.value(values::text)? })).collect()
 }
 
 fn is_missing(section: &Section<'_>, key: &'static str) -> bool {
@@ -147,7 +159,7 @@ fn is_missing(section: &Section<'_>, key: &'static str) -> bool {
 }
 
 /// Whose it is: at least one must be named.
-fn receivers(section: &Section<'_>) -> Names {
+fn receivers(section: &Section<'_>) -> Vec<Named> {
     let names = names(section, "receivers");
     if names.is_empty() {
         section.missing("receivers", "write whom it is about: receivers: [chat]");
@@ -186,7 +198,7 @@ fn step(node: &Node<'_>) -> Option<Step> {
     let at = section.get("receiver").map(|node| place(&node)).unwrap_or_default();
     let repeat = section.opt("repeat", values::duration_in(Duration::from_secs(1)..=DAY * 7));
     section.finish();
-    Some(Step { after: after?, receiver: (at, receiver?), repeat })
+    Some(Step { after: after?, receiver: Named { place: at, text: receiver? }, repeat })
 }
 
 fn throttle(section: &Section<'_>) -> Throttle {
@@ -246,11 +258,19 @@ mod tests {
         let read = read.unwrap();
         let policy = &read.escalation[0];
         assert_eq!(
-            (policy.levels.as_slice(), policy.steps[1].repeat, policy.steps[0].receiver.1.as_str()),
+            (policy.levels.as_slice(), policy.steps[1].repeat, policy.steps[0].receiver.text.as_str()),
             ([1, 2].as_slice(), Some(HOUR / 2), "second")
         );
         assert_eq!((read.throttle[0].windows[1], read.throttle[0].pass.as_slice()), ((60, HOUR), [1].as_slice()));
         assert_eq!((read.bundle[0].within, read.storm[0].calm, read.storm[0].pass.len()), (Duration::from_secs(5), HOUR / 12, 0));
+    }
+
+    #[test]
+    fn it_is_the_same_wherever_it_stands() {
+        let text = "  bundle: [{ receivers: [chat] }]\n  escalation: [{ name: a, receivers: [x], steps: [{ after: 1m, receiver: y }] }]\n";
+        let lower = told(&format!("  external_url: http://x:1\n{text}")).unwrap();
+        assert_eq!(told(text).unwrap(), lower);
+        assert_ne!(told(&text.replace("chat", "mail")).unwrap(), lower);
     }
 
     #[test]

@@ -123,7 +123,7 @@ fn who_is_told_besides_when_nobody_takes_care() {
         heard.wait(told);
     }
     let_pass(Duration::from_secs(3));
-    assert_eq!(heard.said().len(), 7, "{:?}", heard.said());
+    assert_eq!(heard.said().len(), 8, "{:?}", heard.said());
     sluice.stop();
 }
 
