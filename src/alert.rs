@@ -24,6 +24,7 @@ pub mod route;
 pub mod silence;
 pub mod sought;
 pub mod suppress;
+pub mod telling;
 pub mod told;
 pub mod translate;
 

@@ -27,6 +27,7 @@ pub mod routing;
 pub mod settings;
 pub mod shape;
 pub mod sinks;
+pub mod telling;
 pub mod tls;
 pub mod tree;
 pub mod values;

@@ -28,6 +28,7 @@ mod raft_log;
 pub mod replica;
 pub mod settings;
 pub mod snapshot;
+pub mod telling;
 pub mod time;
 pub mod tokens;
 pub mod verdicts;

@@ -434,6 +434,9 @@ impl Book {
                 left_out += 1;
                 continue;
             }
+            if claim.reason.is_some() {
+                self.ledger.begin(claim.firing.iter().copied().filter(|id| self.alerts.get(*id).is_some()), claim.at);
+            }
             told.claim(claim);
             self.logs.set(id, told);
         }

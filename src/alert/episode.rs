@@ -65,6 +65,8 @@ pub struct Closed {
 pub struct Ledger {
     /// By the alert's id. Behind a pointer, so that changes of other things do not copy it.
     told: Arc<Buckets<Vec<Telling>>>,
+    /// When it was first decided that anybody is told of an alert, ms since 1970, by its id: from then on escalation counts.
+    begun: Arc<Buckets<i64>>,
     count: u64,
     bytes: u64,
     /// Closed since somebody took them: never anything between two entries.
@@ -103,6 +105,20 @@ impl Ledger {
         &self.told
     }
 
+    /// When it was first decided that anybody is told of an alert, by its id.
+    pub fn begun(&self) -> &Buckets<i64> {
+        &self.begun
+    }
+
+    /// Somebody is to be told that these hold.
+    pub(super) fn begin(&mut self, firing: impl Iterator<Item = u64>, at: i64) {
+        for id in firing {
+            if self.begun.get(id).is_none() {
+                Arc::make_mut(&mut self.begun).set(id, at);
+            }
+        }
+    }
+
     /// How many episodes were closed, and their bytes.
     pub fn totals(&self) -> (u64, u64) {
         (self.count, self.bytes)
@@ -133,6 +149,10 @@ impl Ledger {
     pub(super) fn close<'s>(&mut self, (id, kept): (u64, &Kept), silences: impl Iterator<Item = &'s Arc<Silence>>, at: i64, again: bool) {
         let told = self.told.get(id).map(|told| Vec::clone(told)).unwrap_or_default();
         let rest: Vec<Telling> = told.iter().filter(|telling| again && telling.over == 0).cloned().collect();
+        if self.begun.get(id).is_some() {
+            let all = Arc::make_mut(&mut self.begun);
+            if rest.is_empty() { drop(all.remove(id)) } else { drop(all.set(id, at)) }
+        }
         if !told.is_empty() {
             let all = Arc::make_mut(&mut self.told);
             if rest.is_empty() { drop(all.remove(id)) } else { drop(all.set(id, rest)) }
@@ -168,6 +188,19 @@ impl Ledger {
     /// Puts back what was written: how many there were, and their bytes,
     pub fn restore_totals(&mut self, (count, bytes): (u64, u64)) {
         (self.count, self.bytes) = (count, bytes);
+    }
+
+    /// since when an alert is told,
+    pub fn restore_begun(&mut self, id: u64, at: i64) {
+        Arc::make_mut(&mut self.begun).set(id, at);
+    }
+
+    /// the same of what was written by a program that did not know it: since when a receiver has it,
+    pub fn begin_as_told(&mut self) {
+        for (id, told) in Arc::clone(&self.told).iter() {
+            let since = told.iter().filter(|telling| telling.over == 0).map(|telling| telling.at).min();
+            since.into_iter().for_each(|at| self.restore_begun(id, at));
+        }
     }
 
     /// and who was told of an alert.

@@ -18,18 +18,21 @@ use crate::alert::book::Wanted;
 use crate::alert::book::log_id;
 use crate::alert::maintenance::Spans;
 use crate::alert::maintenance::Windows;
+use crate::alert::message::Escalation;
 use crate::alert::message::Mark;
 use crate::alert::message::Message;
 use crate::alert::message::Reason;
 use crate::alert::route::Route;
 use crate::alert::route::Routing;
 use crate::alert::suppress::Suppress;
+use crate::alert::telling::Rules;
 use crate::alert::told::Claim;
 use crate::alert::told::Found;
 use crate::alert::told::Look;
 use crate::alert::told::Told;
 use crate::alert::told::Whom;
 use crate::alert::told::decide;
+use crate::alert::told::has;
 use crate::model::alert::Alert;
 use crate::model::alert::Labels;
 
@@ -40,6 +43,7 @@ const AGAIN_MS: i64 = 5_000;
 #[derive(Clone)]
 pub struct Plan {
     routing: Routing,
+    telling: Rules,
     receivers: BTreeMap<String, Vec<bool>>,
     /// Timers count from then at the earliest.
     since: i64,
@@ -56,10 +60,13 @@ struct Group {
     lanes: Vec<Lane>,
 }
 
-/// A group's way to one integration.
+/// A group's way to one integration, of the route's receiver or of a step of escalation.
 struct Lane {
+    whom: Whom,
     log: u64,
     wants_over: bool,
+    /// The policy's number, and the step's place.
+    step: Option<(usize, usize)>,
     /// When the first alert came that came after what was told last.
     first: Option<i64>,
     /// The last time at which there was nothing to tell.
@@ -113,7 +120,7 @@ fn ms(span: std::time::Duration) -> i64 {
 impl Plan {
     /// `receivers`: of each, for each integration whether it wants to hear what is over.
     pub fn new(routing: Routing, receivers: BTreeMap<String, Vec<bool>>) -> Plan {
-        Plan { routing, receivers, since: i64::MIN, windows: Windows::default() }
+        Plan { routing, telling: Rules::default(), receivers, since: i64::MIN, windows: Windows::default() }
     }
 
     /// The same, with timers that begin anew at this time, as Alertmanager's do with a reload.
@@ -126,6 +133,11 @@ impl Plan {
         Plan { windows, ..self }
     }
 
+    /// With what is said of who is told besides, and how much at most.
+    pub fn with_telling(self, telling: Rules) -> Plan {
+        Plan { telling, ..self }
+    }
+
     /// The routes.
     pub fn routing(&self) -> &Routing {
         &self.routing
@@ -135,11 +147,39 @@ impl Plan {
     pub fn without_ends(&self) -> Plan {
         let without = |(name, lanes): (&String, &Vec<bool>)| (name.clone(), vec![false; lanes.len()]);
         let receivers = self.receivers.iter().map(without).collect();
-        Plan { routing: self.routing.clone(), receivers, since: self.since, windows: self.windows.clone() }
+        Plan { receivers, ..self.clone() }
     }
 
     fn lanes(&self, receiver: &str) -> &[bool] {
         self.receivers.get(receiver).map_or(&[], Vec::as_slice)
+    }
+
+    /// When an alert comes to a lane: to a step of escalation when it has been told for so long, if nobody took care and the policy is its own.
+    fn comes(&self, book: &Book, (route, lane): (&Route, &Lane), (id, released): (u64, i64), kept: &Kept) -> Option<i64> {
+        let Some((policy, _)) = lane.step else { return Some(begins(kept.came, released, route)) };
+        let begun = book.ledger().begun().get(id)?;
+        let counts =
+            kept.acknowledged.is_none() && self.telling.escalation_of(&route.receiver, &kept.alert.labels, kept.level()) == Some(policy);
+        counts.then(|| Some(begun.saturating_add(self.telling.step(lane.step?)?.after))).flatten()
+    }
+
+    /// All ways of a group: to its route's receiver, then of each step of escalation that may count there.
+    fn lanes_of(&self, seed: u64, route: &Route, key: &Arc<str>) -> Vec<Lane> {
+        let mut ways = vec![(Arc::clone(key), Arc::from(route.receiver.as_str()), None)];
+        for (number, policy) in self.telling.escalations(&route.receiver) {
+            for (place, step) in policy.steps.iter().enumerate() {
+                ways.push((Whom::group_of_step(key, &policy.name, place + 1), Arc::clone(&step.receiver), Some((number, place))));
+            }
+        }
+        let mut lanes = Vec::new();
+        for (group, receiver, step) in ways {
+            for (integration, wants_over) in (0..).zip(self.lanes(&receiver)) {
+                let whom = Whom { group: Arc::clone(&group), receiver: Arc::clone(&receiver), integration };
+                let log = log_id(seed, &whom);
+                lanes.push(Lane { whom, log, wants_over: *wants_over, step, first: None, seen: i64::MIN, decided: None, due: None });
+            }
+        }
+        lanes
     }
 }
 
@@ -208,6 +248,13 @@ impl Groups {
                 _ => {}
             }
         }
+        let begun = self.plan.telling.escalates().then(|| book.ledger().begun().changes(before.ledger().begun()));
+        for (id, _, _) in begun.into_iter().flatten() {
+            if let Some(kept) = book.alerts().get(id) {
+                let groups = self.of_alert.get(&id).cloned().unwrap_or_default();
+                self.came((id, kept), &groups, &mut changed);
+            }
+        }
         for (group, lane) in changed {
             self.schedule(group, lane);
         }
@@ -236,13 +283,9 @@ impl Groups {
         }
         let number = self.next;
         self.next += 1;
-        let (key, mut lanes) = (Arc::<str>::from(route.group_key(labels)), Vec::new());
-        for (integration, wants_over) in (0..).zip(self.plan.lanes(&route.receiver)) {
-            let whom = Whom { group: Arc::clone(&key), receiver: Arc::from(route.receiver.as_str()), integration };
-            let log = log_id(self.seed, &whom);
-            self.of_log.insert(log, (number, lanes.len()));
-            lanes.push(Lane { log, wants_over: *wants_over, first: None, seen: i64::MIN, decided: None, due: None });
-        }
+        let key = Arc::<str>::from(route.group_key(labels));
+        let lanes = self.plan.lanes_of(self.seed, route, &key);
+        self.of_log.extend(lanes.iter().enumerate().map(|(place, lane)| (lane.log, (number, place))));
         let labels = Arc::new(route.group(labels));
         self.groups.insert(number, Group { route: route.number, hash: hash.1, key, labels, alerts: BTreeSet::new(), lanes });
         self.by_hash.entry(hash).or_default().push(number);
@@ -279,19 +322,20 @@ impl Groups {
         }
     }
 
-    /// An alert of these groups holds since then, for the lanes that were told before.
+    /// An alert of these groups holds since then, or is told from now on: lanes that were told before may look again.
     fn came(&mut self, (id, kept): (u64, &Kept), groups: &[u64], changed: &mut BTreeSet<(u64, usize)>) {
-        match self.plan.windows.released(&kept.alert.labels, kept.came, &mut self.spans) {
+        let (plan, book) = (Arc::clone(&self.plan), Arc::clone(&self.book));
+        match plan.windows.released(&kept.alert.labels, kept.came, &mut self.spans) {
             0 => self.released.remove(&id),
             until => self.released.insert(id, until),
         };
         let released = self.released(id, kept);
         for number in groups {
             let Some(group) = self.groups.get_mut(number) else { continue };
-            let Some(route) = self.plan.routing.route(group.route) else { continue };
-            let came = begins(kept.came, released, route);
+            let Some(route) = plan.routing.route(group.route) else { continue };
             for (place, lane) in group.lanes.iter_mut().enumerate() {
-                let base = self.book.logs().get(lane.log).map_or(i64::MIN, |told| told.base);
+                let Some(came) = plan.comes(&book, (route, lane), (id, released), kept) else { continue };
+                let base = book.logs().get(lane.log).map_or(i64::MIN, |told| told.base);
                 if came > base && lane.first.is_none_or(|first| came < first) {
                     lane.first = Some(came);
                 }
@@ -303,10 +347,10 @@ impl Groups {
     /// Something was told: what came later is looked for.
     fn first_anew(&mut self, number: u64, lane: usize) {
         let Some(group) = self.groups.get(&number) else { return };
-        let Some(route) = self.plan.routing.route(group.route) else { return };
-        let base = group.lanes.get(lane).and_then(|lane| self.book.logs().get(lane.log)).map_or(i64::MIN, |told| told.base);
-        let kept = group.alerts.iter().filter_map(|id| Some((*id, self.book.alerts().get(*id)?)));
-        let first = kept.map(|(id, kept)| begins(kept.came, self.released(id, kept), route)).filter(|came| *came > base).min();
+        let (Some(route), Some(of)) = (self.plan.routing.route(group.route), group.lanes.get(lane)) else { return };
+        let base = self.book.logs().get(of.log).map_or(i64::MIN, |told| told.base);
+        let came = group.alerts.iter().filter_map(|id| self.comes((route, of), *id, self.book.alerts().get(*id)?));
+        let first = came.filter(|came| *came > base).min();
         if let Some(lane) = self.groups.get_mut(&number).and_then(|group| group.lanes.get_mut(lane)) {
             lane.first = first;
         }
@@ -315,9 +359,11 @@ impl Groups {
     /// From when on a lane looks, and how often.
     fn times(&self, group: &Group, lane: &Lane) -> Option<(i64, i64)> {
         let route = self.plan.routing.route(group.route)?;
-        let every = ms(route.group_interval).max(1);
+        let step = lane.step.and_then(|step| self.plan.telling.step(step));
+        let every = step.and_then(|step| step.repeat).unwrap_or(i64::MAX).min(ms(route.group_interval)).max(1);
         let (told, since) = (self.book.logs().get(lane.log), self.plan.since);
-        let begins = || lane.first.map(|first| first.max(since).saturating_add(ms(route.group_wait)));
+        let wait = if lane.step.is_some() { 0 } else { ms(route.group_wait) };
+        let begins = || lane.first.map(|first| first.max(since).saturating_add(wait));
         let goes_on = |told: &Told| told.base.max(since).saturating_add(every);
         let from = match told {
             Some(told) if told.is_open() || told.claim.is_some() => goes_on(told),
@@ -358,14 +404,13 @@ impl Groups {
             && let Some((due, number, place)) = self.due.first().copied().filter(|(due, ..)| *due <= now)
         {
             self.due.remove(&(due, number, place));
-            let (decided, waits) = self.decide(number, place, now).unwrap_or_default();
+            let (decided, first) = self.decide(number, place, now).unwrap_or_default();
             if let Some(lane) = self.groups.get_mut(&number).and_then(|group| group.lanes.get_mut(place)) {
                 lane.due = None;
                 lane.decided = decided.is_some().then_some(now);
                 if decided.is_none() {
                     lane.seen = now;
-                    // Whatever comes next begins with `group_wait`.
-                    lane.first = lane.first.filter(|_| waits);
+                    lane.first = first;
                 }
             }
             wanted.extend(decided);
@@ -374,28 +419,49 @@ impl Groups {
         wanted
     }
 
-    /// What is to be told, and whether anything holds that was not told.
-    fn decide(&self, number: u64, place: usize, now: i64) -> Option<(Option<Wanted>, bool)> {
+    /// What is to be told; where it is nothing, from when on something may be: then whatever comes next begins with its wait.
+    fn decide(&self, number: u64, place: usize, now: i64) -> Option<(Option<Wanted>, Option<i64>)> {
         let group = self.groups.get(&number)?;
         let lane = group.lanes.get(place)?;
         let route = self.plan.routing.route(group.route)?;
         let told = self.book.logs().get(lane.log).map(|told| &**told);
         let (from, every) = self.times(group, lane)?;
-        let look = Look { now, tick: tick(from, every, now), repeat: ms(route.repeat_interval), wants_over: lane.wants_over };
+        let repeat = lane.step.and_then(|step| self.plan.telling.step(step)?.repeat).unwrap_or(ms(route.repeat_interval));
+        let look = Look { now, tick: tick(from, every, now), repeat, wants_over: lane.wants_over };
         let muted = self.plan.routing.muted_by(route, now).is_some();
-        let mut waits = false;
+        let (mut waits, mut later) = (false, None::<i64>);
         let found = group.alerts.iter().filter_map(|id| {
             let kept = self.book.alerts().get(*id)?;
             let owed = told.is_some_and(|told| told.is_owed(*id));
-            let found = self.found((*id, kept), owed, route, now);
+            let mut found = self.found((*id, kept), owed, route, now);
+            if lane.step.is_some() {
+                let known = owed || found.over && told.is_some_and(|told| has(&told.over, *id));
+                let came = self.comes((route, lane), *id, kept);
+                if !known {
+                    // Nobody was told here, and nobody is to be yet: an alert's end is no news either.
+                    let came = came.filter(|_| !found.over)?;
+                    if came > now {
+                        later = Some(later.map_or(came, |later| later.min(came)));
+                        return None;
+                    }
+                }
+                found.came = came.unwrap_or(found.came);
+                found.suppressed |= found.acknowledged && !told.is_some_and(|told| has(&told.firing, *id));
+            }
             waits |= !found.over && !owed;
             Some(Found { suppressed: found.suppressed || muted, ..found })
         });
-        let Some(mut claim) = decide(told, found, look) else { return Some((None, waits)) };
+        let decided = decide(told, found, look);
+        let first = lane.first.filter(|first| waits && (lane.step.is_none() || *first <= now));
+        let Some(mut claim) = decided else { return Some((None, first.or(later))) };
         // Every node comes to the same number from the same book.
         claim.number = told.map_or_else(|| from.unsigned_abs().max(1), |told| told.number.saturating_add(1));
-        let whom = self.whom(group, route, place)?;
-        Some((Some(Wanted { whom, labels: Arc::clone(&group.labels), claim }), waits))
+        Some((Some(Wanted { whom: lane.whom.clone(), labels: Arc::clone(&group.labels), claim }), None))
+    }
+
+    /// When an alert comes to a lane, where it does.
+    fn comes(&self, (route, lane): (&Route, &Lane), id: u64, kept: &Kept) -> Option<i64> {
+        self.plan.comes(&self.book, (route, lane), (id, self.released(id, kept)), kept)
     }
 
     /// How a lane finds an alert; `owed`: it was told that it holds.
@@ -421,11 +487,6 @@ impl Groups {
         self.released.get(&id).copied().unwrap_or(0).max(kept.noted.released)
     }
 
-    fn whom(&self, group: &Group, route: &Route, place: usize) -> Option<Whom> {
-        let integration = u32::try_from(place).ok()?;
-        Some(Whom { group: Arc::clone(&group.key), receiver: Arc::from(route.receiver.as_str()), integration })
-    }
-
     /// Whether a silence, a window of maintenance or another alert keeps an alert from being told.
     pub fn is_suppressed(&self, id: u64, kept: &Kept, now: i64) -> bool {
         !self.suppress.silenced(id, now).is_empty()
@@ -441,15 +502,18 @@ impl Groups {
         })
     }
 
-    /// Whether a message on its way is still to be told: something in it is over, or holds and is not suppressed by now.
+    /// Whether a message on its way is still to be told: something in it is over, or holds and is not suppressed by now (nor, for escalation, acknowledged).
     pub fn is_wanted(&self, log: u64, claim: &Claim, now: i64) -> bool {
         let muted = || {
             let group = self.of_log.get(&log).and_then(|(group, _)| self.groups.get(group));
             let route = group.and_then(|group| self.plan.routing.route(group.route));
             route.is_some_and(|route| self.plan.routing.muted_by(route, now).is_some())
         };
-        let told =
-            |id: &u64| self.book.alerts().get(*id).is_some_and(|kept| kept.alert.is_over(now) || !self.is_suppressed(*id, kept, now));
+        let step = self.book.logs().get(log).is_some_and(|told| told.whom.step().is_some());
+        let told = |id: &u64| {
+            let held = |kept: &Arc<Kept>| !(self.is_suppressed(*id, kept, now) || step && kept.acknowledged.is_some());
+            self.book.alerts().get(*id).is_some_and(|kept| kept.alert.is_over(now) || held(kept))
+        };
         !claim.over.is_empty() || claim.firing.iter().any(told) && !muted()
     }
 
@@ -528,7 +592,7 @@ pub fn message(book: &Book, (log, told): (u64, &Told), claim: &Claim, degraded: 
     Message {
         id: format!("{log:016x}-{}", claim.number),
         receiver: told.whom.receiver.to_string(),
-        group_key: told.whom.group.to_string(),
+        group_key: told.whom.key().to_owned(),
         group_labels: Labels::clone(&told.labels),
         reason: claim.reason.unwrap_or(Reason::First),
         at: claim.at,
@@ -536,6 +600,7 @@ pub fn message(book: &Book, (log, told): (u64, &Told), claim: &Claim, degraded: 
         marks: alerts.iter().map(|(_, mark)| *mark).collect(),
         alerts: alerts.into_iter().map(|(alert, _)| alert).collect(),
         degraded,
+        escalation: told.whom.step().map(|(policy, step)| Escalation { policy: policy.to_owned(), step }),
     }
 }
 

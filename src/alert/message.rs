@@ -44,6 +44,15 @@ pub struct Mark {
     pub flapping: bool,
 }
 
+/// Whom a group is told to because nobody took care of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Escalation {
+    /// The policy's name.
+    pub policy: String,
+    /// Which of its steps, from 1.
+    pub step: u32,
+}
+
 /// One notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -67,6 +76,8 @@ pub struct Message {
     pub marks: Vec<Mark>,
     /// Sent without a majority: another node may tell the same.
     pub degraded: bool,
+    /// It is told because nobody took care.
+    pub escalation: Option<Escalation>,
 }
 
 impl Message {

@@ -8,10 +8,13 @@ use std::sync::Arc;
 use crate::alert::message::Reason;
 use crate::model::alert::Labels;
 
+/// Behind the key of a group, where it is not the route's own receiver that is told. A key ends with a brace, so that none reads like that.
+const STEP: &str = "\nescalation ";
+
 /// Whose log it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Whom {
-    /// The group's key, as Alertmanager writes it.
+    /// The group's key, as Alertmanager writes it; of a step of escalation, its policy and number stand behind it.
     pub group: Arc<str>,
     /// The receiver.
     pub receiver: Arc<str>,
@@ -77,6 +80,32 @@ pub enum End {
 /// Whether a sorted list has it.
 pub fn has(sorted: &[u64], id: u64) -> bool {
     sorted.binary_search(&id).is_ok()
+}
+
+impl Whom {
+    /// What a group's key is for a step of escalation. Steps have numbers from 1.
+    pub fn group_of_step(key: &str, policy: &str, number: usize) -> Arc<str> {
+        format!("{key}{STEP}{policy} {number}").into()
+    }
+
+    fn parts(&self) -> (&str, Option<(&str, u32)>) {
+        let split = || {
+            let (key, rest) = self.group.rsplit_once(STEP)?;
+            let (policy, number) = rest.rsplit_once(' ')?;
+            Some((key, Some((policy, number.parse().ok()?))))
+        };
+        split().unwrap_or((&self.group, None))
+    }
+
+    /// The group's key, as Alertmanager writes it.
+    pub fn key(&self) -> &str {
+        self.parts().0
+    }
+
+    /// The policy of escalation, and the step's number, where it is one that is told.
+    pub fn step(&self) -> Option<(&str, u32)> {
+        self.parts().1
+    }
 }
 
 impl Told {

@@ -19,6 +19,7 @@ use crate::alert::groups::Plan;
 use crate::alert::maintenance::Windows;
 use crate::alert::policy::Rules;
 use crate::alert::route::Routing;
+use crate::alert::telling;
 use crate::api;
 use crate::api::alerting::Off;
 use crate::api::alerting::Source;
@@ -57,6 +58,7 @@ pub struct Current {
 /// What a section means.
 pub struct Judged {
     routing: Routing,
+    telling: telling::Rules,
     rules: Rules,
     windows: Windows,
 }
@@ -103,8 +105,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn judge(written: &Written) -> Result<Judged, Vec<String>> {
     let Some(routing) = &written.routing else { return Err(vec!["alerting: its file was not read".to_owned()]) };
     let policies = &written.policies;
-    match (Routing::new(routing), Rules::new(policies), Windows::new(&policies.maintenance)) {
-        (Ok(routing), Ok(rules), Ok(windows)) => Ok(Judged { routing, rules, windows }),
+    let read = (telling::judge(&written.telling, routing), Rules::new(policies), Windows::new(&policies.maintenance));
+    match read {
+        (Ok((routing, telling)), Ok(rules), Ok(windows)) => Ok(Judged { routing, telling, rules, windows }),
         (routing, rules, windows) => {
             let problems = [routing.err(), rules.err(), windows.err()];
             Err(problems.into_iter().flatten().flatten().map(|problem| problem.to_string()).collect())
@@ -156,7 +159,7 @@ impl Alerting {
         let receivers = Arc::new(Receivers::new(file, external, before.map(|before| &*before.receivers)));
         let wants = |name: &str| (0..receivers.integrations(name)).map(|number| receivers.send_resolved(name, number)).collect();
         let all = file.receivers.iter().map(|receiver| (receiver.name.clone(), wants(&receiver.name)));
-        let plan = Plan::new(judged.routing, all.collect()).with_windows(judged.windows);
+        let plan = Plan::new(judged.routing, all.collect()).with_windows(judged.windows).with_telling(judged.telling);
         let plan = if written.compat.reload_resets_timers { plan.anew(self.now()) } else { plan };
         let inputs = written.inputs.clone().into();
         Some(Current { written: written.clone(), plan: Arc::new(plan), rules: judged.rules, receivers, inputs })

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::alert::route::Routing;
+use crate::alert::telling;
 use crate::app::Fault;
 use crate::config;
 use crate::config::Config;
@@ -100,21 +101,26 @@ fn of_alerting(config: &mut Config, dir: &Path) -> Vec<Problem> {
             let key = format!("alerting.config.{}", problem.key);
             Problem { line: config.line_of(&key), key, ..problem }
         };
-        return meaning.unwrap_or_default().into_iter().map(placed).collect();
+        let rules = written.routing.as_deref().map(|routing| telling::Rules::new(&written.telling, routing).err().unwrap_or_default());
+        return meaning.unwrap_or_default().into_iter().map(placed).chain(rules.unwrap_or_default()).collect();
     };
     let (line, key) = (config.line_of("alerting.file"), "alerting.file");
     let text = match beside(&file, (line, key)) {
         Ok(text) => text,
         Err(problem) => return vec![problem],
     };
-    let read = routing::parse(&text).and_then(|read| Routing::new(&read)).map(drop);
+    let routing = routing::parse(&text);
+    // What is wrong beside the file is told beside what is wrong in it.
+    let rules =
+        routing.as_ref().map(|routing| telling::Rules::new(&written.telling, routing).err().unwrap_or_default()).unwrap_or_default();
+    let read = routing.and_then(|read| Routing::new(&read)).map(drop);
     let settings = read.and_then(|()| config::alerting::with_content(&config.settings, &text));
     match settings.and_then(|settings| Ok((config::settings::parse(&settings)?, settings))) {
         Ok((read, settings)) => {
             (config.alerting, config.settings) = (read.alerting, settings);
-            Vec::new()
+            rules
         }
-        Err(found) => found.iter().map(|found| in_file(&file, (line, key), found.to_string(), "")).collect(),
+        Err(found) => found.iter().map(|found| in_file(&file, (line, key), found.to_string(), "")).chain(rules).collect(),
     }
 }
 

@@ -20,6 +20,8 @@ use crate::config::read::Section;
 use crate::config::routing;
 use crate::config::routing::Routing;
 use crate::config::settings;
+use crate::config::telling;
+use crate::config::telling::Telling;
 use crate::config::tree;
 use crate::config::tree::Tree;
 use crate::config::tree::Value;
@@ -63,6 +65,8 @@ pub struct Alerting {
     pub pages: Vec<String>,
     /// How bad alerts are, and which are told later, once, or not at all.
     pub policies: Policies,
+    /// Who is told besides, and how much at most.
+    pub telling: Telling,
 }
 
 /// Reads the section.
@@ -79,8 +83,9 @@ pub fn read(section: &Section<'_>) -> Alerting {
     let heartbeat = section.below("heartbeat").and_then(|section| heartbeat(&section));
     let compat = section.below("compat").map(|section| compat::read(&section)).unwrap_or_default();
     let pages = section.get("pages").map(|list| list.list().iter().filter_map(|site| site.value(compat::page)).collect());
-    let (pages, policies) = (pages.unwrap_or_default(), policies::read(section));
-    let mut alerting = Alerting { file, external, inputs, keep, heartbeat, compat, pages, policies, ..Alerting::default() };
+    let (policies, telling) = (policies::read(section), telling::read(section));
+    let mut alerting = Alerting { file, external, inputs, keep, heartbeat, compat, policies, telling, ..Alerting::default() };
+    alerting.pages = pages.unwrap_or_default();
     match (&alerting.file, &config) {
         (None, None) => section.missing("file", "write where the routes are: file: alertmanager.yml (or the content below `config:`)"),
         (Some(_), Some(node)) => node.complain("stands beside `file`", "keep one of the two"),

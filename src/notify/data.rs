@@ -46,9 +46,21 @@ pub struct Data<'a> {
     pub group_key: &'a str,
     /// Alerts that are not in it.
     pub truncated_alerts: usize,
+    /// Where it is told because nobody took care: otherwise the body is Alertmanager's to the byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub escalation: Option<Escalated<'a>>,
     /// Alerts that fire, those that are not in it included.
     #[serde(skip)]
     pub firing: usize,
+}
+
+/// A step of escalation as receivers see it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Escalated<'a> {
+    /// The policy's name.
+    pub policy: &'a str,
+    /// From 1.
+    pub step: u32,
 }
 
 /// An alert as receivers see it.
@@ -103,6 +115,7 @@ impl<'a> Data<'a> {
             version: "4",
             group_key: &message.group_key,
             truncated_alerts: message.alerts.len() - taken,
+            escalation: message.escalation.as_ref().map(|known| Escalated { policy: &known.policy, step: known.step }),
             firing: message.alerts.iter().filter(|alert| !alert.is_over(message.at)).count(),
             alerts,
         }

@@ -56,6 +56,7 @@ pub fn message(labels: &Labels, annotations: Labels, receiver: &str, (resolved, 
         alerts: vec![Arc::new(alert)],
         marks: vec![Mark { level: 2, flapping: false }],
         degraded: false,
+        escalation: None,
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::alert::message::Message;
 use crate::notify::data::Data;
+use crate::notify::data::Escalated;
 use crate::notify::data::One;
 
 /// Alerts in full; the others are counted.
@@ -107,6 +108,9 @@ pub fn text(message: &Message, data: &Data<'_>, dialect: Dialect, most: usize) -
     let mut lines: Vec<String> = Vec::new();
     if message.degraded {
         lines.push(dialect.escape("Sent without a majority of the nodes: another node may say the same."));
+    }
+    if let Some(Escalated { policy, step }) = data.escalation.filter(|_| data.status == "firing") {
+        lines.push(dialect.escape(&format!("Nobody has taken care of it: step {step} of {policy}.")));
     }
     let missing_before = data.truncated_alerts;
     let mut blocks: Vec<String> = data.alerts.iter().take(IN_FULL).map(|alert| block(alert, data, dialect)).collect();

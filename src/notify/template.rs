@@ -114,6 +114,7 @@ fn words(message: &Message, data: &Data<'_>) -> Value {
         groupKey => data.group_key,
         truncatedAlerts => data.truncated_alerts as i64,
         notificationReason => data.notification_reason,
+        escalation => message.escalation.as_ref().map(|known| context! { policy => known.policy.as_str(), step => i64::from(known.step) }),
         subject => crate::notify::say::subject(data),
     }
 }

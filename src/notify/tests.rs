@@ -49,6 +49,7 @@ fn message(alerts: Vec<Arc<Alert>>) -> Message {
         marks: alerts.iter().map(|_| Mark { level: 2, flapping: false }).collect(),
         alerts,
         degraded: false,
+        escalation: None,
     }
 }
 

@@ -443,6 +443,7 @@ pub(super) fn examples() -> Vec<Change> {
 mod tests {
     use super::*;
     use crate::shard::episodes;
+    use crate::shard::telling;
 
     #[test]
     fn changes_and_the_book_are_read_as_they_were_written() {
@@ -460,10 +461,12 @@ mod tests {
             write(&book, &mut Writer(&mut image));
             episodes::write(&book, &mut Writer(&mut image));
             policies::write(&book, &mut Writer(&mut image));
+            telling::write(&book, &mut Writer(&mut image));
             let mut from = Reader(&image);
             let mut again = read(&mut from).unwrap();
             episodes::read(&mut from, &mut again).unwrap();
             policies::read(&mut from, &mut again).unwrap();
+            telling::read(&mut from, &mut again).unwrap();
             assert_eq!(again, book);
             assert_eq!(from.end(), Ok(()));
         }

@@ -24,6 +24,7 @@ use crate::shard::members::Nodes;
 use crate::shard::policies;
 use crate::shard::pushed::Pushed;
 use crate::shard::settings::Settings;
+use crate::shard::telling;
 use crate::shard::tokens::Tokens;
 use crate::shard::verdicts::Verdicts;
 
@@ -45,7 +46,7 @@ const WITHOUT_BOOK: u8 = 6;
 const WITHOUT_PUSHED: u8 = 7;
 /// Images up to this version end before what is known of episodes of alerts.
 const WITHOUT_EPISODES: u8 = 8;
-/// Images up to this version end before the policies for alerts, and what they come to.
+/// Images up to this version end before the policies for alerts, and what they come to; and before since when alerts are told.
 const WITHOUT_POLICIES: u8 = 9;
 /// Groups in a cluster; a sender that invents names without end must not fill the memory.
 pub const MAX_GROUPS: usize = 10_000;
@@ -203,6 +204,7 @@ impl Control {
         self.pushed.write(&mut out);
         episodes::write(&self.book, &mut out);
         policies::write(&self.book, &mut out);
+        telling::write(&self.book, &mut out);
     }
 
     /// The state whose image this is, all of it.
@@ -248,6 +250,9 @@ impl Control {
         }
         if version > WITHOUT_POLICIES {
             policies::read(&mut from, Arc::make_mut(&mut control.book))?;
+            telling::read(&mut from, Arc::make_mut(&mut control.book))?;
+        } else {
+            Arc::make_mut(&mut control.book).ledger_mut().begin_as_told();
         }
         from.end()?;
         Ok(control)
@@ -340,9 +345,9 @@ mod tests {
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
         assert_eq!(
-            bytes.split_off(bytes.len() - 16),
-            [0; 16],
-            "no level, nothing down, no alerts, an empty book of three lists, nothing pushed, no episodes, four lists of policies, nothing noted or learned"
+            bytes.split_off(bytes.len() - 17),
+            [0; 17],
+            "no level, nothing down, no alerts, an empty book of three lists, nothing pushed, no episodes, four lists of policies, nothing noted or learned, nothing told"
         );
         let mut settings = Vec::new();
         control.settings.write(&mut Writer(&mut settings));
@@ -360,7 +365,7 @@ mod tests {
         apply(&mut control, Command::Assign { group: "a".into() });
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
-        bytes.truncate(bytes.len() - 6);
+        bytes.truncate(bytes.len() - 7);
         bytes[0] = WITHOUT_POLICIES;
         assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
         bytes.truncate(bytes.len() - 3);

@@ -18,6 +18,7 @@ mod door;
 mod double_failure;
 mod druid;
 mod edges;
+mod escalation;
 mod failover;
 mod files;
 mod harness;

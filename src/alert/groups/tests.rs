@@ -7,13 +7,16 @@ use super::*;
 use crate::alert::matcher;
 use crate::alert::silence::Phase;
 use crate::alert::silence::Silence;
+use crate::alert::telling;
 use crate::alert::told::End;
 use crate::alert::told::has;
 use crate::alert::value;
+use crate::config::Config;
 use crate::config::routing as written;
 use crate::model::alert::Alert;
 use crate::mutate::seeds;
 
+mod escalation;
 mod policies;
 
 const SEED: u64 = 3;
@@ -36,8 +39,15 @@ time_intervals: [{ name: nights, time_intervals: [{ times: [{ start_time: '20:00
 "#;
 
 fn plan() -> Arc<Plan> {
-    let routing = Routing::new(&written::parse(FILE).unwrap()).unwrap();
-    Arc::new(Plan::new(routing, [("all".into(), vec![true]), ("db".into(), vec![true, false]), ("web".into(), vec![true])].into()))
+    plan_with("")
+}
+
+/// With what stands beside the file in the section `alerting`.
+fn plan_with(beside: &str) -> Arc<Plan> {
+    let config = Config::parse(&format!("data_dir: /x\nsinks: []\nalerting:\n  file: x\n{beside}")).unwrap();
+    let (routing, rules) = telling::judge(&config.alerting.unwrap().telling, &written::parse(FILE).unwrap()).unwrap();
+    let receivers = [("all".into(), vec![true]), ("db".into(), vec![true, false]), ("web".into(), vec![true])].into();
+    Arc::new(Plan::new(routing, receivers).with_telling(rules))
 }
 
 fn labels(text: &str) -> Arc<Labels> {
@@ -52,7 +62,16 @@ struct World {
 
 impl World {
     fn new() -> World {
-        World { book: Arc::default(), groups: Groups::new(plan(), SEED), now: 1_790_000_000_000 }
+        World::of(plan())
+    }
+
+    fn of(plan: Arc<Plan>) -> World {
+        World { book: Arc::default(), groups: Groups::new(plan, SEED), now: 1_790_000_000_000 }
+    }
+
+    /// Another one leads.
+    fn other_leader(&mut self) {
+        self.groups = Groups::new(Arc::clone(self.groups.plan()), SEED);
     }
 
     /// `span` seconds from now; negative: over.
@@ -74,7 +93,8 @@ impl World {
                 let message = message(&self.book, (log, self.book.logs().get(log).unwrap()), &wanted.claim, false);
                 let names: Vec<&str> = message.alerts.iter().map(|alert| value(&alert.labels, "i")).collect();
                 let integration = wanted.whom.integration;
-                told.push(format!("{}{integration} {:?} {}", message.receiver, message.reason, names.join("")));
+                let step = message.escalation.map(|step| format!(" {}/{}", step.policy, step.step)).unwrap_or_default();
+                told.push(format!("{}{integration} {:?} {}{step}", message.receiver, message.reason, names.join("")));
             }
             Arc::make_mut(&mut self.book).end(&[end], 0);
         }

@@ -1,0 +1,159 @@
+//! Policies of telling, with real nodes and webhooks: who is told besides when nobody takes care, over an acknowledgement, an end, and a leader that dies between
+//! noting an escalation and sending it.
+
+use super::alerting::{leads, post};
+use crate::support::http::{Client, Http, Server};
+use crate::support::process::{Scratch, eventually, let_pass};
+use crate::support::sluice::Sluice;
+use crate::support::trio::{NAMES, NOWHERE, Trio};
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// A message: to whom, its id, and what it says.
+#[derive(Clone, Debug)]
+struct Message {
+    to: String,
+    id: String,
+    body: Value,
+}
+
+/// What webhooks were told, by the path of each.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<Message>>>);
+
+impl Heard {
+    fn server(&self) -> Server {
+        let heard = self.clone();
+        Server::start(move |request: &Http| {
+            let to = request.target().1.trim_start_matches('/').to_owned();
+            let id = request.header("idempotency-key").unwrap_or_default().to_owned();
+            heard.0.lock().unwrap().push(Message { to, id, body: request.json() });
+            Some(Http::answer(200, ""))
+        })
+    }
+
+    fn all(&self) -> Vec<Message> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Of each message to whom, its state, its alerts by their label `i`, and its step.
+    fn said(&self) -> Vec<String> {
+        let one = |message: &Message| {
+            let alerts = message.body["alerts"].as_array().unwrap();
+            let ids: Vec<&str> = alerts.iter().map(|alert| alert["labels"]["i"].as_str().unwrap_or_default()).collect();
+            let step = match &message.body["escalation"] {
+                Value::Null => String::new(),
+                step => format!(" {}/{}", step["policy"].as_str().unwrap(), step["step"]),
+            };
+            format!("{} {} {}{step}", message.to, message.body["status"].as_str().unwrap(), ids.join(","))
+        };
+        self.all().iter().map(one).collect()
+    }
+
+    #[track_caller]
+    fn wait(&self, expected: &str) {
+        eventually(SOON, &format!("to be told {expected}"), || {
+            let all = self.said();
+            if all.iter().any(|told| told == expected) { Ok(()) } else { Err(format!("{all:?}")) }
+        });
+    }
+
+    fn times(&self, expected: &str) -> usize {
+        self.said().iter().filter(|told| *told == expected).count()
+    }
+}
+
+/// Alerts with a label `i` go to `hook`, sluice's own to nobody; `second` and `boss` are there for who is told besides.
+fn section(hook: &Server, beside: &str) -> String {
+    let receiver = |name: &str| format!("{{ name: {name}, webhook_configs: [{{ url: \"http://{}/{name}\" }}] }}", hook.address);
+    let receivers = ["hook", "second", "boss"].map(receiver).join(", ");
+    format!(
+        "alerting:\n{beside}  config:\n    route: {{ receiver: nobody, routes: [{{ receiver: hook, matchers: ['i=~\".+\"'], group_by: [alertname], group_wait: 500ms, group_interval: 1s, \
+         repeat_interval: 1h }}] }}\n    receivers: [{{ name: nobody }}, {receivers}]\n"
+    )
+}
+
+fn one(scratch: &Scratch, name: &str, section: &str) -> Sluice {
+    let sinks = NOWHERE.strip_prefix("sinks:\n").unwrap();
+    let mut sluice = Sluice::prepare_with(scratch, name, &format!("{sinks}{section}"), None);
+    sluice.up();
+    sluice
+}
+
+fn acknowledge(sluice: &Sluice, name: &str) {
+    let alerts = sluice.get("/api/v2/alerts").json();
+    let known = alerts.as_array().unwrap().iter().find(|alert| alert["labels"]["alertname"] == name).unwrap().clone();
+    let request = Http {
+        first: format!("POST /api/v1/alerts/{}/ack HTTP/1.1", known["fingerprint"].as_str().unwrap()),
+        headers: vec![("Host".into(), "x".into()), ("Content-Type".into(), "application/json".into())],
+        body: json!({ "by": "ann", "comment": "on it" }).to_string().into(),
+    };
+    assert_eq!(Client::new(sluice.address()).send(&request).unwrap().status(), 200);
+}
+
+const STEPS: &str =
+    "  escalation:\n    - { name: oncall, receivers: [hook], steps: [{ after: 4s, receiver: second }, { after: 10s, receiver: boss }] }\n";
+
+#[test]
+fn who_is_told_besides_when_nobody_takes_care() {
+    let (scratch, heard) = (Scratch::new("escalation"), Heard::default());
+    let hook = heard.server();
+    let mut sluice = one(&scratch, "escalation", &section(&hook, STEPS));
+    post(&sluice, &[("Taken", "1"), ("Left", "2")], 3_600);
+    heard.wait("hook firing 1");
+    heard.wait("hook firing 2");
+    acknowledge(&sluice, "Taken");
+    heard.wait("second firing 2 oncall/1");
+    let group = |to: &str| heard.all().iter().find(|message| message.to == to).unwrap().body["groupKey"].clone();
+    assert!(
+        group("second").as_str().unwrap().ends_with(":{alertname=\"Left\"}"),
+        "as the route's own receiver is told: {}",
+        group("second")
+    );
+
+    // What is noted survives, the time that has passed as well.
+    sluice.kill();
+    sluice.up();
+    heard.wait("boss firing 2 oncall/2");
+    post(&sluice, &[("Taken", "1"), ("Left", "2")], 0);
+    for told in ["hook resolved 1", "hook resolved 2", "second resolved 2 oncall/1", "boss resolved 2 oncall/2"] {
+        heard.wait(told);
+    }
+    let_pass(Duration::from_secs(3));
+    assert_eq!(heard.said().len(), 8, "{:?}", heard.said());
+    sluice.stop();
+}
+
+#[test]
+fn a_leader_that_dies_between_noting_an_escalation_and_sending_it_leaves_it_to_the_next() {
+    let (scratch, heard) = (Scratch::new("escalation-trio"), Heard::default());
+    let hook = heard.server();
+    let steps = "  escalation:\n    - { name: oncall, receivers: [hook], steps: [{ after: 45s, receiver: second }] }\n";
+    let mut trio = Trio::up(&scratch, &format!("{NOWHERE}{}", section(&hook, steps)));
+    post(&trio.nodes[0].sluice, &[("X", "1")], 3_600);
+    heard.wait("hook firing 1");
+    let told = Instant::now();
+    let node = leads(&trio, 0).unwrap();
+    let other = (node + 1) % 3;
+    trio.nodes[node].sluice.kill();
+    trio.nodes[node].sluice.launch_armed("alert.claimed");
+    trio.nodes[node].sluice.wait_ready(SOON);
+    eventually(SOON, "the armed node to lead", || {
+        drop(trio.nodes[other].run(&["cluster", "transfer", "--all", "--to", NAMES[node]]));
+        if leads(&trio, other)? == node { Ok(()) } else { Err("another one leads".into()) }
+    });
+    assert!(told.elapsed() < Duration::from_secs(43), "the armed node must lead before the step comes");
+    let (_, log) = trio.nodes[node].sluice.wait_death(SOON);
+    assert!(log.contains("fail point alert.claimed: ") && told.elapsed() >= Duration::from_secs(44), "{:?} {log}", told.elapsed());
+    assert_eq!(heard.times("second firing 1 oncall/1"), 0, "noted, and not sent");
+    heard.wait("second firing 1 oncall/1");
+    trio.nodes[node].sluice.up();
+    trio.wait_well();
+    post(&trio.nodes[other].sluice, &[("X", "1")], 0);
+    heard.wait("second resolved 1 oncall/1");
+    let ids: Vec<String> = heard.all().iter().filter(|message| message.to == "second").map(|message| message.id.clone()).collect();
+    assert_eq!((ids.len(), heard.times("hook firing 1"), heard.times("hook resolved 1")), (2, 1, 1), "{:?}", heard.said());
+}
