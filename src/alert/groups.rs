@@ -7,6 +7,7 @@
 //! Left out on purpose: sending, and noting what was sent (`app::alerting`).
 
 pub mod measure;
+mod policed;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -16,6 +17,8 @@ use crate::alert::book::Book;
 use crate::alert::book::Kept;
 use crate::alert::book::Wanted;
 use crate::alert::book::log_id;
+use crate::alert::groups::policed::as_told;
+use crate::alert::groups::policed::begins;
 use crate::alert::maintenance::Spans;
 use crate::alert::maintenance::Windows;
 use crate::alert::message::Mark;
@@ -268,7 +271,7 @@ impl Groups {
         for number in self.of_alert.get(&id).into_iter().flatten() {
             let Some(group) = self.groups.get_mut(number) else { continue };
             let Some(route) = self.plan.routing.route(group.route) else { continue };
-            let came = begins(kept.came, released, route);
+            let came = begins(kept, released, route);
             for (place, lane) in group.lanes.iter_mut().enumerate() {
                 let base = self.book.logs().get(lane.log).map_or(i64::MIN, |told| told.base);
                 if came > base && lane.first.is_none_or(|first| came < first) {
@@ -285,7 +288,7 @@ impl Groups {
         let Some(route) = self.plan.routing.route(group.route) else { return };
         let base = group.lanes.get(lane).and_then(|lane| self.book.logs().get(lane.log)).map_or(i64::MIN, |told| told.base);
         let kept = group.alerts.iter().filter_map(|id| Some((*id, self.book.alerts().get(*id)?)));
-        let first = kept.map(|(id, kept)| begins(kept.came, self.released(id, kept), route)).filter(|came| *came > base).min();
+        let first = kept.map(|(id, kept)| begins(kept, self.released(id, kept), route)).filter(|came| *came > base).min();
         if let Some(lane) = self.groups.get_mut(&number).and_then(|group| group.lanes.get_mut(lane)) {
             lane.first = first;
         }
@@ -376,29 +379,6 @@ impl Groups {
         Some((Some(Wanted { whom, labels: Arc::clone(&group.labels), claim }), waits))
     }
 
-    /// How a lane finds an alert; `owed`: it was told that it holds.
-    fn found(&self, (id, kept): (u64, &Kept), owed: bool, route: &Route, now: i64) -> Found {
-        let (is_over, flaps, released) = (kept.alert.is_over(now), kept.flaps_at(now), self.released(id, kept));
-        // That an end is watched is for those who know the beginning; that it flaps is for all.
-        let watched = is_over && !kept.is_closed(now);
-        // What ended while it waited is nobody's business.
-        let waits = !owed && (released > now.min(kept.alert.ends) || watched && !flaps);
-        Found {
-            id,
-            over: if owed || flaps { kept.is_closed(now) } else { is_over },
-            ends: kept.counts(),
-            came: begins(kept.came, released, route),
-            flaps: if flaps { kept.noted.flaps } else { 0 },
-            suppressed: waits || self.is_suppressed(id, kept, now),
-            acknowledged: kept.acknowledged.is_some(),
-        }
-    }
-
-    /// Nobody is told of an alert before; 0: it waits for nothing.
-    fn released(&self, id: u64, kept: &Kept) -> i64 {
-        self.released.get(&id).copied().unwrap_or(0).max(kept.noted.released)
-    }
-
     fn whom(&self, group: &Group, route: &Route, place: usize) -> Option<Whom> {
         let integration = u32::try_from(place).ok()?;
         Some(Whom { group: Arc::clone(&group.key), receiver: Arc::from(route.receiver.as_str()), integration })
@@ -473,19 +453,6 @@ impl Groups {
 fn tick(from: i64, every: i64, now: i64) -> i64 {
     let since = now.saturating_sub(from).max(0);
     from.saturating_add(since / every * every)
-}
-
-/// When an alert counts as come in a group: so that it is told when it need not wait any longer, and after `group_wait`, whichever is later.
-fn begins(came: i64, released: i64, route: &Route) -> i64 {
-    came.max(released.saturating_sub(ms(route.group_wait)))
-}
-
-/// An alert as it is told of. One whose end does not count yet holds: until that, for all that is known.
-fn as_told(kept: &Kept, firing: bool, at: i64) -> Arc<Alert> {
-    match firing && kept.alert.is_over(at) && !kept.is_closed(at) {
-        true => Arc::new(Alert { ends: kept.counts(), ..Alert::clone(&kept.alert) }),
-        false => Arc::clone(&kept.alert),
-    }
 }
 
 /// A claim as it is sent: the same words from every node and with every try.
