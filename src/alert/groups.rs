@@ -7,6 +7,7 @@
 //! Left out on purpose: sending, and noting what was sent (`app::alerting`).
 
 pub mod measure;
+mod policed;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -16,6 +17,8 @@ use crate::alert::book::Book;
 use crate::alert::book::Kept;
 use crate::alert::book::Wanted;
 use crate::alert::book::log_id;
+use crate::alert::groups::policed::as_told;
+use crate::alert::groups::policed::begins;
 use crate::alert::maintenance::Spans;
 use crate::alert::maintenance::Windows;
 use crate::alert::message::Escalation;
@@ -156,7 +159,7 @@ impl Plan {
 
     /// When an alert comes to a lane: to a step of escalation when it has been told for so long, if nobody took care and the policy is its own.
     fn comes(&self, book: &Book, (route, lane): (&Route, &Lane), (id, released): (u64, i64), kept: &Kept) -> Option<i64> {
-        let Some((policy, _)) = lane.step else { return Some(begins(kept.came, released, route)) };
+        let Some((policy, _)) = lane.step else { return Some(begins(kept, released, route)) };
         let begun = book.ledger().begun().get(id)?;
         let counts =
             kept.acknowledged.is_none() && self.telling.escalation_of(&route.receiver, &kept.alert.labels, kept.level()) == Some(policy);
@@ -464,29 +467,6 @@ impl Groups {
         self.plan.comes(&self.book, (route, lane), (id, self.released(id, kept)), kept)
     }
 
-    /// How a lane finds an alert; `owed`: it was told that it holds.
-    fn found(&self, (id, kept): (u64, &Kept), owed: bool, route: &Route, now: i64) -> Found {
-        let (is_over, flaps, released) = (kept.alert.is_over(now), kept.flaps_at(now), self.released(id, kept));
-        // That an end is watched is for those who know the beginning; that it flaps is for all.
-        let watched = is_over && !kept.is_closed(now);
-        // What ended while it waited is nobody's business.
-        let waits = !owed && (released > now.min(kept.alert.ends) || watched && !flaps);
-        Found {
-            id,
-            over: if owed || flaps { kept.is_closed(now) } else { is_over },
-            ends: kept.counts(),
-            came: begins(kept.came, released, route),
-            flaps: if flaps { kept.noted.flaps } else { 0 },
-            suppressed: waits || self.is_suppressed(id, kept, now),
-            acknowledged: kept.acknowledged.is_some(),
-        }
-    }
-
-    /// Nobody is told of an alert before; 0: it waits for nothing.
-    fn released(&self, id: u64, kept: &Kept) -> i64 {
-        self.released.get(&id).copied().unwrap_or(0).max(kept.noted.released)
-    }
-
     /// Whether a silence, a window of maintenance or another alert keeps an alert from being told.
     pub fn is_suppressed(&self, id: u64, kept: &Kept, now: i64) -> bool {
         !self.suppress.silenced(id, now).is_empty()
@@ -559,19 +539,6 @@ impl Groups {
 fn tick(from: i64, every: i64, now: i64) -> i64 {
     let since = now.saturating_sub(from).max(0);
     from.saturating_add(since / every * every)
-}
-
-/// When an alert counts as come in a group: so that it is told when it need not wait any longer, and after `group_wait`, whichever is later.
-fn begins(came: i64, released: i64, route: &Route) -> i64 {
-    came.max(released.saturating_sub(ms(route.group_wait)))
-}
-
-/// An alert as it is told of. One whose end does not count yet holds: until that, for all that is known.
-fn as_told(kept: &Kept, firing: bool, at: i64) -> Arc<Alert> {
-    match firing && kept.alert.is_over(at) && !kept.is_closed(at) {
-        true => Arc::new(Alert { ends: kept.counts(), ..Alert::clone(&kept.alert) }),
-        false => Arc::clone(&kept.alert),
-    }
 }
 
 /// A claim as it is sent: the same words from every node and with every try.

@@ -28,6 +28,8 @@ pub struct Noted {
     pub flaps: i64,
     /// So often it came again while its end was watched: one episode.
     pub again: u64,
+    /// When it did so last; 0: it did not.
+    pub since: i64,
     /// When it began, ended, began, and so on, as far as that is still counted; the last one is a beginning.
     pub changes: Vec<i64>,
 }
@@ -97,7 +99,7 @@ impl Rules {
                 () => 0,
             };
         }
-        noted.again = if same { before.again + 1 } else { 0 };
+        (noted.again, noted.since) = if same { (before.again + 1, at) } else { (0, 0) };
         noted.released = match () {
             // That it flaps is to be known.
             () if noted.flaps > 0 => 0,
@@ -110,7 +112,7 @@ impl Rules {
     /// The rules are others than they were when this was noted.
     pub fn renewed(&self, labels: &Labels, before: &Noted) -> Noted {
         let flapping = self.flapping.first(labels).is_some();
-        let mut noted = Noted { again: before.again, ..self.fresh(labels) };
+        let mut noted = Noted { again: before.again, since: before.since, ..self.fresh(labels) };
         if flapping {
             (noted.flaps, noted.changes) = (before.flaps, before.changes.clone());
         }

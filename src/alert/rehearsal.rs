@@ -106,6 +106,7 @@ struct Stage<'e> {
     outcome: Outcome,
     /// Which episode an alert is in.
     running: BTreeMap<u64, usize>,
+    /// When it was last looked what nobody needs.
     swept: i64,
 }
 
@@ -151,11 +152,27 @@ impl<'e> Stage<'e> {
         }
     }
 
-    /// Tells what is due until then.
+    /// Tells what is due until then, and forgets now and then what nobody needs.
     fn until(&mut self, at: i64, watch: &mut dyn Watch) {
-        self.groups.look(&self.book);
-        while let Some(now) = self.groups.next_due().filter(|due| *due <= at) {
+        while !self.book.alerts().is_empty() {
+            let next = self.swept.saturating_add(SWEEP_MS);
+            self.tell(next.min(at), watch);
+            if next > at {
+                return;
+            }
+            self.sweep(next);
+            self.swept = next;
+        }
+        // With nothing in the book there is nothing to wait for.
+        self.swept = at;
+    }
+
+    fn tell(&mut self, until: i64, watch: &mut dyn Watch) {
+        while let Some(now) = self.groups.next_due().filter(|due| *due <= until) {
             let wanted = self.groups.due(now, AT_ONCE);
+            if wanted.is_empty() {
+                continue;
+            }
             for one in &wanted {
                 self.note(one, now, watch);
             }
@@ -166,16 +183,18 @@ impl<'e> Stage<'e> {
             book.end(&ends, now);
             self.groups.look(&self.book);
         }
-        if at - self.swept > SWEEP_MS {
-            self.swept = at;
-            let gone = self.book.sweepings(at, (OVER_MS, KEEP_MS), usize::MAX);
-            let book = Arc::make_mut(&mut self.book);
-            book.sweep(&gone, at);
-            drop(book.take_closed());
-            let book = &self.book;
-            self.running.retain(|id, _| book.alerts().get(*id).is_some());
-            self.groups.look(&self.book);
+    }
+
+    fn sweep(&mut self, at: i64) {
+        let gone = self.book.sweepings(at, (OVER_MS, KEEP_MS), usize::MAX);
+        if gone.alerts.is_empty() && gone.logs.is_empty() {
+            return;
         }
+        let book = Arc::make_mut(&mut self.book);
+        book.sweep(&gone, at);
+        drop(book.take_closed());
+        self.running.retain(|id, _| book.alerts().get(*id).is_some());
+        self.groups.look(&self.book);
     }
 
     fn note(&mut self, wanted: &Wanted, now: i64, watch: &mut dyn Watch) {

@@ -209,6 +209,20 @@ mod tests {
     }
 
     #[test]
+    fn policies_are_the_same_in_a_file_and_in_the_settings_that_are_made_of_it() {
+        let text = format!(
+            "# A line more.\n{HEAD}  config: {{ route: {{ receiver: a }}, receivers: [{{ name: a }}] }}\n  levels: [{{ matchers: [a=b], level: P2 }}]\n  maintenance:\n  - {{ name: w, matchers: ['a=\"b\"'], time_intervals: [{{ weekdays: [sunday] }}] }}\n"
+        );
+        let read = Config::parse(&text).unwrap();
+        let settings = settings::parse(&read.settings).unwrap();
+        assert_eq!(settings.alerting, read.alerting);
+        assert_eq!(
+            (read.alerting.unwrap().policies.maintenance[0].place.line, settings.alerting.unwrap().policies.levels[0].level),
+            (8, 2)
+        );
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_line() {
         let told = |text: &str| Config::parse(text).unwrap_err().remove(0).to_string();
         assert!(told(HEAD).contains("alerting.file"));

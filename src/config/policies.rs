@@ -15,6 +15,7 @@ use crate::config::read::Section;
 use crate::config::routing;
 use crate::config::routing::Interval;
 use crate::config::routing::Place;
+use crate::config::settings;
 use crate::config::values;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -22,12 +23,16 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Rules of one kind. Every alert that comes is held against all of them, on every node.
 pub const MOST: usize = 100;
 
+const KEYS: [&str; 6] = ["levels", "maintenance", "recovery", "flapping", "transient", "stale"];
+
 /// Which alerts a rule is for: all texts must fit; none: all alerts.
 pub type Matching = Vec<(Place, String)>;
 
 /// Everything that is written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Eq)]
 pub struct Policies {
+    /// As it is written, a key a line.
+    text: String,
     /// The first that fits says how bad an alert is.
     pub levels: Vec<Level>,
     /// Work that is planned.
@@ -40,6 +45,13 @@ pub struct Policies {
     pub transient: Vec<Transient>,
     /// An alert that is posted holds so long unless it is said again, whatever its source says.
     pub stale: Option<Duration>,
+}
+
+/// Two are the same that say the same, on whatever lines of their files.
+impl PartialEq for Policies {
+    fn eq(&self, other: &Policies) -> bool {
+        self.text == other.text
+    }
 }
 
 /// How bad some alerts are.
@@ -119,7 +131,9 @@ pub struct Transient {
 
 /// Reads the keys that stand beside `file`.
 pub fn read(section: &Section<'_>) -> Policies {
+    let written = KEYS.iter().filter_map(|key| Some(format!("{key}:\n{}", settings::lines_of(section.get(key)?.tree()))));
     let policies = Policies {
+        text: written.collect(),
         levels: rules(section.get("levels"), level),
         maintenance: rules(section.get("maintenance"), maintenance),
         recovery: rules(section.get("recovery"), recovery),
@@ -259,7 +273,8 @@ mod tests {
     fn nothing_written_is_no_policy_and_a_rule_that_stands_alone_is_a_list_of_one() {
         assert_eq!(parse("x: y").unwrap_err(), ["1 x is no key known here"]);
         let within = parse("data_dir: /x\nalerting:\n  file: a.yml\n  recovery: { observe: 2m }\n").unwrap();
-        assert_eq!(within, parse("recovery: { observe: 2m }\n").unwrap());
+        let (same, other) = (parse("\nrecovery:\n- observe: 2m\n").unwrap(), parse("recovery: { observe: 3m }\n").unwrap());
+        assert!(within == parse("recovery: { observe: 2m }\n").unwrap() && within != other && within.recovery == same.recovery);
         let read = parse("recovery: { observe: 2m }\nflapping: [{}]\ntransient: {}\nstale: { after: 10m }\n").unwrap();
         assert_eq!((read.recovery[0].observe, read.stale), (2 * MINUTE, Some(10 * MINUTE)));
         let (flapping, transient) = (&read.flapping[0], &read.transient[0]);

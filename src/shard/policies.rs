@@ -65,7 +65,7 @@ pub(super) fn read_rules(from: &mut Reader<'_>) -> Result<Rules, Malformed> {
 
 fn write_noted(noted: &Noted, out: &mut Writer<'_>) {
     out.byte(noted.level);
-    [noted.released, noted.observe, noted.calm, noted.remembered, noted.flaps].into_iter().for_each(|time| out.signed(time));
+    [noted.released, noted.observe, noted.calm, noted.remembered, noted.flaps, noted.since].into_iter().for_each(|time| out.signed(time));
     out.number(noted.again);
     list(&noted.changes, out, |change, out| out.signed(*change));
 }
@@ -78,6 +78,7 @@ fn read_noted(from: &mut Reader<'_>) -> Result<Noted, Malformed> {
         calm: from.signed()?,
         remembered: from.signed()?,
         flaps: from.signed()?,
+        since: from.signed()?,
         again: from.number()?,
         changes: read_list(from, 1, |from| from.signed())?,
     })
@@ -104,7 +105,7 @@ pub(super) fn write(book: &Book, out: &mut Writer<'_>) {
 /// Puts that into the book.
 pub(super) fn read(from: &mut Reader<'_>, book: &mut Book) -> Result<(), Malformed> {
     let rules = read_rules(from)?;
-    for _ in 0..from.count(16)? {
+    for _ in 0..from.count(17)? {
         book.restore_noted(from.fixed()?, read_noted(from)?);
     }
     let mut lessons = Lessons::default();

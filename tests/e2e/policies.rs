@@ -97,6 +97,7 @@ fn policies_hold_over_a_restart() {
     post(&sluice, &[("Watched", "1")], 0);
     sluice.kill();
     sluice.up();
+    assert_eq!(sluice.get("/api/v1/config").json()["version"], 1, "the file says what is in force");
     assert!(active(&sluice, "Watched")["watchedUntil"].is_string(), "{}", active(&sluice, "Watched"));
     let listed = sluice.get("/api/v2/alerts").json();
     assert!(

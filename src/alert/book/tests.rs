@@ -1,6 +1,7 @@
 //! How words about alerts are put together, what can be done to silences, and what is forgotten.
 
 use super::*;
+use crate::alert::listed::Listed;
 use crate::alert::matcher;
 
 const SEED: u64 = 7;
@@ -198,4 +199,42 @@ fn an_episode_is_closed_when_the_alert_is_forgotten_or_fires_again() {
     book.sweep(&Gone { alerts: vec![id], ..Gone::default() }, 500);
     let third = book.take_closed();
     assert_eq!((third[0].number, &*third[0].episode.silenced, told(&third[0])), (3, "s", vec![]));
+}
+
+#[test]
+fn an_end_that_is_watched_does_not_end_the_episode() {
+    let mut book = Book::default();
+    let word = |starts, ends, updated| vec![alert("a", (starts, ends, updated), false)];
+    let id = id(SEED, &word(0, 0, 0)[0].labels);
+    book.post(SEED, word(10, 900_000, 10), 10).unwrap();
+    book.acknowledge(id, Acknowledged { by: "ann".into(), ..Acknowledged::default() }, 20).unwrap();
+    // Rules hold for what is there, too.
+    book.change_rules(Rules { recovery: Listed::new(vec![(vec![], 60_000)]), ..Rules::default() });
+    book.post(SEED, word(10, 50_000, 50_000), 50_000).unwrap();
+    assert!(of(&book, "a").alert.is_over(50_000) && !of(&book, "a").is_closed(109_999) && of(&book, "a").is_closed(110_000));
+    book.post(SEED, word(80_000, 900_000, 80_000), 80_000).unwrap();
+    let kept = of(&book, "a");
+    assert_eq!((kept.came, kept.alert.starts, kept.noted.again, kept.acknowledged.is_some()), (10, 10, 1, true));
+    assert!(book.take_closed().is_empty());
+    book.post(SEED, word(10, 200_000, 200_000), 200_000).unwrap();
+    book.post(SEED, word(300_000, 900_000, 300_000), 300_000).unwrap();
+    let closed = book.take_closed();
+    assert_eq!((closed.len(), closed[0].episode.came, closed[0].episode.again, closed[0].episode.level), (1, 10, 1, 3));
+    assert_eq!((of(&book, "a").came, of(&book, "a").acknowledged), (300_000, None));
+    // Nobody forgets it before its end counts.
+    book.post(SEED, word(300_000, 400_000, 400_000), 400_000).unwrap();
+    let gone = Gone { alerts: vec![id], ..Gone::default() };
+    book.sweep(&gone, 459_999);
+    assert_eq!(book.alerts().len(), 1);
+    book.sweep(&gone, 460_000);
+    assert_eq!((book.alerts().len(), book.lessons().of("a").unwrap().total()), (0, 2));
+}
+
+#[test]
+fn only_an_end_that_somebody_said_is_confirmed() {
+    let mut book = Book::default();
+    book.post(SEED, vec![alert("a", (10, 90_000, 10), false), alert("b", (10, 90_000, 10), true)], 10).unwrap();
+    assert!(of(&book, "a").alert.is_unconfirmed() && of(&book, "b").alert.is_unconfirmed());
+    book.post(SEED, vec![alert("a", (10, 50_000, 50_000), false)], 49_000).unwrap();
+    assert!(!of(&book, "a").alert.is_unconfirmed());
 }

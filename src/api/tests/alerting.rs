@@ -30,6 +30,7 @@ pub struct StandInAlerting {
     classic: bool,
     pages: Vec<String>,
     past: Vec<(Option<u64>, Episode)>,
+    stale_after: Option<Duration>,
 }
 
 /// With one alert that is over, and one that holds and waits, as the manual shows them.
@@ -172,6 +173,10 @@ impl Alerting for StandInAlerting {
 
     fn resolve_timeout(&self) -> Duration {
         Duration::from_secs(300)
+    }
+
+    fn stale_after(&self) -> Option<Duration> {
+        self.stale_after
     }
 
     fn known(&self, labels: &Labels) -> Option<Arc<Alert>> {
@@ -572,4 +577,17 @@ async fn alerts_that_hold_are_listed_by_their_level() {
         assert_eq!((status, names.join(", ").as_str()), (200, expected), "{query}");
     }
     assert_eq!(said(&api, "GET", "/api/v1/alerts/active?level=P9", "").await.0, 400);
+}
+
+#[tokio::test]
+async fn what_is_posted_holds_for_as_long_as_the_settings_say() {
+    let state = Arc::new(StandInAlerting { stale_after: Some(Duration::from_secs(60)), ..StandInAlerting::default() });
+    let mut deps = deps(Arc::new(StandIn::default()));
+    let shared: Arc<dyn Alerting> = Arc::clone(&state) as Arc<dyn Alerting>;
+    deps.alerting = Arc::new(move || Ok(Arc::clone(&shared)));
+    let api = Api::new(deps);
+    let post = r#"[{"labels":{"alertname":"A"},"endsAt":"2027-01-01T00:00:00Z"},{"labels":{"alertname":"B"},"startsAt":"2026-09-21T14:00:00Z","endsAt":"2026-09-21T14:10:00Z"}]"#;
+    assert_eq!(said(&api, "POST", "/api/v2/alerts", post).await.0, 200);
+    let ends: Vec<i64> = state.alerts.lock().unwrap().values().map(|alert| alert.ends - NOW).collect();
+    assert!(ends.contains(&60_000) && ends.contains(&-200_000), "an end that has come stays: {ends:?}");
 }

@@ -67,8 +67,23 @@ mod tests {
     use crate::alert::listed::Listed;
     use crate::alert::policy::Rules;
     use crate::alert::policy::Transient;
+    use crate::app::alerting::judge;
+    use crate::config::Config;
     use crate::model::alert::Alert;
     use crate::model::alert::Labels;
+
+    #[test]
+    fn what_is_wrong_with_policies_is_said_together_with_what_is_wrong_with_routes() {
+        let text = "data_dir: /x\nsinks: []\nalerting:\n  config: { route: { receiver: b }, receivers: [{ name: a }] }\n  levels: [{ matchers: ['a=~('], level: P1 }]\n  maintenance: [{ name: w, matchers: [a=b], from: today, to: tomorrow }]\n";
+        let written = Config::parse(text).unwrap().alerting.unwrap();
+        let problems = judge(&written).err().unwrap();
+        let said = |words: &str| problems.iter().filter(|problem| problem.contains(words)).count();
+        assert_eq!(
+            (said("undefined receiver"), said("alerting.levels[0].matchers[0]"), said("alerting.maintenance[0]")),
+            (1, 1, 2),
+            "{problems:?}"
+        );
+    }
 
     #[test]
     fn it_is_said_why_an_alert_waits() {

@@ -75,6 +75,11 @@ fn an_end_is_told_when_it_was_watched_and_an_alert_that_comes_again_meanwhile_is
     assert_eq!(world.during(399), [""; 0]);
     assert_eq!(world.during(301), ["all0 AllOver 1"]);
     assert!(world.book.ledger().totals().0 == 0, "one episode, and it is not closed");
+    // Who was not told of a beginning is told of the next one in time.
+    world.post("alertname=Y,i=3", 10);
+    assert_eq!(world.during(60), [""; 0]);
+    world.post("alertname=Y,i=3", 7_200);
+    assert_eq!(world.during(31), ["all0 First 3"]);
     // Who was not told is not told of an end that is watched.
     world.post("alertname=X,i=2", 10);
     assert_eq!(world.during(3_600), [""; 0]);
