@@ -63,8 +63,17 @@ const KNOWS: Duration = Duration::from_secs(15);
 /// Changes of one entry.
 const AN_ENTRY: usize = 200;
 
-/// Jobs, whom alerts are told to, and modules.
-pub type Agreed = (Jobs, Notify, Probe);
+/// Jobs, what is done with alerts, and modules.
+pub type Agreed = (Jobs, Told, Probe);
+
+/// What the settings say of the alerts that sluice makes, and whether this tells them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Which there are, and the webhook.
+    pub notify: Notify,
+    /// They go by routes (`app::alerting`), which notes what was told of them.
+    pub by_routes: bool,
+}
 
 /// Between two looks at who writes.
 const LOOK: Duration = Duration::from_secs(5);
@@ -269,14 +278,19 @@ async fn alarm(probes: Arc<Probes>, probing: watch::Receiver<Agreed>, sender: St
         }
         let now = clock::now();
         let led = now.saturating_duration_since(*leads.get_or_insert(now));
-        let notify = probing.borrow().1.clone();
+        let Told { notify, by_routes } = probing.borrow().1.clone();
         let (verdicts, alerts) = (probes.node.verdicts(), probes.node.alerts());
         let holding = holding(&probes.facts(&verdicts), &notify);
         for changes in memory.changes(clock::wall_ms(), holding, &alerts, led >= KNOWS).chunks(AN_ENTRY) {
             // Not taken: it is found again.
             let _ = probes.node.propose(ShardId::CONTROL, Command::Alerts(changes.to_vec())).await;
         }
-        teller.tell(&probes.node, notify.webhook.as_ref(), &sender).await;
+        if by_routes {
+            // Whoever calls off what nobody is to hear of must not come before those who tell it.
+            teller = Teller::default();
+        } else {
+            teller.tell(&probes.node, notify.webhook.as_ref(), &sender).await;
+        }
         probes.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&teller.trouble());
     }
 }

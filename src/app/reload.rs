@@ -22,6 +22,7 @@ use crate::app::certificates::Certificates;
 use crate::app::check;
 use crate::app::guard::Guard;
 use crate::app::probes::Agreed;
+use crate::app::probes::Told;
 use crate::app::probing::Probing;
 use crate::app::settings as agreed;
 use crate::app::sinks::SinkSet;
@@ -325,10 +326,9 @@ impl settings::Settings for Reload {
 }
 
 fn looked_at(config: &Config) -> Agreed {
-    let mut notify = config.notify.clone();
     // Where there are routes, sluice's own alerts go by them, too.
-    notify.webhook = notify.webhook.filter(|_| config.alerting.is_none());
-    (config.jobs.clone(), notify, config.probe.clone())
+    let told = Told { notify: config.notify.clone(), by_routes: config.alerting.is_some() };
+    (config.jobs.clone(), told, config.probe.clone())
 }
 
 fn in_words(refused: Refused) -> String {

@@ -1,4 +1,4 @@
-//! Three nodes and receivers that hang, break off, answer 500 or 429, or lead to an address of the link, through a fire and its end and another leader: none holds up
+//! Three nodes and receivers that hang, break off, answer 500 or 429, answer 200 with a body that says no, or lead to an address of the link, through a fire and its end and another leader: none holds up
 //! a good one, and each is told both, in their order, when it is back.
 
 use super::alerting::{leads, post};
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(90);
-const BAD: [&str; 5] = ["hangs", "breaks", "fails", "waits", "leads"];
+const BAD: [&str; 6] = ["hangs", "breaks", "fails", "waits", "denies", "leads"];
 
 /// Its state, and its id.
 type Message = (String, String);
@@ -44,6 +44,7 @@ impl Heard {
                     "breaks" => return None,
                     "fails" => return answer(500, ("X-Why", "none")),
                     "waits" => return answer(429, ("Retry-After", "2")),
+                    "denies" => return Some(Http::answer(200, "{\"code\": 7, \"msg\": \"too many\"}")),
                     "leads" => return answer(307, ("Location", "http://169.254.169.254/latest/meta-data/")),
                     _ => {}
                 }
@@ -51,7 +52,7 @@ impl Heard {
             let id = request.header("idempotency-key").unwrap_or_default().to_owned();
             let status = request.json()["status"].as_str().unwrap().to_owned();
             heard.taken.lock().unwrap().entry(name).or_default().push((status, id));
-            Some(Http::answer(200, ""))
+            Some(Http::answer(200, "{\"code\": 0}"))
         })
     }
 
@@ -77,7 +78,14 @@ fn receivers_that_are_away_hold_up_nobody_and_are_told_the_fire_and_its_end() {
     let hook = heard.server();
     let names = || BAD.into_iter().chain(["good"]);
     let routes: Vec<String> = names().map(|name| format!("{{ receiver: {name}, matchers: [alertname={name}] }}")).collect();
-    let url = |name: &str| format!("{{ name: {name}, webhook_configs: [{{ url: \"http://{}/{name}\", timeout: 2s }}] }}", hook.address);
+    let url = |name: &str| {
+        let (kind, more) = if name == "denies" {
+            ("alert_center_configs", ", expect: { field: code, values: [0], again: [7] }")
+        } else {
+            ("webhook_configs", "")
+        };
+        format!("{{ name: {name}, {kind}: [{{ url: \"http://{}/{name}\", timeout: 2s{more} }}] }}", hook.address)
+    };
     let receivers: Vec<String> = names().map(url).collect();
     let mut trio = Trio::up(
         &scratch,
@@ -102,6 +110,16 @@ fn receivers_that_are_away_hold_up_nobody_and_are_told_the_fire_and_its_end() {
     }
     post(&trio.nodes[1].sluice, &[("good", "0")], 3_600);
     heard.wait("good", &["firing"]);
+    // Operators are told which and why.
+    let teller = leads(&trio, 0).unwrap();
+    for (name, why) in [("denies", "too many"), ("leads", "169.254.169.254"), ("fails", "500"), ("waits", "429")] {
+        eventually(SOON, &format!("the status to say why {name} takes nothing"), || {
+            let status = trio.nodes[teller].json("/api/v1/status")?;
+            let said = status["problems"].as_array().into_iter().flatten().find(|one| one["about"] == format!("receiver {name}"));
+            let said = said.map(ToString::to_string).unwrap_or_default();
+            if said.contains(why) { Ok(()) } else { Err(status["problems"].to_string()) }
+        });
+    }
     BAD.into_iter().for_each(|name| post(&trio.nodes[2].sluice, &all(name), 0));
     post(&trio.nodes[1].sluice, &[("good", "0")], 0);
     heard.wait("good", &["firing", "resolved"]);

@@ -17,13 +17,13 @@ pub const PLACES: &[&str] = &["alert.claimed", "alert.sent"];
 
 /// What a webhook was told, and whether it takes anything now.
 #[derive(Clone, Default)]
-struct Heard {
-    messages: Arc<Mutex<Vec<(String, Value)>>>,
+pub struct Heard {
+    pub messages: Arc<Mutex<Vec<(String, Value)>>>,
     away: Arc<AtomicBool>,
 }
 
 impl Heard {
-    fn server(&self) -> Server {
+    pub fn server(&self) -> Server {
         let heard = self.clone();
         Server::start(move |request: &Http| {
             if heard.away.load(Ordering::Relaxed) {
@@ -36,7 +36,7 @@ impl Heard {
     }
 
     /// Of each message its group's name, its state, and its alerts by their label `i`.
-    fn all(&self) -> Vec<String> {
+    pub fn all(&self) -> Vec<String> {
         let one = |(_, body): &(String, Value)| {
             let alerts = body["alerts"].as_array().unwrap();
             let ids: String = alerts.iter().map(|alert| alert["labels"]["i"].as_str().unwrap_or_default()).collect();
@@ -46,14 +46,14 @@ impl Heard {
     }
 
     #[track_caller]
-    fn wait(&self, expected: &str) {
+    pub fn wait(&self, expected: &str) {
         eventually(SOON, &format!("to be told {expected}"), || {
             let all = self.all();
             if all.iter().any(|told| told == expected) { Ok(()) } else { Err(format!("{all:?}")) }
         });
     }
 
-    fn times(&self, expected: &str) -> usize {
+    pub fn times(&self, expected: &str) -> usize {
         self.all().iter().filter(|told| *told == expected).count()
     }
 }
@@ -78,7 +78,7 @@ pub fn post(sluice: &Sluice, alerts: &[(&str, &str)], seconds: i64) {
     });
 }
 
-fn send(sluice: &Sluice, path: &str, body: &Value) -> Result<Http, String> {
+pub fn send(sluice: &Sluice, path: &str, body: &Value) -> Result<Http, String> {
     let request = Http {
         first: format!("POST {path} HTTP/1.1"),
         headers: vec![("Host".into(), "x".into()), ("Content-Type".into(), "application/json".into())],

@@ -1,9 +1,12 @@
 //! The scenarios, a module a subject.
 
 mod alert_clients;
+mod alert_degraded;
 mod alert_differences;
 mod alert_outages;
+mod alert_reloads;
 mod alert_streams;
+mod alert_suite;
 mod alerting;
 mod backup;
 mod balancer;

@@ -1,4 +1,4 @@
-//! Pages of other sites that may ask Alertmanager's API from their readers' browsers, as Karma's does where it passes requests on itself to nobody (`proxy: false`).
+//! Pages of other sites that may ask Alertmanager's API from their readers' browsers, as Karma's do where its server does not pass their requests on (`proxy: false`).
 //!
 //! Alertmanager lets in any page there is. Here the settings name the sites (`alerting.pages`), and a page of another one gets nothing, reads no answer and
 //! changes nothing. A site that is named can do what its reader's token can, which the page must have and send itself: no cookie and no password that a

@@ -29,6 +29,7 @@ use crate::node::Handle;
 use crate::node::offer::ProposeError;
 use crate::notify::Outcome;
 use crate::shard::alerting::Change;
+use crate::shard::alerts::Change as Told;
 use crate::shard::command::Command;
 
 /// Between two turns, at least, so that much that comes at once is one turn's,
@@ -211,9 +212,14 @@ impl Alerting {
     /// Sluice's own alerts.
     async fn say_own(&self) {
         let (words, told) = own::news(&self.node.alerts(), &self.node.book(), self.node.hash_seed(), self.now());
-        if !words.is_empty() && self.post(words).await.is_ok() && !told.is_empty() {
+        let (ends, begins): (Vec<_>, Vec<_>) = told.into_iter().partition(|told| matches!(told, Told::Told { ended: true, .. }));
+        // Before it is said: what ends meanwhile and was not noted is called off without a word. What is noted and not in the book is said at the next turn.
+        if !begins.is_empty() && self.node.propose(ShardId::CONTROL, Command::Alerts(begins)).await.is_err() {
+            return;
+        }
+        if !words.is_empty() && self.post(words).await.is_ok() && !ends.is_empty() {
             // Not taken: it is posted once more, which is no news.
-            let _ = self.node.propose(ShardId::CONTROL, Command::Alerts(told)).await;
+            let _ = self.node.propose(ShardId::CONTROL, Command::Alerts(ends)).await;
         }
     }
 
