@@ -123,7 +123,8 @@ fn translated(item: &Tree) -> Result<Vec<String>, String> {
 /// A rule with `if`, where source labels and an expression say the same: it has none of its own, and what is asked is that labels have values, not that they lack them.
 fn conditional(written: &Written, condition: &[String]) -> Result<Vec<String>, String> {
     let [condition] = condition else { return Err("`if` has several conditions".to_owned()) };
-    let own = || format!("`if: {condition}` is VictoriaMetrics' own");
+    // It stands in a comment, which has one line.
+    let own = || format!("`if: {}` is VictoriaMetrics' own", condition.split_whitespace().collect::<Vec<_>>().join(" "));
     let more = ["source_labels", "regex", "separator"].iter().any(|key| written.get(key).is_some());
     let replacement = written.get("replacement").and_then(<[String]>::first);
     let fits = match written.action().as_str() {
@@ -233,8 +234,9 @@ mod tests {
             "{ if: up, target_label: a, replacement: '$1' }",
             "{ action: drop, if: '{}' }",
             "{ action: drop, if: '{job=\"a' }",
+            "action: drop\nif: |\n  {job=\"a\",\n   x!=\"b\"}\n",
         ] {
-            assert!(of(other).is_err(), "{other}");
+            assert!(of(other).is_err_and(|why| !why.contains('\n')), "{other}");
         }
     }
 }
