@@ -8,7 +8,7 @@ use crate::support::peers::{Peer, need};
 use crate::support::process::{Process, Scratch, eventually, let_pass};
 use crate::support::sluice::{BINARY, Sluice};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -105,6 +105,50 @@ fn two_builds_are_the_same_bytes() {
     assert_eq!(seen, 3);
     let sums = must("sh", &["-c", &format!("cd '{}' && sha256sum -c SHA256SUMS", scratch.path().display())]);
     assert_eq!(sums.matches(": OK").count(), 3, "{sums}");
+}
+
+/// A checkout of its own of what is committed here. `None`: this is no checkout, as where sources came as an archive.
+fn checkout(scratch: &Scratch) -> Option<PathBuf> {
+    let to = scratch.join("checkout");
+    let into = to.display().to_string();
+    let cloned = Command::new("git").args(["-c", "safe.directory=*", "clone", "--quiet", env!("CARGO_MANIFEST_DIR"), &into]).status();
+    cloned.is_ok_and(|status| status.success()).then_some(to)
+}
+
+#[test]
+fn a_release_is_made_of_what_is_committed_and_only_of_that() {
+    if !need(&[Peer::Packages]) {
+        return;
+    }
+    let scratch = Scratch::new("packages-release");
+    let Some(there) = checkout(&scratch) else { return eprintln!("did not run: this is no checkout") };
+    let within = |program: &str, args: &[&str]| {
+        let who =
+            ["GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"].map(|name| (name, "tests@localhost"));
+        let done = Command::new(program).args(args).current_dir(&there).envs(who).env("CARGO_TARGET_DIR", scratch.join("target")).output();
+        let done = done.expect(program);
+        (done.status.success(), format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr)))
+    };
+    let release = |args: &[&str]| within("scripts/release", args);
+    let (ok, said) = release(&["97.0.0", "--dry-run"]);
+    assert!(ok && said.contains("version = \"97.0.0\"") && said.contains("tag it v97.0.0"), "{said}");
+    let (ok, said) = release(&["0.0.1", "--dry-run"]);
+    assert!(!ok && said.contains("is not newer"), "{said}");
+    std::fs::write(there.join("README.md"), "changed").unwrap();
+    let (ok, said) = release(&["97.0.0"]);
+    assert!(!ok && said.contains("is not clean"), "{said}");
+    assert!(within("git", &["checkout", "--quiet", "README.md"]).0);
+    let (ok, said) = release(&["97.0.0", "--binary", BINARY]);
+    assert!(ok, "{said}");
+    assert!(within("git", &["describe"]).1.trim() == "v97.0.0" && within("git", &["status", "--porcelain"]).1.is_empty());
+    let [manifest, changelog] = ["Cargo.toml", "CHANGELOG.md"].map(|file| std::fs::read_to_string(there.join(file)).unwrap());
+    assert!(manifest.contains("\nversion = \"97.0.0\"") && changelog.contains("## Unreleased\n\n## [97.0.0] - 2"));
+    let out = scratch.join("target/packages/97.0.0");
+    let sums = must("sh", &["-c", &format!("cd '{}' && sha256sum -c SHA256SUMS", out.display())]);
+    assert_eq!(sums.matches(": OK").count(), 3, "{sums}");
+    assert!(std::fs::read_to_string(out.join("NOTES.md")).unwrap().contains("### Added"));
+    let (ok, said) = release(&["98.0.0"]);
+    assert!(!ok && said.contains("nothing under"), "{said}");
 }
 
 /// What an operator has changed and what the node has written since the installation.
