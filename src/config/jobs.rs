@@ -261,9 +261,9 @@ fn http_sd(node: &Node<'_>) -> Option<HttpSd> {
     Some(HttpSd { url: url?, tls, refresh })
 }
 
-/// A list of targets as files and servers give it, in JSON or YAML. The error is for people.
+/// A list of targets as files and servers give it, in JSON or YAML, with what YAML has for those who do not like to repeat themselves. The error is for people.
 pub fn target_groups(text: &str) -> Result<Vec<TargetGroup>, String> {
-    let tree = tree::parse(text).map_err(|broken| format!("line {}: {}", broken.line, broken.reason))?;
+    let tree = tree::parse_foreign(text).map_err(|broken| format!("line {}: {}", broken.line, broken.reason))?;
     let problems = Problems::default();
     let groups = Node::root(&tree, &problems).list().iter().map(target_group).collect();
     match problems.take().first() {
@@ -328,6 +328,9 @@ mod tests {
     fn lists_of_targets_come_as_json_or_yaml() {
         let expected = vec![TargetGroup { targets: vec!["a:1".into(), "b:2".into()], labels: vec![("x".into(), "y".into())] }];
         assert_eq!(target_groups(r#"[{"targets": ["a:1", "b:2"], "labels": {"x": "y"}}]"#).as_ref(), Ok(&expected));
+        let shared = target_groups("- targets: [c]\n  labels: &shared {x: y}\n- {targets: ['a:1', 'b:2'], labels: *shared}\n").unwrap();
+        assert_eq!(shared[1], expected[0]);
+        assert!(target_groups("- &a [*a]\n").unwrap_err().contains("within what it names"));
         assert_eq!(target_groups("- targets: ['a:1', 'b:2']\n  labels: { x: y }\n").as_ref(), Ok(&expected));
         assert_eq!(target_groups("[]"), Ok(Vec::new()));
         assert!(target_groups("{\"targets\": 1}").is_err() && target_groups("[{\"targets\": 1}]").is_err() && target_groups("[").is_err());

@@ -4,7 +4,6 @@
 //! look says is written at the moment that was planned for it. Samples wait in a bounded queue while nobody takes them. Left out on purpose: which node looks
 //! (`plan`), what a look is (`run`), which series are there no more (`written`), and where samples go (`app` says).
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -27,6 +26,7 @@ use crate::clock;
 use crate::node::Handle;
 use crate::probe::discovery::Discovery;
 use crate::probe::module::Modules;
+use crate::probe::outcome::Label;
 use crate::probe::outcome::Metric;
 use crate::probe::outcome::Outcome;
 use crate::probe::plan::Look;
@@ -308,7 +308,7 @@ impl Out {
         }
     }
 
-    fn sample(&mut self, own: &[(String, String)], (name, labels): (&str, &[(Cow<'static, str>, Cow<'static, str>)]), sample: Sample) {
+    fn sample(&mut self, own: &[(String, String)], (name, labels): (&str, &[Label]), sample: Sample) {
         // In order, as remote write wants them; a target's own labels win.
         let mut all: BTreeMap<&str, &str> =
             labels.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (&**name, &**value)).collect();
@@ -388,6 +388,7 @@ mod tests {
     use crate::wire::pack::Packing;
     use crate::wire::remote_write::Limits;
     use crate::wire::remote_write::Walker;
+    use std::borrow::Cow;
 
     fn target() -> Target {
         let text = "listen: 127.0.0.1:1\ndata_dir: /x\nsinks: []\nprobe:\n  jobs:\n    - { name: web, targets: [h], labels: { phase: mine, empty: '' } }\n";

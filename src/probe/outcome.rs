@@ -172,6 +172,9 @@ pub struct Certificate {
     pub fingerprint: String,
 }
 
+/// A metric's label and its value.
+pub type Label = (Cow<'static, str>, Cow<'static, str>);
+
 /// One sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metric {
@@ -180,7 +183,7 @@ pub struct Metric {
     /// what it means,
     pub help: &'static str,
     /// its labels in the order of the exposition,
-    pub labels: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    pub labels: Vec<Label>,
     /// and its value.
     pub value: f64,
 }

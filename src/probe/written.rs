@@ -7,11 +7,11 @@
 //! Most targets of a module have the same series but for the labels of the target, so these are kept once (`Shape`): a target costs some 150 bytes, one over TLS, whose
 //! certificate is a series of its own, a kilobyte.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::probe::outcome::Label;
 use crate::probe::outcome::Metric;
 use crate::probe::plan::Plan;
 use crate::probe::schedule;
@@ -27,7 +27,7 @@ pub struct Series {
     /// Its metric,
     pub name: &'static str,
     /// and the metric's own labels.
-    pub labels: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    pub labels: Vec<Label>,
 }
 
 /// All series of a look, in the order in which they were written.
