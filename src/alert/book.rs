@@ -199,7 +199,7 @@ pub fn merged(before: &Alert, new: &Alert, at: i64) -> Alert {
 fn learn(lessons: &mut Lessons, kept: &Kept, at: i64) {
     let alert = &kept.alert;
     let by_itself = kept.acknowledged.is_none() && !alert.is_unconfirmed();
-    lessons.learn(name(&alert.labels), by_itself.then(|| (alert.ends - kept.came).max(0)), at);
+    lessons.learn(name(&alert.labels), by_itself.then(|| alert.ends.saturating_sub(kept.came).max(0)), at);
 }
 
 impl Book {

@@ -62,8 +62,8 @@ impl Lesson {
     fn count(&mut self, lasted: Option<i64>, at: i64) {
         let bucket = lasted.and_then(|ms| EDGES_S.iter().position(|edge| ms <= i64::from(*edge) * 1000));
         match bucket.and_then(|bucket| self.short.get_mut(bucket)) {
-            Some(count) => *count += 1,
-            None => self.others += 1,
+            Some(count) => *count = count.saturating_add(1),
+            None => self.others = self.others.saturating_add(1),
         }
         if self.total() >= FULL {
             self.short.iter_mut().for_each(|count| *count /= 2);

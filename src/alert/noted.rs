@@ -90,7 +90,8 @@ impl Rules {
         let same = at < before.counts(ends);
         let mut noted = self.fresh(labels);
         if let Some(policy) = self.flapping.first(labels) {
-            noted.changes = before.changes.iter().copied().chain([ends, at]).filter(|change| *change > at - policy.within).collect();
+            noted.changes =
+                before.changes.iter().copied().chain([ends, at]).filter(|change| *change > at.saturating_sub(policy.within)).collect();
             let surplus = noted.changes.len().saturating_sub(MOST_CHANGES);
             noted.changes.drain(..surplus);
             noted.flaps = match () {
@@ -99,7 +100,7 @@ impl Rules {
                 () => 0,
             };
         }
-        (noted.again, noted.since) = if same { (before.again + 1, at) } else { (0, 0) };
+        (noted.again, noted.since) = if same { (before.again.saturating_add(1), at) } else { (0, 0) };
         noted.released = match () {
             // That it flaps is to be known.
             () if noted.flaps > 0 => 0,

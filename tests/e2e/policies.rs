@@ -1,11 +1,11 @@
-//! Policies for alerts at real nodes with a real webhook: levels, an end that is watched, what flaps, maintenance, an end that nobody has said; and that they hold
-//! over a restart.
+//! Policies for alerts at real nodes with a real webhook: levels, an end that is watched, what flaps, maintenance, an end that nobody has said, a wait that was
+//! learned; and that they hold over a restart, and over the death of the node that leads.
 
-use super::alerting::{post, rfc3339};
+use super::alerting::{leads, post, rfc3339};
 use crate::support::http::{Http, Server};
 use crate::support::process::{Scratch, eventually, let_pass, now_ms};
 use crate::support::sluice::Sluice;
-use crate::support::trio::NOWHERE;
+use crate::support::trio::{NOWHERE, Trio};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -54,6 +54,7 @@ fn section(center: &Server) -> String {
   levels: [{{ matchers: ['alertname=~"First|Leveled"'], level: P2 }}]
   recovery: {{ matchers: [alertname="Watched"], observe: 25s }}
   flapping: {{ matchers: [alertname="Flaps"], changes: 4, within: 1m, calm: 10s }}
+  transient: {{ matchers: [alertname="Short"], within: 30s, least: 5, max: 30s }}
   maintenance:
   - {{ name: disks, matchers: [alertname="Work"], from: "{}", to: "{}" }}
   - {{ name: later, matchers: [alertname="Later"], from: "{}", to: "{}", mode: decide_after }}
@@ -120,6 +121,32 @@ fn policies_hold_over_a_restart() {
         if flaps == 1 && told.last().is_some_and(|last| last == "resolved P3") { Ok(()) } else { Err(format!("{told:?}")) }
     });
 
+    // Five times it ended by itself: that is learned when it comes again.
+    for _ in 0..5 {
+        post(&sluice, &[("Short", "1")], 3_600);
+        post(&sluice, &[("Short", "1")], 0);
+    }
+    post(&sluice, &[("Short", "1")], 3_600);
+    // The fifth is closed by the sixth, so that it is the seventh that waits.
+    post(&sluice, &[("Short", "1")], 0);
+    let_pass(Duration::from_secs(3));
+    eventually(SOON, "its end to be told", || {
+        let all = center.of("Short");
+        if all.last().is_none_or(|last| last == "resolved P3") { Ok(()) } else { Err(format!("{all:?}")) }
+    });
+    let told = center.of("Short").len();
+    post(&sluice, &[("Short", "1")], 3_600);
+    let short = active(&sluice, "Short");
+    let shown = sluice.ask(&["alert", "show", short["fingerprint"].as_str().unwrap()]);
+    assert!(shown.contains("waits until") && shown.contains("episodes of Short ended by themselves within 30s"), "{shown}");
+    assert_eq!(short["status"]["state"], "unprocessed");
+    let firing = |all: &[String]| all.iter().filter(|told| *told == "firing P3").count();
+    assert_eq!(firing(&center.of("Short")), firing(&center.of("Short")[..told]), "it waits");
+    eventually(SOON, "it to be told all the same", || {
+        let all = center.of("Short");
+        if all.len() > told && all.last().is_some_and(|last| last == "firing P3") { Ok(()) } else { Err(format!("{all:?}")) }
+    });
+
     let_pass(Duration::from_secs(10));
     assert_eq!(center.of("Watched"), ["firing P3"]);
     post(&sluice, &[("Watched", "1")], 0);
@@ -143,4 +170,48 @@ fn policies_hold_over_a_restart() {
     assert_eq!((&of("Later")["proposed"]["told"], &of("Later")["toldThen"]), (&json!(1), &json!(0)), "without the window: {text}");
     assert!(of("Flaps")["inForce"]["told"].as_u64().unwrap() > of("Flaps")["proposed"]["told"].as_u64().unwrap(), "{text}");
     sluice.stop();
+}
+
+#[test]
+fn another_leader_judges_as_the_one_before_did() {
+    let (scratch, center) = (Scratch::new("policies-trio"), Center::default());
+    let server = center.server();
+    let mut trio = Trio::up(&scratch, &format!("{NOWHERE}{}", section(&server)));
+    let first = leads(&trio, 0).unwrap();
+    let other = (first + 1) % 3;
+    eventually(SOON, "the level of the settings", || {
+        post(&trio.nodes[other].sluice, &[("First", "1")], 3_600);
+        if active(&trio.nodes[other].sluice, "First")["level"] == "P2" { Ok(()) } else { Err("another one".to_owned()) }
+    });
+    post(&trio.nodes[other].sluice, &[("Watched", "1"), ("Flaps", "1")], 3_600);
+    center.wait("Watched", &["firing P3"]);
+    for _ in 0..2 {
+        post(&trio.nodes[other].sluice, &[("Flaps", "1")], 0);
+        let_pass(Duration::from_secs(2));
+        post(&trio.nodes[other].sluice, &[("Flaps", "1")], 3_600);
+    }
+    let flaps = |node: usize| active(&trio.nodes[node].sluice, "Flaps")["flappingSince"].clone();
+    let since = flaps(other);
+    assert!(since.is_string());
+    post(&trio.nodes[other].sluice, &[("Watched", "1")], 0);
+    let until = active(&trio.nodes[other].sluice, "Watched")["watchedUntil"].clone();
+    trio.nodes[first].sluice.kill();
+    eventually(SOON, "another one to lead", || match leads(&trio, other) {
+        Ok(node) if node != first => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    // What was noted is what was noted, whoever is asked.
+    for node in [other, (first + 2) % 3] {
+        eventually(SOON, "what the other node knows", || {
+            let watched = active(&trio.nodes[node].sluice, "Watched")["watchedUntil"].clone();
+            let flaps = active(&trio.nodes[node].sluice, "Flaps")["flappingSince"].clone();
+            if (&watched, &flaps) == (&until, &since) { Ok(()) } else { Err(format!("{watched} {flaps}")) }
+        });
+    }
+    post(&trio.nodes[other].sluice, &[("Watched", "1")], 3_600);
+    let_pass(Duration::from_secs(26));
+    assert_eq!(center.of("Watched"), ["firing P3"]);
+    post(&trio.nodes[other].sluice, &[("Watched", "1"), ("Flaps", "1")], 0);
+    center.wait("Watched", &["firing P3", "resolved P3"]);
+    assert_eq!(center.of("Flaps").iter().filter(|told| *told == "firing P3 flapping").count(), 1, "{:?}", center.of("Flaps"));
 }
