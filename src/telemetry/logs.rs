@@ -1,4 +1,6 @@
 //! The log: where it goes, how it looks, how repeats are kept from filling it, and its last lines, for whoever is to find out what went wrong.
+//!
+//! In the journal a line has its priority (`journalctl -p warning`): `<4>` before it, which the journal takes off again (sd-daemon(3)). Anywhere else there is no such thing.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -9,7 +11,9 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
+use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::Format;
 use crate::config::Level;
@@ -26,7 +30,7 @@ pub fn set_up(logging: &Logging) {
     let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     // Colours are for terminals; in a file or the journal they are noise that no search finds its way through.
     let colours = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Tee).with_ansi(colours);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Log { journal: to_journal() }).with_ansi(colours);
     let _ = match logging.format {
         Format::Text => builder.with_target(false).try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
@@ -61,13 +65,54 @@ impl Recent {
     }
 }
 
+/// Whether what is written to standard error goes to the journal: whoever started us says which stream that is, and it may be another one by now.
+fn to_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    rustix::fs::fstat(std::io::stderr()).is_ok_and(|about| stream == format!("{}:{}", about.st_dev, about.st_ino))
+}
+
+/// Makes a [`Tee`] for each line.
+struct Log {
+    journal: bool,
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Tee;
+
+    fn make_writer(&'a self) -> Tee {
+        Tee { priority: "" }
+    }
+
+    fn make_writer_for(&'a self, about: &Metadata<'_>) -> Tee {
+        Tee { priority: if self.journal { priority(*about.level()) } else { "" } }
+    }
+}
+
+/// As syslog numbers them.
+fn priority(level: tracing::Level) -> &'static str {
+    match level {
+        tracing::Level::ERROR => "<3>",
+        tracing::Level::WARN => "<4>",
+        tracing::Level::INFO => "<6>",
+        _ => "<7>",
+    }
+}
+
 /// Standard error, and the last lines. Each call brings one whole line.
-struct Tee;
+struct Tee {
+    /// What stands before it, but not in the last lines.
+    priority: &'static str,
+}
 
 impl Write for Tee {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
         LINES.lock().unwrap_or_else(PoisonError::into_inner).push(plain(line));
-        std::io::stderr().write_all(line)?;
+        if self.priority.is_empty() {
+            std::io::stderr().write_all(line)?;
+        } else {
+            // In one piece, since others write, too.
+            std::io::stderr().write_all(&[self.priority.as_bytes(), line].concat())?;
+        }
         Ok(line.len())
     }
 

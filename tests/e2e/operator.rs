@@ -21,7 +21,7 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
 const CONFIG: &str = "/etc/sluice/sluice.yaml";
-const BUNDLE: &str = "/root/sluice-join.bundle";
+const BUNDLE: &str = "/srv/sluice-join.bundle";
 const WATCHDOG: Duration = Duration::from_secs(60);
 /// Seconds between scrapes.
 const INTERVAL: u32 = 1;

@@ -389,8 +389,8 @@ fn an_installed_node_runs_as_its_unit_says_and_verbs_of_root_leave_nothing_that_
         port + 1
     );
     std::fs::write(machine.outside(CONFIG), config).unwrap();
-    machine.must(&["sluice", "cluster", "prepare", "--config", CONFIG, "--bundle", "/root/sluice-join.bundle"]);
-    machine.must(&["sluice", "cluster", "join", "/root/sluice-join.bundle", "--config", CONFIG, "--node", "n1"]);
+    machine.must(&["sluice", "cluster", "prepare", "--config", CONFIG, "--bundle", "/srv/sluice-join.bundle"]);
+    machine.must(&["sluice", "cluster", "join", "/srv/sluice-join.bundle", "--config", CONFIG, "--node", "n1"]);
     assert_eq!(machine.owner("/var/lib/sluice/cluster/node.key"), "600 sluice:sluice");
     let manager = Manager::hidden();
     let mut line: Vec<String> = machine.enter_as_sluice();

@@ -40,6 +40,8 @@ fn a_node_tells_its_manager_all_of_its_life() {
     assert_eq!(sluice.get("/-/ready").status(), 200, "what is ready takes samples");
     manager.wait_more("WATCHDOG=1", 3, SOON);
     manager.wait_more("STATUS=leads ", 0, SOON);
+    let log = std::fs::read_to_string(sluice.log()).expect("its log");
+    assert!(log.lines().any(|line| line.starts_with("<6>2") && line.contains("ready")), "lines have priorities in the journal: {log}");
     sluice.process_ref().signal(Signal::HUP);
     manager.wait_more("RELOADING=1\nMONOTONIC_USEC=", 0, SOON);
     manager.wait_more("READY=1", 1, SOON);

@@ -5,6 +5,7 @@ use super::http::{Client, Http};
 use super::packages::Root;
 use super::process::{Process, Scratch, eventually, free_port};
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -102,7 +103,10 @@ impl Sluice {
     pub fn launch_as_service(&mut self, socket: &Path, watchdog: Duration, place: Option<&str>) {
         let socket = format!("NOTIFY_SOCKET={}", socket.display());
         let place = place.map(|place| format!("SLUICE_FAILPOINT={place}"));
-        let before = ["env".to_owned(), socket, format!("WATCHDOG_USEC={}", watchdog.as_micros())];
+        // Its log stands for the journal's stream.
+        let log = std::fs::File::options().create(true).append(true).open(self.log()).and_then(|file| file.metadata()).expect("its log");
+        let journal = format!("JOURNAL_STREAM={}:{}", log.dev(), log.ino());
+        let before = ["env".to_owned(), socket, journal, format!("WATCHDOG_USEC={}", watchdog.as_micros())];
         self.launch_with(&before.into_iter().chain(place).collect::<Vec<_>>());
     }
 
