@@ -17,6 +17,7 @@ pub mod quoted;
 pub mod route;
 pub mod silence;
 pub mod sought;
+pub mod spent;
 pub mod suppress;
 pub mod telling;
 pub mod told;

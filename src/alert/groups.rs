@@ -6,7 +6,10 @@
 //!
 //! Left out on purpose: sending, and noting what was sent (`app::alerting`).
 
+mod gate;
 pub mod measure;
+mod storm;
+pub mod words;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -16,12 +19,12 @@ use crate::alert::book::Book;
 use crate::alert::book::Kept;
 use crate::alert::book::Wanted;
 use crate::alert::book::log_id;
-use crate::alert::message::Escalation;
-use crate::alert::message::Message;
-use crate::alert::message::Reason;
-use crate::alert::message::level;
+use crate::alert::groups::gate::Waitings;
+use crate::alert::groups::storm::Arrivals;
+use crate::alert::groups::storm::Storms;
 use crate::alert::route::Route;
 use crate::alert::route::Routing;
+use crate::alert::spent::Target;
 use crate::alert::suppress::Suppress;
 use crate::alert::telling::Rules;
 use crate::alert::told::Claim;
@@ -41,6 +44,8 @@ pub struct Plan {
     routing: Routing,
     rules: Rules,
     receivers: BTreeMap<String, Vec<bool>>,
+    /// Whose format takes one group a message.
+    single: BTreeSet<(String, u32)>,
 }
 
 /// A group.
@@ -82,6 +87,12 @@ pub struct Standing {
     pub receivers: Vec<String>,
 }
 
+/// A message on its way to one integration, of one group: log, what was told, and what is being told.
+pub type Member<'a> = (u64, &'a Told, &'a Claim);
+
+/// What goes in one message. Never empty.
+pub type Parcel<'a> = Vec<Member<'a>>;
+
 /// The groups.
 pub struct Groups {
     plan: Arc<Plan>,
@@ -95,6 +106,10 @@ pub struct Groups {
     of_log: BTreeMap<u64, (u64, usize)>,
     due: BTreeSet<(i64, u64, usize)>,
     open: BTreeSet<u64>,
+    waiting: Waitings,
+    arrivals: Arrivals,
+    storms: Storms,
+    digests_seen: BTreeMap<Target, i64>,
 }
 
 fn ms(span: std::time::Duration) -> i64 {
@@ -104,7 +119,26 @@ fn ms(span: std::time::Duration) -> i64 {
 impl Plan {
     /// `receivers`: of each, for each integration whether it wants to hear what is over.
     pub fn new((routing, rules): (Routing, Rules), receivers: BTreeMap<String, Vec<bool>>) -> Plan {
-        Plan { routing, rules, receivers }
+        Plan { routing, rules, receivers, single: BTreeSet::new() }
+    }
+
+    /// Integrations of receivers whose format takes one group a message.
+    pub fn with_single(self, single: BTreeSet<(String, u32)>) -> Plan {
+        Plan { single, ..self }
+    }
+
+    fn bundles(&self, target: &Target) -> bool {
+        !self.single.contains(&(target.receiver.to_string(), target.integration))
+    }
+
+    fn wants_over(&self, target: &Target) -> bool {
+        let place = usize::try_from(target.integration).ok();
+        place.and_then(|place| self.lanes(&target.receiver).get(place)).is_some_and(|wants| *wants)
+    }
+
+    /// Receivers of which storms are told, and how many integrations each has.
+    fn stormy(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.rules.storms().map(|name| (name, self.lanes(name).len()))
     }
 
     /// The routes.
@@ -115,7 +149,8 @@ impl Plan {
     /// The same, and nobody hears what is over.
     pub fn without_ends(&self) -> Plan {
         let without = |(name, lanes): (&String, &Vec<bool>)| (name.clone(), vec![false; lanes.len()]);
-        Plan { routing: self.routing.clone(), rules: self.rules.clone(), receivers: self.receivers.iter().map(without).collect() }
+        let receivers = self.receivers.iter().map(without).collect();
+        Plan { routing: self.routing.clone(), rules: self.rules.clone(), receivers, single: self.single.clone() }
     }
 
     fn lanes(&self, receiver: &str) -> &[bool] {
@@ -166,6 +201,10 @@ impl Groups {
             of_log: BTreeMap::new(),
             due: BTreeSet::new(),
             open: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
+            storms: BTreeMap::new(),
+            digests_seen: BTreeMap::new(),
         }
     }
 
@@ -280,12 +319,16 @@ impl Groups {
             let Some(group) = self.groups.get_mut(number) else { continue };
             let Some(route) = plan.routing.route(group.route) else { continue };
             for (place, lane) in group.lanes.iter_mut().enumerate() {
+                // What comes to no step any more may still be owed its end.
+                changed.insert((*number, place));
                 let Some(came) = plan.comes(&book, (route, lane), id, kept) else { continue };
+                if plan.rules.bounds(&lane.whom.receiver).is_some_and(|bounds| bounds.storm.is_some()) {
+                    self.arrivals.entry(Arc::clone(&lane.whom.receiver)).or_default().insert((came, id));
+                }
                 let base = book.logs().get(lane.log).map_or(i64::MIN, |told| told.base);
                 if came > base && lane.first.is_none_or(|first| came < first) {
                     lane.first = Some(came);
                 }
-                changed.insert((*number, place));
             }
         }
     }
@@ -311,7 +354,11 @@ impl Groups {
         let wait = if lane.step.is_some() { 0 } else { ms(route.group_wait) };
         let begins = || lane.first.map(|first| first.saturating_add(wait));
         let from = match told {
+            // Held: whoever leads looks at once when it may be told.
+            Some(told) if !told.held.is_empty() && told.claim.is_none() => told.base,
             Some(told) if told.is_open() || told.claim.is_some() => told.base.saturating_add(every),
+            // A step looks on for what was suppressed when its time came; what comes first is looked for besides.
+            Some(told) if lane.step.is_some() => told.base.saturating_add(every),
             Some(told) => begins().unwrap_or(told.base.saturating_add(every)),
             None => begins()?,
         };
@@ -329,39 +376,15 @@ impl Groups {
             (None, Some((from, every))) if lane.seen >= from => Some(tick(from, every, lane.seen).saturating_add(every)),
             (None, times) => times.map(|(from, _)| from),
         };
+        let gathers = lane.step.is_none() || self.book.logs().get(lane.log).is_some_and(|told| told.is_open());
+        let first = lane.first.filter(|first| !gathers && *first > lane.seen && lane.decided.is_none());
+        let due = due.map(|due| first.map_or(due, |first| due.min(first)));
         let Some(lane) = self.groups.get_mut(&number).and_then(|group| group.lanes.get_mut(place)) else { return };
         let before = std::mem::replace(&mut lane.due, due);
         if let Some(before) = before {
             self.due.remove(&(before, number, place));
         }
         self.due.extend(due.map(|due| (due, number, place)));
-    }
-
-    /// When something is due next.
-    pub fn next_due(&self) -> Option<i64> {
-        self.due.first().map(|(due, ..)| *due)
-    }
-
-    /// What is to be told now, at most so many messages. What of it does not come into the book is decided again later.
-    pub fn due(&mut self, now: i64, most: usize) -> Vec<Wanted> {
-        let mut wanted = Vec::new();
-        while wanted.len() < most
-            && let Some((due, number, place)) = self.due.first().copied().filter(|(due, ..)| *due <= now)
-        {
-            self.due.remove(&(due, number, place));
-            let (decided, first) = self.decide(number, place, now).unwrap_or_default();
-            if let Some(lane) = self.groups.get_mut(&number).and_then(|group| group.lanes.get_mut(place)) {
-                lane.due = None;
-                lane.decided = decided.is_some().then_some(now);
-                if decided.is_none() {
-                    lane.seen = now;
-                    lane.first = first;
-                }
-            }
-            wanted.extend(decided);
-            self.schedule(number, place);
-        }
-        wanted
     }
 
     /// What is to be told; where it is nothing, from when on something may be: then whatever comes next begins with its wait.
@@ -372,7 +395,8 @@ impl Groups {
         let told = self.book.logs().get(lane.log).map(|told| &**told);
         let (from, every) = self.times(group, lane)?;
         let repeat = lane.step.and_then(|step| self.plan.rules.step(step)?.repeat).unwrap_or(ms(route.repeat_interval));
-        let look = Look { now, tick: tick(from, every, now), repeat, wants_over: lane.wants_over };
+        let gathers = lane.step.is_none() || told.is_some_and(Told::is_open);
+        let look = Look { now, tick: if gathers { tick(from, every, now) } else { now }, repeat, wants_over: lane.wants_over };
         let muted = self.plan.routing.muted_by(route, now).is_some();
         let (mut waits, mut later) = (false, None::<i64>);
         let found = group.alerts.iter().filter_map(|id| {
@@ -413,6 +437,21 @@ impl Groups {
             let told = self.book.logs().get(*id)?;
             Some((*id, &**told, told.claim.as_ref()?))
         })
+    }
+
+    /// The same, with what goes in one message together.
+    pub fn parcels(&self) -> Vec<Parcel<'_>> {
+        let (mut all, mut bundles) = (Vec::<Parcel<'_>>::new(), BTreeMap::new());
+        for part in self.open() {
+            let (whom, bundle) = (&part.1.whom, part.2.bundle);
+            let known =
+                if bundle == 0 { None } else { Some(*bundles.entry((&whom.receiver, whom.integration, bundle)).or_insert(all.len())) };
+            match known.and_then(|known| all.get_mut(known)) {
+                Some(parcel) => parcel.push(part),
+                None => all.push(vec![part]),
+            }
+        }
+        all
     }
 
     /// Whether a message on its way is still to be told: something in it is over, or holds and is not suppressed by now (nor, for escalation, acknowledged).
@@ -470,29 +509,6 @@ impl Groups {
 fn tick(from: i64, every: i64, now: i64) -> i64 {
     let since = now.saturating_sub(from).max(0);
     from.saturating_add(since / every * every)
-}
-
-/// A claim as it is sent: the same words from every node and with every try.
-pub fn message(book: &Book, (log, told): (u64, &Told), claim: &Claim, degraded: bool) -> Message {
-    let mut alerts: Vec<_> = [&claim.firing, &claim.over].into_iter().flatten().filter_map(|id| book.alerts().get(*id)).collect();
-    alerts.sort_by(|a, b| {
-        let key = |kept: &Arc<Kept>| (kept.alert.is_over(claim.at), kept.alert.starts);
-        key(a).cmp(&key(b)).then_with(|| a.alert.labels.cmp(&b.alert.labels))
-    });
-    let worst =
-        |firing: bool| alerts.iter().filter(|kept| !firing || !kept.alert.is_over(claim.at)).map(|kept| level(&kept.alert.labels)).min();
-    Message {
-        id: format!("{log:016x}-{}", claim.number),
-        receiver: told.whom.receiver.to_string(),
-        group_key: told.whom.key().to_owned(),
-        group_labels: Labels::clone(&told.labels),
-        reason: claim.reason.unwrap_or(Reason::First),
-        at: claim.at,
-        level: worst(true).or_else(|| worst(false)).unwrap_or(3),
-        alerts: alerts.iter().map(|kept| Arc::clone(&kept.alert)).collect(),
-        degraded,
-        escalation: told.whom.step().map(|(policy, step)| Escalation { policy: policy.to_owned(), step }),
-    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use crate::api::alerting::Off;
 use crate::api::alerting::Source;
 use crate::app::alerting::metrics::Metrics;
 use crate::app::alerting::shown::View;
+use crate::app::check;
 use crate::app::cluster::Seen;
 use crate::clock;
 use crate::config::alerting::Alerting as Written;
@@ -33,6 +34,7 @@ use crate::notify::Receivers;
 use crate::notify::doubts;
 
 pub mod degraded;
+pub mod export;
 pub mod heartbeat;
 pub mod history;
 pub mod metrics;
@@ -62,6 +64,8 @@ pub struct Alerting {
     trouble: Mutex<BTreeMap<(String, u32), String>>,
     /// Why whoever waits for a sign of life did not take it.
     unheard: Mutex<Option<String>>,
+    /// Why the history does not reach Kafka.
+    unexported: Mutex<Option<String>>,
     metrics: Metrics,
 }
 
@@ -86,7 +90,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What a section means; an error says what is wrong with it.
 pub fn judge(written: &Written) -> Result<(Routing, Rules), Vec<String>> {
     let Some(routing) = &written.routing else { return Err(vec!["alerting: its file was not read".to_owned()]) };
-    telling::judge(&written.telling, routing).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    let of_topic = written.kafka.as_ref().and_then(|kafka| check::topic(kafka).err()).unwrap_or_default();
+    let mut problems: Vec<String> = of_topic.iter().map(ToString::to_string).collect();
+    match telling::judge(&written.telling, routing) {
+        Ok(meaning) if problems.is_empty() => Ok(meaning),
+        Ok(_) => Err(problems),
+        Err(wrong) => {
+            problems.extend(wrong.iter().map(ToString::to_string));
+            Err(problems)
+        }
+    }
 }
 
 impl Alerting {
@@ -94,10 +107,11 @@ impl Alerting {
     pub fn start(parts: Parts, stop: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) -> Arc<Alerting> {
         let Parts { node, seen, name, sender, written } = parts;
         let (current, groups, trouble, metrics) = (Mutex::default(), Mutex::default(), Mutex::default(), Metrics::default());
-        let unheard = Mutex::default();
-        let alerting = Arc::new(Alerting { node, seen, name, sender, current, groups, trouble, unheard, metrics });
+        let (unheard, unexported) = (Mutex::default(), Mutex::default());
+        let alerting = Arc::new(Alerting { node, seen, name, sender, current, groups, trouble, unheard, unexported, metrics });
         alerting.take(written.borrow().as_ref());
         tasks.spawn(heartbeat::keep(Arc::clone(&alerting), stop.clone()));
+        tasks.spawn(export::keep(Arc::clone(&alerting), stop.clone()));
         tasks.spawn(teller::keep(Arc::clone(&alerting), written, stop.clone()));
         alerting
     }
@@ -131,7 +145,11 @@ impl Alerting {
         let receivers = Arc::new(Receivers::new(file, external, before.map(|before| &*before.receivers)));
         let wants = |name: &str| (0..receivers.integrations(name)).map(|number| receivers.send_resolved(name, number)).collect();
         let all = file.receivers.iter().map(|receiver| (receiver.name.clone(), wants(&receiver.name)));
-        let plan = Arc::new(Plan::new(meaning, all.collect()));
+        let of = |name: &String| (0..receivers.integrations(name)).map(|number| (name.clone(), number)).collect::<Vec<_>>();
+        let integrations = file.receivers.iter().flat_map(|receiver| of(&receiver.name));
+        let single = integrations.filter(|(name, number)| !receivers.takes_several(name, *number));
+        let single = single.filter_map(|(name, number)| Some((name, u32::try_from(number).ok()?))).collect();
+        let plan = Arc::new(Plan::new(meaning, all.collect()).with_single(single));
         Some(Current { written: written.clone(), plan, receivers, inputs: written.inputs.clone().into() })
     }
 
@@ -182,6 +200,13 @@ impl Alerting {
             text: format!("whoever waits for a sign of life does not take it: {why}"),
             remedy: "look at its side, or at alerting.heartbeat".to_owned(),
         });
-        lock(&self.trouble).iter().map(problem).chain(unheard).collect()
+        let unexported = lock(&self.unexported).as_ref().map(|why| api::deps::Problem {
+            severity: api::deps::Severity::Warning,
+            code: "alert-history".to_owned(),
+            about: "the history of alerts".to_owned(),
+            text: format!("it does not reach Kafka: {why}"),
+            remedy: "look at the brokers, or at alerting.history.kafka; what is closed meanwhile is sent later".to_owned(),
+        });
+        lock(&self.trouble).iter().map(problem).chain(unheard).chain(unexported).collect()
     }
 }

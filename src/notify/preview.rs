@@ -55,6 +55,9 @@ pub fn message(labels: &Labels, annotations: Labels, receiver: &str, (resolved, 
         alerts: vec![Arc::new(alert)],
         degraded: false,
         escalation: None,
+        parts: Vec::new(),
+        digest: None,
+        left_out: 0,
     }
 }
 

@@ -15,7 +15,9 @@ use crate::shard::codec::Reader;
 use crate::shard::codec::Writer;
 
 /// Raised when a row's layout changes; rows are kept for more than a year.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Rows up to this version do not say who was told by a digest alone.
+const WITHOUT_DIGESTS: u8 = 1;
 
 /// What decides whether a row goes: when it was closed, and the bytes of all before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,40 +46,45 @@ pub fn encode(closed: &Closed) -> Vec<u8> {
     bytes
 }
 
-fn read_head(from: &mut Reader<'_>) -> Result<Head, Malformed> {
+fn read_head(from: &mut Reader<'_>) -> Result<(u8, Head), Malformed> {
     match from.byte()? {
-        VERSION => Ok(Head { closed: from.signed()?, before: from.number()? }),
+        version @ WITHOUT_DIGESTS..=VERSION => Ok((version, Head { closed: from.signed()?, before: from.number()? })),
         other => Err(Malformed::Version(other)),
     }
 }
 
 /// What stands first in a row.
 pub fn head(row: &[u8]) -> Result<Head, Malformed> {
-    read_head(&mut Reader(row))
+    read_head(&mut Reader(row)).map(|(_, head)| head)
 }
 
 /// The row of a number.
 pub fn decode(number: u64, row: &[u8]) -> Result<Closed, Malformed> {
     let mut from = Reader(row);
-    let Head { closed, before } = read_head(&mut from)?;
+    let (version, Head { closed, before }) = read_head(&mut from)?;
     let (alert, came) = (Arc::new(read_alert(&mut from)?), from.signed()?);
     let acknowledged = if from.byte()? == 0 { None } else { Some(Arc::new(read_acknowledged(&mut from)?)) };
-    let (told, silenced) = (read_told(&mut from)?, from.text()?.to_owned());
+    let (told, silenced) = (read_told(&mut from, version > WITHOUT_DIGESTS)?, from.text()?.to_owned());
     from.end()?;
     Ok(Closed { number, before, episode: Episode { alert, came, closed, acknowledged, told, silenced } })
 }
 
 fn write_told(told: &[Telling], out: &mut Writer<'_>) {
     out.number(told.len() as u64);
-    for Telling { receiver, at, over } in told {
+    for Telling { receiver, at, over, digest } in told {
         out.text(receiver);
         out.signed(*at);
         out.signed(*over);
+        out.byte(u8::from(*digest));
     }
 }
 
-fn read_told(from: &mut Reader<'_>) -> Result<Vec<Telling>, Malformed> {
-    (0..from.count(3)?).map(|_| Ok(Telling { receiver: from.text()?.into(), at: from.signed()?, over: from.signed()? })).collect()
+fn read_told(from: &mut Reader<'_>, digests: bool) -> Result<Vec<Telling>, Malformed> {
+    let one = |from: &mut Reader<'_>| {
+        let (receiver, at, over) = (from.text()?.into(), from.signed()?, from.signed()?);
+        Ok(Telling { receiver, at, over, digest: digests && from.byte()? != 0 })
+    };
+    (0..from.count(3)?).map(|_| one(from)).collect()
 }
 
 /// Appends how many episodes there were, and who was told of the alerts that are kept.
@@ -93,12 +100,12 @@ pub(super) fn write(book: &Book, out: &mut Writer<'_>) {
     }
 }
 
-/// Puts that into the book.
-pub(super) fn read(from: &mut Reader<'_>, book: &mut Book) -> Result<(), Malformed> {
+/// Puts that into the book. `digests`: it says who was told by a digest alone.
+pub(super) fn read(from: &mut Reader<'_>, book: &mut Book, digests: bool) -> Result<(), Malformed> {
     let ledger = book.ledger_mut();
     ledger.restore_totals((from.number()?, from.number()?));
     for _ in 0..from.count(9)? {
-        ledger.restore_told(from.fixed()?, read_told(from)?);
+        ledger.restore_told(from.fixed()?, read_told(from, digests)?);
     }
     Ok(())
 }
@@ -115,12 +122,27 @@ mod tests {
         let labels = Arc::new(Labels::from([("alertname".to_owned(), "X".to_owned())]));
         let alert = Alert { labels, starts: 1, ends: 9, ..Alert::default() };
         let acknowledged = Some(Arc::new(Acknowledged { by: "ann".into(), comment: "mine".into(), at: 4 }));
-        let told = vec![Telling { receiver: "db".into(), at: 3, over: 10 }, Telling { receiver: "all".into(), at: 4, over: 0 }];
+        let told = vec![
+            Telling { receiver: "db".into(), at: 3, over: 10, digest: true },
+            Telling { receiver: "all".into(), at: 4, ..Telling::default() },
+        ];
         let episode = Episode { alert: Arc::new(alert), came: 2, closed: 30, acknowledged, told, silenced: "x".into() };
         let closed = Closed { number: 7, before: 99, episode };
         let row = encode(&closed);
         assert_eq!(head(&row), Ok(Head { closed: 30, before: 99 }));
         assert_eq!(decode(7, &row), Ok(closed));
         assert!((0..row.len()).all(|cut| decode(7, &row[..cut]).is_err()));
+        // As programs before digests wrote it: one byte less behind each receiver.
+        let mut old = row.clone();
+        for name in ["db", "all"] {
+            let end =
+                old.windows(name.len() + 1).position(|bytes| bytes[0] as usize == name.len() && &bytes[1..] == name.as_bytes()).unwrap()
+                    + name.len()
+                    + 3;
+            old.remove(end);
+        }
+        old[0] = WITHOUT_DIGESTS;
+        let told: Vec<bool> = decode(7, &old).unwrap().episode.told.iter().map(|telling| telling.digest).collect();
+        assert_eq!((told, head(&old)), (vec![false, false], head(&row)));
     }
 }
