@@ -23,6 +23,7 @@ pub mod rehearsal;
 pub mod route;
 pub mod silence;
 pub mod sought;
+pub mod spent;
 pub mod suppress;
 pub mod telling;
 pub mod told;

@@ -95,6 +95,11 @@ impl Receivers {
         self.one(receiver, integration).is_some_and(|one| one.send_resolved)
     }
 
+    /// Whether one message may be of several groups: what PagerDuty is told opens and closes the incident of one.
+    pub fn takes_several(&self, receiver: &str, integration: usize) -> bool {
+        self.one(receiver, integration).is_some_and(|one| !matches!(one.kind, Kind::PagerDuty(_)))
+    }
+
     /// Whether it takes the message's id as a key and so tells nobody twice.
     pub fn takes_key(&self, receiver: &str, integration: usize) -> bool {
         self.one(receiver, integration).is_some_and(|one| matches!(one.kind, Kind::AlertCenter(_) | Kind::PagerDuty(_)))

@@ -97,6 +97,11 @@ const SITES: &[(&str, &str, &str)] = &[
     ),
     ("src/api/alertmanager/listing.rs", "spawn_blocking(", "makes a list of alerts; one call an HTTP request, 8 at a time"),
     ("src/app/alerting/rehearse.rs", "spawn_blocking(", "lives through the history with other policies; one at a time, bounded rows"),
+    (
+        "src/app/alerting/export.rs",
+        "spawn_blocking(",
+        "a few records of the history to Kafka, until they are confirmed; one call at a time",
+    ),
     ("src/app/alerting/history.rs", "spawn_blocking(", "reads the history of alerts; one call an HTTP request, bounded rows"),
     ("src/probe/http/cel.rs", "spawn_blocking(", "carries out a module's expression on a body of at most a few MiB; one a probe"),
     ("src/api/sinks.rs", "spawn_blocking(", "reading dead letters reads the disk; one call an HTTP request"),

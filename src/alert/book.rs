@@ -19,6 +19,7 @@ use crate::alert::noted::Noted;
 use crate::alert::policy::Rules;
 use crate::alert::silence::Phase;
 use crate::alert::silence::Silence;
+use crate::alert::spent::Spent;
 use crate::alert::told::Claim;
 use crate::alert::told::End;
 use crate::alert::told::Told;
@@ -135,6 +136,7 @@ pub struct Book {
     ledger: Ledger,
     rules: Arc<Rules>,
     lessons: Lessons,
+    spent: Arc<Spent>,
 }
 
 /// Under which an alert is kept: a hash with the cluster's own seed, so that nobody can make two alerts of one id. (Fingerprints can be made alike.)
@@ -221,6 +223,16 @@ impl Book {
     /// What receivers were told of the alerts, and how many episodes there were.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// What throttled receivers were told, and when.
+    pub fn spent(&self) -> &Spent {
+        &self.spent
+    }
+
+    /// The same, to be put back as it was written.
+    pub fn spent_mut(&mut self) -> &mut Spent {
+        Arc::make_mut(&mut self.spent)
     }
 
     /// The same, to be put back as it was written.
@@ -424,7 +436,7 @@ impl Book {
             let id = log_id(seed, &whom);
             let mut told = match self.logs.get(id) {
                 Some(told) if told.whom == whom && told.claim.is_none() => Told::clone(told),
-                None if self.logs.len() < MOST_LOGS => Told { whom, labels, ..Told::default() },
+                None if self.logs.len() < MOST_LOGS => Told { whom: whom.clone(), labels, ..Told::default() },
                 _ => {
                     left_out += 1;
                     continue;
@@ -433,6 +445,9 @@ impl Book {
             if claim.reason.is_some() && claim.number <= told.number {
                 left_out += 1;
                 continue;
+            }
+            if claim.reason.is_some() && claim.counts {
+                Arc::make_mut(&mut self.spent).add(&whom, claim.bundle, claim.at);
             }
             if claim.reason.is_some() {
                 self.ledger.begin(claim.firing.iter().copied().filter(|id| self.alerts.get(*id).is_some()), claim.at);
@@ -448,7 +463,7 @@ impl Book {
         for (id, number, end) in ended {
             if let Some(known) = self.logs.get(*id) {
                 if let Some(claim) = known.claim.as_ref().filter(|claim| claim.number == *number && *end == End::Taken) {
-                    self.ledger.note(&known.whom.receiver, (&claim.firing, &claim.over), at);
+                    self.ledger.note(&known.whom, (&claim.firing, &claim.over), at);
                 }
                 let mut told = Told::clone(known);
                 if told.end(*number, *end) {
@@ -456,6 +471,11 @@ impl Book {
                 }
             }
         }
+    }
+
+    /// Episodes up to this one are where the history goes besides.
+    pub fn exported(&mut self, number: u64) {
+        self.ledger.export(number);
     }
 
     /// Forgets what nobody needs; what somebody does need after all stays.
@@ -489,7 +509,7 @@ impl Book {
         let holds = |id: &u64| self.alerts.get(*id).is_some_and(|kept| !kept.alert.is_over(now));
         for (id, told) in self.logs.iter() {
             let claimed = told.claim.iter().flat_map(|claim| claim.firing.iter().chain(&claim.over));
-            let open = || told.firing.iter().chain(&told.maybe);
+            let open = || told.firing.iter().chain(&told.maybe).chain(&told.held);
             owed.extend(open().chain(claimed).copied());
             let old = now - told.base;
             let idle = !told.is_open() && old > over_ms && told.over.iter().all(|id| self.alerts.get(*id).is_none());

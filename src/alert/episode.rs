@@ -10,6 +10,7 @@ use crate::alert::book::Acknowledged;
 use crate::alert::book::Kept;
 use crate::alert::buckets::Buckets;
 use crate::alert::silence::Silence;
+use crate::alert::told::Whom;
 use crate::model::alert::Alert;
 
 /// Receivers of one alert that are remembered.
@@ -26,6 +27,8 @@ pub struct Telling {
     pub at: i64,
     /// That it is over; 0: it was not told.
     pub over: i64,
+    /// By a digest alone, in a storm.
+    pub digest: bool,
 }
 
 /// An alert, from when it came to when it was over.
@@ -69,6 +72,8 @@ pub struct Ledger {
     begun: Arc<Buckets<i64>>,
     count: u64,
     bytes: u64,
+    /// Episodes up to this one are where the history goes besides.
+    exported: u64,
     /// Closed since somebody took them: never anything between two entries.
     closed: Vec<Closed>,
     looks: usize,
@@ -105,6 +110,16 @@ impl Ledger {
         &self.told
     }
 
+    /// Episodes up to this one are where the history goes besides.
+    pub fn exported(&self) -> u64 {
+        self.exported
+    }
+
+    /// Those up to this one are.
+    pub(super) fn export(&mut self, number: u64) {
+        self.exported = self.exported.max(number.min(self.count));
+    }
+
     /// When it was first decided that anybody is told of an alert, by its id.
     pub fn begun(&self) -> &Buckets<i64> {
         &self.begun
@@ -125,13 +140,15 @@ impl Ledger {
     }
 
     /// A receiver has it that alerts hold, and that others are over.
-    pub(super) fn note(&mut self, receiver: &Arc<str>, (firing, over): (&[u64], &[u64]), at: i64) {
+    pub(super) fn note(&mut self, whom: &Whom, (firing, over): (&[u64], &[u64]), at: i64) {
+        let (receiver, digest) = (&whom.receiver, whom.is_storm());
         for id in firing {
             let known = self.told.get(*id).map(|told| &***told).unwrap_or_default();
-            if known.len() < MOST_TOLD && !known.iter().any(|telling| telling.receiver == *receiver && telling.over == 0) {
+            let is_known = |telling: &Telling| telling.receiver == *receiver && telling.over == 0 && (digest || !telling.digest);
+            if known.len() < MOST_TOLD && !known.iter().any(is_known) {
                 let mut told: Vec<Telling> = known.iter().filter(|telling| telling.receiver != *receiver).cloned().collect();
                 let first = known.iter().find(|telling| telling.receiver == *receiver).map_or(at, |telling| telling.at);
-                told.push(Telling { receiver: Arc::clone(receiver), at: first, over: 0 });
+                told.push(Telling { receiver: Arc::clone(receiver), at: first, over: 0, digest });
                 Arc::make_mut(&mut self.told).set(*id, told);
             }
         }
@@ -188,6 +205,11 @@ impl Ledger {
     /// Puts back what was written: how many there were, and their bytes,
     pub fn restore_totals(&mut self, (count, bytes): (u64, u64)) {
         (self.count, self.bytes) = (count, bytes);
+    }
+
+    /// how many of them went where the history goes besides,
+    pub fn restore_exported(&mut self, number: u64) {
+        self.exported = number;
     }
 
     /// since when an alert is told,

@@ -6,8 +6,11 @@
 //!
 //! Left out on purpose: sending, and noting what was sent (`app::alerting`).
 
+mod gate;
 pub mod measure;
 mod policed;
+mod storm;
+pub mod words;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -17,16 +20,15 @@ use crate::alert::book::Book;
 use crate::alert::book::Kept;
 use crate::alert::book::Wanted;
 use crate::alert::book::log_id;
-use crate::alert::groups::policed::as_told;
+use crate::alert::groups::gate::Waitings;
 use crate::alert::groups::policed::begins;
+use crate::alert::groups::storm::Arrivals;
+use crate::alert::groups::storm::Storms;
 use crate::alert::maintenance::Spans;
 use crate::alert::maintenance::Windows;
-use crate::alert::message::Escalation;
-use crate::alert::message::Mark;
-use crate::alert::message::Message;
-use crate::alert::message::Reason;
 use crate::alert::route::Route;
 use crate::alert::route::Routing;
+use crate::alert::spent::Target;
 use crate::alert::suppress::Suppress;
 use crate::alert::telling::Rules;
 use crate::alert::told::Claim;
@@ -36,7 +38,6 @@ use crate::alert::told::Told;
 use crate::alert::told::Whom;
 use crate::alert::told::decide;
 use crate::alert::told::has;
-use crate::model::alert::Alert;
 use crate::model::alert::Labels;
 
 /// What was decided and is not in the book after so long is decided anew, ms.
@@ -51,6 +52,8 @@ pub struct Plan {
     /// Timers count from then at the earliest.
     since: i64,
     windows: Windows,
+    /// Whose format takes one group a message.
+    single: BTreeSet<(String, u32)>,
 }
 
 /// A group.
@@ -97,6 +100,12 @@ pub struct Standing {
     pub receivers: Vec<String>,
 }
 
+/// A message on its way to one integration, of one group: log, what was told, and what is being told.
+pub type Member<'a> = (u64, &'a Told, &'a Claim);
+
+/// What goes in one message. Never empty.
+pub type Parcel<'a> = Vec<Member<'a>>;
+
 /// The groups.
 pub struct Groups {
     plan: Arc<Plan>,
@@ -114,6 +123,10 @@ pub struct Groups {
     of_log: BTreeMap<u64, (u64, usize)>,
     due: BTreeSet<(i64, u64, usize)>,
     open: BTreeSet<u64>,
+    waiting: Waitings,
+    arrivals: Arrivals,
+    storms: Storms,
+    digests_seen: BTreeMap<Target, i64>,
 }
 
 fn ms(span: std::time::Duration) -> i64 {
@@ -123,7 +136,8 @@ fn ms(span: std::time::Duration) -> i64 {
 impl Plan {
     /// `receivers`: of each, for each integration whether it wants to hear what is over.
     pub fn new(routing: Routing, receivers: BTreeMap<String, Vec<bool>>) -> Plan {
-        Plan { routing, telling: Rules::default(), receivers, since: i64::MIN, windows: Windows::default() }
+        let (telling, single, windows) = (Rules::default(), BTreeSet::new(), Windows::default());
+        Plan { routing, telling, receivers, since: i64::MIN, windows, single }
     }
 
     /// The same, with timers that begin anew at this time, as Alertmanager's do with a reload.
@@ -139,6 +153,25 @@ impl Plan {
     /// With what is said of who is told besides, and how much at most.
     pub fn with_telling(self, telling: Rules) -> Plan {
         Plan { telling, ..self }
+    }
+
+    /// Integrations of receivers whose format takes one group a message.
+    pub fn with_single(self, single: BTreeSet<(String, u32)>) -> Plan {
+        Plan { single, ..self }
+    }
+
+    fn bundles(&self, target: &Target) -> bool {
+        !self.single.contains(&(target.receiver.to_string(), target.integration))
+    }
+
+    fn wants_over(&self, target: &Target) -> bool {
+        let place = usize::try_from(target.integration).ok();
+        place.and_then(|place| self.lanes(&target.receiver).get(place)).is_some_and(|wants| *wants)
+    }
+
+    /// Receivers of which storms are told, and how many integrations each has.
+    fn stormy(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.telling.storms().map(|name| (name, self.lanes(name).len()))
     }
 
     /// The routes.
@@ -204,6 +237,10 @@ impl Groups {
             of_log: BTreeMap::new(),
             due: BTreeSet::new(),
             open: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
+            storms: BTreeMap::new(),
+            digests_seen: BTreeMap::new(),
         }
     }
 
@@ -337,12 +374,16 @@ impl Groups {
             let Some(group) = self.groups.get_mut(number) else { continue };
             let Some(route) = plan.routing.route(group.route) else { continue };
             for (place, lane) in group.lanes.iter_mut().enumerate() {
+                // What comes to no step any more may still be owed its end.
+                changed.insert((*number, place));
                 let Some(came) = plan.comes(&book, (route, lane), (id, released), kept) else { continue };
+                if plan.telling.bounds(&lane.whom.receiver).is_some_and(|bounds| bounds.storm.is_some()) {
+                    self.arrivals.entry(Arc::clone(&lane.whom.receiver)).or_default().insert((came, id));
+                }
                 let base = book.logs().get(lane.log).map_or(i64::MIN, |told| told.base);
                 if came > base && lane.first.is_none_or(|first| came < first) {
                     lane.first = Some(came);
                 }
-                changed.insert((*number, place));
             }
         }
     }
@@ -369,7 +410,11 @@ impl Groups {
         let begins = || lane.first.map(|first| first.max(since).saturating_add(wait));
         let goes_on = |told: &Told| told.base.max(since).saturating_add(every);
         let from = match told {
+            // Held: whoever leads looks at once when it may be told.
+            Some(told) if !told.held.is_empty() && told.claim.is_none() => told.base,
             Some(told) if told.is_open() || told.claim.is_some() => goes_on(told),
+            // A step looks on for what was suppressed when its time came; what comes first is looked for besides.
+            Some(told) if lane.step.is_some() => goes_on(told),
             Some(told) => begins().unwrap_or(goes_on(told)),
             None => begins()?,
         };
@@ -387,39 +432,15 @@ impl Groups {
             (None, Some((from, every))) if lane.seen >= from => Some(tick(from, every, lane.seen).saturating_add(every)),
             (None, times) => times.map(|(from, _)| from),
         };
+        let gathers = lane.step.is_none() || self.book.logs().get(lane.log).is_some_and(|told| told.is_open());
+        let first = lane.first.filter(|first| !gathers && *first > lane.seen && lane.decided.is_none());
+        let due = due.map(|due| first.map_or(due, |first| due.min(first)));
         let Some(lane) = self.groups.get_mut(&number).and_then(|group| group.lanes.get_mut(place)) else { return };
         let before = std::mem::replace(&mut lane.due, due);
         if let Some(before) = before {
             self.due.remove(&(before, number, place));
         }
         self.due.extend(due.map(|due| (due, number, place)));
-    }
-
-    /// When something is due next.
-    pub fn next_due(&self) -> Option<i64> {
-        self.due.first().map(|(due, ..)| *due)
-    }
-
-    /// What is to be told now, at most so many messages. What of it does not come into the book is decided again later.
-    pub fn due(&mut self, now: i64, most: usize) -> Vec<Wanted> {
-        let mut wanted = Vec::new();
-        while wanted.len() < most
-            && let Some((due, number, place)) = self.due.first().copied().filter(|(due, ..)| *due <= now)
-        {
-            self.due.remove(&(due, number, place));
-            let (decided, first) = self.decide(number, place, now).unwrap_or_default();
-            if let Some(lane) = self.groups.get_mut(&number).and_then(|group| group.lanes.get_mut(place)) {
-                lane.due = None;
-                lane.decided = decided.is_some().then_some(now);
-                if decided.is_none() {
-                    lane.seen = now;
-                    lane.first = first;
-                }
-            }
-            wanted.extend(decided);
-            self.schedule(number, place);
-        }
-        wanted
     }
 
     /// What is to be told; where it is nothing, from when on something may be: then whatever comes next begins with its wait.
@@ -430,7 +451,8 @@ impl Groups {
         let told = self.book.logs().get(lane.log).map(|told| &**told);
         let (from, every) = self.times(group, lane)?;
         let repeat = lane.step.and_then(|step| self.plan.telling.step(step)?.repeat).unwrap_or(ms(route.repeat_interval));
-        let look = Look { now, tick: tick(from, every, now), repeat, wants_over: lane.wants_over };
+        let gathers = lane.step.is_none() || told.is_some_and(Told::is_open);
+        let look = Look { now, tick: if gathers { tick(from, every, now) } else { now }, repeat, wants_over: lane.wants_over };
         let muted = self.plan.routing.muted_by(route, now).is_some();
         let (mut waits, mut later) = (false, None::<i64>);
         let found = group.alerts.iter().filter_map(|id| {
@@ -480,6 +502,21 @@ impl Groups {
             let told = self.book.logs().get(*id)?;
             Some((*id, &**told, told.claim.as_ref()?))
         })
+    }
+
+    /// The same, with what goes in one message together.
+    pub fn parcels(&self) -> Vec<Parcel<'_>> {
+        let (mut all, mut bundles) = (Vec::<Parcel<'_>>::new(), BTreeMap::new());
+        for part in self.open() {
+            let (whom, bundle) = (&part.1.whom, part.2.bundle);
+            let known =
+                if bundle == 0 { None } else { Some(*bundles.entry((&whom.receiver, whom.integration, bundle)).or_insert(all.len())) };
+            match known.and_then(|known| all.get_mut(known)) {
+                Some(parcel) => parcel.push(part),
+                None => all.push(vec![part]),
+            }
+        }
+        all
     }
 
     /// Whether a message on its way is still to be told: something in it is over, or holds and is not suppressed by now (nor, for escalation, acknowledged).
@@ -539,36 +576,6 @@ impl Groups {
 fn tick(from: i64, every: i64, now: i64) -> i64 {
     let since = now.saturating_sub(from).max(0);
     from.saturating_add(since / every * every)
-}
-
-/// A claim as it is sent: the same words from every node and with every try.
-pub fn message(book: &Book, (log, told): (u64, &Told), claim: &Claim, degraded: bool) -> Message {
-    let ids = claim.firing.iter().map(|id| (id, true)).chain(claim.over.iter().map(|id| (id, false)));
-    let mut alerts: Vec<(Arc<Alert>, Mark)> = ids
-        .filter_map(|(id, firing)| {
-            let kept = book.alerts().get(*id)?;
-            let mark = Mark { level: kept.level(), flapping: kept.flaps_at(claim.at) };
-            Some((as_told(kept, firing, claim.at), mark))
-        })
-        .collect();
-    alerts.sort_by(|(a, _), (b, _)| {
-        let key = |alert: &Alert| (alert.is_over(claim.at), alert.starts);
-        key(a).cmp(&key(b)).then_with(|| a.labels.cmp(&b.labels))
-    });
-    let worst = |firing: bool| alerts.iter().filter(|(alert, _)| !firing || !alert.is_over(claim.at)).map(|(_, mark)| mark.level).min();
-    Message {
-        id: format!("{log:016x}-{}", claim.number),
-        receiver: told.whom.receiver.to_string(),
-        group_key: told.whom.key().to_owned(),
-        group_labels: Labels::clone(&told.labels),
-        reason: claim.reason.unwrap_or(Reason::First),
-        at: claim.at,
-        level: worst(true).or_else(|| worst(false)).unwrap_or(3),
-        marks: alerts.iter().map(|(_, mark)| *mark).collect(),
-        alerts: alerts.into_iter().map(|(alert, _)| alert).collect(),
-        degraded,
-        escalation: told.whom.step().map(|(policy, step)| Escalation { policy: policy.to_owned(), step }),
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Made by whoever keeps the groups, rendered and sent by `notify`. Left out on purpose: how any receiver wants it written.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::alert::Alert;
@@ -53,6 +54,30 @@ pub struct Escalation {
     pub step: u32,
 }
 
+/// One group of a message that is of several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// As Alertmanager writes it.
+    pub group_key: String,
+    /// What its alerts have in common.
+    pub group_labels: Labels,
+    /// Alerts that hold,
+    pub firing: usize,
+    /// and those that are over.
+    pub over: usize,
+}
+
+/// What a message says of very many alerts, of which it holds the worst few.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// Alerts that hold,
+    pub firing: usize,
+    /// and those of them that were told and are over.
+    pub over: usize,
+    /// Of some labels, the values that most of them have, and how many.
+    pub top: BTreeMap<String, Vec<(String, usize)>>,
+}
+
 /// One notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -78,6 +103,12 @@ pub struct Message {
     pub degraded: bool,
     /// It is told because nobody took care.
     pub escalation: Option<Escalation>,
+    /// The groups, where it is of several.
+    pub parts: Vec<Part>,
+    /// Where it stands for very many alerts.
+    pub digest: Option<Digest>,
+    /// Alerts of it that are not in `alerts`.
+    pub left_out: usize,
 }
 
 impl Message {

@@ -6,6 +6,7 @@
 //! come (`Watch`). What an episode does not know is not lived through: silences (an episode that one kept back stays so), beginnings and ends within it.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::alert::book;
@@ -171,9 +172,16 @@ impl<'e> Stage<'e> {
         while let Some(now) = self.groups.next_due().filter(|due| *due <= until) {
             let wanted = self.groups.due(now, AT_ONCE);
             if wanted.is_empty() {
+                // Where nothing came of looking, looking again at the same moment would not either.
+                if self.groups.next_due() <= Some(now) {
+                    return;
+                }
                 continue;
             }
+            let mut bundles = BTreeSet::new();
             for one in &wanted {
+                let alone = one.claim.bundle == 0 || bundles.insert((&one.whom.receiver, one.whom.integration, one.claim.bundle));
+                self.outcome.messages += u64::from(alone && one.claim.reason.is_some());
                 self.note(one, now, watch);
             }
             let ends: Vec<(u64, u64, End)> = wanted.iter().map(|one| (log_id(SEED, &one.whom), one.claim.number, End::Taken)).collect();
@@ -201,7 +209,6 @@ impl<'e> Stage<'e> {
         if wanted.claim.reason.is_none() {
             return;
         }
-        self.outcome.messages += 1;
         watch.told(wanted, now);
         for (ids, over) in [(&wanted.claim.firing, false), (&wanted.claim.over, true)] {
             for number in ids.iter().filter_map(|id| self.running.get(id)) {

@@ -146,6 +146,11 @@ impl Rules {
         self.escalation.iter().position(fits)
     }
 
+    /// Receivers of which storms are told.
+    pub fn storms(&self) -> impl Iterator<Item = &str> {
+        self.bounds.iter().filter(|(_, bounds)| bounds.storm.is_some()).map(|(name, _)| name.as_str())
+    }
+
     /// How much a receiver is told, where anything is said of it.
     pub fn bounds(&self, receiver: &str) -> Option<&Bounds> {
         self.bounds.get(receiver)

@@ -6,10 +6,13 @@
 use std::sync::Arc;
 
 use crate::alert::message::Reason;
+use crate::alert::spent::Target;
 use crate::model::alert::Labels;
 
 /// Behind the key of a group, where it is not the route's own receiver that is told. A key ends with a brace, so that none reads like that.
 const STEP: &str = "\nescalation ";
+/// The whole of it, where one message is told of very many groups.
+const STORM: &str = "{}:{}\nstorm";
 
 /// Whose log it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +44,8 @@ pub struct Told {
     pub over: Vec<u64>,
     /// It may have been told that these hold.
     pub maybe: Vec<u64>,
+    /// It is to be told of these as soon as it may be told anything, that they hold, or else that they are over.
+    pub held: Vec<u64>,
     /// What it is being told.
     pub claim: Option<Claim>,
 }
@@ -64,6 +69,12 @@ pub struct Claim {
     pub stay: Vec<u64>,
     /// Over, and nothing need be said of it.
     pub settled: Vec<u64>,
+    /// No message: these hold, and are told when the receiver may be told anything. Then nothing else is in it.
+    pub held: Vec<u64>,
+    /// Goes in one message with all that have this number; 0: alone.
+    pub bundle: u64,
+    /// It counts for the receiver's windows.
+    pub counts: bool,
 }
 
 /// What came of a claim.
@@ -88,6 +99,16 @@ impl Whom {
         format!("{key}{STEP}{policy} {number}").into()
     }
 
+    /// Of digests that a target gets in a storm.
+    pub fn of_storm(target: &Target) -> Whom {
+        Whom { group: STORM.into(), receiver: Arc::clone(&target.receiver), integration: target.integration }
+    }
+
+    /// Whether it is told by digests.
+    pub fn is_storm(&self) -> bool {
+        &*self.group == STORM
+    }
+
     fn parts(&self) -> (&str, Option<(&str, u32)>) {
         let split = || {
             let (key, rest) = self.group.rsplit_once(STEP)?;
@@ -99,7 +120,7 @@ impl Whom {
 
     /// The group's key, as Alertmanager writes it.
     pub fn key(&self) -> &str {
-        self.parts().0
+        if self.is_storm() { "{}:{}" } else { self.parts().0 }
     }
 
     /// The policy of escalation, and the step's number, where it is one that is told.
@@ -109,21 +130,34 @@ impl Whom {
 }
 
 impl Told {
-    /// It was told, or may have been, that an alert holds, and not that it is over.
+    /// It was told, or may have been, or was to be told that an alert holds, and not that it is over.
     pub fn is_owed(&self, id: u64) -> bool {
+        self.has_it(id) || has(&self.held, id)
+    }
+
+    /// It was told, or may have been, that an alert holds.
+    pub fn has_it(&self, id: u64) -> bool {
         has(&self.firing, id) || has(&self.maybe, id)
     }
 
-    /// Whether anything is told as holding.
+    /// Whether anything is told as holding, or to be.
     pub fn is_open(&self) -> bool {
-        !self.firing.is_empty() || !self.maybe.is_empty()
+        !(self.firing.is_empty() && self.maybe.is_empty() && self.held.is_empty())
     }
 
     /// A claim without a reason changes what was told, without a word.
     pub fn claim(&mut self, mut claim: Claim) {
-        for list in [&mut claim.firing, &mut claim.over, &mut claim.stay, &mut claim.settled] {
+        for list in [&mut claim.firing, &mut claim.over, &mut claim.stay, &mut claim.settled, &mut claim.held] {
             list.sort_unstable();
             list.dedup();
+        }
+        if !claim.held.is_empty() {
+            // Not before the first message's number, which no other message may have had.
+            self.number = if self.number == 0 { claim.number } else { self.number };
+            // What came by then is what is held, however late it is looked at.
+            self.base = if self.is_open() { self.base } else { claim.at };
+            self.held = joined(&self.held, &claim.held);
+            return;
         }
         self.base = claim.at;
         match claim.reason {
@@ -147,6 +181,7 @@ impl Told {
     }
 
     fn set(&mut self, claim: &Claim) {
+        self.held.retain(|id| ![&claim.firing, &claim.over, &claim.stay, &claim.settled].into_iter().any(|list| has(list, *id)));
         (self.firing, self.over, self.maybe) = (joined(&claim.firing, &claim.stay), joined(&claim.over, &claim.settled), Vec::new());
     }
 }

@@ -30,6 +30,9 @@ pub struct History {
     next: Option<u64>,
 }
 
+/// The contract of a record; another number where a field changes its meaning or goes.
+const RECORD: &str = "alert-episode/1";
+
 /// An episode.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -60,6 +63,9 @@ struct Told {
     receiver: String,
     at: String,
     over_at: Option<String>,
+    /// By a digest alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    digest: bool,
 }
 
 /// Who took care.
@@ -70,6 +76,15 @@ struct Acknowledged {
     comment: String,
     at: String,
     after_ms: i64,
+}
+
+/// An episode as a record for whoever keeps reports: what `GET /api/v1/alerts/history` says of it, with its number and when it was closed.
+pub fn record(number: u64, episode: Episode) -> serde_json::Value {
+    let closed = clock::rfc3339(episode.closed);
+    let mut record = serde_json::to_value(Shown::of((Some(number), episode))).unwrap_or_default();
+    record["row"] = RECORD.into();
+    record["closedAt"] = closed.into();
+    record
 }
 
 impl Shown {
@@ -86,6 +101,7 @@ impl Shown {
             receiver: telling.receiver.to_string(),
             at: clock::rfc3339(telling.at),
             over_at: (telling.over > 0).then(|| clock::rfc3339(telling.over)),
+            digest: telling.digest,
         });
         Shown {
             number,
@@ -165,8 +181,16 @@ mod tests {
         let labels = Labels::from([("alertname".to_owned(), "X".to_owned()), ("severity".to_owned(), "critical".to_owned())]);
         let alert = Arc::new(Alert { labels: Arc::new(labels), starts: 1_000, ends: 61_000, ..Alert::default() });
         let acknowledged = Some(Arc::new(book::Acknowledged { by: "ann".into(), comment: String::new(), at: 31_000 }));
-        let told = vec![Telling { receiver: "db".into(), at: 2_000, over: 62_000 }, Telling { receiver: "all".into(), at: 3_000, over: 0 }];
+        let told = vec![
+            Telling { receiver: "db".into(), at: 2_000, over: 62_000, digest: false },
+            Telling { receiver: "all".into(), at: 3_000, over: 0, digest: true },
+        ];
         let episode = Episode { alert, came: 1_500, closed: 70_000, acknowledged, told, level: 1, again: 2, ..Episode::default() };
+        let record = record(3, episode.clone());
+        assert_eq!(
+            (&record["row"], &record["number"], &record["closedAt"]),
+            (&RECORD.into(), &3.into(), &"1970-01-01T00:01:10.000Z".into())
+        );
         let shown = serde_json::to_value(Shown::of((Some(3), episode))).unwrap();
         assert_eq!(
             (&shown["level"], &shown["lastedMs"], &shown["acknowledged"]["afterMs"]),
@@ -176,6 +200,7 @@ mod tests {
             (&shown["told"][0]["overAt"], &shown["told"][1]["overAt"]),
             (&"1970-01-01T00:01:02.000Z".into(), &serde_json::Value::Null)
         );
+        assert_eq!((&shown["told"][0]["digest"], &shown["told"][1]["digest"]), (&serde_json::Value::Null, &true.into()));
         assert_eq!(shown["silencedBy"], serde_json::Value::Null);
         // Its last word is of 1970, and its end of later: nobody said that it is over.
         assert_eq!((&shown["endedBy"], &shown["cameAgain"]), (&"timeout".into(), &2.into()));

@@ -25,6 +25,7 @@ use crate::api::alerting::Off;
 use crate::api::alerting::Source;
 use crate::app::alerting::metrics::Metrics;
 use crate::app::alerting::shown::View;
+use crate::app::check;
 use crate::app::cluster::Seen;
 use crate::clock;
 use crate::config::alerting::Alerting as Written;
@@ -37,6 +38,7 @@ use crate::notify::doubts;
 
 pub mod agreed;
 pub mod degraded;
+pub mod export;
 pub mod heartbeat;
 pub mod history;
 pub mod metrics;
@@ -78,6 +80,8 @@ pub struct Alerting {
     trouble: Mutex<BTreeMap<(String, u32), String>>,
     /// Why whoever waits for a sign of life did not take it.
     unheard: Mutex<Option<String>>,
+    /// Why the history does not reach Kafka.
+    unexported: Mutex<Option<String>>,
     metrics: Metrics,
     /// One rehearsal at a time: it takes a core for some seconds.
     rehearsing: Semaphore,
@@ -105,12 +109,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn judge(written: &Written) -> Result<Judged, Vec<String>> {
     let Some(routing) = &written.routing else { return Err(vec!["alerting: its file was not read".to_owned()]) };
     let policies = &written.policies;
+    let of_topic = written.kafka.as_ref().and_then(|kafka| check::topic(kafka).err()).unwrap_or_default();
     let read = (telling::judge(&written.telling, routing), Rules::new(policies), Windows::new(&policies.maintenance));
     match read {
-        (Ok((routing, telling)), Ok(rules), Ok(windows)) => Ok(Judged { routing, telling, rules, windows }),
+        (Ok((routing, telling)), Ok(rules), Ok(windows)) if of_topic.is_empty() => Ok(Judged { routing, telling, rules, windows }),
         (routing, rules, windows) => {
-            let problems = [routing.err(), rules.err(), windows.err()];
-            Err(problems.into_iter().flatten().flatten().map(|problem| problem.to_string()).collect())
+            let problems = [routing.err(), rules.err(), windows.err()].into_iter().flatten().flatten();
+            Err(of_topic.iter().map(ToString::to_string).chain(problems.map(|problem| problem.to_string())).collect())
         }
     }
 }
@@ -120,11 +125,13 @@ impl Alerting {
     pub fn start(parts: Parts, stop: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) -> Arc<Alerting> {
         let Parts { node, seen, name, sender, written } = parts;
         let (current, groups, trouble, metrics) = (Mutex::default(), Mutex::default(), Mutex::default(), Metrics::default());
-        let (unheard, rehearsing) = (Mutex::default(), Semaphore::new(1));
+        let (unheard, unexported, rehearsing) = (Mutex::default(), Mutex::default(), Semaphore::new(1));
         let started = clock::now();
-        let alerting = Arc::new(Alerting { node, seen, name, sender, started, current, groups, trouble, unheard, metrics, rehearsing });
+        let alerting =
+            Arc::new(Alerting { node, seen, name, sender, started, current, groups, trouble, unheard, unexported, metrics, rehearsing });
         alerting.take(written.borrow().as_ref());
         tasks.spawn(heartbeat::keep(Arc::clone(&alerting), stop.clone()));
+        tasks.spawn(export::keep(Arc::clone(&alerting), stop.clone()));
         tasks.spawn(teller::keep(Arc::clone(&alerting), written, stop.clone()));
         alerting
     }
@@ -159,7 +166,11 @@ impl Alerting {
         let receivers = Arc::new(Receivers::new(file, external, before.map(|before| &*before.receivers)));
         let wants = |name: &str| (0..receivers.integrations(name)).map(|number| receivers.send_resolved(name, number)).collect();
         let all = file.receivers.iter().map(|receiver| (receiver.name.clone(), wants(&receiver.name)));
-        let plan = Plan::new(judged.routing, all.collect()).with_windows(judged.windows).with_telling(judged.telling);
+        let of = |name: &String| (0..receivers.integrations(name)).map(|number| (name.clone(), number)).collect::<Vec<_>>();
+        let integrations = file.receivers.iter().flat_map(|receiver| of(&receiver.name));
+        let single = integrations.filter(|(name, number)| !receivers.takes_several(name, *number));
+        let single = single.filter_map(|(name, number)| Some((name, u32::try_from(number).ok()?))).collect();
+        let plan = Plan::new(judged.routing, all.collect()).with_windows(judged.windows).with_telling(judged.telling).with_single(single);
         let plan = if written.compat.reload_resets_timers { plan.anew(self.now()) } else { plan };
         let inputs = written.inputs.clone().into();
         Some(Current { written: written.clone(), plan: Arc::new(plan), rules: judged.rules, receivers, inputs })
@@ -212,6 +223,13 @@ impl Alerting {
             text: format!("whoever waits for a sign of life does not take it: {why}"),
             remedy: "look at its side, or at alerting.heartbeat".to_owned(),
         });
-        lock(&self.trouble).iter().map(problem).chain(unheard).collect()
+        let unexported = lock(&self.unexported).as_ref().map(|why| api::deps::Problem {
+            severity: api::deps::Severity::Warning,
+            code: "alert-history".to_owned(),
+            about: "the history of alerts".to_owned(),
+            text: format!("it does not reach Kafka: {why}"),
+            remedy: "look at the brokers, or at alerting.history.kafka; what is closed meanwhile is sent later".to_owned(),
+        });
+        lock(&self.trouble).iter().map(problem).chain(unheard).chain(unexported).collect()
     }
 }

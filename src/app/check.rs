@@ -64,6 +64,10 @@ pub fn text(text: &str, dir: &Path) -> Result<Config, Vec<Problem>> {
     }
     problems.extend(of_jobs(&config));
     problems.extend(of_directories(&config));
+    for found in config.alerting.iter().filter_map(|alerting| topic(alerting.kafka.as_ref()?).err()).flatten() {
+        let line = config.line_of(&found.key);
+        problems.push(Problem { line, key: found.key, value: found.value, rule: found.rule, remedy: found.remedy });
+    }
     problems.extend(of_alerting(&mut config, dir));
     problems.sort_by_key(|problem| problem.line);
     if problems.is_empty() { Ok(config) } else { Err(problems) }
@@ -275,6 +279,13 @@ pub fn judged_or_why(sink: &sinks::Sink) -> Result<Judged, String> {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         format!("sink {}: {}", sink.name, problems.join("; "))
     })
+}
+
+/// A topic for records that are no samples, judged.
+pub fn topic(kafka: &sinks::Kafka) -> Result<KafkaSettings, Vec<forward::settings::Problem>> {
+    let below =
+        |found: forward::settings::Problem| forward::settings::Problem { key: format!("alerting.history.kafka.{}", found.key), ..found };
+    KafkaSettings::check(&draft(kafka)).map_err(|problems| problems.into_iter().map(below).collect())
 }
 
 /// The key under which a sink's target stands.

@@ -20,6 +20,8 @@ use crate::config::read::Section;
 use crate::config::routing;
 use crate::config::routing::Routing;
 use crate::config::settings;
+use crate::config::sinks;
+use crate::config::sinks::Kafka;
 use crate::config::telling;
 use crate::config::telling::Telling;
 use crate::config::tree;
@@ -57,6 +59,8 @@ pub struct Alerting {
     pub inputs: Vec<Input>,
     /// How long the history is kept, where that is said.
     pub keep: Option<Duration>,
+    /// Where it goes besides.
+    pub kafka: Option<Kafka>,
     /// Who notices that sluice is dead.
     pub heartbeat: Option<Heartbeat>,
     /// What is done as Alertmanager does it.
@@ -75,16 +79,12 @@ pub fn read(section: &Section<'_>) -> Alerting {
     let config = section.get("config");
     let external = section.opt("external_url", values::url);
     let inputs = section.get("inputs").map(|list| inputs::read(&list)).unwrap_or_default();
-    let keep = section.below("history").and_then(|history| {
-        let keep = history.opt("keep", values::duration_in(DAY..=DAY * 3_660));
-        history.finish();
-        keep
-    });
+    let (keep, kafka) = section.below("history").map(|section| history(&section)).unwrap_or_default();
     let heartbeat = section.below("heartbeat").and_then(|section| heartbeat(&section));
     let compat = section.below("compat").map(|section| compat::read(&section)).unwrap_or_default();
     let pages = section.get("pages").map(|list| list.list().iter().filter_map(|site| site.value(compat::page)).collect());
     let (policies, telling) = (policies::read(section), telling::read(section));
-    let mut alerting = Alerting { file, external, inputs, keep, heartbeat, compat, policies, telling, ..Alerting::default() };
+    let mut alerting = Alerting { file, external, inputs, keep, kafka, heartbeat, compat, policies, telling, ..Alerting::default() };
     alerting.pages = pages.unwrap_or_default();
     match (&alerting.file, &config) {
         (None, None) => section.missing("file", "write where the routes are: file: alertmanager.yml (or the content below `config:`)"),
@@ -97,6 +97,13 @@ pub fn read(section: &Section<'_>) -> Alerting {
     }
     section.finish();
     alerting
+}
+
+fn history(section: &Section<'_>) -> (Option<Duration>, Option<Kafka>) {
+    let keep = section.opt("keep", values::duration_in(DAY..=DAY * 3_660));
+    let kafka = section.below("kafka").and_then(|section| sinks::read_topic(&section));
+    section.finish();
+    (keep, kafka)
 }
 
 fn heartbeat(section: &Section<'_>) -> Option<Heartbeat> {
@@ -234,17 +241,20 @@ mod tests {
     #[test]
     fn a_heartbeat_and_how_long_the_history_is_kept() {
         let text = format!(
-            "{HEAD}  file: a.yml\n  history: {{ keep: 30d }}\n  heartbeat: {{ url: \"https://w/x\", interval: 30s, method: get }}\n"
+            "{HEAD}  file: a.yml\n  history: {{ keep: 30d, kafka: {{ brokers: [\"k:9092\"], topic: episodes }} }}\n  heartbeat: {{ url: \"https://w/x\", interval: 30s, method: get }}\n"
         );
         let read = Config::parse(&text).unwrap();
         let written = with_content(&read.settings, "route: { receiver: a }\nreceivers: [{ name: a }]\n").unwrap();
         let alerting = settings::parse(&written).unwrap().alerting.unwrap();
         assert_eq!(alerting.keep, Some(DAY * 30));
+        assert_eq!(alerting.kafka.as_ref().map(|kafka| kafka.topic.as_str()), Some("episodes"));
         let expected = Heartbeat { url: "https://w/x".into(), interval: Duration::from_secs(30), post: false };
         assert_eq!(alerting.heartbeat, Some(expected));
         let told = |text: &str| Config::parse(&format!("{HEAD}  file: a\n  {text}\n")).unwrap_err().remove(0).to_string();
         assert!(
-            told("history: { keep: 1h }").contains("alerting.history.keep") && told("heartbeat: {}").contains("alerting.heartbeat.url")
+            told("history: { kafka: { brokers: [k:1], topic: 't{{x}}' } }").contains("alerting.history.kafka.topic")
+                && told("history: { keep: 1h }").contains("alerting.history.keep")
+                && told("heartbeat: {}").contains("alerting.heartbeat.url")
         );
     }
 

@@ -16,6 +16,8 @@ use crate::config::routing;
 use crate::config::routing::Interval;
 use crate::config::routing::Place;
 use crate::config::settings;
+use crate::config::telling;
+use crate::config::telling::Telling;
 use crate::config::values;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -156,13 +158,14 @@ pub fn read(section: &Section<'_>) -> Policies {
 }
 
 /// Policies as a text of their own: as they stand below `alerting:`, or with it, and then whatever else stands there and beside it is not looked at.
-pub fn of_text(text: &str) -> Result<Policies, Vec<Problem>> {
+pub fn of_text(text: &str) -> Result<(Policies, Telling), Vec<Problem>> {
     let (tree, problems) = (super::tree_of(text)?, Problems::default());
     let top = Node::root(&tree, &problems).section();
+    let both = |section: &Section<'_>| (read(section), telling::read(section));
     let policies = match top.below("alerting") {
-        Some(section) => read(&section),
+        Some(section) => both(&section),
         None => {
-            let policies = read(&top);
+            let policies = both(&top);
             top.finish();
             policies
         }
@@ -266,7 +269,9 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Policies, Vec<String>> {
-        of_text(text).map_err(|wrong| wrong.into_iter().map(|one| format!("{} {} {}", one.line, one.key, one.rule)).collect())
+        of_text(text)
+            .map(|(policies, _)| policies)
+            .map_err(|wrong| wrong.into_iter().map(|one| format!("{} {} {}", one.line, one.key, one.rule)).collect())
     }
 
     #[test]

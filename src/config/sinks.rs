@@ -11,6 +11,7 @@ use crate::config::kafka::Registry;
 use crate::config::kafka::Sasl;
 use crate::config::kafka::Topics;
 use crate::config::read::Node;
+use crate::config::read::Refusal;
 use crate::config::read::Section;
 use crate::config::remote_write;
 use crate::config::remote_write::ClientTls;
@@ -298,7 +299,8 @@ fn read_target(section: &Section<'_>) -> Option<Target> {
         .or_else(|| files.and_then(|node| file::read(&node.section()).map(Target::Files)))
 }
 
-fn read_kafka(section: &Section<'_>) -> Option<Kafka> {
+/// What every writer to Kafka has: brokers, a topic, how sluice gets in, how the topic is made and messages are packed.
+fn read_common(section: &Section<'_>, topic: impl FnOnce(&str) -> Result<String, Refusal>) -> Option<Kafka> {
     let brokers = section.get("brokers");
     if brokers.is_none() {
         section.missing("brokers", "write one or more of the cluster's brokers: brokers: [\"kafka-1.example:9092\"]");
@@ -310,30 +312,10 @@ fn read_kafka(section: &Section<'_>) -> Option<Kafka> {
         }
         named
     });
-    let topic = section.must("topic", "write the topic's name: topic: metrics", kafka::topic);
+    let topic = section.must("topic", "write the topic's name: topic: metrics", topic);
     let mut sink = Kafka::new(brokers.unwrap_or_default(), &topic.clone().unwrap_or_default());
-    sink.topics = section.below("topics").and_then(|section| kafka::topics(&section));
-    sink.key = section.get("key").and_then(|node| kafka::key(&node));
-    let formats = values::one_of(&[
-        ("rows", Format::Rows),
-        ("row", Format::Row),
-        ("adapter", Format::Adapter),
-        ("remote-write", Format::RemoteWrite),
-        ("mimir", Format::Mimir),
-        ("avro", Format::Avro),
-    ]);
-    sink.format = section.or("format", sink.format, formats);
-    sink.tenant = section.opt("tenant", values::text);
-    sink.pass_tenant = section.or("pass_tenant", false, values::switch);
-    sink.registry = section.below("schema_registry").and_then(|section| kafka::registry(&section));
     sink.tls = section.below("tls").map(|section| remote_write::tls(&section));
     sink.sasl = section.below("sasl").and_then(|section| kafka::sasl(&section));
-    let deliveries = values::one_of(&[("exactly_once", Delivery::ExactlyOnce), ("at_least_once", Delivery::AtLeastOnce)]);
-    sink.delivery = section.or("delivery", sink.delivery, deliveries);
-    if let Some(node) = section.get("columns") {
-        sink.columns = Some(read_columns(&node));
-    }
-    sink.buckets = read_buckets(section);
     sink.create_topic = section.below("create_topic").map(|section| {
         let number = |key, default| u16::try_from(section.or(key, default, values::number(1..=10_000))).unwrap_or(1);
         let create = CreateTopic { partitions: number("partitions", 12), replication: number("replication", 3) };
@@ -348,13 +330,46 @@ fn read_kafka(section: &Section<'_>) -> Option<Kafka> {
         ("snappy", Compression::Snappy),
     ]);
     sink.compression = section.opt("compression", compressions);
+    sink.properties = section.below("properties").map(|section| read_properties(&section)).unwrap_or_default();
+    topic.map(|_| sink)
+}
+
+/// A topic for records that are no samples.
+pub fn read_topic(section: &Section<'_>) -> Option<Kafka> {
+    let kafka = read_common(section, values::topic).map(|kafka| Kafka { delivery: Delivery::AtLeastOnce, ..kafka });
+    section.finish();
+    kafka
+}
+
+fn read_kafka(section: &Section<'_>) -> Option<Kafka> {
+    let read = read_common(section, kafka::topic);
+    let mut sink = read.clone().unwrap_or_else(|| Kafka::new(Vec::new(), ""));
+    sink.topics = section.below("topics").and_then(|section| kafka::topics(&section));
+    sink.key = section.get("key").and_then(|node| kafka::key(&node));
+    let formats = values::one_of(&[
+        ("rows", Format::Rows),
+        ("row", Format::Row),
+        ("adapter", Format::Adapter),
+        ("remote-write", Format::RemoteWrite),
+        ("mimir", Format::Mimir),
+        ("avro", Format::Avro),
+    ]);
+    sink.format = section.or("format", sink.format, formats);
+    sink.tenant = section.opt("tenant", values::text);
+    sink.pass_tenant = section.or("pass_tenant", false, values::switch);
+    sink.registry = section.below("schema_registry").and_then(|section| kafka::registry(&section));
+    let deliveries = values::one_of(&[("exactly_once", Delivery::ExactlyOnce), ("at_least_once", Delivery::AtLeastOnce)]);
+    sink.delivery = section.or("delivery", sink.delivery, deliveries);
+    if let Some(node) = section.get("columns") {
+        sink.columns = Some(read_columns(&node));
+    }
+    sink.buckets = read_buckets(section);
     sink.rows_per_message = section.opt("rows_per_message", values::number(1..=100_000));
     sink.bytes_per_message = section.opt("bytes_per_message", values::size_in(1 << 10..=1 << 20));
     sink.transaction_bytes = section.opt("transaction_bytes", values::size_in(1 << 10..=32 << 20));
     sink.transaction_age = section.opt("transaction_age", values::duration_in(Duration::from_millis(10)..=Duration::from_secs(10)));
-    sink.properties = section.below("properties").map(|section| read_properties(&section)).unwrap_or_default();
     section.finish();
-    topic.map(|_| sink)
+    read.map(|_| sink)
 }
 
 /// Reads `histograms: { buckets: ... }` of a sink that writes rows.

@@ -9,6 +9,7 @@ mod at_least_once;
 mod client;
 mod connect;
 mod exactly_once;
+pub mod few;
 pub mod measure;
 pub(super) mod outlet;
 mod registry;

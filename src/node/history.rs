@@ -100,7 +100,23 @@ fn walk(store: &Store, (last, oldest): (u64, i64), most: usize, take: &mut dyn F
     wrong.map_or(Ok(read), Err)
 }
 
+/// Rows behind number `after`, the oldest first; a row that cannot be read is left out.
+fn behind(store: &Store, after: u64, most: usize) -> Result<Vec<Closed>, String> {
+    let mut found = Vec::new();
+    let scanned = store.scan(Family::History, SHARD, after + 1, &mut |number, row| {
+        found.extend(episodes::decode(number, row));
+        found.len() < most
+    });
+    scanned.map_err(|error| error.to_string())?;
+    Ok(found)
+}
+
 impl Handle {
+    /// Episodes with numbers behind `after` that this node has, the oldest first, at most so many. May block.
+    pub fn history_behind(&self, after: u64, most: usize) -> Result<Vec<Closed>, ReadError> {
+        behind(&self.shared.store, after, most).map_err(ReadError)
+    }
+
     /// How long the history is kept.
     pub fn keep_history(&self, keep: Duration) {
         self.shared.history_keep.store(i64::try_from(keep.as_millis()).unwrap_or(KEEP_MS), Ordering::Relaxed);
@@ -156,6 +172,8 @@ mod tests {
         // As after a crash: the same entries once more.
         write(&store, KEEP_MS, &rows(3..=6));
         assert_eq!(numbers(&store, 6, 9), (vec![6, 5, 4, 3, 2, 1], Read::default()));
+        let ahead = |after, most| behind(&store, after, most).unwrap().iter().map(|closed| closed.number).collect::<Vec<_>>();
+        assert_eq!((ahead(0, 2), ahead(4, 9), ahead(6, 9)), (vec![1, 2], vec![5, 6], vec![]));
         assert_eq!(numbers(&store, 6, 2), (vec![6, 5], Read { missing: 0, next: Some(5) }));
         // Taken out by a snapshot: 7 to 60 were closed while this node was away, 71 to 80 afterwards.
         write(&store, KEEP_MS, &rows(61..=70));

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::alert::message::Digest;
 use crate::alert::message::Mark;
 use crate::alert::message::Message;
+use crate::alert::message::Part;
 use crate::alert::message::Reason;
 use crate::clock;
 use crate::model::alert::Alert;
@@ -49,6 +51,12 @@ pub struct Data<'a> {
     /// Where it is told because nobody took care: otherwise the body is Alertmanager's to the byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub escalation: Option<Escalated<'a>>,
+    /// Where it is of several groups.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<OfGroup<'a>>,
+    /// Where it stands for very many alerts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digested<'a>>,
     /// Alerts that fire, those that are not in it included.
     #[serde(skip)]
     pub firing: usize,
@@ -61,6 +69,40 @@ pub struct Escalated<'a> {
     pub policy: &'a str,
     /// From 1.
     pub step: u32,
+}
+
+/// A group of a message that is of several.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OfGroup<'a> {
+    /// As Alertmanager writes it.
+    pub group_key: &'a str,
+    /// What makes the group.
+    pub group_labels: &'a Labels,
+    /// Alerts that fire,
+    pub firing: usize,
+    /// and those that are over.
+    pub resolved: usize,
+}
+
+/// What is said of very many alerts.
+#[derive(Clone, Debug, Serialize)]
+pub struct Digested<'a> {
+    /// Alerts that fire,
+    pub firing: usize,
+    /// and those of them that were told and are over.
+    pub resolved: usize,
+    /// Of some labels, the values that most of the firing ones have.
+    pub top: BTreeMap<&'a str, Vec<Counted<'a>>>,
+}
+
+/// A value, and how many alerts have it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Counted<'a> {
+    /// Of the label.
+    pub value: &'a str,
+    /// How many.
+    pub alerts: usize,
 }
 
 /// An alert as receivers see it.
@@ -96,10 +138,13 @@ impl<'a> Data<'a> {
         let marks = message.marks.iter().copied().chain(std::iter::repeat(Mark::default()));
         let taken = if most == 0 { message.alerts.len() } else { most.min(message.alerts.len()) };
         let alerts: Vec<One<'a>> = message.alerts[..taken].iter().zip(marks).map(|(alert, mark)| one(alert, mark, message.at)).collect();
-        let firing = alerts.iter().any(|alert| alert.status == "firing");
+        let firing = message
+            .digest
+            .as_ref()
+            .map_or_else(|| message.alerts.iter().filter(|alert| !alert.is_over(message.at)).count(), |all| all.firing);
         Data {
             receiver: quoted(&message.receiver),
-            status: if firing { "firing" } else { "resolved" },
+            status: if firing > 0 { "firing" } else { "resolved" },
             notification_reason: match message.reason {
                 Reason::First => "first notification",
                 Reason::New => "new alerts added",
@@ -114,9 +159,11 @@ impl<'a> Data<'a> {
             external_url,
             version: "4",
             group_key: &message.group_key,
-            truncated_alerts: message.alerts.len() - taken,
+            truncated_alerts: message.alerts.len() - taken + message.left_out,
             escalation: message.escalation.as_ref().map(|known| Escalated { policy: &known.policy, step: known.step }),
-            firing: message.alerts.iter().filter(|alert| !alert.is_over(message.at)).count(),
+            groups: message.parts.iter().map(of_group).collect(),
+            digest: message.digest.as_ref().map(digested),
+            firing,
             alerts,
         }
     }
@@ -143,6 +190,18 @@ fn go_json(text: &str) -> String {
         }
     }
     out
+}
+
+fn of_group(part: &Part) -> OfGroup<'_> {
+    OfGroup { group_key: &part.group_key, group_labels: &part.group_labels, firing: part.firing, resolved: part.over }
+}
+
+fn digested(digest: &Digest) -> Digested<'_> {
+    let mut top = BTreeMap::new();
+    for (name, values) in &digest.top {
+        top.insert(name.as_str(), values.iter().map(|(value, alerts)| Counted { value, alerts: *alerts }).collect());
+    }
+    Digested { firing: digest.firing, resolved: digest.over, top }
 }
 
 fn one(alert: &Alert, mark: Mark, at: i64) -> One<'_> {

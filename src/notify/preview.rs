@@ -57,6 +57,9 @@ pub fn message(labels: &Labels, annotations: Labels, receiver: &str, (resolved, 
         marks: vec![Mark { level: 2, flapping: false }],
         degraded: false,
         escalation: None,
+        parts: Vec::new(),
+        digest: None,
+        left_out: 0,
     }
 }
 

@@ -87,6 +87,10 @@ pub fn subject(data: &Data<'_>) -> String {
     if data.status == "firing" {
         text.push_str(&format!(":{}", data.firing));
     }
+    if data.digest.is_some() {
+        text.push_str("] storm");
+        return text;
+    }
     let group: Vec<&str> = pairs_sorted(data.group_labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     text.push_str(&format!("] {} ", group.join(" ")));
     if data.common_labels.len() > data.group_labels.len() {
@@ -111,6 +115,18 @@ pub fn text(message: &Message, data: &Data<'_>, dialect: Dialect, most: usize) -
     }
     if let Some(Escalated { policy, step }) = data.escalation.filter(|_| data.status == "firing") {
         lines.push(dialect.escape(&format!("Nobody has taken care of it: step {step} of {policy}.")));
+    }
+    if !data.groups.is_empty() {
+        lines.push(dialect.escape(&format!("{} groups in one message.", data.groups.len())));
+    }
+    if let Some(digest) = &data.digest {
+        lines.push(
+            dialect.escape(&format!("A storm: {} alerts fire, {} are over. Groups wait until it is calm.", digest.firing, digest.resolved)),
+        );
+        for (name, values) in &digest.top {
+            let values: Vec<String> = values.iter().map(|one| format!("{} ({})", one_line(one.value), one.alerts)).collect();
+            lines.push(dialect.escape(&format!("{name}: {}", values.join(", "))));
+        }
     }
     let missing_before = data.truncated_alerts;
     let mut blocks: Vec<String> = data.alerts.iter().take(IN_FULL).map(|alert| block(alert, data, dialect)).collect();

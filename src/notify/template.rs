@@ -21,7 +21,10 @@ use minijinja::value::ValueKind;
 
 use crate::alert::message::Message;
 use crate::model::alert::Labels;
+use crate::notify::data::Counted;
 use crate::notify::data::Data;
+use crate::notify::data::Digested;
+use crate::notify::data::OfGroup;
 use crate::notify::data::One;
 use crate::notify::filters;
 use crate::notify::say::Dialect;
@@ -114,9 +117,27 @@ fn words(message: &Message, data: &Data<'_>) -> Value {
         groupKey => data.group_key,
         truncatedAlerts => data.truncated_alerts as i64,
         notificationReason => data.notification_reason,
+        groups => data.groups.iter().map(group).collect::<Vec<_>>(),
+        digest => data.digest.as_ref().map(digest),
         escalation => message.escalation.as_ref().map(|known| context! { policy => known.policy.as_str(), step => i64::from(known.step) }),
         subject => crate::notify::say::subject(data),
     }
+}
+
+fn group(group: &OfGroup<'_>) -> Value {
+    context! {
+        groupKey => group.group_key,
+        groupLabels => labels(group.group_labels),
+        firing => group.firing as i64,
+        resolved => group.resolved as i64,
+    }
+}
+
+fn digest(digest: &Digested<'_>) -> Value {
+    let one = |counted: &Counted<'_>| context! { value => counted.value, alerts => counted.alerts as i64 };
+    let of = |values: &[Counted<'_>]| Value::from(values.iter().map(one).collect::<Vec<Value>>());
+    let top = Value::from_pairs(digest.top.iter().map(|(name, values)| (*name, of(values))));
+    context! { firing => digest.firing as i64, resolved => digest.resolved as i64, top => top }
 }
 
 fn labels(labels: &Labels) -> Value {

@@ -50,6 +50,9 @@ fn message(alerts: Vec<Arc<Alert>>) -> Message {
         alerts,
         degraded: false,
         escalation: None,
+        parts: Vec::new(),
+        digest: None,
+        left_out: 0,
     }
 }
 

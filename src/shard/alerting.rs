@@ -27,6 +27,9 @@ use crate::shard::codec::Reader;
 use crate::shard::codec::Writer;
 use crate::shard::policies;
 
+/// In the byte that says why a group is told, or whether it is being told: what only throttles and bundles know stands behind it.
+const WITH_MORE: u8 = 0x80;
+
 /// What happens to the book.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -58,6 +61,8 @@ pub enum Change {
     Sweep(Gone),
     /// The policies are these.
     Rules(Box<Rules>),
+    /// Episodes up to this one are where the history goes besides.
+    Exported(u64),
 }
 
 impl Change {
@@ -80,6 +85,10 @@ impl Change {
             }
             Change::Rules(rules) => {
                 book.change_rules(*rules);
+                Ok(())
+            }
+            Change::Exported(number) => {
+                book.exported(number);
                 Ok(())
             }
         }
@@ -144,6 +153,10 @@ impl Change {
                 out.byte(8);
                 policies::write_rules(rules, out);
             }
+            Change::Exported(number) => {
+                out.byte(16);
+                out.number(*number);
+            }
         }
     }
 
@@ -177,6 +190,7 @@ impl Change {
                 Change::Sweep(Gone { alerts, logs, silences: read_list(from, 1, |from| Ok(from.text()?.to_owned()))? })
             }
             8 => Change::Rules(Box::new(policies::read_rules(from)?)),
+            16 => Change::Exported(from.number()?),
             _ => return Err(Malformed::Impossible("what happens to alerts")),
         })
     }
@@ -347,21 +361,28 @@ fn read_whom(from: &mut Reader<'_>) -> Result<Whom, Malformed> {
 fn write_claim(claim: &Claim, out: &mut Writer<'_>) {
     out.number(claim.number);
     out.signed(claim.at);
-    out.byte(match claim.reason {
+    let reason = match claim.reason {
         None => 0,
         Some(Reason::First) => 1,
         Some(Reason::New) => 2,
         Some(Reason::SomeOver) => 3,
         Some(Reason::AllOver) => 4,
         Some(Reason::Repeat) => 5,
-    });
+    };
+    let more = claim.counts || claim.bundle != 0 || !claim.held.is_empty();
+    out.byte(reason | if more { WITH_MORE } else { 0 });
     out.fixed(claim.owner);
     [&claim.firing, &claim.over, &claim.stay, &claim.settled].into_iter().for_each(|ids| write_ids(ids, out));
+    if more {
+        out.byte(u8::from(claim.counts));
+        out.fixed(claim.bundle);
+        write_ids(&claim.held, out);
+    }
 }
 
 fn read_claim(from: &mut Reader<'_>) -> Result<Claim, Malformed> {
-    let (number, at) = (from.number()?, from.signed()?);
-    let reason = match from.byte()? {
+    let (number, at, byte) = (from.number()?, from.signed()?, from.byte()?);
+    let reason = match byte & !WITH_MORE {
         0 => None,
         1 => Some(Reason::First),
         2 => Some(Reason::New),
@@ -372,7 +393,11 @@ fn read_claim(from: &mut Reader<'_>) -> Result<Claim, Malformed> {
     };
     let owner = from.fixed()?;
     let (firing, over, stay, settled) = (read_ids(from)?, read_ids(from)?, read_ids(from)?, read_ids(from)?);
-    Ok(Claim { number, at, reason, owner, firing, over, stay, settled })
+    let claim = Claim { number, at, reason, owner, firing, over, stay, settled, ..Claim::default() };
+    match byte & WITH_MORE {
+        0 => Ok(claim),
+        _ => Ok(Claim { counts: from.byte()? != 0, bundle: from.fixed()?, held: read_ids(from)?, ..claim }),
+    }
 }
 
 fn write_told(told: &Told, out: &mut Writer<'_>) {
@@ -382,9 +407,13 @@ fn write_told(told: &Told, out: &mut Writer<'_>) {
     out.signed(told.at);
     out.signed(told.base);
     [&told.firing, &told.over, &told.maybe].into_iter().for_each(|ids| write_ids(ids, out));
-    out.byte(u8::from(told.claim.is_some()));
+    let held = if told.held.is_empty() { 0 } else { WITH_MORE };
+    out.byte(u8::from(told.claim.is_some()) | held);
     if let Some(claim) = &told.claim {
         write_claim(claim, out);
+    }
+    if held != 0 {
+        write_ids(&told.held, out);
     }
 }
 
@@ -392,8 +421,10 @@ fn read_told(from: &mut Reader<'_>) -> Result<Told, Malformed> {
     let (whom, labels, number) = (read_whom(from)?, read_labels(from)?, from.number()?);
     let (at, base) = (from.signed()?, from.signed()?);
     let (firing, over, maybe) = (read_ids(from)?, read_ids(from)?, read_ids(from)?);
-    let claim = if from.byte()? == 0 { None } else { Some(read_claim(from)?) };
-    Ok(Told { whom, labels, number, at, base, firing, over, maybe, claim })
+    let byte = from.byte()?;
+    let claim = if byte & !WITH_MORE == 0 { None } else { Some(read_claim(from)?) };
+    let held = if byte & WITH_MORE == 0 { Vec::new() } else { read_ids(from)? };
+    Ok(Told { whom, labels, number, at, base, firing, over, maybe, held, claim })
 }
 
 /// One of each kind, for the tests of this layer.
@@ -425,6 +456,9 @@ pub(super) fn examples() -> Vec<Change> {
     let known = crate::alert::book::id(7, &labels("X"));
     let claim = Claim { number: 5, at: 1_790_000_000_000, reason: Some(Reason::First), owner: 9, firing: vec![known], ..Claim::default() };
     let log = crate::alert::book::log_id(7, &whom);
+    let other = Whom { receiver: "chat".into(), ..whom.clone() };
+    let hold = Claim { number: 8, at: 1_790_000_000_000, held: vec![known], ..Claim::default() };
+    let bundled = Claim { number: 9, bundle: 77, counts: true, ..claim.clone() };
     vec![
         Change::Post(vec![alert("X", 1_890_000_000_000), alert("Y", 1_890_000_000_000)]),
         Change::Longer(vec![Longer { ends: 1_890_000_060_000, updated: 1_790_000_060_000, ids: vec![known] }]),
@@ -433,9 +467,12 @@ pub(super) fn examples() -> Vec<Change> {
         Change::Acknowledge { id: known, acknowledged: Acknowledged { by: "ann".into(), comment: "mine".into(), at: 5 } },
         Change::Claim(vec![Wanted { whom, labels: labels("X"), claim }]),
         Change::End(vec![(log, 5, End::Taken), (log, 6, End::Never), (1, 7, End::Dropped)]),
+        Change::Claim(vec![Wanted { whom: other.clone(), labels: labels("X"), claim: hold }]),
+        Change::Claim(vec![Wanted { whom: other, labels: labels("X"), claim: bundled }]),
         Change::Rules(Box::new(policies::example())),
         Change::Post(vec![alert("Z", 1_890_000_000_000)]),
         Change::Expire(id),
+        Change::Exported(1),
         Change::Sweep(Gone { alerts: vec![known, 3], logs: vec![1], silences: vec!["x".into()] }),
     ]
 }
@@ -465,13 +502,13 @@ mod tests {
             telling::write(&book, &mut Writer(&mut image));
             let mut from = Reader(&image);
             let mut again = read(&mut from).unwrap();
-            episodes::read(&mut from, &mut again).unwrap();
+            episodes::read(&mut from, &mut again, true).unwrap();
             policies::read(&mut from, &mut again).unwrap();
             telling::read(&mut from, &mut again).unwrap();
             assert_eq!(again, book);
             assert_eq!(from.end(), Ok(()));
         }
-        assert_eq!((book.alerts().len(), book.logs().len(), book.silences().len()), (3, 1, 1));
+        assert_eq!((book.alerts().len(), book.logs().len(), book.silences().len()), (3, 2, 1));
         let noted: Vec<usize> =
             book.alerts().iter().filter(|(_, kept)| kept.noted.calm > 0).map(|(_, kept)| kept.noted.changes.len()).collect();
         assert_eq!((noted.len(), noted.iter().sum::<usize>()), (3, 1), "of what came before the rules no beginning is known");

@@ -17,8 +17,8 @@ use crate::shard::codec::Writer;
 
 /// Raised when a row's layout changes; rows are kept for more than a year.
 const VERSION: u8 = 2;
-/// Rows up to this version end before the level, and how often the alert came again.
-const WITHOUT_LEVEL: u8 = 1;
+/// Rows up to this version end before the level and how often the alert came again, and do not say who was told by a digest alone.
+const FIRST: u8 = 1;
 
 /// What decides whether a row goes: when it was closed, and the bytes of all before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +50,8 @@ pub fn encode(closed: &Closed) -> Vec<u8> {
 }
 
 fn read_head(from: &mut Reader<'_>) -> Result<(u8, Head), Malformed> {
-    let version = from.byte()?;
-    match version {
-        WITHOUT_LEVEL..=VERSION => Ok((version, Head { closed: from.signed()?, before: from.number()? })),
+    match from.byte()? {
+        version @ FIRST..=VERSION => Ok((version, Head { closed: from.signed()?, before: from.number()? })),
         other => Err(Malformed::Version(other)),
     }
 }
@@ -68,9 +67,9 @@ pub fn decode(number: u64, row: &[u8]) -> Result<Closed, Malformed> {
     let (version, Head { closed, before }) = read_head(&mut from)?;
     let (alert, came) = (Arc::new(read_alert(&mut from)?), from.signed()?);
     let acknowledged = if from.byte()? == 0 { None } else { Some(Arc::new(read_acknowledged(&mut from)?)) };
-    let (told, silenced) = (read_told(&mut from)?, from.text()?.to_owned());
+    let (told, silenced) = (read_told(&mut from, version > FIRST)?, from.text()?.to_owned());
     let (level, again) = match version {
-        WITHOUT_LEVEL => (message::level(&alert.labels), 0),
+        FIRST => (message::level(&alert.labels), 0),
         _ => (from.byte()?, from.number()?),
     };
     from.end()?;
@@ -79,15 +78,20 @@ pub fn decode(number: u64, row: &[u8]) -> Result<Closed, Malformed> {
 
 fn write_told(told: &[Telling], out: &mut Writer<'_>) {
     out.number(told.len() as u64);
-    for Telling { receiver, at, over } in told {
+    for Telling { receiver, at, over, digest } in told {
         out.text(receiver);
         out.signed(*at);
         out.signed(*over);
+        out.byte(u8::from(*digest));
     }
 }
 
-fn read_told(from: &mut Reader<'_>) -> Result<Vec<Telling>, Malformed> {
-    (0..from.count(3)?).map(|_| Ok(Telling { receiver: from.text()?.into(), at: from.signed()?, over: from.signed()? })).collect()
+fn read_told(from: &mut Reader<'_>, digests: bool) -> Result<Vec<Telling>, Malformed> {
+    let one = |from: &mut Reader<'_>| {
+        let (receiver, at, over) = (from.text()?.into(), from.signed()?, from.signed()?);
+        Ok(Telling { receiver, at, over, digest: digests && from.byte()? != 0 })
+    };
+    (0..from.count(3)?).map(|_| one(from)).collect()
 }
 
 /// Appends how many episodes there were, and who was told of the alerts that are kept.
@@ -103,12 +107,12 @@ pub(super) fn write(book: &Book, out: &mut Writer<'_>) {
     }
 }
 
-/// Puts that into the book.
-pub(super) fn read(from: &mut Reader<'_>, book: &mut Book) -> Result<(), Malformed> {
+/// Puts that into the book. `digests`: it says who was told by a digest alone.
+pub(super) fn read(from: &mut Reader<'_>, book: &mut Book, digests: bool) -> Result<(), Malformed> {
     let ledger = book.ledger_mut();
     ledger.restore_totals((from.number()?, from.number()?));
     for _ in 0..from.count(9)? {
-        ledger.restore_told(from.fixed()?, read_told(from)?);
+        ledger.restore_told(from.fixed()?, read_told(from, digests)?);
     }
     Ok(())
 }
@@ -125,17 +129,28 @@ mod tests {
         let labels = Arc::new(Labels::from([("alertname".to_owned(), "X".to_owned())]));
         let alert = Alert { labels, starts: 1, ends: 9, ..Alert::default() };
         let acknowledged = Some(Arc::new(Acknowledged { by: "ann".into(), comment: "mine".into(), at: 4 }));
-        let told = vec![Telling { receiver: "db".into(), at: 3, over: 10 }, Telling { receiver: "all".into(), at: 4, over: 0 }];
+        let told = vec![
+            Telling { receiver: "db".into(), at: 3, over: 10, digest: true },
+            Telling { receiver: "all".into(), at: 4, ..Telling::default() },
+        ];
         let episode = Episode { alert: Arc::new(alert), came: 2, closed: 30, acknowledged, told, silenced: "x".into(), level: 2, again: 0 };
         let closed = Closed { number: 7, before: 99, episode };
-        // As it was before there were levels: they follow from the labels.
-        let mut row = encode(&closed);
-        row.truncate(row.len() - 2);
-        row[0] = WITHOUT_LEVEL;
-        assert_eq!(decode(7, &row).unwrap().episode, Episode { level: 3, ..closed.episode.clone() });
         let row = encode(&closed);
         assert_eq!(head(&row), Ok(Head { closed: 30, before: 99 }));
-        assert_eq!(decode(7, &row), Ok(closed));
+        assert_eq!(decode(7, &row), Ok(closed.clone()));
         assert!((0..row.len()).all(|cut| decode(7, &row[..cut]).is_err()));
+        // As it was first written: one byte less behind each receiver, and nothing of levels, which follow from the labels.
+        let mut old = row.clone();
+        for name in ["db", "all"] {
+            let text = [&[u8::try_from(name.len()).unwrap()], name.as_bytes()].concat();
+            let at = old.windows(text.len()).position(|bytes| bytes == text).unwrap();
+            old.remove(at + text.len() + 2);
+        }
+        old.truncate(old.len() - 2);
+        old[0] = FIRST;
+        let without = |telling: &Telling| Telling { digest: false, ..telling.clone() };
+        let told = closed.episode.told.iter().map(without).collect();
+        assert_eq!(decode(7, &old).unwrap().episode, Episode { level: 3, told, ..closed.episode });
+        assert_eq!(head(&old), head(&row));
     }
 }

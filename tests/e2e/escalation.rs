@@ -3,6 +3,7 @@
 
 use super::alerting::{leads, post};
 use crate::support::http::{Client, Http, Server};
+use crate::support::kafka::Kafka;
 use crate::support::process::{Scratch, eventually, let_pass};
 use crate::support::sluice::Sluice;
 use crate::support::trio::{NAMES, NOWHERE, Trio};
@@ -156,4 +157,110 @@ fn a_leader_that_dies_between_noting_an_escalation_and_sending_it_leaves_it_to_t
     heard.wait("second resolved 1 oncall/1");
     let ids: Vec<String> = heard.all().iter().filter(|message| message.to == "second").map(|message| message.id.clone()).collect();
     assert_eq!((ids.len(), heard.times("hook firing 1"), heard.times("hook resolved 1")), (2, 1, 1), "{:?}", heard.said());
+}
+
+#[test]
+fn what_a_window_holds_back_is_told_in_one_message_over_a_restart() {
+    let (scratch, heard) = (Scratch::new("throttle"), Heard::default());
+    let hook = heard.server();
+    let throttle = "  throttle: [{ receivers: [hook], windows: [{ messages: 2, per: 20s }] }]\n";
+    let mut sluice = one(&scratch, "throttle", &section(&hook, throttle));
+    let names: Vec<String> = (1..=6).map(|number| number.to_string()).collect();
+    let all: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), name.as_str())).collect();
+    post(&sluice, &all, 3_600);
+    heard.wait("hook firing 1,2,3,4,5,6");
+    let first = heard.all().remove(0);
+    assert_eq!(first.body["groups"].as_array().unwrap().len(), 6, "six groups, and room for two messages: {}", first.body);
+    assert_eq!((&first.body["groups"][0]["firing"], &first.body["version"]), (&json!(1), &json!("4")));
+    post(&sluice, &[("A", "7")], 3_600);
+    heard.wait("hook firing 7");
+    let full = Instant::now();
+    post(&sluice, &[("B", "8"), ("C", "9")], 3_600);
+    let_pass(Duration::from_secs(2));
+    sluice.kill();
+    sluice.up();
+    // One is over by then, and told so; the end of what was told waits for nothing.
+    post(&sluice, &[("B", "8"), ("A", "7")], 0);
+    heard.wait("hook resolved 7");
+    heard.wait("hook firing 9,8");
+    assert!(full.elapsed() >= Duration::from_secs(8), "the first message falls out of the window: {:?}", full.elapsed());
+    let_pass(Duration::from_secs(3));
+    assert_eq!(heard.said(), ["hook firing 1,2,3,4,5,6", "hook firing 7", "hook resolved 7", "hook firing 9,8"]);
+    sluice.stop();
+}
+
+#[test]
+fn a_storm_is_told_by_digests_and_the_history_says_so() {
+    let (scratch, heard) = (Scratch::new("storm"), Heard::default());
+    let hook = heard.server();
+    let storm = "  storm: [{ receivers: [hook], alerts: 10, within: 30s, calm: 15s }]\n";
+    let mut sluice = one(&scratch, "storm", &section(&hook, storm));
+    let names: Vec<String> = (0..30).map(|number| number.to_string()).collect();
+    let all: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), name.as_str())).collect();
+    post(&sluice, &all, 3_600);
+    let digest =
+        eventually(SOON, "a digest", || heard.all().into_iter().find(|message| !message.body["digest"].is_null()).ok_or("none".to_owned()));
+    let said = (&digest.body["digest"]["firing"], digest.body["alerts"].as_array().unwrap().len(), &digest.body["truncatedAlerts"]);
+    assert_eq!(said, (&json!(30), 20, &json!(10)));
+    assert_eq!(digest.body["digest"]["top"]["alertname"].as_array().unwrap().len(), 5);
+    post(&sluice, &[("0", "0")], 0);
+    heard.wait("hook firing 29");
+    eventually(SOON, "what still holds to be told by its groups", || {
+        let alone = heard.all().iter().filter(|message| message.body["digest"].is_null()).count();
+        if alone == 29 { Ok(()) } else { Err(alone.to_string()) }
+    });
+    let history = sluice.get("/api/v1/alerts/history?filter=alertname%3D0").json();
+    assert_eq!(history["episodes"][0]["told"][0]["digest"], json!(true), "{history}");
+    // Whoever was told by a digest alone hears the end by one.
+    eventually(Duration::from_secs(100), "the end of what was over in the storm", || {
+        let ends = heard.all().into_iter().filter(|message| message.body["digest"]["resolved"] == json!(1)).count();
+        if ends == 1 { Ok(()) } else { Err(format!("{:?}", heard.said())) }
+    });
+    assert_eq!(heard.times("hook firing 0"), 0);
+    sluice.stop();
+}
+
+#[test]
+fn closed_episodes_reach_a_topic_and_a_restart_goes_on_from_there() {
+    let (scratch, heard, kafka) = (Scratch::new("alert-export"), Heard::default(), Kafka::shared());
+    let hook = heard.server();
+    let topic = "alert-episodes";
+    let beside = format!(
+        "  history: {{ kafka: {{ brokers: [\"{}\"], topic: {topic}, create_topic: {{ partitions: 2, replication: 1 }} }} }}\n",
+        kafka.address()
+    );
+    let mut sluice = one(&scratch, "alert-export", &section(&hook, &beside));
+    let records = || -> Vec<Value> {
+        let all = kafka.reader(topic).drain();
+        all.iter().map(|record| serde_json::from_slice(&record.payload).unwrap()).collect()
+    };
+    for round in 1..=2_usize {
+        post(&sluice, &[("A", "1")], 3_600);
+        eventually(SOON, "to be told", || if heard.times("hook firing 1") >= round { Ok(()) } else { Err(format!("{:?}", heard.said())) });
+        post(&sluice, &[("A", "1")], 0);
+        eventually(SOON, "to be told the end", || {
+            if heard.times("hook resolved 1") >= round { Ok(()) } else { Err(format!("{:?}", heard.said())) }
+        });
+        // That it fires again closes what was before.
+        post(&sluice, &[("A", "1")], 3_600);
+        let all = eventually(SOON, "a record", || {
+            let all = records();
+            if all.len() >= round { Ok(all) } else { Err(format!("{all:?}")) }
+        });
+        let last = &all[round - 1];
+        assert_eq!(
+            (&last["row"], &last["number"], &last["labels"]["alertname"]),
+            (&json!("alert-episode/1"), &json!(round), &json!("A")),
+            "{last}"
+        );
+        assert!(last["told"][0]["overAt"].is_string() && last["closedAt"].is_string(), "{last}");
+        let_pass(Duration::from_secs(2));
+        sluice.kill();
+        sluice.up();
+        post(&sluice, &[("A", "1")], 0);
+        let_pass(Duration::from_secs(3));
+    }
+    let numbers: Vec<u64> = records().iter().map(|record| record["number"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<u64>>(), "each once, and of one alert in order");
+    sluice.stop();
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::alert::matcher;
+use crate::alert::message::Message;
 use crate::alert::silence::Phase;
 use crate::alert::silence::Silence;
 use crate::alert::telling;
@@ -16,6 +17,7 @@ use crate::config::routing as written;
 use crate::model::alert::Alert;
 use crate::mutate::seeds;
 
+mod bounds;
 mod escalation;
 mod policies;
 
@@ -85,20 +87,26 @@ impl World {
     fn after(&mut self, seconds: i64) -> Vec<String> {
         self.now += seconds * 1000;
         let mut told = Vec::new();
-        for wanted in self.wanted() {
-            let log = log_id(SEED, &wanted.whom);
-            let end = (log, wanted.claim.number, End::Taken);
-            Arc::make_mut(&mut self.book).claim(SEED, vec![wanted.clone()]).unwrap();
-            if wanted.claim.reason.is_some() {
-                let message = message(&self.book, (log, self.book.logs().get(log).unwrap()), &wanted.claim, false);
-                let names: Vec<&str> = message.alerts.iter().map(|alert| value(&alert.labels, "i")).collect();
-                let integration = wanted.whom.integration;
-                let step = message.escalation.map(|step| format!(" {}/{}", step.policy, step.step)).unwrap_or_default();
-                told.push(format!("{}{integration} {:?} {}{step}", message.receiver, message.reason, names.join("")));
+        for _ in 0..20 {
+            let wanted = self.wanted();
+            if wanted.is_empty() {
+                return told;
             }
-            Arc::make_mut(&mut self.book).end(&[end], 0);
+            Arc::make_mut(&mut self.book).claim(SEED, wanted).unwrap();
+            told.extend(self.take().into_iter().map(|message| line(&message)));
         }
-        told
+        panic!("it does not come to an end: {told:?}");
+    }
+
+    /// All that is on its way is taken.
+    fn take(&mut self) -> Vec<(Message, u32)> {
+        let book = Arc::clone(&self.book);
+        self.groups.look(&book);
+        let parcels = self.groups.parcels();
+        let messages = parcels.iter().map(|parcel| (words::message(&book, parcel, false).unwrap(), parcel[0].1.whom.integration)).collect();
+        let ended: Vec<_> = parcels.iter().flatten().map(|(log, _, claim)| (*log, claim.number, End::Taken)).collect();
+        Arc::make_mut(&mut self.book).end(&ended, self.now);
+        messages
     }
 
     fn wanted(&mut self) -> Vec<Wanted> {
@@ -106,6 +114,15 @@ impl World {
         self.groups.look(&book);
         self.groups.due(self.now, 100)
     }
+}
+
+/// To whom, why, which alerts by their label `i`; a step, how many groups, or how many alerts of a storm fire and are over.
+fn line((message, integration): &(Message, u32)) -> String {
+    let names: Vec<&str> = message.alerts.iter().map(|alert| value(&alert.labels, "i")).collect();
+    let step = message.escalation.as_ref().map(|step| format!(" {}/{}", step.policy, step.step)).unwrap_or_default();
+    let groups = if message.parts.is_empty() { String::new() } else { format!(" of {}", message.parts.len()) };
+    let digest = message.digest.as_ref().map(|all| format!(" storm {}/{}", all.firing, all.over)).unwrap_or_default();
+    format!("{}{integration} {:?} {}{step}{groups}{digest}", message.receiver, message.reason, names.join(""))
 }
 
 #[test]
@@ -197,7 +214,7 @@ fn a_message_on_its_way_is_waited_for_and_what_came_meanwhile_is_told_then() {
     world.post("alertname=X,i=1", 0);
     world.now += 3_600_000;
     assert_eq!(world.wanted(), []);
-    let open: Vec<_> = world.groups.open().map(|(log, told, claim)| message(&world.book, (log, told), claim, false)).collect();
+    let open: Vec<_> = world.groups.parcels().iter().map(|parcel| words::message(&world.book, parcel, false).unwrap()).collect();
     assert!(open[0].is_firing() && world.groups.open().count() == 1);
     Arc::make_mut(&mut world.book).end(&[(log_id(SEED, &wanted[0].whom), wanted[0].claim.number, End::Taken)], 0);
     assert_eq!(world.after(1), ["all0 AllOver 1"]);

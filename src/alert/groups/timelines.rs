@@ -95,7 +95,7 @@ impl Line {
                 let book = Arc::make_mut(&mut self.book);
                 book.claim(SEED, vec![wanted.clone()]).unwrap();
                 if claim.reason.is_some() {
-                    let message = message(book, (log, book.logs().get(log).unwrap()), &claim, false);
+                    let message = words::message(book, &[(log, book.logs().get(log).unwrap(), &claim)], false).unwrap();
                     let mut alerts: Vec<String> = message.alerts.iter().map(|alert| shown(alert, now)).collect();
                     alerts.sort();
                     told.push(format!("{:.1} to {}: {}", seconds_of(now), wanted.whom.integration, alerts.join(" ")));

@@ -115,3 +115,33 @@ fn what_was_given_up_is_told_anew_and_its_end_is_told() {
     refused.end(6, End::Never);
     assert_eq!((refused.is_open(), refused.at, refused.base), (false, 60, 100));
 }
+
+#[test]
+fn a_step_is_read_back_and_no_key_reads_like_one() {
+    let whom = |group: &str| Whom { group: group.into(), ..Whom::default() };
+    let key = "{}/{team=\"db\"}:{a=\"b\"}";
+    let step = Whom { group: Whom::group_of_step(key, "on-call.1", 12), ..Whom::default() };
+    assert_eq!((step.key(), step.step(), step.is_storm()), (key, Some(("on-call.1", 12)), false));
+    assert_eq!((whom(key).key(), whom(key).step()), (key, None));
+    // The name of a label may be any text.
+    let odd = "{}:{x\nescalation a 1=\"b\"}";
+    assert_eq!((whom(odd).key(), whom(odd).step()), (odd, None));
+    let both = Whom { group: Whom::group_of_step(odd, "p", 1), ..Whom::default() };
+    assert_eq!((both.key(), both.step()), (odd, Some(("p", 1))));
+    let storm = Whom::of_storm(&Target::default());
+    assert_eq!((storm.key(), storm.step(), storm.is_storm()), ("{}:{}", None, true));
+}
+
+#[test]
+fn what_is_held_is_owed_until_it_is_told() {
+    let mut log = Told::default();
+    log.claim(Claim { number: 7, at: 100, held: vec![1, 0], ..Claim::default() });
+    assert_eq!((&*log.held, log.number, log.base, log.is_open(), log.has_it(0)), (&[0, 1][..], 7, 100, true, false));
+    // One is over by now: it is told as over, never having been told.
+    let claim = look(Some(&log), "of", true, 500).unwrap();
+    assert_eq!((claim.reason, &*claim.firing, &*claim.over), (Some(Reason::First), &[1][..], &[0][..]));
+    log.claim(Claim { number: 8, ..claim });
+    assert_eq!(log.held, [0, 1], "until it is taken");
+    log.end(8, End::Taken);
+    assert_eq!((&*log.held, &*log.firing, &*log.over), (&[][..], &[1][..], &[0][..]));
+}

@@ -38,7 +38,7 @@ pub fn with_a_past() -> Arc<Source> {
     let labels = Labels::from([("alertname".to_owned(), "DiskFull".to_owned()), ("team".to_owned(), "db".to_owned())]);
     let alert = Arc::new(Alert { labels: Arc::new(labels), starts: 1_000, ends: 61_000, ..Alert::default() });
     let acknowledged = Some(Arc::new(book::Acknowledged { by: "ann".into(), comment: "on it".into(), at: 31_000 }));
-    let told = vec![Telling { receiver: "db".into(), at: 2_000, over: 62_000 }];
+    let told = vec![Telling { receiver: "db".into(), at: 2_000, over: 62_000, digest: false }];
     let episode = Episode { alert, came: 1_500, closed: 70_000, acknowledged, told, level: 1, ..Episode::default() };
     let state = StandInAlerting { past: vec![(Some(17), episode)], ..StandInAlerting::default() };
     let labels = Labels::from([("alertname".to_owned(), "DiskBusy".to_owned()), ("team".to_owned(), "db".to_owned())]);

@@ -13,6 +13,7 @@ use crate::alert::book::Book;
 use crate::alert::groups;
 use crate::alert::groups::Groups;
 use crate::alert::groups::Plan;
+use crate::alert::groups::words::message;
 use crate::alert::message::Message;
 use crate::alert::told::End;
 use crate::app::alerting::Current;
@@ -22,6 +23,9 @@ use crate::clock;
 const AFTER: Duration = Duration::from_secs(30);
 /// Messages of one turn.
 const AT_ONCE: usize = 100;
+
+/// What is to be sent: logs with the numbers of what it says of each, which integration, and the message.
+pub type Told = (Vec<(u64, u64)>, u32, Message);
 
 /// What a node tells by itself.
 #[derive(Default)]
@@ -36,13 +40,8 @@ impl Alone {
         *self = Alone::default();
     }
 
-    /// What is to be sent: log, number, and the message. `led`: somebody led lately. `book`: as it was applied last.
-    pub fn due(
-        &mut self,
-        current: &Current,
-        (led, at, seed): (bool, i64, u64),
-        book: impl FnOnce() -> Arc<Book>,
-    ) -> Vec<(u64, u64, u32, Message)> {
+    /// What is to be sent. `led`: somebody led lately. `book`: as it was applied last.
+    pub fn due(&mut self, current: &Current, (led, at, seed): (bool, i64, u64), book: impl FnOnce() -> Arc<Book>) -> Vec<Told> {
         let now = clock::now();
         if led {
             self.ends();
@@ -59,10 +58,12 @@ impl Alone {
     }
 
     /// Something came of it.
-    pub fn end(&mut self, log: u64, number: u64, taken: bool) {
+    pub fn end(&mut self, parts: &[(u64, u64)], taken: bool) {
         if let Some((book, _)) = &mut self.known {
             // One that was not taken is looked at again after `group_interval`.
-            Arc::make_mut(book).end(&[(log, number, if taken { End::Taken } else { End::Never })], 0);
+            let end = if taken { End::Taken } else { End::Never };
+            let ended: Vec<(u64, u64, End)> = parts.iter().map(|(log, number)| (*log, *number, end)).collect();
+            Arc::make_mut(book).end(&ended, 0);
         }
     }
 }
@@ -71,14 +72,20 @@ fn without_ends(plan: &Plan) -> Arc<Plan> {
     Arc::new(plan.without_ends())
 }
 
-fn tell(book: &mut Arc<Book>, groups: &mut Groups, (at, seed): (i64, u64)) -> Vec<(u64, u64, u32, Message)> {
+fn tell(book: &mut Arc<Book>, groups: &mut Groups, (at, seed): (i64, u64)) -> Vec<Told> {
     groups.look(book);
     let wanted = groups.due(at, AT_ONCE);
     // A number that is taken already is another node's message, which was noted.
     let _ = Arc::make_mut(book).claim(seed, wanted);
     groups.look(book);
-    let open = groups.open().filter(|(log, _, claim)| groups.is_wanted(*log, claim, at));
-    open.map(|(log, told, claim)| (log, claim.number, told.whom.integration, groups::message(book, (log, told), claim, true))).collect()
+    let book = &**book;
+    let wanted = |parcel: &groups::Parcel<'_>| parcel.iter().any(|(log, _, claim)| groups.is_wanted(*log, claim, at));
+    let parcels = groups.parcels().into_iter().filter(wanted);
+    let one = |parcel: groups::Parcel<'_>| {
+        let ids = parcel.iter().map(|(log, _, claim)| (*log, claim.number)).collect();
+        Some((ids, parcel.first()?.1.whom.integration, message(book, &parcel, true)?))
+    };
+    parcels.filter_map(one).collect()
 }
 
 #[cfg(test)]
@@ -102,10 +109,10 @@ mod tests {
         for at in [40_000, 55_000] {
             let (mut book, mut groups) = (Arc::clone(&book), Groups::new(without_ends(&plan), 7));
             let sent = tell(&mut book, &mut groups, (at, 7));
-            let (log, number, _, message) = &sent[0];
+            let (parts, _, message) = &sent[0];
             assert!(message.degraded && message.is_firing() && sent.len() == 1);
             told.push(message.id.clone());
-            Arc::make_mut(&mut book).end(&[(*log, *number, End::Taken)], 0);
+            Arc::make_mut(&mut book).end(&[(parts[0].0, parts[0].1, End::Taken)], 0);
             assert!(tell(&mut book, &mut groups, (1_000_000, 7)).is_empty(), "that nobody says it again is no end");
         }
         assert_eq!(told[0], told[1]);

@@ -15,6 +15,7 @@ use crate::alert::rehearsal::Outcome;
 use crate::alert::rehearsal::Script;
 use crate::alert::rehearsal::Tally;
 use crate::alert::rehearsal::Watch;
+use crate::alert::telling;
 use crate::api::alerting::Refused;
 use crate::api::alerting::Rehearsal;
 use crate::api::alerting::Rehearsed;
@@ -33,7 +34,7 @@ const MOST: usize = 50_000;
 /// So long both rehearsals take at most together: whoever asks waits for half a minute.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// Nobody looks at the messages yet: how fast receivers may be told is judged behind them.
+/// Nobody looks at the messages themselves: they are counted.
 struct Hurried {
     until: Instant,
 }
@@ -53,10 +54,13 @@ pub fn rehearse(view: &View, asked: Rehearsal) -> Later<'static, Result<Rehearse
         let until = clock::now() + PATIENCE;
         let _turn = alerting.rehearsing.try_acquire().map_err(|_| Refused::Later("another rehearsal is under way".to_owned()))?;
         let said = |problems: Vec<Problem>| Refused::Wrong(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
-        let written = policies::of_text(&asked.policies).map_err(said)?;
+        let (written, besides) = policies::of_text(&asked.policies).map_err(said)?;
         let rules = Rules::new(&written).map_err(said)?;
         let windows = Windows::new(&written.maintenance).map_err(said)?;
-        let proposed = Plan::clone(&current.plan).with_windows(windows);
+        let mut proposed = Plan::clone(&current.plan).with_windows(windows);
+        if let Some(file) = &current.written.routing {
+            proposed = proposed.with_telling(telling::Rules::new(&besides, file).map_err(said)?);
+        }
         let past = history::episodes(&alerting.node, (asked.from, asked.to), MOST)?;
         let lessons = alerting.node.book().lessons().clone();
         let live = |plan: &Arc<Plan>, rules: &Rules| {

@@ -13,7 +13,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::alert::groups;
+use crate::alert::groups::words::message;
 use crate::alert::message::Message;
 use crate::alert::told::End;
 use crate::app::alerting::Alerting;
@@ -63,8 +63,8 @@ type Target = (String, u32);
 
 /// A message on its way.
 struct Sending {
-    log: u64,
-    number: u64,
+    /// Logs, each with the number of what it is told; the first one stands for all.
+    parts: Vec<(u64, u64)>,
     target: Target,
     message: Message,
     /// Nothing can be noted.
@@ -73,8 +73,7 @@ struct Sending {
 
 /// What came of it.
 struct Sent {
-    log: u64,
-    number: u64,
+    parts: Vec<(u64, u64)>,
     target: Target,
     kind: &'static str,
     outcome: Outcome,
@@ -129,7 +128,7 @@ pub async fn keep(alerting: Arc<Alerting>, mut written: watch::Receiver<Option<W
 
 impl Tells {
     fn spawn(&mut self, node: &Handle, current: &Arc<Current>, sending: Sending) {
-        self.under_way.insert(sending.log);
+        self.under_way.extend(sending.parts.iter().map(|(log, _)| *log));
         *self.of_target.entry(sending.target.clone()).or_default() += 1;
         self.tasks.spawn(send(node.clone(), Arc::clone(current), sending));
     }
@@ -175,7 +174,7 @@ impl Alerting {
             let (at, own) = (self.now(), self.node.own_id());
             let mut wanted = self.with_groups(current, |groups| groups.due(at, AN_ENTRY));
             wanted.iter_mut().for_each(|wanted| wanted.claim.owner = own);
-            let full = wanted.len() == AN_ENTRY;
+            let full = wanted.len() >= AN_ENTRY;
             // Not taken: it is decided anew.
             if wanted.is_empty() || self.note(Change::Claim(wanted)).await.is_err() {
                 break;
@@ -190,11 +189,11 @@ impl Alerting {
     /// Where there is no majority: what is to be told anyway.
     fn tell_alone(&self, current: &Arc<Current>, tells: &mut Tells) {
         let (led, at, seed) = (self.node.control_led_within(LED), self.now(), self.node.hash_seed());
-        for (log, number, integration, message) in tells.alone.due(current, (led, at, seed), || self.node.book()) {
+        for (parts, integration, message) in tells.alone.due(current, (led, at, seed), || self.node.book()) {
             let target: Target = (message.receiver.clone(), integration);
             let under_way = tells.of_target.get(&target).copied().unwrap_or(0);
-            if !tells.under_way.contains(&log) && under_way < TO_ONE && tells.under_way.len() < TO_ALL {
-                tells.spawn(&self.node, current, Sending { log, number, target, message, alone: true });
+            if !parts.iter().any(|(log, _)| tells.under_way.contains(log)) && under_way < TO_ONE && tells.tasks.len() < TO_ALL {
+                tells.spawn(&self.node, current, Sending { parts, target, message, alone: true });
             }
         }
     }
@@ -231,8 +230,10 @@ impl Alerting {
             let open: BTreeMap<u64, u64> = groups.open().map(|(log, _, claim)| (log, claim.number)).collect();
             tells.failed.retain(|log, failed| open.get(log) == Some(&failed.number));
             tells.unnoted.retain(|log, (number, _)| open.get(log) == Some(number));
-            for (log, told, claim) in groups.open() {
-                if tells.under_way.contains(&log) || tells.unnoted.contains_key(&log) || tells.under_way.len() + sends.len() >= TO_ALL {
+            for parcel in groups.parcels() {
+                let Some((log, told, claim)) = parcel.first().copied() else { continue };
+                let known = |log: &u64| tells.under_way.contains(log) || tells.unnoted.contains_key(log);
+                if parcel.iter().any(|(log, ..)| known(log)) || tells.tasks.len() + sends.len() >= TO_ALL {
                     continue;
                 }
                 let target: Target = (told.whom.receiver.to_string(), told.whom.integration);
@@ -242,13 +243,15 @@ impl Alerting {
                 if waits || others || of_target(&tells.of_target) + of_target(&planned) >= TO_ONE {
                     continue;
                 }
-                if !groups.is_wanted(log, claim, at) || gone(current, &target) {
-                    dropped.push((log, claim.number, End::Dropped));
+                // Of several groups all go where one is wanted: every try has the same words.
+                if !parcel.iter().any(|(log, _, claim)| groups.is_wanted(*log, claim, at)) || gone(current, &target) {
+                    dropped.extend(parcel.iter().map(|(log, _, claim)| (*log, claim.number, End::Dropped)));
                     continue;
                 }
+                let Some(message) = message(groups.book(), &parcel, false) else { continue };
                 *planned.entry(target.clone()).or_default() += 1;
-                let message = groups::message(groups.book(), (log, told), claim, false);
-                sends.push(Sending { log, number: claim.number, target, message, alone: false });
+                let parts = parcel.iter().map(|(log, _, claim)| (*log, claim.number)).collect();
+                sends.push(Sending { parts, target, message, alone: false });
             }
         });
         sends.into_iter().for_each(|sending| tells.spawn(&self.node, current, sending));
@@ -259,20 +262,21 @@ impl Alerting {
     }
 
     fn sent(&self, tells: &mut Tells, sent: Sent) {
-        let Sent { log, number, target, kind, outcome, unnoted, alone } = sent;
+        let Sent { parts, target, kind, outcome, unnoted, alone } = sent;
+        let Some((log, number)) = parts.first().copied() else { return };
         self.metrics.sent((kind, &target.0), &outcome);
-        tells.under_way.remove(&log);
+        for (log, number) in &parts {
+            tells.under_way.remove(log);
+            tells.unnoted.extend(unnoted.map(|end| (*log, (*number, end))));
+        }
         if alone {
-            tells.alone.end(log, number, outcome == Outcome::Taken);
+            tells.alone.end(&parts, outcome == Outcome::Taken);
         }
         if let Some(count) = tells.of_target.get_mut(&target) {
             *count -= 1;
             if *count == 0 {
                 tells.of_target.remove(&target);
             }
-        }
-        if let Some(end) = unnoted {
-            tells.unnoted.insert(log, (number, end));
         }
         let (receiver, integration) = (&target.0, target.1);
         match outcome {
@@ -307,23 +311,24 @@ fn gone(current: &Current, (receiver, integration): &Target) -> bool {
 }
 
 async fn send(node: Handle, current: Arc<Current>, sending: Sending) -> Sent {
-    let Sending { log, number, target, message, alone } = sending;
+    let Sending { parts, target, message, alone } = sending;
     let integration = usize::try_from(target.1).unwrap_or_default();
     let kind = current.receivers.kind(&target.0, integration);
     let outcome = current.receivers.send(&message, &target.0, integration).await;
     let end = match outcome {
         Outcome::Taken => End::Taken,
         Outcome::Never { .. } => End::Never,
-        Outcome::Again { .. } => return Sent { log, number, target, kind, outcome, unnoted: None, alone },
+        Outcome::Again { .. } => return Sent { parts, target, kind, outcome, unnoted: None, alone },
     };
     if alone {
-        return Sent { log, number, target, kind, outcome, unnoted: None, alone };
+        return Sent { parts, target, kind, outcome, unnoted: None, alone };
     }
     failpoint::reach(failpoint::Place::AlertSent);
-    let noted = node.propose(ShardId::CONTROL, Command::Alerting(Change::End(vec![(log, number, end)])));
+    let ended = parts.iter().map(|(log, number)| (*log, *number, end)).collect();
+    let noted = node.propose(ShardId::CONTROL, Command::Alerting(Change::End(ended)));
     let unnoted = match tokio::time::timeout(PROPOSAL, noted).await {
         Ok(Ok(_)) => None,
         _ => Some(end),
     };
-    Sent { log, number, target, kind, outcome, unnoted, alone }
+    Sent { parts, target, kind, outcome, unnoted, alone }
 }

@@ -5,6 +5,7 @@ use super::*;
 use crate::alert::lesson::Lessons;
 use crate::alert::listed::Listed;
 use crate::alert::maintenance::Windows;
+use crate::alert::message::Reason;
 use crate::alert::policy::Flapping;
 use crate::alert::policy::Rules;
 use crate::alert::policy::Transient;
@@ -173,7 +174,7 @@ fn a_message_shows_what_is_watched_as_holding_with_its_level() {
     let wanted = world.wanted().remove(0);
     Arc::make_mut(&mut world.book).claim(SEED, vec![wanted.clone()]).unwrap();
     let log = log_id(SEED, &wanted.whom);
-    let message = message(&world.book, (log, world.book.logs().get(log).unwrap()), &wanted.claim, false);
+    let message = words::message(&world.book, &[(log, world.book.logs().get(log).unwrap(), &wanted.claim)], false).unwrap();
     assert!(message.alerts.iter().all(|alert| !alert.is_over(message.at)) && message.alerts.len() == 2);
     assert_eq!((message.level, message.marks.iter().map(|mark| mark.level).collect::<Vec<_>>()), (2, vec![2, 3]));
 }
