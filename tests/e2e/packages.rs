@@ -4,7 +4,7 @@
 use crate::support::load::Sender;
 use crate::support::manager::Manager;
 use crate::support::packages::{Root, VERSIONS, build, built, deb, must, rpm};
-use crate::support::peers::{Peer, need};
+use crate::support::peers::{Peer, did_not_run, need};
 use crate::support::process::{Process, Scratch, eventually, let_pass};
 use crate::support::sluice::{BINARY, Sluice};
 use std::collections::BTreeSet;
@@ -84,6 +84,44 @@ fn a_program_that_older_systems_do_not_run_is_no_release() {
         !judged.status.success() && ["GLIBC_2.28", "libstdc++", "list of its crates"].iter().any(|words| said.contains(words)),
         "{said}"
     );
+    // Where somebody has built a release, that one is.
+    let cache = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default().join(".cache/sluice/target-zig");
+    let released = cache.join(format!("{}-unknown-linux-gnu/release/sluice", std::env::consts::ARCH)).display().to_string();
+    if !Path::new(&released).exists() {
+        return did_not_run("no release was built here (scripts/package), so none was judged");
+    }
+    let said = must(&ours("scripts/package"), &["--only", "gate", "--binary", &released]);
+    assert!(said.contains("needs GLIBC_2.28 at most"), "{said}");
+}
+
+#[test]
+fn the_bill_of_materials_names_the_libraries_that_the_program_names() {
+    if !need(&[Peer::Python]) {
+        return;
+    }
+    let scratch = Scratch::new("packages-sbom");
+    let (target, into) = (format!("{}-unknown-linux-gnu", std::env::consts::ARCH), scratch.path().display().to_string());
+    let made = Command::new(ours("scripts/sbom")).args([&target, &into]).current_dir(ours("")).output().expect("scripts/sbom");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let text = std::fs::read_to_string(scratch.join("sbom.cdx.json")).unwrap();
+    let bill: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(bill["bomFormat"] == "CycloneDX" && bill["metadata"]["component"]["name"] == "sluice");
+    let parts = bill["components"].as_array().unwrap();
+    let whole = |part: &serde_json::Value| part["licenses"][0]["expression"].is_string() && part["hashes"].is_array();
+    assert!(parts.len() > 150 && parts.iter().all(whole), "{} parts", parts.len());
+    let within = parts.iter().flat_map(|part| part["components"].as_array().cloned().unwrap_or_default());
+    let called = |library: serde_json::Value| format!("{} {}", library["name"].as_str().unwrap(), library["version"].as_str().unwrap());
+    let within: Vec<String> = within.map(called).collect();
+    let told = must(BINARY, &["version", "--verbose"]);
+    let bundled = told.lines().find_map(|line| line.strip_prefix("bundled")).expect("what is bundled");
+    for library in bundled.trim().split(", ") {
+        assert!(within.iter().any(|one| one == library), "{library} is not in {within:?}");
+    }
+    assert!(!text.contains("apache-avro"), "what only tests need is no part of it");
+    let notice = std::fs::read_to_string(scratch.join("THIRD-PARTY.md")).unwrap();
+    for words in ["Redistribution and use in source and binary forms", "Apache License", "zlib", "Permission is hereby granted"] {
+        assert!(notice.contains(words), "{words}");
+    }
 }
 
 #[test]

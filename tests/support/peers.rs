@@ -146,7 +146,7 @@ pub fn need(peers: &[Peer]) -> bool {
 }
 
 /// Adds this test to the list at the end of `scripts/test`.
-fn did_not_run(why: &str) {
+pub fn did_not_run(why: &str) {
     let test = std::thread::current().name().unwrap_or("?").to_owned();
     eprintln!("did not run: {test}: {why}");
     let Some(list) = std::env::var_os("SLUICE_NOT_RUN") else { return };
