@@ -264,3 +264,33 @@ fn closed_episodes_reach_a_topic_and_a_restart_goes_on_from_there() {
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<u64>>(), "each once, and of one alert in order");
     sluice.stop();
 }
+
+#[test]
+fn several_groups_in_one_message_go_once_more_with_the_same_id() {
+    let (scratch, heard) = (Scratch::new("bundle-trio"), Heard::default());
+    let hook = heard.server();
+    let bundle = "  bundle: [{ receivers: [hook], within: 1s }]\n";
+    let mut trio = Trio::up(&scratch, &format!("{NOWHERE}{}", section(&hook, bundle)));
+    let node = leads(&trio, 0).unwrap();
+    let other = (node + 1) % 3;
+    trio.nodes[node].sluice.kill();
+    trio.nodes[node].sluice.launch_armed("alert.sent");
+    trio.nodes[node].sluice.wait_ready(SOON);
+    eventually(SOON, "the armed node to lead", || {
+        drop(trio.nodes[other].run(&["cluster", "transfer", "--all", "--to", NAMES[node]]));
+        if leads(&trio, other)? == node { Ok(()) } else { Err("another one leads".into()) }
+    });
+    post(&trio.nodes[other].sluice, &[("A", "1"), ("B", "2"), ("C", "3")], 3_600);
+    let (_, log) = trio.nodes[node].sluice.wait_death(SOON);
+    assert!(log.contains("fail point alert.sent: "), "{log}");
+    eventually(SOON, "another leader to tell once more", || {
+        let times = heard.times("hook firing 1,2,3");
+        if times == 2 { Ok(()) } else { Err(format!("{times} {:?}", heard.said())) }
+    });
+    trio.nodes[node].sluice.up();
+    trio.wait_well();
+    post(&trio.nodes[other].sluice, &[("A", "1"), ("B", "2"), ("C", "3")], 0);
+    heard.wait("hook resolved 1,2,3");
+    let ids: Vec<String> = heard.all().into_iter().map(|message| message.id).collect();
+    assert!(ids.len() == 3 && ids[0] == ids[1] && ids[1] != ids[2], "one message, one id: {ids:?}");
+}

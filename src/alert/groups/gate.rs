@@ -3,8 +3,9 @@
 //!
 //! A group that may not be told waits with its target until that opens, and is decided anew then, so that it is told as it stands by then. What waits for a
 //! window is noted in the book (`Told::held`), since that may take an hour: an alert that is over by then is still told, as over. What waits for a bundle is
-//! not: that is seconds, as `group_wait` is; nor what waits for the end of a storm, of which digests tell (`storm`). When a target opens follows from the book (when groups are due, what was told), so another leader waits no
-//! longer and no shorter. Ends of what was told, and levels that pass, never wait for a window.
+//! not: that is seconds, as `group_wait` is; nor what waits for the end of a storm, of which digests tell (`storm`). When a target opens follows from the
+//! book (when groups are due, what was told), so another leader waits no longer and no shorter. Ends of what was told, and levels that pass, never wait for
+//! a window.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
