@@ -59,6 +59,10 @@ pub trait Alerting: Send + Sync {
     fn inputs(&self) -> Arc<[Input]> {
         Arc::from([])
     }
+    /// How far the time of entries is, which another node's clock may have set: what was noted counts by it, though this host's clock has not come as far.
+    fn noted_until(&self) -> i64 {
+        i64::MIN
+    }
     /// Names of labels are of the old sort: ASCII letters, digits and `_`.
     fn classic_names(&self) -> bool {
         false

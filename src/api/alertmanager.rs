@@ -174,6 +174,7 @@ pub(super) async fn answer(deps: &Deps, gate: &Gate, rest: &str, call: &Call, no
         return Ok(coded(StatusCode::NOT_FOUND, 404, &format!("path {} was not found", call.path)));
     };
     let state = (deps.alerting)().map_err(off)?;
+    let now = now.max(state.noted_until());
     let Some(site) = pages::site(state.pages(), &call.headers) else {
         let reads = call.method == Method::GET || call.method == Method::HEAD;
         if !reads {

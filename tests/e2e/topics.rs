@@ -248,13 +248,14 @@ fn labels_choose_topics_which_are_made_and_one_transaction_spans_them() {
         sluice.kill();
         sluice.up();
     }
+    // A process says it of rows that it delivers itself.
+    wait_said(&sluice, "platform", "topics_outside");
     let accounts = running.map(crate::support::load::Running::stop);
     for (group, account) in groups.iter().zip(&accounts) {
         let topic = if *group == "stranger" { other.clone() } else { format!("{base}.{group}") };
         let (received, _) = Expected::all(&account.acknowledged).arrives(&kafka, &topic, &|_| true);
         assert_eq!(received.len(), 20, "{topic}: {}", shown(&sluice, "platform")["notes"]);
     }
-    wait_said(&sluice, "platform", "topics_outside");
     let metrics = sluice.get("/metrics").text();
     assert!(metrics.contains("sluice_sink_fallback_rows_total{sink=\"platform\""), "{metrics}");
     sluice.stop();

@@ -267,6 +267,10 @@ impl Asked for View {
         Arc::clone(&self.current.inputs)
     }
 
+    fn noted_until(&self) -> i64 {
+        self.alerting.now()
+    }
+
     fn classic_names(&self) -> bool {
         self.current.written.compat.classic_names
     }
