@@ -4,6 +4,7 @@
 //! from the book (when alerts came, when what was told), so timers survive restarts, reloads and changes of leaders. Every integration of a receiver
 //! has a log and a time of its own: one that is stuck keeps no other back. Work is done for what changed in the book, not for all that is in it.
 //!
+//! Bounds of receivers hold back what is due (`gate`, `storm`), policies and windows of maintenance what holds (`policed`); a message's words are `words`.
 //! Left out on purpose: sending, and noting what was sent (`app::alerting`).
 
 mod gate;
@@ -43,14 +44,17 @@ use crate::model::alert::Labels;
 /// What was decided and is not in the book after so long is decided anew, ms.
 const AGAIN_MS: i64 = 5_000;
 
-/// The routes, and of every receiver for each integration whether it wants to hear what is over; and windows of maintenance.
+/// All that the settings say of who is told what, and when.
 #[derive(Clone)]
 pub struct Plan {
     routing: Routing,
+    /// Who is told besides, and how much at most.
     telling: Rules,
+    /// Of every receiver, for each integration whether it wants to hear what is over.
     receivers: BTreeMap<String, Vec<bool>>,
     /// Timers count from then at the earliest.
     since: i64,
+    /// Of maintenance.
     windows: Windows,
     /// Whose format takes one group a message.
     single: BTreeSet<(String, u32)>,

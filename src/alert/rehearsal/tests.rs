@@ -7,6 +7,8 @@ use crate::alert::matcher;
 use crate::alert::policy::Flapping;
 use crate::alert::policy::Transient;
 use crate::alert::route::Routing;
+use crate::alert::telling;
+use crate::config::policies;
 use crate::config::policies::Maintenance;
 use crate::config::routing;
 use crate::config::routing::Place;
@@ -55,6 +57,20 @@ fn lived(episodes: &[Episode], rules: Rules, windows: &[Maintenance]) -> Outcome
 fn fates(outcome: &Outcome) -> Vec<(i64, i64, Kept)> {
     let seconds = |at: i64| if at == 0 { 0 } else { (at - BEGIN) / 1000 };
     outcome.fates.iter().map(|fate| (seconds(fate.told), seconds(fate.over), fate.kept)).collect()
+}
+
+/// Two groups that are due at the same time are told in one message where the receiver's are bundled, and each alert is told as before.
+#[test]
+fn several_groups_in_one_message_are_one_message() {
+    let episodes = [episode("alertname=A", 0, 1_000), episode("alertname=B", 1, 1_000)];
+    let apart = lived(&episodes, Rules::default(), &[]);
+    let written = policies::of_text("bundle: [{ receivers: [a], within: 5s }]").unwrap().1;
+    let file = routing::parse("route: { receiver: a }\nreceivers: [{ name: a }]\n").unwrap();
+    let alone = script(Rules::default(), &[]);
+    let plan = Plan::clone(&alone.plan).with_telling(telling::Rules::new(&written, &file).unwrap());
+    let together = rehearse(&episodes, Script { plan: Arc::new(plan), ..alone }, &mut Counts::default());
+    assert_eq!((apart.messages, together.messages), (4, 2));
+    assert!(together.fates.iter().all(|fate| fate.told > 0 && fate.over > 0));
 }
 
 #[test]
