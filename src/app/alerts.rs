@@ -30,6 +30,8 @@ const BEHIND: f64 = 60.0;
 const LAG_MS: i64 = 300_000;
 /// Percent of a budget that are nearly all.
 const NEARLY: u64 = 80;
+/// What an open alert says is renewed at most so often, ms: numbers in it change at every look, and each time is an entry.
+const RENEWED_MS: i64 = 10_000;
 
 /// A sink, all its shards together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -217,9 +219,17 @@ fn of_targets(facts: &Facts<'_>, all: &mut All) {
     }
 }
 
-/// What has been holding, and since when by our own memory.
+/// What has been holding, by our own memory.
 #[derive(Default)]
-pub struct Memory(BTreeMap<String, i64>);
+pub struct Memory(BTreeMap<String, Remembered>);
+
+#[derive(Clone, Copy)]
+struct Remembered {
+    /// Since when, ms since 1970.
+    since: i64,
+    /// When its words were proposed last, or it was first seen, ms since 1970.
+    said: i64,
+}
 
 impl Memory {
     /// What is different from what is written down. `may_end`: this node has looked for long enough to know what does not hold.
@@ -228,14 +238,17 @@ impl Memory {
         self.0.retain(|id, _| holding.contains_key(id));
         let mut changes = Vec::new();
         for (id, Holds { after, said }) in &holding {
-            let seen = *self.0.entry(id.clone()).or_insert(now);
-            let since = if said.since > 0 { said.since } else { seen };
-            let alert = known.get(&**id);
-            let open = alert.is_some_and(|alert| alert.ended.is_none());
-            if open || now - since < i64::try_from(after.as_millis()).unwrap_or(i64::MAX) {
-                continue;
+            let memory = self.0.entry(id.clone()).or_insert(Remembered { since: now, said: now });
+            let since = if said.since > 0 { said.since } else { memory.since };
+            let open = known.get(&**id).filter(|alert| alert.ended.is_none());
+            let raise = match open {
+                Some(alert) => now - memory.said >= RENEWED_MS && !said.is_kept_as(&alert.said),
+                None => now - since >= i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
+            };
+            if raise {
+                memory.said = now;
+                changes.push(Change::Raise { id: id.clone(), said: Said { since, ..said.clone() } });
             }
-            changes.push(Change::Raise { id: id.clone(), said: Said { since, ..said.clone() } });
         }
         for (id, alert) in known {
             if may_end && alert.ended.is_none() && !holding.contains_key(id) {

@@ -52,7 +52,7 @@ impl Alert {
 /// What happens to an alert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It holds; or does again, before its end was told.
+    /// It holds; or does again, before its end was told; or holds still, and says something else.
     Raise {
         /// By which it is known.
         id: String,
@@ -86,7 +86,7 @@ impl Alerts {
             let full = self.all.len() >= MOST;
             match change {
                 Change::Raise { id, said } => match self.all.get_mut(&id) {
-                    // It is back before its end was told: as if it had not been away.
+                    // Back before its end was told is as if it had not been away.
                     Some(known) => (known.said, known.ended) = (Said { since: known.said.since, ..said }, None),
                     None if !full => drop(self.all.insert(id, Alert { said, ended: None, told: false })),
                     None => {}
@@ -132,6 +132,14 @@ impl Alerts {
 }
 
 impl Said {
+    /// Whether what is kept says the same of the same level, but for what is cut off before it is kept. Its time does not count: it is that of the beginning.
+    pub fn is_kept_as(&self, kept: &Said) -> bool {
+        let short = |pairs: &[(String, String)]| -> Vec<(String, String)> {
+            pairs.iter().take(MOST_LABELS).map(|(name, value)| (cut(name).to_owned(), cut(value).to_owned())).collect()
+        };
+        self.level == kept.level && short(&self.annotations) == short(&kept.annotations)
+    }
+
     fn write(&self, out: &mut Writer<'_>) {
         out.text(cut(&self.name));
         out.byte(self.level);

@@ -161,3 +161,39 @@ fn a_prometheus_that_cannot_write_to_its_log_is_sick() {
     prometheus.values_mut().for_each(|seen| seen.failing = true);
     assert_eq!(names(&holding(&facts(&prometheus), &Notify::default())), ["PrometheusSick"]);
 }
+
+#[test]
+fn an_open_alert_that_says_something_else_is_raised_anew_at_most_each_ten_seconds() {
+    let starting = |replay| {
+        let mut prometheus = prometheus(State::Starting);
+        prometheus.values_mut().for_each(|seen| seen.replay = replay);
+        holding(&Facts { now: NOW, prometheus, ..Facts::default() }, &Notify::default())
+    };
+    let words = |changes: &[Change]| match changes {
+        [Change::Raise { said, .. }] => said.annotations.iter().find(|(name, _)| name == "summary").unwrap().1.clone(),
+        other => panic!("{other:?}"),
+    };
+    let mut memory = Memory::default();
+    // It begins before it is known how much there is to replay.
+    let raised = memory.changes(NOW + 600_000, starting(None), &Alerts::default(), true);
+    assert!(words(&raised).ends_with("is not ready"), "{raised:?}");
+    let open = applied(vec![Command::Alerts(raised)]).alerts;
+    assert_eq!(memory.changes(NOW + 609_999, starting(Some((1, 9))), &open, true), [], "too early");
+    assert_eq!(memory.changes(NOW + 610_000, starting(None), &open, true), [], "nothing new");
+    let renewed = memory.changes(NOW + 610_001, starting(Some((1, 9))), &open, true);
+    assert!(words(&renewed).ends_with("is not ready, 1 of 9 segments of its log replayed"), "{renewed:?}");
+    let open = applied(vec![Command::Alerts(renewed)]).alerts;
+    assert_eq!(memory.changes(NOW + 610_002, starting(Some((2, 9))), &open, true), []);
+    assert_eq!(words(&memory.changes(NOW + 620_001, starting(Some((2, 9))), &open, true)).matches("2 of 9").count(), 1);
+}
+
+#[test]
+fn words_that_are_too_long_to_be_kept_whole_are_not_new_each_time() {
+    let facts = Facts { now: NOW, nodes_down: vec!["n".repeat(5000)], ..Facts::default() };
+    let mut memory = Memory::default();
+    assert_eq!(memory.changes(NOW, holding(&facts, &Notify::default()), &Alerts::default(), true), []);
+    let raised = memory.changes(NOW + 60_000, holding(&facts, &Notify::default()), &Alerts::default(), true);
+    let open = applied(vec![Command::Alerts(raised)]).alerts;
+    assert_eq!(open.all().count(), 1);
+    assert_eq!(memory.changes(NOW + 90_000, holding(&facts, &Notify::default()), &open, true), []);
+}
