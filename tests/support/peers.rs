@@ -131,6 +131,7 @@ pub const ALERTMANAGERS: [&str; 2] = ["prometheus-alertmanager", "alertmanager"]
 
 /// Whether the test can run. Panics when a peer is missing that is not allowed to be.
 pub fn need(peers: &[Peer]) -> bool {
+    super::costs::begin();
     let allowed = std::env::var("SLUICE_ALLOW_MISSING").unwrap_or_default();
     for peer in peers {
         let Some(fault) = peer.fault() else { continue };

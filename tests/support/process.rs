@@ -3,6 +3,7 @@
 //! Every child runs under `setpriv --pdeathsig KILL`, started from one thread that lives as long as the test binary; so neither a
 //! failed test nor a killed one leaves a broker behind, and nothing is ever ended by name.
 
+use super::costs::{self, Account};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -36,6 +37,7 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    account: Option<Account>,
 }
 
 impl Process {
@@ -48,7 +50,8 @@ impl Process {
         let (reply, answer) = sync_channel(1);
         spawner().send((command, reply)).expect("the spawner lives as long as we do");
         let child = answer.recv().expect("the spawner answers").unwrap_or_else(|error| panic!("{name}: cannot start {program}: {error}"));
-        Process { name: name.to_owned(), child, log: log.to_owned() }
+        let account = Account::open(name, child.id());
+        Process { name: name.to_owned(), child, log: log.to_owned(), account }
     }
 
     pub fn pid(&self) -> u32 {
@@ -71,6 +74,7 @@ impl Process {
 
     /// SIGKILL, and waits until it is gone.
     pub fn kill(&mut self) {
+        self.account();
         self.signal(Signal::KILL);
         drop(self.child.wait());
     }
@@ -89,7 +93,14 @@ impl Process {
 
     /// Its status when it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.account();
         self.child.try_wait().expect("own child")
+    }
+
+    fn account(&mut self) {
+        if let Some(account) = &mut self.account {
+            account.look();
+        }
     }
 
     /// The end of what it wrote.
@@ -161,6 +172,7 @@ pub struct Scratch {
 
 impl Scratch {
     pub fn new(name: &str) -> Scratch {
+        costs::begin();
         sweep();
         let prefix = format!("{}-{name}-", std::process::id());
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("scratch directory");

@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod blackbox;
 pub mod check;
+pub mod costs;
 pub mod disk;
 pub mod druid;
 pub mod exporter;
