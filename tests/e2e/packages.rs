@@ -258,12 +258,14 @@ fn a_default_that_changed_comes_beside_an_edited_file() {
     let file = scratch.join("old.spec");
     std::fs::write(&file, spec).unwrap();
     let define = |name: &str, value: &str| format!("{name} {value}");
-    let args =
-        ["-bb", "--quiet", "--define", &define("_topdir", &old.display().to_string()), "--define", &define("sluice_version", "0.9.0")];
-    must(
-        "rpmbuild",
-        &[&args[..], &["--define", &define("sluice_tree", &tree.display().to_string()), &file.display().to_string()]].concat(),
-    );
+    let defined = [
+        define("_topdir", &old.display().to_string()),
+        define("sluice_version", "0.9.0"),
+        define("sluice_tree", &tree.display().to_string()),
+        define("sluice_effort", "1"),
+    ];
+    let defined: Vec<&str> = defined.iter().flat_map(|one| ["--define", one.as_str()]).collect();
+    must("rpmbuild", &[&["-bb", "--quiet"], &defined[..], &[&file.display().to_string()]].concat());
     let arch = std::env::consts::ARCH;
     machine.rpm(&["-i", &old.join(format!("RPMS/{arch}/sluice-0.9.0-1.{arch}.rpm")).display().to_string()]);
     use_it(&machine, "/etc/sysconfig/sluice");
