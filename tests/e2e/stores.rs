@@ -105,47 +105,54 @@ pub fn send(sluice: &Sluice, file: &str, decode: fn(&[u8]) -> Vec<TimeSeries>) -
     sent
 }
 
-/// Every kind of sample, NaN, infinities, stale markers, native histograms: through both versions of the protocol, and through a second sluice.
 #[test]
-fn what_a_prometheus_sent_is_in_the_stores_value_for_value() {
+fn what_a_prometheus_sent_by_1_0_is_in_the_stores_value_for_value() {
+    value_for_value("prometheus-3.14-v1.cap", decode_v1);
+}
+
+#[test]
+fn what_a_prometheus_sent_by_2_0_is_in_the_stores_value_for_value() {
+    value_for_value("prometheus-3.14-v2.cap", decode_v2);
+}
+
+/// Every kind of sample, NaN, infinities, stale markers, native histograms: through this version of the protocol, and through a second sluice.
+fn value_for_value(file: &str, decode: fn(&[u8]) -> Vec<TimeSeries>) {
     if !need(&[Peer::Prometheus, Peer::VictoriaMetrics]) {
         return;
     }
-    for (file, decode) in [("prometheus-3.14-v1.cap", decode_v1 as fn(&[u8]) -> Vec<TimeSeries>), ("prometheus-3.14-v2.cap", decode_v2)] {
-        let (scratch, beyond) = (Scratch::new("stores"), Scratch::new("stores-beyond"));
-        let victoria = Store::start(&scratch, Kind::VictoriaMetrics);
-        let near = Store::start(&scratch, Kind::Prometheus);
-        let far = Store::start(&scratch, Kind::Prometheus);
-        let mut second = sluice(&beyond, "beyond", &sink("far", &far.url(), ""));
-        let sinks = sink("victoria", &victoria.url(), ", compression: zstd")
-            + &sink("near", &near.url(), "")
-            + &sink("second", &format!("http://{}/api/v1/write", second.address()), ", protocol: v2");
-        let mut first = sluice(&scratch, "first", &sinks);
-        let sent = send(&first, file, decode);
-        holds(&victoria, Kind::VictoriaMetrics, &sent, &sent);
-        holds(&near, Kind::Prometheus, &sent, &sent);
-        holds(&far, Kind::Prometheus, &sent, &sent);
-        // To the bit: Prometheus' own NaN is not any NaN.
-        for store in [&near, &far] {
-            let nans: Vec<u64> = store
-                .series()
-                .iter()
-                .flat_map(|series| &series.samples)
-                .map(|sample| sample.value.to_bits())
-                .filter(|bits| f64::from_bits(*bits).is_nan())
-                .collect();
-            let stale = nans.iter().filter(|bits| **bits == 0x7ff0_0000_0000_0002).count();
-            assert_eq!((stale, nans.len()), (10, 405), "stale markers, and NaN of either kind");
-            assert!(nans.iter().all(|bits| [0x7ff0_0000_0000_0002, 0x7ff8_0000_0000_0001].contains(bits)), "{nans:x?}");
-        }
-        for name in ["victoria", "near", "second"] {
-            let shown = listed(&first, name);
-            assert_eq!((&shown["dead"], &shown["troubles"]), (&Json::from(0), &Json::Array(Vec::new())), "{shown}");
-            assert_eq!(shown["kind"], "remote_write");
-        }
-        first.stop();
-        second.stop();
+    let (scratch, beyond) = (Scratch::new("stores"), Scratch::new("stores-beyond"));
+    let victoria = Store::start(&scratch, Kind::VictoriaMetrics);
+    let near = Store::start(&scratch, Kind::Prometheus);
+    let far = Store::start(&scratch, Kind::Prometheus);
+    let mut second = sluice(&beyond, "beyond", &sink("far", &far.url(), ""));
+    let sinks = sink("victoria", &victoria.url(), ", compression: zstd")
+        + &sink("near", &near.url(), "")
+        + &sink("second", &format!("http://{}/api/v1/write", second.address()), ", protocol: v2");
+    let mut first = sluice(&scratch, "first", &sinks);
+    let sent = send(&first, file, decode);
+    holds(&victoria, Kind::VictoriaMetrics, &sent, &sent);
+    holds(&near, Kind::Prometheus, &sent, &sent);
+    holds(&far, Kind::Prometheus, &sent, &sent);
+    // To the bit: Prometheus' own NaN is not any NaN.
+    for store in [&near, &far] {
+        let nans: Vec<u64> = store
+            .series()
+            .iter()
+            .flat_map(|series| &series.samples)
+            .map(|sample| sample.value.to_bits())
+            .filter(|bits| f64::from_bits(*bits).is_nan())
+            .collect();
+        let stale = nans.iter().filter(|bits| **bits == 0x7ff0_0000_0000_0002).count();
+        assert_eq!((stale, nans.len()), (10, 405), "stale markers, and NaN of either kind");
+        assert!(nans.iter().all(|bits| [0x7ff0_0000_0000_0002, 0x7ff8_0000_0000_0001].contains(bits)), "{nans:x?}");
     }
+    for name in ["victoria", "near", "second"] {
+        let shown = listed(&first, name);
+        assert_eq!((&shown["dead"], &shown["troubles"]), (&Json::from(0), &Json::Array(Vec::new())), "{shown}");
+        assert_eq!(shown["kind"], "remote_write");
+    }
+    first.stop();
+    second.stop();
 }
 
 /// Senders without a twin, each of whose samples must come through.

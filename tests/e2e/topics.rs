@@ -15,7 +15,7 @@ use std::time::Duration;
 const LONG: Duration = Duration::from_secs(120);
 
 /// The sink as `sluice sink list` shows it.
-pub(super) fn shown(sluice: &Sluice, name: &str) -> Json {
+pub fn shown(sluice: &Sluice, name: &str) -> Json {
     let list: Json = serde_json::from_str(&sluice.ask(&["sink", "list", "--json"])).expect("JSON");
     let sinks = list["sinks"].as_array().expect("sinks").iter();
     sinks.into_iter().find(|sink| sink["name"] == name).cloned().unwrap_or_else(|| panic!("no sink {name}: {list}"))
@@ -23,7 +23,7 @@ pub(super) fn shown(sluice: &Sluice, name: &str) -> Json {
 
 /// Waits until the sink says this, as a trouble or as a note.
 #[track_caller]
-pub(super) fn wait_said(sluice: &Sluice, sink: &str, code: &str) {
+pub fn wait_said(sluice: &Sluice, sink: &str, code: &str) {
     eventually(LONG, &format!("{sink} to say {code}"), || {
         let sink = shown(sluice, sink);
         let said = ["troubles", "notes"].iter().filter_map(|kind| sink[*kind].as_array()).flatten().any(|one| one["code"] == code);
@@ -65,7 +65,7 @@ fn each_once(received: &Received, acknowledged: &Samples, from: i64, repeats: bo
 }
 
 /// What is expected in a topic.
-pub(super) struct Expected<'a> {
+pub struct Expected<'a> {
     pub acknowledged: &'a Samples,
     /// From this time on.
     pub from: i64,
