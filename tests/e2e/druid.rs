@@ -54,7 +54,7 @@ fn reports_of_a_real_druid_are_those_of_promql() {
     let all = received.values().map(Vec::len).sum::<usize>() as f64;
     let few = (of("\"demo_counter_total\"").count() + of("__name__=\"up\"").count()) as f64;
     for (table, rows, wanted) in [("rows", "COUNT(*)", all), ("reports", "SUM(\"n\")", few)] {
-        eventually(Duration::from_secs(180), "Druid to hold every row", || match count(table, rows)? {
+        eventually(Duration::from_secs(600), "Druid to hold every row", || match count(table, rows)? {
             there if there == wanted => Ok(()),
             there => Err(format!("{there} of {wanted} in {table}")),
         });
