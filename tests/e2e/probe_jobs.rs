@@ -233,6 +233,6 @@ fn a_process_that_dies_is_looked_at_in_that_moment() {
         last.filter(|last| last["to"] == "b").ok_or_else(|| history.to_string())
     });
     assert_eq!(last["reason"], "refused", "{last}");
-    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}: a look of the schedule found it", killed.elapsed());
+    assert!(killed.elapsed() < Duration::from_secs(30), "{:?}: a look of the schedule found it", killed.elapsed());
     drop((first, second));
 }

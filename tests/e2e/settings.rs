@@ -101,9 +101,13 @@ fn sinks_come_change_and_go_on_three_nodes_under_load_and_forgotten_files_bring_
     }
     everywhere(&trio, 4, &["archive", "platform"]);
     trio.wait_well();
-    // What came until now is delivered before the sink is held.
-    let until = now_ms();
-    let_pass(Duration::from_secs(6));
+    // What came until now is delivered before the sink is held: of each series there is something newer.
+    let (until, reader, mut archived) = (now_ms(), kafka.reader(&archive), Received::new());
+    eventually(Duration::from_secs(60), "the archive to hold what came until now", || {
+        receive(&mut archived, &reader.drain());
+        let behind = archived.values().filter(|rows| rows.iter().all(|one| one.row.time < until)).count();
+        if behind == 0 && !archived.is_empty() { Ok(()) } else { Err(format!("{behind} of {} series are not there yet", archived.len())) }
+    });
 
     // What a sink has not delivered is not thrown away unasked.
     trio.nodes.iter().for_each(|node| assert_eq!(node.post("/api/v1/sinks/archive/pause").unwrap().status(), 200));
@@ -128,8 +132,7 @@ fn sinks_come_change_and_go_on_three_nodes_under_load_and_forgotten_files_bring_
     let_pass(Duration::from_secs(2));
 
     let accounts = Accounts::of(alone, pairs);
-    let mut archived = Received::new();
-    receive(&mut archived, &kafka.reader(&archive).drain());
+    receive(&mut archived, &reader.drain());
     let received = accounts.read_back(&kafka.reader(&main), || trio.nodes.iter_mut().for_each(|node| node.sluice.stop()));
     let mut wrong: Vec<String> = archived.iter().flat_map(|(series, rows)| order(series, rows)).collect();
     wrong.extend(accounts.missing_between(&archived, from, until));
