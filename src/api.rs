@@ -243,7 +243,7 @@ impl Api {
                 Err(refused) => refused,
             },
             Route::Cluster => json(ok, &cluster::show(deps)?),
-            Route::Backup(name) => json(ok, &backup::make(deps, &name).await?),
+            Route::Backup(name) => json(ok, &backup::make(deps, &name, &call.query).await?),
             Route::Doctor => json(ok, &checkup::checkup(deps, now)),
             Route::Upgrade => json(ok, &upgrade::show(deps)?),
             Route::Finalize => json(ok, &upgrade::finalize(deps, &call.who).await?),

@@ -113,6 +113,7 @@ const SITES: &[(&str, &str, &str)] = &[
     ),
     ("src/app.rs", "watch::channel(", "a signal during the start: one value"),
     ("src/app.rs", "JoinSet::new(", "tells the service manager; ended with the process"),
+    ("src/app/backup.rs", "spawn_blocking(", "writes a backup and removes older ones; one at a time"),
     ("src/app/dev.rs", "watch::channel(", "the same, which never comes"),
     ("src/app/probes.rs", "watch::Sender::new(", "what is to be looked at, and the references: one value each"),
     ("src/app/reload.rs", "watch::Sender::new(", "settings in force, for whoever acts on them: one value each"),

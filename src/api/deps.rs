@@ -82,8 +82,8 @@ pub struct Deps {
     pub problems: Arc<dyn Fn() -> Vec<Problem> + Send + Sync>,
     /// When the listener's certificate ends, ms since 1970; `None`: it speaks without TLS.
     pub public_certificate_expires: Arc<dyn Fn() -> Option<i64> + Send + Sync>,
-    /// Writes all that the node has into a directory of this name.
-    pub backup: Arc<dyn Fn(String) -> Later<'static, Result<crate::api::backup::Made, Refusal>> + Send + Sync>,
+    /// Writes all that the node has into a directory.
+    pub backup: Arc<dyn Fn(crate::api::backup::Wanted) -> Later<'static, Result<crate::api::backup::Made, Refusal>> + Send + Sync>,
     /// What all nodes agree on; `None`: not yet.
     pub settings: Option<Arc<dyn crate::api::settings::Settings>>,
     /// The other nodes; `None`: there are none.

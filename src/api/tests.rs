@@ -451,9 +451,12 @@ async fn settings_are_shown_compared_and_changed() {
 
 #[tokio::test]
 async fn backups_have_names_that_are_no_paths() {
-    for wrong in ["/api/v1/backups/..%2F..%2Fetc", "/api/v1/backups/a%20b"] {
-        assert_eq!(ask("POST", wrong, "").await.status, StatusCode::BAD_REQUEST, "{wrong}");
+    for wrong in
+        ["..%2F..%2Fetc", "a%20b", "a?keep=0", "a?keep=367", "a?keep=all", "a?older=1"].map(|name| format!("/api/v1/backups/{name}"))
+    {
+        assert_eq!(ask("POST", &wrong, "").await.status, StatusCode::BAD_REQUEST, "{wrong}");
     }
+    assert_eq!(ask("POST", "/api/v1/backups/a?keep=7", "").await.json()["removed"][0], "all but 7");
     assert_eq!(ask("POST", "/api/v1/backups/taken", "").await.status, StatusCode::CONFLICT);
     assert_eq!(ask("GET", "/api/v1/backups/a", "").await.status, StatusCode::METHOD_NOT_ALLOWED);
 }

@@ -6,15 +6,21 @@
 //! What is restored is another cluster: it has a new identity, and its sinks begin new positions where the backup's were, because whoever went on
 //! with the old ones may have delivered more. It keeps the seed of the hashes, and so knows every series. Then it grows as any node does.
 //!
-//! Left out on purpose: carrying the directory away, and how often (a timer and rsync do that better).
+//! Left out on purpose: carrying the directory away, and how often (a timer and rsync do that better); which of those of a timer go again stands in `older`.
+
+pub mod older;
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::Serialize;
+use tokio::sync::Mutex;
 
 use crate::api::backup::Made;
+use crate::api::backup::Wanted;
+use crate::api::deps::Later;
 use crate::api::deps::Refusal;
 use crate::app;
 use crate::app::Fault;
@@ -43,6 +49,8 @@ const MANIFEST: &str = "backup.json";
 const DATABASE: &str = "db";
 /// Stands in a data directory that was restored, until its first start has settled what it is.
 const RESTORED: &str = "restored.json";
+/// Ends the name of one that is being written.
+const UNDER_WAY: &str = ".part";
 /// Raised when the layout changes.
 const FORMAT: u32 = 1;
 
@@ -72,10 +80,46 @@ struct Restored {
     cluster: String,
 }
 
-/// Writes a backup of this name. Blocking.
-pub fn make(node: &Handle, (cluster, data_dir): (&str, &Path), name: &str) -> Result<Made, Refusal> {
-    let folder = data_dir.join(FOLDER);
-    let (to, under_way) = (folder.join(name), folder.join(format!("{name}.part")));
+/// Writes backups, one after the other: so whatever else is there and has no name yet was cut short.
+pub fn writer(
+    node: Handle,
+    (cluster, data_dir): (String, PathBuf),
+) -> Arc<dyn Fn(Wanted) -> Later<'static, Result<Made, Refusal>> + Send + Sync> {
+    let one_at_a_time = Arc::new(Mutex::new(()));
+    Arc::new(move |wanted| {
+        let (node, cluster, data_dir, turn) = (node.clone(), cluster.clone(), data_dir.clone(), Arc::clone(&one_at_a_time));
+        Box::pin(async move {
+            let turn = turn.lock_owned().await;
+            let made = tokio::task::spawn_blocking(move || {
+                // Kept here: whoever asked may go away meanwhile.
+                let _turn = turn;
+                make(&node, (&cluster, &data_dir), &wanted)
+            });
+            made.await.unwrap_or_else(|_| Err(Refusal::Later("writing it was given up".to_owned())))
+        })
+    })
+}
+
+/// Writes a backup, and removes older ones where that is wanted. Blocking.
+fn make(node: &Handle, of: (&str, &Path), wanted: &Wanted) -> Result<Made, Refusal> {
+    let folder = of.1.join(FOLDER);
+    if wanted.keep.is_some() && node.disk_is_full() {
+        // Nobody looks at what a timer does, and every backup keeps room from being given back. Whoever asks by hand knows why.
+        let text = "no backup was written: the disk is full to its reserve; `sluice cluster backup` without --keep writes one all the same";
+        return Err(Refusal::Later(text.to_owned()));
+    }
+    let (path, bytes) = write(node, of, &folder, &wanted.name)?;
+    let removed = match wanted.keep {
+        Some(keep) => older::remove(&folder, &wanted.name, keep)
+            .map_err(|error| Refusal::Later(format!("{} was written, but older ones could not be removed: {error}", path.display())))?,
+        None => Vec::new(),
+    };
+    Ok(Made { path, bytes, removed })
+}
+
+/// Writes one of this name; gives its directory, and its bytes.
+fn write(node: &Handle, (cluster, _): (&str, &Path), folder: &Path, name: &str) -> Result<(PathBuf, u64), Refusal> {
+    let (to, under_way) = (folder.join(name), folder.join(format!("{name}{UNDER_WAY}")));
     if to.exists() {
         let remedy = "take another name, or remove the directory".to_owned();
         return Err(Refusal::Conflict { text: format!("{} is there already", to.display()), remedy });
@@ -105,11 +149,11 @@ pub fn make(node: &Handle, (cluster, data_dir): (&str, &Path), name: &str) -> Re
         let bytes = size(&under_way).map_err(file)?;
         failpoint::reach(failpoint::Place::BackupUnnamed);
         std::fs::rename(&under_way, &to).map_err(file)?;
-        std::fs::File::open(&folder).and_then(|folder| folder.sync_all()).map_err(file)?;
+        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(file)?;
         Ok(bytes)
     };
     let bytes = written().inspect_err(|_| drop(std::fs::remove_dir_all(&under_way)))?;
-    Ok(Made { path: to, bytes })
+    Ok((to, bytes))
 }
 
 /// Only for the owner's eyes: there are samples and passwords in it.

@@ -197,7 +197,7 @@ impl Running {
             disk,
             not_ready: not_ready(&node.handle, seen.clone(), stop.clone()),
             problems: problems((&certificates, &guard), &reload, (&probes, &alerting)),
-            backup: backup(&node.handle, backups_of),
+            backup: backup::writer(node.handle.clone(), backups_of),
             settings: Some(Arc::clone(&reload) as Arc<dyn crate::api::settings::Settings>),
             public_certificate_expires: public_expiry(&certificates),
             cluster: seen.map(|seen| seen as Arc<dyn Cluster>),
@@ -467,21 +467,6 @@ fn problems(
 fn disk_report(data_dir: &std::path::Path) -> Arc<dyn Fn() -> String + Send + Sync> {
     let data_dir = data_dir.to_owned();
     Arc::new(move || disk::report(&data_dir))
-}
-
-/// Writes backups, one blocking thread each.
-fn backup(
-    node: &Handle,
-    (cluster, data_dir): (String, PathBuf),
-) -> Arc<dyn Fn(String) -> deps::Later<'static, Result<crate::api::backup::Made, deps::Refusal>> + Send + Sync> {
-    let node = node.clone();
-    Arc::new(move |name| {
-        let (node, cluster, data_dir) = (node.clone(), cluster.clone(), data_dir.clone());
-        Box::pin(async move {
-            let made = tokio::task::spawn_blocking(move || backup::make(&node, (&cluster, &data_dir), &name)).await;
-            made.unwrap_or_else(|_| Err(deps::Refusal::Later("writing it was given up".to_owned())))
-        })
-    })
 }
 
 /// All numbers of the node.

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::app;
+use crate::app::backup::older;
 use crate::cli::Asked;
 use crate::cli::Failure;
 use crate::cli::client::segment;
@@ -18,6 +19,10 @@ use crate::clock;
 pub struct Backup {
     /// Name of the directory, below `backups` in the node's data directory; without it, the time.
     name: Option<String>,
+    /// Then remove the oldest of those that are called by their time, until so many are left; what was given a name stays. For timers: with a full disk nothing
+    /// is written.
+    #[arg(long, value_name = "NUMBER", conflicts_with = "name", value_parser = clap::value_parser!(u16).range(1..=366))]
+    keep: Option<u16>,
     #[command(flatten)]
     asked: Asked,
 }
@@ -34,13 +39,17 @@ pub struct Restore {
 
 /// Asks the node to write one.
 pub async fn backup(wanted: &Backup) -> Result<(), Failure> {
-    let name = wanted.name.clone().unwrap_or_else(|| name_of(clock::wall_ms()));
-    let answer = wanted.asked.client().post(&format!("/api/v1/backups/{}", segment(&name)), &Value::Null).await?;
+    let name = wanted.name.clone().unwrap_or_else(|| older::name_of(clock::wall_ms()));
+    let keep = wanted.keep.map(|keep| format!("?keep={keep}")).unwrap_or_default();
+    let answer = wanted.asked.client().post(&format!("/api/v1/backups/{}{keep}", segment(&name)), &Value::Null).await?;
     if wanted.asked.json {
         println!("{answer:#}");
         return Ok(());
     }
     let path = cell(&answer["path"]);
+    for removed in answer["removed"].as_array().into_iter().flatten() {
+        println!("{}: removed", cell(removed));
+    }
     println!(
         "{path}: {} bytes\n\
          It lies on the node's own disk, and holds samples, the settings with their passwords and the hashes of tokens: copy it to a safe place,\n\
@@ -48,11 +57,6 @@ pub async fn backup(wanted: &Backup) -> Result<(), Failure> {
         cell(&answer["bytes"])
     );
     Ok(())
-}
-
-/// 2026-11-26T02-25-00: colons are trouble in names of files.
-fn name_of(now: i64) -> String {
-    clock::rfc3339(now).split('.').next().unwrap_or_default().replace(':', "-")
 }
 
 /// Fills an empty data directory.
@@ -76,12 +80,4 @@ pub fn restore(wanted: &Restore) -> Result<(), Failure> {
         wanted.config.display()
     );
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_backup_is_called_by_its_time() {
-        assert_eq!(super::name_of(1_000), "1970-01-01T00-00-01");
-    }
 }

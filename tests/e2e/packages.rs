@@ -30,6 +30,8 @@ fn an_rpm_says_what_it_brings_what_it_needs_and_what_it_does() {
     let brings = [
         ("-rwxr-xr-x", "root     root", "/usr/bin/sluice"),
         ("-rw-r--r--", "root     root", "/usr/lib/systemd/system/sluice.service"),
+        ("-rw-r--r--", "root     root", "/usr/lib/systemd/system/sluice-backup.service"),
+        ("-rw-r--r--", "root     root", "/usr/lib/systemd/system/sluice-backup.timer"),
         ("-rw-r--r--", "root     root", "/usr/lib/sysusers.d/sluice.conf"),
         ("-rw-r--r--", "root     root", "/usr/lib/firewalld/services/sluice.xml"),
         ("drwxr-x---", "root     sluice", "/etc/sluice"),
@@ -81,7 +83,8 @@ fn a_program_that_older_systems_do_not_run_is_no_release() {
     let said = String::from_utf8_lossy(&judged.stderr);
     // Linked on this machine, against its own C library and C++'s; and cargo-auditable had no part in it.
     assert!(
-        !judged.status.success() && ["GLIBC_2.28", "libstdc++", "list of its crates"].iter().any(|words| said.contains(words)),
+        !judged.status.success()
+            && ["GLIBC_2.28", "libstdc++", "list of its crates", "host's gcc"].iter().any(|words| said.contains(words)),
         "{said}"
     );
     // Where somebody has built a release, that one is.
@@ -208,6 +211,8 @@ fn as_installed(machine: &Root, environment: &str) {
     // Not enabled: the distribution's presets say nothing of it, and Debian's say nothing at all.
     let enabled = machine.run(&["systemctl", "is-enabled", "sluice.service"]);
     assert!(matches!(String::from_utf8_lossy(&enabled.stdout).trim(), "disabled" | "enabled"), "the unit is known");
+    let enabled = machine.run(&["systemctl", "is-enabled", "sluice-backup.timer"]);
+    assert_eq!(String::from_utf8_lossy(&enabled.stdout).trim(), "disabled", "no preset of anybody's is asked for it");
 }
 
 #[test]
@@ -285,9 +290,10 @@ fn a_deb_keeps_what_an_operator_changed_and_leaves_data_where_they_are() {
     let control = must("dpkg-deb", &["-I", &deb(VERSIONS[0]).display().to_string()]);
     assert!(control.contains("Depends: libc6 (>= 2.28), adduser"), "{control}");
     let listed = must("dpkg-deb", &["-c", &deb(VERSIONS[0]).display().to_string()]);
-    for path in ["./usr/bin/sluice", "./etc/default/sluice", "./usr/lib/systemd/system/sluice.service", "./usr/share/doc/sluice/copyright"]
-    {
-        assert!(listed.lines().any(|line| line.ends_with(path) && line.contains("root/root")), "{path}: {listed}");
+    let units = ["sluice.service", "sluice-backup.service", "sluice-backup.timer"].map(|unit| format!("./usr/lib/systemd/system/{unit}"));
+    let files = ["./usr/bin/sluice", "./etc/default/sluice", "./usr/share/doc/sluice/copyright"].map(str::to_owned);
+    for path in files.iter().chain(&units) {
+        assert!(listed.lines().any(|line| line.ends_with(path.as_str()) && line.contains("root/root")), "{path}: {listed}");
     }
     machine.dpkg(&["-i", &deb(VERSIONS[0]).display().to_string()]);
     as_installed(&machine, "/etc/default/sluice");
@@ -328,19 +334,22 @@ fn linters_have_nothing_to_say_that_was_not_answered() {
 }
 
 #[test]
-fn the_unit_is_verified_and_exposed_as_little_as_promised() {
+fn the_units_are_verified_and_exposed_as_little_as_promised() {
     if !need(&[Peer::Packages]) {
         return;
     }
     let scratch = Scratch::new("packages-unit");
     let machine = Root::new(&scratch, "unit");
     machine.rpm(&["-i", &rpm(VERSIONS[0]).display().to_string()]);
-    let verified = machine.must(&["systemd-analyze", "verify", "/usr/lib/systemd/system/sluice.service"]);
-    assert!(!verified.contains("sluice.service:"), "{verified}");
-    // 16: 1.6 of 10. The tool fails above it.
-    let scored =
-        machine.must(&["systemd-analyze", "security", "--offline=true", "--threshold=16", "/usr/lib/systemd/system/sluice.service"]);
-    assert!(scored.contains("Overall exposure level"), "{scored}");
+    let unit = |name: &str| format!("/usr/lib/systemd/system/{name}");
+    let verified =
+        machine.must(&["systemd-analyze", "verify", &unit("sluice.service"), &unit("sluice-backup.timer"), &unit("sluice-backup.service")]);
+    assert!(!verified.contains("sluice.service:") && !verified.contains("sluice-backup."), "{verified}");
+    for service in ["sluice.service", "sluice-backup.service"] {
+        // 16: 1.6 of 10. The tool fails above it.
+        let scored = machine.must(&["systemd-analyze", "security", "--offline=true", "--threshold=16", &unit(service)]);
+        assert!(scored.contains("Overall exposure level"), "{scored}");
+    }
     machine.must(&[
         "sh",
         "-c",
@@ -407,11 +416,53 @@ fn a_node_makes_no_system_call_that_its_unit_forbids() {
     assert!(forbidden.is_empty(), "the unit forbids {forbidden:?}");
 }
 
-/// What a process is told to run by the unit, so that other tests run the same.
-pub fn exec_start() -> Vec<String> {
-    let unit = std::fs::read_to_string(ours("packaging/systemd/sluice.service")).unwrap();
+/// What a process is told to run by a unit.
+fn exec_start(unit: &str) -> Vec<String> {
+    let unit = std::fs::read_to_string(ours(&format!("packaging/systemd/{unit}"))).unwrap();
     let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("ExecStart");
     line.split(' ').map(str::to_owned).collect()
+}
+
+/// A node that is all there is, installed by an RPM, founded and running as its unit says.
+struct Installed {
+    machine: Root,
+    process: Process,
+    server: String,
+}
+
+impl Installed {
+    fn new(scratch: &Scratch) -> Installed {
+        let machine = Root::new(scratch, "run");
+        machine.rpm(&["-i", &rpm(VERSIONS[0]).display().to_string()]);
+        let port = crate::support::process::free_port();
+        let config = format!(
+            "listen: 127.0.0.1:{port}\ndata_dir: /var/lib/sluice\ncluster:\n  name: one-{port}\n  listen: 127.0.0.1:{}\n  nodes: [n1/127.0.0.1:{}]\nsinks:\n  - name: nowhere\n    kafka: {{ brokers: [\"127.0.0.1:9\"], topic: t, format: rows }}\n",
+            port + 1,
+            port + 1
+        );
+        std::fs::write(machine.outside(CONFIG), config).unwrap();
+        machine.must(&["sluice", "cluster", "prepare", "--config", CONFIG, "--bundle", "/srv/sluice-join.bundle"]);
+        machine.must(&["sluice", "cluster", "join", "/srv/sluice-join.bundle", "--config", CONFIG, "--node", "n1"]);
+        assert_eq!(machine.owner("/var/lib/sluice/cluster/node.key"), "600 sluice:sluice");
+        let manager = Manager::hidden();
+        let mut line: Vec<String> = machine.enter_as_sluice();
+        line.extend(["env".to_owned(), format!("NOTIFY_SOCKET={}", manager.path().display())]);
+        line.extend(exec_start("sluice.service"));
+        let process = Process::start("sluice", &line[0], &line[1..], scratch.path(), &scratch.join("log"));
+        manager.wait_more("READY=1\nSTATUS=waits: this node belongs to no cluster yet", 0, Duration::from_secs(60));
+        machine.must(&["sluice", "--version"]);
+        let server = format!("http://127.0.0.1:{port}");
+        eventually(Duration::from_secs(60), "the cluster to be founded", || {
+            let asked = machine.run(&["sluice", "cluster", "init", "--server", &server]);
+            if asked.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&asked.stderr).into_owned()) }
+        });
+        manager.wait_more("STATUS=leads ", 0, Duration::from_secs(60));
+        Installed { machine, process, server }
+    }
+
+    fn stop(&mut self) {
+        assert!(self.process.terminate(Duration::from_secs(60)).success(), "{}", self.process.log_tail(2000));
+    }
 }
 
 #[test]
@@ -420,30 +471,41 @@ fn an_installed_node_runs_as_its_unit_says_and_verbs_of_root_leave_nothing_that_
         return;
     }
     let scratch = Scratch::new("packages-run");
-    let machine = Root::new(&scratch, "run");
-    machine.rpm(&["-i", &rpm(VERSIONS[0]).display().to_string()]);
-    let port = crate::support::process::free_port();
-    let config = format!(
-        "listen: 127.0.0.1:{port}\ndata_dir: /var/lib/sluice\ncluster:\n  name: one-{port}\n  listen: 127.0.0.1:{}\n  nodes: [n1/127.0.0.1:{}]\nsinks:\n  - name: nowhere\n    kafka: {{ brokers: [\"127.0.0.1:9\"], topic: t, format: rows }}\n",
-        port + 1,
-        port + 1
-    );
-    std::fs::write(machine.outside(CONFIG), config).unwrap();
-    machine.must(&["sluice", "cluster", "prepare", "--config", CONFIG, "--bundle", "/srv/sluice-join.bundle"]);
-    machine.must(&["sluice", "cluster", "join", "/srv/sluice-join.bundle", "--config", CONFIG, "--node", "n1"]);
-    assert_eq!(machine.owner("/var/lib/sluice/cluster/node.key"), "600 sluice:sluice");
-    let manager = Manager::hidden();
-    let mut line: Vec<String> = machine.enter_as_sluice();
-    line.extend(["env".to_owned(), format!("NOTIFY_SOCKET={}", manager.path().display())]);
-    line.extend(exec_start());
-    let mut process = Process::start("sluice", &line[0], &line[1..], scratch.path(), &scratch.join("log"));
-    manager.wait_more("READY=1\nSTATUS=waits: this node belongs to no cluster yet", 0, Duration::from_secs(60));
-    machine.must(&["sluice", "--version"]);
-    let server = format!("http://127.0.0.1:{port}");
-    eventually(Duration::from_secs(60), "the cluster to be founded", || {
-        let asked = machine.run(&["sluice", "cluster", "init", "--server", &server]);
-        if asked.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&asked.stderr).into_owned()) }
-    });
-    manager.wait_more("STATUS=leads ", 0, Duration::from_secs(60));
-    assert!(process.terminate(Duration::from_secs(60)).success(), "{}", process.log_tail(2000));
+    Installed::new(&scratch).stop();
+}
+
+#[test]
+fn the_unit_of_backups_writes_one_as_it_stands_there_and_removes_the_oldest_of_its_own() {
+    if !need(&[Peer::Packages]) {
+        return;
+    }
+    let scratch = Scratch::new("packages-backup");
+    let mut node = Installed::new(&scratch);
+    let backups = |node: &Installed| -> BTreeSet<String> {
+        let listed = node.machine.must(&["ls", "/var/lib/sluice/backups"]);
+        listed.lines().map(str::to_owned).collect()
+    };
+    // Of nights before, and one that somebody named.
+    let nights: Vec<String> = (1..=9).map(|day| format!("2026-01-0{day}T02-30-00")).collect();
+    for name in nights.iter().map(String::as_str).chain(["before-upgrade"]) {
+        node.machine.must(&["sluice", "cluster", "backup", name, "--server", &node.server]);
+    }
+    let before = backups(&node);
+    // What the unit runs, as whom it runs it, with the environment that its file gives it.
+    let mut line = node.machine.enter_as_sluice();
+    line.extend(["env".to_owned(), format!("SLUICE_SERVER={}", node.server)]);
+    line.extend(exec_start("sluice-backup.service"));
+    let said = must(&line[0], &line[1..].iter().map(String::as_str).collect::<Vec<_>>());
+    let after = backups(&node);
+    let new: Vec<&String> = after.difference(&before).collect();
+    assert!(new.len() == 1 && said.contains(new[0].as_str()), "{said}: {after:?}");
+    let mut left: BTreeSet<String> = nights[3..].iter().cloned().collect();
+    left.extend(["before-upgrade".to_owned(), new[0].clone()]);
+    assert_eq!(after, left, "seven, and the one with a name: {said}");
+    assert_eq!(node.machine.owner(&format!("/var/lib/sluice/backups/{}", new[0])), "700 sluice:sluice");
+    assert!(node.machine.has(&format!("/var/lib/sluice/backups/{}/backup.json", new[0])));
+    // Where no node answers it says so, and fails.
+    node.stop();
+    let asked = Command::new(&line[0]).args(&line[1..]).output().expect("nsenter");
+    assert!(!asked.status.success() && String::from_utf8_lossy(&asked.stderr).contains("no answer from"), "{asked:?}");
 }

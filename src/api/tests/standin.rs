@@ -265,10 +265,15 @@ pub fn deps(node: Arc<StandIn>) -> Deps {
     Deps {
         push: Arc::new(|| Pushing { enabled: true, ..Pushing::default() }),
         probe: Arc::new(StandInProber),
-        backup: Arc::new(|name| {
+        backup: Arc::new(|wanted| {
+            let name = wanted.name;
             let made = match name.as_str() {
                 "taken" => Err(Refusal::Conflict { text: "it is there".into(), remedy: "take another name".into() }),
-                _ => Ok(crate::api::backup::Made { path: format!("/var/lib/sluice/backups/{name}").into(), bytes: 180_224_000 }),
+                _ => Ok(crate::api::backup::Made {
+                    path: format!("/var/lib/sluice/backups/{name}").into(),
+                    bytes: 180_224_000,
+                    removed: wanted.keep.map(|keep| format!("all but {keep}")).into_iter().collect(),
+                }),
             };
             Box::pin(std::future::ready(made))
         }),
