@@ -183,12 +183,14 @@ impl Probes {
                 sink.paused |= cursor.paused;
             }
         }
+        let down = verdicts.all().map(|(job, instance, _)| schedule::key(job, instance));
+        let targets = self.looked.jobs.some(down.chain(remarks.keys().copied()));
         let groups = self.node.groups().into_iter().filter(|group| group.name != own_metrics::GROUP && group.name != GROUP);
         Facts {
             now: clock::wall_ms(),
             verdicts: Some(verdicts),
             names,
-            targets: self.looked.jobs.all().into_iter().map(|(target, _)| (target.key, target)).collect(),
+            targets,
             remarks,
             prometheus: self.looked.prometheus.all(),
             groups: groups.collect(),

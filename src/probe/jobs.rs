@@ -110,6 +110,12 @@ impl Board {
         ours
     }
 
+    /// Copies of these targets, as far as they are ours, by key.
+    pub fn some(&self, keys: impl Iterator<Item = u64>) -> BTreeMap<u64, Target> {
+        let plan = self.plan();
+        keys.filter_map(|key| Some((key, plan.target(key)?.clone()))).collect()
+    }
+
     /// Copies of all targets.
     pub fn all(&self) -> Vec<(Target, Option<Standing>)> {
         self.plan().all().map(|(target, standing)| (target.clone(), standing.cloned())).collect()
