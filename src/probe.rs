@@ -27,6 +27,7 @@ pub mod icmp;
 pub mod jobs;
 pub mod line;
 pub mod module;
+pub mod out;
 pub mod outcome;
 pub mod plan;
 pub mod prometheus;

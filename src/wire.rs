@@ -19,6 +19,7 @@ pub mod outgoing;
 pub mod pack;
 mod proto;
 pub mod remote_write;
+mod symbols;
 
 #[cfg(test)]
 mod captured_tests;

@@ -57,7 +57,7 @@ pub struct Facts<'a> {
     pub verdicts: Option<&'a Verdicts>,
     /// Names of nodes, by id.
     pub names: BTreeMap<u64, String>,
-    /// The targets of jobs, by key.
+    /// The targets of jobs that verdicts and remarks speak of, by key.
     pub targets: BTreeMap<u64, Target>,
     /// What nodes remark on them.
     pub remarks: BTreeMap<u64, Remark>,

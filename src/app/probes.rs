@@ -12,6 +12,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use tokio::runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -112,8 +113,8 @@ pub struct Parts<'a> {
 }
 
 impl Probes {
-    /// Starts it all.
-    pub fn start(parts: Parts<'_>, stop: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) -> Arc<Probes> {
+    /// Starts it all. An error: there is no thread for it.
+    pub fn start(parts: Parts<'_>, stop: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) -> Result<Arc<Probes>, String> {
         let Parts { node, ingest, groups, probing, seen, sender } = parts;
         let looked = Looked { jobs: Arc::default(), prometheus: Arc::default() };
         let probes = Arc::new(Probes { looked: looked.clone(), node: node.clone(), seen, trouble: Mutex::default() });
@@ -131,14 +132,16 @@ impl Probes {
                 let ingest = Arc::clone(&taker);
                 Box::pin(async move { ingest.take_own(packed, GROUP).await })
             }),
+            shared: runtime::Handle::current(),
         };
-        tasks.spawn(jobs::keep(Arc::clone(&looked.jobs), hands, wanted.subscribe(), stop.clone()));
+        let failed = |error| format!("the thread that looks at targets cannot be started: {error}");
+        jobs::start(Arc::clone(&looked.jobs), hands, wanted.subscribe(), stop.clone()).map_err(failed)?;
         let cut_off: Arc<AtomicBool> = Arc::default();
         tasks.spawn(court::references(references.subscribe(), Arc::clone(&cut_off), stop.clone()));
         tasks.spawn(court::keep(looked, node.clone(), cut_off, stop.clone()));
         tasks.spawn(hand_out(probing.clone(), (wanted, references), stop.clone()));
         tasks.spawn(alarm(Arc::clone(&probes), probing, sender, stop.clone()));
-        probes
+        Ok(probes)
     }
 
     /// The nodes that share the work: this one, and members that answer it.
@@ -183,12 +186,14 @@ impl Probes {
                 sink.paused |= cursor.paused;
             }
         }
+        let down = verdicts.all().map(|(job, instance, _)| schedule::key(job, instance));
+        let targets = self.looked.jobs.some(down.chain(remarks.keys().copied()));
         let groups = self.node.groups().into_iter().filter(|group| group.name != own_metrics::GROUP && group.name != GROUP);
         Facts {
             now: clock::wall_ms(),
             verdicts: Some(verdicts),
             names,
-            targets: self.looked.jobs.all().into_iter().map(|(target, _)| (target.key, target)).collect(),
+            targets,
             remarks,
             prometheus: self.looked.prometheus.all(),
             groups: groups.collect(),

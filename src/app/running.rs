@@ -163,7 +163,7 @@ impl Running {
             seen: seen.clone(),
             sender: format!("http://{address}"),
         };
-        let probes = Probes::start(looked_at, &stop, &mut tasks);
+        let probes = Probes::start(looked_at, &stop, &mut tasks).map_err(Fault::Start)?;
         telemetry.register(|registry| metrics::register_probes(registry, probes.shown(), node.handle.clone()));
         let alert_counts = crate::api::metrics::Metrics::default();
         telemetry.register_as("alertmanager", |registry| {

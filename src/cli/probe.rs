@@ -100,7 +100,8 @@ pub async fn carry_out(asked: Probe) -> Result<(), Failure> {
     let most = Duration::try_from_secs_f64(asked.timeout).ok().filter(|timeout| !timeout.is_zero());
     let most = most.ok_or_else(|| Failure::Wrong("--timeout must be more than 0".to_owned()))?;
     let hostname = asked.hostname.as_deref();
-    let ask = Ask { hostname, log: asked.verbose, ..Ask::new(&asked.target, &module, module.timeout(most)) };
+    // For what phases were about, which is shown in any case.
+    let ask = Ask { hostname, log: true, ..Ask::new(&asked.target, &module, module.timeout(most)) };
     let outcome = run::probe(&ask).await;
     if asked.json {
         let text = serde_json::to_string_pretty(&shown(&asked, &outcome)).unwrap_or_default();

@@ -211,6 +211,12 @@ fn note(reasons: &mut Vec<(u32, Refusal)>, (from, points): (usize, usize), refus
     reasons.extend((from..from + points.min(room)).map(|at| (at as u32, refusal)));
 }
 
+/// The same text, often an empty one. Comparing those is no work for `memcmp`: glibc's for AVX-512 reads both under a mask that lets nothing through, at an address
+/// where nothing is, which makes the processor stumble for some 140 ns (glibc 2.36 on an AMD EPYC), twice a series.
+fn alike(a: &str, b: &str) -> bool {
+    a.len() == b.len() && (a.is_empty() || a == b)
+}
+
 fn millis(span: std::time::Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
@@ -367,7 +373,9 @@ impl Lanes {
 
     /// The lane of an identity: nearly always the last one. All of a request is of one tenant.
     fn lane_of(&mut self, identity: &Identity<'_>, (door, hint): (&Door, &Hint), look: Look<'_>) -> Option<usize> {
-        let same = |lane: &Lane| lane.identity.0 == identity.group && lane.replica == identity.replica && lane.identity.1 == identity.shard;
+        let same = |lane: &Lane| {
+            lane.identity.0 == identity.group && alike(&lane.replica, identity.replica) && alike(&lane.identity.1, identity.shard)
+        };
         if let Some(last) = self.runs.last().map(|run| run.lane)
             && self.lanes.get(last).is_some_and(same)
         {

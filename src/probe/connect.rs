@@ -1,11 +1,16 @@
 //! TCP to one address, and what errors of sockets mean.
 
 use std::io;
+use std::io::IoSlice;
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
 
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
 use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 
@@ -21,6 +26,38 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 /// Any connection.
 pub type Wire = Box<dyn Io>;
+
+/// A connection that is closed and nothing else. A client of HTTP/1 ends its half first, and closes the rest a moment later: a system call more, of which the other
+/// side sees nothing.
+pub struct CloseOnly(pub TcpStream);
+
+impl AsyncRead for CloseOnly {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for CloseOnly {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, all: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(context, all)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
 
 /// Connects.
 pub async fn tcp(address: SocketAddr, source: Option<IpAddr>, record: &mut Record) -> Way<TcpStream> {

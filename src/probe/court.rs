@@ -20,6 +20,7 @@ use crate::node::Handle;
 use crate::probe::jobs;
 use crate::probe::prometheus::State;
 use crate::probe::schedule;
+use crate::probe::targets::Target;
 use crate::probe::verdict::Ballot;
 use crate::probe::verdict::Count;
 use crate::probe::verdict::Down;
@@ -96,14 +97,22 @@ impl Looked {
         unlooked
     }
 
-    fn named(&self) -> BTreeMap<u64, Named> {
-        let mut named: BTreeMap<u64, Named> = BTreeMap::new();
-        for (target, _) in self.jobs.plan().all() {
-            named.insert(target.key, (target.ready.job.name.clone(), target.instance.clone(), target.ready.job.nodes));
+    /// Names of these. There may be ten thousand targets of which nobody says anything.
+    fn named(&self, keys: &BTreeSet<u64>) -> BTreeMap<u64, Named> {
+        if keys.is_empty() {
+            return BTreeMap::new();
         }
+        let of_target = |target: &Target| (target.ready.job.name.clone(), target.instance.clone(), target.ready.job.nodes);
+        let mut named: BTreeMap<u64, Named> = {
+            let plan = self.jobs.plan();
+            keys.iter().filter_map(|key| Some((*key, of_target(plan.target(*key)?)))).collect()
+        };
         for (group, replica) in self.prometheus.all().into_keys() {
             let instance = watcher::instance(&group, &replica);
-            named.insert(schedule::key(watcher::JOB, &instance), (watcher::JOB.to_owned(), instance, OF_PROMETHEUS));
+            let key = schedule::key(watcher::JOB, &instance);
+            if keys.contains(&key) {
+                named.insert(key, (watcher::JOB.to_owned(), instance, OF_PROMETHEUS));
+            }
         }
         named
     }
@@ -152,7 +161,9 @@ async fn judge(looked: &Looked, node: &Handle, leads_for: Duration) {
     if fresh < members.len() && leads_for.as_millis() < u128::from(GOOD_FOR) {
         return;
     }
-    let changes = changes(&Count::new(&members, ballots), &looked.named(), &node.verdicts(), leads_for >= KNOWS);
+    let (count, present) = (Count::new(&members, ballots), node.verdicts());
+    let spoken_of = present.all().map(|(job, instance, _)| schedule::key(job, instance)).chain(count.complaints()).collect();
+    let changes = changes(&count, &looked.named(&spoken_of), &present, leads_for >= KNOWS);
     for changes in changes.chunks(AN_ENTRY) {
         for Change { job, instance, down } in changes {
             match down {

@@ -52,6 +52,11 @@ impl Dialogue {
         Dialogue(steps.iter().map(ready).collect())
     }
 
+    /// A step begins TLS.
+    pub fn starts_tls(&self) -> bool {
+        self.0.iter().any(|step| step.rest.starttls)
+    }
+
     /// Does all steps. `host` is the name for TLS.
     pub async fn hold(&self, wire: Wire, (tls, host): (&Tls, &str), told: &mut Told, record: &mut Record) -> Way<()> {
         if self.0.is_empty() {

@@ -66,6 +66,11 @@ impl Dns {
         }
     }
 
+    /// There is a handshake.
+    pub fn computes(&self) -> bool {
+        self.settings.over_tls
+    }
+
     /// Probes.
     pub async fn run(&self, ask: &Ask<'_>, told: &mut Told, record: &mut Record) -> Way<()> {
         let settings = &self.settings;

@@ -158,6 +158,13 @@ impl Http {
         self.host.as_deref()
     }
 
+    /// A request to this target computes or reads files.
+    pub fn computes(&self, target: &str) -> bool {
+        let packed = !matches!(self.compression, None | Some(Compression::Identity));
+        let reads = matches!(self.body, Some(Secret::File(_))) || self.login.takes_work();
+        packed || reads || target.get(.."https://".len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
+    }
+
     /// Probes.
     pub async fn run(&self, ask: &Ask<'_>, told: &mut Told, record: &mut Record) -> Way<()> {
         told.cel = (!self.cel.is_empty()).then_some(false);

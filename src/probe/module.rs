@@ -65,6 +65,18 @@ impl Module {
         if let Kind::Http(http) = &self.kind { http.host() } else { None }
     }
 
+    /// A look at this target does more than wait: handshakes of TLS and HTTP/2, unpacking, reading files. A redirect may lead to it all the same.
+    pub fn computes(&self, target: &str) -> bool {
+        match &self.kind {
+            Kind::Http(http) => http.computes(target),
+            Kind::Tcp(tcp) => tcp.computes(),
+            Kind::Unix(unix) => unix.computes(),
+            Kind::Icmp(_) => false,
+            Kind::Dns(dns) => dns.computes(),
+            Kind::Grpc(_) => true,
+        }
+    }
+
     /// How long a probe may take if whoever asks has this much time.
     pub fn timeout(&self, most: Duration) -> Duration {
         self.timeout.map_or(most, |own| own.min(most))
@@ -90,5 +102,36 @@ impl Modules {
     /// All names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_computes_is_known_before_it_begins() {
+        let text = "modules:\n  packed: { prober: http, http: { compression: gzip } }\n  plain: { prober: http, http: { compression: identity } }\n  \
+                    file: { prober: http, http: { authorization: { credentials_file: /x } } }\n  \
+                    starts: { prober: tcp, tcp: { query_response: [ { starttls: true } ] } }\n  dot: { prober: dns, dns: { query_name: x, transport_protocol: tcp, dns_over_tls: true } }\n";
+        let modules = Modules::new(&probe::parse_file(text).unwrap(), false);
+        let computes = |name: &str, target: &str| modules.get(name).unwrap().computes(target);
+        for (name, target, expected) in [
+            ("http_2xx", "http://h/", false),
+            ("http_2xx", "h", false),
+            ("http_2xx", "HTTPS://h/", true),
+            ("packed", "http://h/", true),
+            ("plain", "http://h/", false),
+            ("file", "http://h/", true),
+            ("tcp_connect", "h:80", false),
+            ("tls_connect", "h:443", true),
+            ("starts", "h:25", true),
+            ("icmp", "h", false),
+            ("dns_soa", "h", false),
+            ("dot", "h", true),
+            ("grpc_plain", "h:80", true),
+        ] {
+            assert_eq!(computes(name, target), expected, "{name} {target}");
+        }
     }
 }

@@ -149,7 +149,7 @@ pub struct Phase {
     pub took: Duration,
     /// Whether it came to its end.
     pub done: bool,
-    /// What it was about: an address, a URL without its query.
+    /// What it was about: an address, a URL without its query; empty where nobody wanted to read what goes on.
     pub about: String,
 }
 

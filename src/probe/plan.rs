@@ -81,6 +81,8 @@ pub struct After {
 pub struct Plan {
     targets: BTreeMap<u64, Target>,
     standings: BTreeMap<u64, Standing>,
+    /// Targets of which there may be something to say (`speaks`): whoever asks several times a second need not go through all.
+    spoken: BTreeSet<u64>,
     /// By time: looks of the schedule,
     due: BTreeSet<(i64, u64)>,
     /// and those beside it.
@@ -112,6 +114,10 @@ impl Plan {
         self.due = targets.iter().map(due).collect();
         self.targets = targets;
         self.lists += 1;
+        // What a job says of its targets may be different now.
+        let speaks =
+            |(key, standing): (&u64, &Standing)| self.targets.get(key).is_some_and(|target| speaks(target, standing, now)).then_some(*key);
+        self.spoken = self.standings.iter().filter_map(speaks).collect();
     }
 
     /// Another number: other targets, perhaps.
@@ -163,6 +169,7 @@ impl Plan {
             if !ours && standing.failed == 0 && standing.asked_until < now && !is_down(target) {
                 // Somebody else's business: what was known of it grows old.
                 self.standings.remove(&key);
+                self.spoken.remove(&key);
                 continue;
             }
             if !standing.running {
@@ -223,6 +230,11 @@ impl Plan {
         }
         standing.failed = if failed { standing.failed.saturating_add(1) } else { 0 };
         standing.last = Some((start.slot, look));
+        if speaks(target, standing, now) {
+            self.spoken.insert(start.key);
+        } else {
+            self.spoken.remove(&start.key);
+        }
         if failed && standing.failed <= job.retries {
             self.soon.insert((now + RETRY.min(job.interval / 4).as_millis() as i64, start.key));
         }
@@ -244,29 +256,39 @@ impl Plan {
 
     /// What this node says is down: key and cause.
     pub fn down(&self) -> BTreeMap<u64, String> {
-        let says = |(key, standing): (&u64, &Standing)| {
-            let target = self.targets.get(key)?;
+        let says = |key: &u64| {
+            let (target, standing) = (self.targets.get(key)?, self.standings.get(key)?);
             let (_, look) = standing.last.as_ref().filter(|_| standing.failed > target.ready.job.retries)?;
             Some((*key, look.cause.clone()))
         };
-        self.standings.iter().filter_map(says).collect()
+        self.spoken.iter().filter_map(says).collect()
     }
 }
 
 const DAY_MS: i64 = 86_400_000;
+/// A certificate is watched so long before it is to be remarked on: longer than from one look to the next, which is a day at most.
+const WATCHED_MS: i64 = 2 * DAY_MS;
+
+/// `down` or `remarks` may name it, now or before its next look.
+fn speaks(target: &Target, standing: &Standing, now: i64) -> bool {
+    let ends = standing.last.as_ref().and_then(|(_, look)| look.certificate_ends_ms);
+    let days = target.ready.job.alert.certificate_days.and_then(|days| i64::try_from(days).ok());
+    let near = ends.zip(days).is_some_and(|(ends, days)| ends - now < days.saturating_mul(DAY_MS).saturating_add(WATCHED_MS));
+    standing.failed > 0 || standing.slow_since.is_some() || near
+}
 
 impl Plan {
     /// What this node remarks on targets: certificates that end soon, looks that take long.
     pub fn remarks(&self, now: i64) -> BTreeMap<u64, Remark> {
-        let remark = |(key, standing): (&u64, &Standing)| {
-            let alert = &self.targets.get(key)?.ready.job.alert;
+        let remark = |key: &u64| {
+            let (alert, standing) = (&self.targets.get(key)?.ready.job.alert, self.standings.get(key)?);
             let days = alert.certificate_days.and_then(|days| i64::try_from(days).ok());
             let ends = standing.last.as_ref().and_then(|(_, look)| look.certificate_ends_ms);
             let ends = ends.filter(|ends| days.is_some_and(|days| ends - now < days.saturating_mul(DAY_MS)));
             let remark = Remark { certificate_ends_ms: ends, slow_since_ms: standing.slow_since };
             (remark != Remark::default()).then_some((*key, remark))
         };
-        self.standings.iter().filter_map(remark).collect()
+        self.spoken.iter().filter_map(remark).collect()
     }
 }
 
@@ -433,6 +455,32 @@ mod tests {
         let start = Start { key, slot: NOW, writes: true };
         plan.done(&start, failed(), NOW);
         assert_eq!(plan.remarks(NOW).remove(&key), both, "a look that failed says nothing of either");
+    }
+
+    #[test]
+    fn targets_of_which_nobody_says_anything_are_not_gone_through() {
+        let job = |days: u64| targets(&format!("{{ name: web, interval: 10s, targets: [h], alert: {{ certificate_days: {days} }} }}"));
+        let key = *job(10).keys().next().unwrap();
+        let mut plan = Plan::default();
+        plan.replace(job(10), NOW);
+        let mut look = |look: Look, now: i64| {
+            plan.standings.entry(key).or_default();
+            plan.done(&Start { key, slot: now, writes: true }, look, now);
+            (plan.spoken.contains(&key), plan.down().len(), plan.remarks(now).len())
+        };
+        let ends = |days: i64| Look { certificate_ends_ms: Some(NOW + days * DAY_MS), ..well() };
+        assert_eq!(look(well(), NOW), (false, 0, 0));
+        assert_eq!(look(failed(), NOW), (true, 0, 0), "it will be repeated");
+        assert_eq!(look(failed(), NOW), (true, 1, 0));
+        assert_eq!(look(ends(20), NOW), (false, 0, 0));
+        assert_eq!(look(ends(20), NOW + 9 * DAY_MS), (true, 0, 0), "before the next look it may be so far");
+        assert_eq!(plan.remarks(NOW + 10 * DAY_MS + 1).len(), 1);
+        plan.replace(job(1), NOW);
+        assert_eq!((plan.spoken.len(), plan.remarks(NOW).len()), (0, 0));
+        plan.replace(job(30), NOW);
+        assert_eq!(plan.remarks(NOW).len(), 1, "another list has another number of days, and nothing needs to be looked at for it");
+        plan.replace(BTreeMap::new(), NOW);
+        assert!(plan.spoken.is_empty());
     }
 
     #[test]

@@ -84,12 +84,13 @@ impl Record {
         }
     }
 
-    /// A phase begins; one that is open comes to its end.
+    /// A phase begins; one that is open comes to its end. What it is about is kept if somebody wants to know what goes on.
     pub fn begin(&mut self, name: &'static str, about: impl FnOnce() -> String) {
         let now = clock::now();
         self.close(now, true);
         let from = now.duration_since(self.began);
-        self.phases.push(Phase { name, from, took: Duration::ZERO, done: false, about: about() });
+        let about = if self.log.is_some() { about() } else { String::new() };
+        self.phases.push(Phase { name, from, took: Duration::ZERO, done: false, about });
         self.open = Some(now);
     }
 

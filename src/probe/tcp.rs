@@ -40,6 +40,10 @@ struct Inner {
 }
 
 impl Inner {
+    fn computes(&self) -> bool {
+        self.with_tls || self.dialogue.starts_tls()
+    }
+
     async fn hold(&self, wire: Wire, host: &str, told: &mut dialogue::Told, record: &mut Record) -> Way<()> {
         let wire = if self.with_tls { Box::new(self.tls.shake(host, wire, record).await?) } else { wire };
         self.dialogue.hold(wire, (&self.tls, host), told, record).await
@@ -51,6 +55,11 @@ impl Tcp {
     pub fn new(module: &probe::Tcp) -> Tcp {
         let inner = Inner { dialogue: Dialogue::new(&module.steps), with_tls: module.tls, tls: Tls::new(&module.tls_config, &[]) };
         Tcp { family: module.family, source: module.source, inner }
+    }
+
+    /// There is a handshake.
+    pub fn computes(&self) -> bool {
+        self.inner.computes()
     }
 
     /// Probes.
@@ -66,6 +75,11 @@ impl Unix {
     /// Of what the module says.
     pub fn new(module: &probe::Unix) -> Unix {
         Unix(Inner { dialogue: Dialogue::new(&module.steps), with_tls: module.tls, tls: Tls::new(&module.tls_config, &[]) })
+    }
+
+    /// There is a handshake.
+    pub fn computes(&self) -> bool {
+        self.0.computes()
     }
 
     /// Probes.

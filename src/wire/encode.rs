@@ -3,7 +3,8 @@
 //! Labels are written as given: sorted, without empty values, is the caller's business (and a hostile test's wish). Proto3's defaults are
 //! left out as every encoder does, so that a value of 0 takes no bytes.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::hash::RandomState;
 
 use super::histogram::Count;
 use super::histogram::Histogram;
@@ -16,6 +17,7 @@ use super::proto::put_uint;
 use super::proto::put_varint;
 use super::proto::zigzag;
 use super::remote_write::Protocol;
+use super::symbols::Symbols;
 
 /// A sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +73,7 @@ pub struct Encoder {
     protocol: Protocol,
     series: Vec<u8>,
     metadata: Vec<u8>,
-    symbols: Vec<u8>,
-    numbers: HashMap<String, u32>,
+    symbols: Symbols,
     message: Vec<u8>,
     inner: Vec<u8>,
 }
@@ -80,15 +81,10 @@ pub struct Encoder {
 impl Encoder {
     /// An empty request of this protocol.
     pub fn new(protocol: Protocol) -> Encoder {
-        Encoder {
-            protocol,
-            series: Vec::new(),
-            metadata: Vec::new(),
-            symbols: Vec::new(),
-            numbers: HashMap::new(),
-            message: Vec::new(),
-            inner: Vec::new(),
-        }
+        let mut symbols = Symbols::default();
+        // Texts may come from whoever names targets.
+        symbols.begin(RandomState::new().hash_one(0));
+        Encoder { protocol, series: Vec::new(), metadata: Vec::new(), symbols, message: Vec::new(), inner: Vec::new() }
     }
 
     /// Adds one TimeSeries.
@@ -125,8 +121,8 @@ impl Encoder {
         if let (Protocol::V2, Some((kind, help, unit))) = (self.protocol, series.metadata) {
             inner.clear();
             put_uint(&mut inner, 1, u64::from(kind));
-            put_uint(&mut inner, 3, u64::from(self.symbol(help)));
-            put_uint(&mut inner, 4, u64::from(self.symbol(unit)));
+            put_uint(&mut inner, 3, u64::from(self.symbols.number(help)));
+            put_uint(&mut inner, 4, u64::from(self.symbols.number(unit)));
             put_bytes(&mut message, 5, &inner);
         }
         put_bytes(&mut self.series, if self.protocol == Protocol::V1 { 1 } else { 5 }, &message);
@@ -151,14 +147,15 @@ impl Encoder {
     /// Writes the request into `out`, whose former content goes, and starts an empty one.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         out.clear();
-        if self.protocol == Protocol::V2 {
+        let symbols = self.symbols.finish();
+        if self.protocol == Protocol::V2 && symbols.is_empty() {
             put_bytes(out, 4, b"");
         }
-        for part in [&mut self.symbols, &mut self.series, &mut self.metadata] {
+        out.extend_from_slice(&symbols);
+        for part in [&mut self.series, &mut self.metadata] {
             out.extend_from_slice(part);
             part.clear();
         }
-        self.numbers.clear();
     }
 
     fn put_labels(&mut self, labels: &[(&str, &str)], (out, inner): (&mut Vec<u8>, &mut Vec<u8>)) {
@@ -177,28 +174,14 @@ impl Encoder {
             Protocol::V2 => {
                 inner.clear();
                 for (name, value) in labels {
-                    put_varint(inner, u64::from(self.symbol(name)));
-                    put_varint(inner, u64::from(self.symbol(value)));
+                    put_varint(inner, u64::from(self.symbols.number(name)));
+                    put_varint(inner, u64::from(self.symbols.number(value)));
                 }
                 if !inner.is_empty() {
                     put_bytes(out, 1, inner);
                 }
             }
         }
-    }
-
-    /// The number of this text in the symbol table, where the empty string is number 0.
-    fn symbol(&mut self, text: &str) -> u32 {
-        if text.is_empty() {
-            return 0;
-        }
-        if let Some(number) = self.numbers.get(text) {
-            return *number;
-        }
-        let number = self.numbers.len() as u32 + 1;
-        self.numbers.insert(text.to_owned(), number);
-        put_bytes(&mut self.symbols, 4, text.as_bytes());
-        number
     }
 }
 

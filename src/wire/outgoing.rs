@@ -4,8 +4,6 @@
 //! are allowed, and cutting costs nothing. Left out on purpose: metadata of 1.0 (it comes in requests of its own, by no replica's name, and
 //! stores find it missing without harm), and exemplars in 2.0 without a sample of their series in the same request: a TimeSeries there needs one.
 
-mod symbols;
-
 use bytes::Bytes;
 
 use super::body::Picked;
@@ -20,7 +18,7 @@ use super::proto::put_varint;
 use super::remote_write::Label;
 use super::remote_write::Protocol;
 use crate::model::Kind;
-use crate::wire::outgoing::symbols::Symbols;
+use crate::wire::symbols::Symbols;
 
 /// Collects points, then gives the request.
 #[derive(Debug)]

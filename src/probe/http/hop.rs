@@ -26,6 +26,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::config::probe::Family;
 use crate::probe::connect;
+use crate::probe::connect::CloseOnly;
 use crate::probe::connect::Io;
 use crate::probe::guard::Guard;
 use crate::probe::http::beside::Beside;
@@ -109,7 +110,7 @@ impl Hop<'_> {
             None => {
                 // By its name: a proxy asks whomever this names, and overwrites `Host` with it (RFC 9112, 3.2.2).
                 let absolute = self.proxy.map(|_| self.url.authority());
-                self.ask(request, wire, (false, absolute), ends, record).await
+                self.ask(request, CloseOnly(wire), (false, absolute), ends, record).await
             }
             Some(tls) => {
                 let secured = tls.shake(self.name, wire, record).await?;

@@ -79,6 +79,18 @@ impl Login {
         Ok(())
     }
 
+    /// Files are read for it, or a token is fetched.
+    pub fn takes_work(&self) -> bool {
+        let is_file = |secret: &http::Secret| matches!(secret, http::Secret::File(_));
+        let configured = match &self.configured {
+            None => false,
+            Some(Configured::Basic { username, password }) => is_file(username) || is_file(password),
+            Some(Configured::Token { token, .. }) => is_file(token),
+            Some(Configured::OAuth2(_)) => true,
+        };
+        configured || self.headers.iter().any(|(_, value)| !value.files.is_empty())
+    }
+
     /// What was fetched is good no more.
     pub fn forget(&self) {
         self.token.lock().unwrap_or_else(PoisonError::into_inner).take();

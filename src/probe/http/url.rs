@@ -21,25 +21,23 @@ pub struct Url {
 impl Url {
     /// Of a target; `http://` is what is meant where nothing is said.
     pub fn of_target(target: &str) -> Result<Url, String> {
-        let lower = target.get(..8).unwrap_or(target).to_ascii_lowercase();
-        if lower.starts_with("http://") || lower.starts_with("https://") {
-            return Url::absolute(target);
-        }
-        if let Some((scheme, _)) = target.split_once("://")
-            && !scheme.contains(['/', '?', ':', '.'])
-        {
-            return Err(format!("{target}: neither http:// nor https://"));
+        if let Some((scheme, _)) = target.split_once("://") {
+            if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+                return Url::absolute(target);
+            }
+            if !scheme.contains(['/', '?', ':', '.']) {
+                return Err(format!("{target}: neither http:// nor https://"));
+            }
         }
         Url::absolute(&format!("http://{target}"))
     }
 
     fn absolute(text: &str) -> Result<Url, String> {
         let (scheme, rest) = text.split_once("://").ok_or_else(|| format!("{text}: no URL"))?;
-        let tls = match scheme.to_ascii_lowercase().as_str() {
-            "http" => false,
-            "https" => true,
-            _ => return Err(format!("{text}: neither http:// nor https://")),
-        };
+        let tls = scheme.eq_ignore_ascii_case("https");
+        if !tls && !scheme.eq_ignore_ascii_case("http") {
+            return Err(format!("{text}: neither http:// nor https://"));
+        }
         let rest = rest.split('#').next().unwrap_or_default();
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
@@ -122,9 +120,13 @@ impl fmt::Display for Url {
 }
 
 fn encoded(text: &str) -> String {
+    let stays = |byte: u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte);
+    if text.bytes().all(stays) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
-        if byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte) {
+        if stays(byte) {
             out.push(char::from(byte));
         } else {
             out.push_str(&format!("%{byte:02X}"));
