@@ -29,9 +29,9 @@ pub mod telling;
 pub mod told;
 pub mod translate;
 
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// The value of a label.
 pub fn value<'l>(labels: &'l Labels, name: &str) -> &'l str {
-    labels.get(name).map_or("", String::as_str)
+    labels.get(name).unwrap_or_default()
 }

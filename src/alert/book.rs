@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::alert::buckets::Buckets;
 use crate::alert::episode::Closed;
@@ -25,8 +26,8 @@ use crate::alert::told::End;
 use crate::alert::told::Told;
 use crate::alert::told::Whom;
 use crate::model::alert::Alert;
-use crate::model::alert::Labels;
 use crate::model::alert::name;
+use crate::model::labels::Labels;
 
 /// Alerts at the same time, those that are over and not yet forgotten among them.
 pub const MOST_ALERTS: usize = 200_000;
@@ -51,7 +52,7 @@ pub const UNKNOWN_SILENCE: &str = "there is no such silence";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     /// What was said of it.
-    pub alert: Arc<Alert>,
+    pub alert: Alert,
     /// When it was first said that it holds, since it did not hold.
     pub came: i64,
     /// Somebody takes care of it, for as long as it holds.
@@ -110,7 +111,7 @@ pub struct Wanted {
     /// Who is told.
     pub whom: Whom,
     /// What the group's alerts have in common.
-    pub labels: Arc<Labels>,
+    pub labels: Labels,
     /// What they are told.
     pub claim: Claim,
 }
@@ -141,14 +142,7 @@ pub struct Book {
 
 /// Under which an alert is kept: a hash with the cluster's own seed, so that nobody can make two alerts of one id. (Fingerprints can be made alike.)
 pub fn id(seed: u64, labels: &Labels) -> u64 {
-    let mut hash = Xxh3::with_seed(seed);
-    for (name, value) in labels {
-        for text in [name, value] {
-            hash.update(&(text.len() as u64).to_le_bytes());
-            hash.update(text.as_bytes());
-        }
-    }
-    hash.digest()
+    xxh3_64_with_seed(labels.packed().as_bytes(), seed)
 }
 
 /// Under which a log is kept.
@@ -163,8 +157,7 @@ pub fn log_id(seed: u64, whom: &Whom) -> u64 {
 }
 
 fn bytes(alert: &Alert) -> usize {
-    let of = |labels: &Labels| labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-    of(&alert.labels) + of(&alert.annotations) + alert.generator.len()
+    alert.labels.bytes() + alert.annotations.bytes() + alert.generator.len()
 }
 
 /// Whether an alert is of a size that is taken; else what is wrong.
@@ -273,7 +266,7 @@ impl Book {
                 }
                 continue;
             };
-            let known = &*kept.alert;
+            let known = &kept.alert;
             let one = merged(known, &word, now);
             let same = one.starts == known.starts && one.annotations == known.annotations && one.generator == known.generator;
             match same && one.times_out == known.times_out {
@@ -303,7 +296,7 @@ impl Book {
                 None if word.is_over(at) => continue,
                 None => {
                     let noted = self.rules.comes(&word.labels, &self.lessons, at);
-                    (Kept { alert: Arc::new(word), came: at, acknowledged: None, noted }, false)
+                    (Kept { alert: word, came: at, acknowledged: None, noted }, false)
                 }
             };
             let before = known.map_or(0, |kept| bytes(&kept.alert) as u64);
@@ -328,15 +321,15 @@ impl Book {
     /// An alert of which there is a new word, put together with what was said; and whether that ends its episode, and another one begins.
     fn said_again(&self, kept: &Kept, mut one: Alert, at: i64) -> (Kept, bool) {
         if !kept.alert.is_over(at) || one.is_over(at) {
-            return (Kept { alert: Arc::new(one), ..Kept::clone(kept) }, false);
+            return (Kept { alert: one, ..Kept::clone(kept) }, false);
         }
         let before = (&kept.noted, kept.alert.ends);
         let (noted, same) = self.rules.comes_again(&one.labels, before, &self.lessons, at);
         if !same {
-            return (Kept { alert: Arc::new(one), came: at, acknowledged: None, noted }, true);
+            return (Kept { alert: one, came: at, acknowledged: None, noted }, true);
         }
         one.starts = one.starts.min(kept.alert.starts);
-        (Kept { alert: Arc::new(one), noted, ..Kept::clone(kept) }, false)
+        (Kept { alert: one, noted, ..Kept::clone(kept) }, false)
     }
 
     /// The policies are others. What was noted of alerts is made anew by them.
@@ -365,7 +358,7 @@ impl Book {
                 if *ends > kept.alert.ends {
                     let updated = kept.alert.updated.max((*updated).min(at));
                     let alert = Alert { ends: *ends, updated, ..Alert::clone(&kept.alert) };
-                    let kept = Kept { alert: Arc::new(alert), ..Kept::clone(kept) };
+                    let kept = Kept { alert, ..Kept::clone(kept) };
                     self.alerts.set(*id, kept);
                 }
             }

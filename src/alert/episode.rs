@@ -35,7 +35,7 @@ pub struct Telling {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Episode {
     /// What was said of it last.
-    pub alert: Arc<Alert>,
+    pub alert: Alert,
     /// When it was first said that it holds.
     pub came: i64,
     /// When it was forgotten, or fired again.
@@ -82,7 +82,7 @@ pub struct Ledger {
 impl Episode {
     /// What it counts for.
     pub fn bytes(&self) -> u64 {
-        let of = |labels: &crate::model::alert::Labels| labels.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
+        let of = |labels: &crate::model::labels::Labels| labels.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
         let alert = of(&self.alert.labels) + of(&self.alert.annotations) + self.alert.generator.len();
         let told: usize = self.told.iter().map(|telling| telling.receiver.len() + 16).sum();
         let acknowledged = self.acknowledged.as_ref().map_or(0, |known| known.by.len() + known.comment.len() + 8);
@@ -92,7 +92,7 @@ impl Episode {
     /// Of an alert as it is kept.
     pub fn of(kept: &Kept, told: Vec<Telling>, closed: i64) -> Episode {
         Episode {
-            alert: Arc::clone(&kept.alert),
+            alert: kept.alert.clone(),
             came: kept.came,
             closed,
             acknowledged: kept.acknowledged.clone(),

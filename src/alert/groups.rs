@@ -39,7 +39,7 @@ use crate::alert::told::Told;
 use crate::alert::told::Whom;
 use crate::alert::told::decide;
 use crate::alert::told::has;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// What was decided and is not in the book after so long is decided anew, ms.
 const AGAIN_MS: i64 = 5_000;
@@ -65,7 +65,7 @@ struct Group {
     route: usize,
     hash: u64,
     key: Arc<str>,
-    labels: Arc<Labels>,
+    labels: Labels,
     alerts: BTreeSet<u64>,
     lanes: Vec<Lane>,
 }
@@ -330,7 +330,7 @@ impl Groups {
         let key = Arc::<str>::from(route.group_key(labels));
         let lanes = self.plan.lanes_of(self.seed, route, &key);
         self.of_log.extend(lanes.iter().enumerate().map(|(place, lane)| (lane.log, (number, place))));
-        let labels = Arc::new(route.group(labels));
+        let labels = route.group(labels);
         self.groups.insert(number, Group { route: route.number, hash: hash.1, key, labels, alerts: BTreeSet::new(), lanes });
         self.by_hash.entry(hash).or_default().push(number);
         number
@@ -485,7 +485,7 @@ impl Groups {
         let Some(mut claim) = decided else { return Some((None, first.or(later))) };
         // Every node comes to the same number from the same book.
         claim.number = told.map_or_else(|| from.unsigned_abs().max(1), |told| told.number.saturating_add(1));
-        Some((Some(Wanted { whom: lane.whom.clone(), labels: Arc::clone(&group.labels), claim }), None))
+        Some((Some(Wanted { whom: lane.whom.clone(), labels: group.labels.clone(), claim }), None))
     }
 
     /// When an alert comes to a lane, where it does.
@@ -561,7 +561,7 @@ impl Groups {
     pub fn all(&self) -> impl Iterator<Item = (&Route, &str, &Labels, &BTreeSet<u64>)> {
         self.groups.values().filter_map(|group| {
             let route = self.plan.routing.route(group.route)?;
-            Some((route, &*group.key, &*group.labels, &group.alerts))
+            Some((route, &*group.key, &group.labels, &group.alerts))
         })
     }
 

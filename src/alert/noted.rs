@@ -5,8 +5,8 @@
 
 use crate::alert::lesson::Lessons;
 use crate::alert::policy::Rules;
-use crate::model::alert::Labels;
 use crate::model::alert::name;
+use crate::model::labels::Labels;
 
 /// Beginnings and ends that are remembered of one alert: more than any policy counts.
 const MOST_CHANGES: usize = 64;

@@ -9,7 +9,7 @@ use crate::alert::listed::Listed;
 use crate::alert::message;
 use crate::config::policies::Policies;
 use crate::config::read::Problem;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// All of them; nothing at all by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

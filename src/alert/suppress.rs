@@ -11,7 +11,7 @@ use crate::alert::silence::Phase;
 use crate::alert::silence::Silence;
 use crate::alert::sought::Sought;
 use crate::alert::value;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 type Silences = BTreeMap<String, Arc<Silence>>;
 /// Sources of one rule, by the values that must be equal: their ids, and whether they are targets, too.

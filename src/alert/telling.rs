@@ -13,7 +13,7 @@ use crate::config::routing as written;
 use crate::config::routing::Place;
 use crate::config::telling::Named;
 use crate::config::telling::Telling;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// All policies of telling.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

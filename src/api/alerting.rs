@@ -12,7 +12,7 @@ use crate::alert::silence::Silence;
 use crate::api::deps::Later;
 use crate::config::inputs::Input;
 use crate::model::alert::Alert;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// The state of alerts, as one node sees it.
 pub trait Alerting: Send + Sync {
@@ -49,7 +49,7 @@ pub trait Alerting: Send + Sync {
         None
     }
     /// What is known of the alert with these labels, also where it is over.
-    fn known(&self, labels: &Labels) -> Option<Arc<Alert>>;
+    fn known(&self, labels: &Labels) -> Option<Alert>;
     /// What a receiver would be sent, text by text; nothing is sent. `Refused::Wrong`: a text that was asked for is no template.
     fn preview(&self, asked: Preview) -> Result<Vec<Previewed>, Refused> {
         drop(asked);
@@ -211,7 +211,7 @@ pub struct Past {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// The alert.
-    pub alert: Arc<Alert>,
+    pub alert: Alert,
     /// Its identity.
     pub fingerprint: u64,
     /// Whether it is told.

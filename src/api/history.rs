@@ -10,7 +10,7 @@ use crate::api::alertmanager;
 use crate::api::answer::Failure;
 use crate::api::deps::Deps;
 use crate::clock;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// Episodes of an answer unless the query says otherwise,
 const LIMIT: usize = 100;
@@ -178,8 +178,8 @@ mod tests {
 
     #[test]
     fn an_episode_says_who_was_told_and_after_how_long_somebody_took_care() {
-        let labels = Labels::from([("alertname".to_owned(), "X".to_owned()), ("severity".to_owned(), "critical".to_owned())]);
-        let alert = Arc::new(Alert { labels: Arc::new(labels), starts: 1_000, ends: 61_000, ..Alert::default() });
+        let labels = Labels::from([("alertname", "X"), ("severity", "critical")]);
+        let alert = Alert { labels, starts: 1_000, ends: 61_000, ..Alert::default() };
         let acknowledged = Some(Arc::new(book::Acknowledged { by: "ann".into(), comment: String::new(), at: 31_000 }));
         let told = vec![
             Telling { receiver: "db".into(), at: 2_000, over: 62_000, digest: false },

@@ -20,8 +20,8 @@ use crate::cli::table::cell;
 use crate::cli::table::span;
 use crate::clock;
 use crate::config::values;
-use crate::model::alert::Labels;
 use crate::model::alert::fingerprint;
+use crate::model::labels::Labels;
 
 /// Alerts that hold.
 const ACTIVE: &str = "/api/v1/alerts/active";
@@ -293,22 +293,20 @@ async fn find(asked: &Asked, fingerprint: &str) -> Result<Value, Failure> {
 
 /// `name=value` pairs.
 fn pairs(texts: &[String]) -> Result<Labels, Failure> {
-    let pair = |text: &String| {
+    fn pair(text: &String) -> Result<(&str, &str), Failure> {
         let (name, value) = text.split_once('=').ok_or_else(|| Failure::Wrong(format!("`{text}` is no label; write NAME=VALUE")))?;
-        Ok((name.to_owned(), value.to_owned()))
-    };
+        Ok((name, value))
+    }
     texts.iter().map(pair).collect()
 }
 
 async fn send_test(test: &SendTest) -> Result<(), Failure> {
-    let mut labels = pairs(&test.labels)?;
-    labels.entry("alertname".to_owned()).or_insert_with(|| "SluiceTest".to_owned());
+    let mut labels = pairs(&test.labels)?.or("alertname", "SluiceTest");
     if test.labels.is_empty() {
-        labels.insert("severity".to_owned(), "info".to_owned());
+        labels = labels.with("severity", "info");
     }
-    labels.retain(|_, value| !value.is_empty());
-    let mut annotations = pairs(&test.annotations)?;
-    annotations.entry("summary".to_owned()).or_insert_with(|| "A test; nothing is wrong.".to_owned());
+    let labels = labels.said();
+    let annotations = pairs(&test.annotations)?.or("summary", "A test; nothing is wrong.");
     let now = clock::wall_ms();
     let lasts = if test.resolved { 0 } else { i64::try_from(test.lasts.as_millis()).unwrap_or(0) };
     let mut alert = json!({ "labels": labels, "annotations": annotations, "endsAt": clock::rfc3339(now.saturating_add(lasts)) });

@@ -65,7 +65,7 @@ pub fn head(row: &[u8]) -> Result<Head, Malformed> {
 pub fn decode(number: u64, row: &[u8]) -> Result<Closed, Malformed> {
     let mut from = Reader(row);
     let (version, Head { closed, before }) = read_head(&mut from)?;
-    let (alert, came) = (Arc::new(read_alert(&mut from)?), from.signed()?);
+    let (alert, came) = (read_alert(&mut from)?, from.signed()?);
     let acknowledged = if from.byte()? == 0 { None } else { Some(Arc::new(read_acknowledged(&mut from)?)) };
     let (told, silenced) = (read_told(&mut from, version > FIRST)?, from.text()?.to_owned());
     let (level, again) = match version {
@@ -122,18 +122,18 @@ mod tests {
     use super::*;
     use crate::alert::book::Acknowledged;
     use crate::model::alert::Alert;
-    use crate::model::alert::Labels;
+    use crate::model::labels::Labels;
 
     #[test]
     fn rows_are_read_as_they_were_written() {
-        let labels = Arc::new(Labels::from([("alertname".to_owned(), "X".to_owned())]));
+        let labels = Labels::from([("alertname", "X")]);
         let alert = Alert { labels, starts: 1, ends: 9, ..Alert::default() };
         let acknowledged = Some(Arc::new(Acknowledged { by: "ann".into(), comment: "mine".into(), at: 4 }));
         let told = vec![
             Telling { receiver: "db".into(), at: 3, over: 10, digest: true },
             Telling { receiver: "all".into(), at: 4, ..Telling::default() },
         ];
-        let episode = Episode { alert: Arc::new(alert), came: 2, closed: 30, acknowledged, told, silenced: "x".into(), level: 2, again: 0 };
+        let episode = Episode { alert, came: 2, closed: 30, acknowledged, told, silenced: "x".into(), level: 2, again: 0 };
         let closed = Closed { number: 7, before: 99, episode };
         let row = encode(&closed);
         assert_eq!(head(&row), Ok(Head { closed: 30, before: 99 }));

@@ -7,8 +7,8 @@ use crate::alert::matcher;
 const SEED: u64 = 7;
 
 fn alert(name: &str, (starts, ends, updated): (i64, i64, i64), times_out: bool) -> Alert {
-    let labels = Labels::from([("alertname".to_owned(), name.to_owned())]);
-    Alert { labels: Arc::new(labels), starts, ends, updated, times_out, ..Alert::default() }
+    let labels = Labels::from([("alertname", name)]);
+    Alert { labels, starts, ends, updated, times_out, ..Alert::default() }
 }
 
 fn of(book: &Book, name: &str) -> Kept {
@@ -74,7 +74,7 @@ fn only_what_is_new_becomes_an_entry() {
     assert_eq!(book.news(SEED, vec![again.clone()], 200), (vec![again.clone()], vec![]));
     book.post(SEED, vec![again], 200).unwrap();
     assert_eq!(of(&book, "a").came, 200, "another episode");
-    let annotated = Alert { annotations: Arc::new(Labels::from([("x".into(), "y".into())])), ..alert("a", (10, 300, 200), true) };
+    let annotated = Alert { annotations: Labels::from([("x", "y")]), ..alert("a", (10, 300, 200), true) };
     assert_eq!(book.news(SEED, vec![annotated.clone()], 200).0, [annotated]);
 }
 
@@ -141,7 +141,7 @@ fn what_is_over_is_forgotten_once_nobody_is_owed_it() {
     let [a, b] = ["a", "b"].map(|name| id(SEED, &of(&book, name).alert.labels));
     let whom = Whom { group: "g".into(), receiver: "r".into(), integration: 0 };
     let claim = Claim { number: 1, at: 50, reason: Some(crate::alert::message::Reason::First), firing: vec![a], ..Claim::default() };
-    let wanted = Wanted { whom: whom.clone(), labels: Arc::default(), claim };
+    let wanted = Wanted { whom: whom.clone(), labels: Labels::new(), claim };
     book.claim(SEED, vec![wanted.clone()]).unwrap();
     assert!(book.claim(SEED, vec![wanted.clone()]).is_err(), "it is on its way");
     let log = log_id(SEED, &whom);
@@ -155,7 +155,7 @@ fn what_is_over_is_forgotten_once_nobody_is_owed_it() {
     assert_eq!(sweep(&mut book, 1_000), Gone::default());
     assert_eq!(sweep(&mut book, 2_000).alerts, [b]);
     let over = Claim { number: 2, at: 2_000, reason: Some(crate::alert::message::Reason::AllOver), over: vec![a], ..Claim::default() };
-    book.claim(SEED, vec![Wanted { whom, labels: Arc::default(), claim: over }]).unwrap();
+    book.claim(SEED, vec![Wanted { whom, labels: Labels::new(), claim: over }]).unwrap();
     book.end(&[(log, 2, End::Taken)], 110);
     assert_eq!(sweep(&mut book, 2_500).alerts, [a]);
     assert_eq!(sweep(&mut book, 3_000), Gone::default());
@@ -173,7 +173,7 @@ fn an_episode_is_closed_when_the_alert_is_forgotten_or_fires_again() {
     let whom = Whom { group: "g".into(), receiver: "db".into(), integration: 0 };
     let tell = |book: &mut Book, number: u64, (firing, over): (Vec<u64>, Vec<u64>), at: i64| {
         let claim = Claim { number, at, reason: Some(crate::alert::message::Reason::First), firing, over, ..Claim::default() };
-        book.claim(SEED, vec![Wanted { whom: whom.clone(), labels: Arc::default(), claim }]).unwrap();
+        book.claim(SEED, vec![Wanted { whom: whom.clone(), labels: Labels::new(), claim }]).unwrap();
         book.end(&[(log_id(SEED, &whom), number, End::Taken)], at + 1);
     };
     book.post(SEED, held(10, 100), 10).unwrap();

@@ -19,6 +19,7 @@ use crate::alert::spent::Target;
 use crate::alert::told::Claim;
 use crate::alert::told::Told;
 use crate::alert::told::Whom;
+use crate::model::labels::Labels;
 
 /// Between two digests, ms.
 const DIGEST_MS: i64 = 60_000;
@@ -119,7 +120,7 @@ impl Groups {
         // Every node comes to the same number from the same book.
         claim.number = told.map_or_else(|| until.unwrap_or(now).unsigned_abs().max(1), |told| told.number.saturating_add(1));
         let whom = Whom::of_storm(target);
-        Some(Wanted { whom, labels: Arc::default(), claim })
+        Some(Wanted { whom, labels: Labels::new(), claim })
     }
 
     /// Alerts that hold, and are not told to a target because there is a storm.

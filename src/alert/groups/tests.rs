@@ -52,8 +52,8 @@ fn plan_with(beside: &str) -> Arc<Plan> {
     Arc::new(Plan::new(routing, receivers).with_telling(rules))
 }
 
-fn labels(text: &str) -> Arc<Labels> {
-    Arc::new(matcher::read(text).unwrap().matchers.into_iter().map(|matcher| (matcher.name, matcher.value)).collect())
+fn labels(text: &str) -> Labels {
+    matcher::read(text).unwrap().matchers.into_iter().map(|matcher| (matcher.name, matcher.value)).collect()
 }
 
 struct World {

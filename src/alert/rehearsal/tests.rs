@@ -26,7 +26,7 @@ fn script(rules: Rules, windows: &[Maintenance]) -> Script {
 fn episode(text: &str, from: i64, to: i64) -> Episode {
     let labels = matcher::read(text).unwrap().matchers.into_iter().map(|matcher| (matcher.name, matcher.value)).collect();
     let (came, ends) = (BEGIN + from * 1000, BEGIN + to * 1000);
-    let alert = Arc::new(Alert { labels: Arc::new(labels), starts: came, ends, updated: ends, ..Alert::default() });
+    let alert = Alert { labels, starts: came, ends, updated: ends, ..Alert::default() };
     Episode { alert, came, closed: ends + 1_200_000, ..Episode::default() }
 }
 

@@ -17,13 +17,13 @@ use crate::config::inputs::Mapping;
 use crate::config::inputs::Signature;
 use crate::config::inputs::text;
 use crate::model::alert::Alert;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// Two receivers: `db` gets what is of team db, `all` the rest; groups by alertname.
 #[derive(Default)]
 pub struct StandInAlerting {
     ahead: i64,
-    alerts: Mutex<BTreeMap<u64, Arc<Alert>>>,
+    alerts: Mutex<BTreeMap<u64, Alert>>,
     silences: Mutex<Vec<Arc<Silence>>>,
     acknowledged: Mutex<BTreeMap<u64, Arc<Acknowledged>>>,
     inputs: Vec<Input>,
@@ -36,15 +36,15 @@ pub struct StandInAlerting {
 
 /// With one alert that is over, and one that holds and waits, as the manual shows them.
 pub fn with_a_past() -> Arc<Source> {
-    let labels = Labels::from([("alertname".to_owned(), "DiskFull".to_owned()), ("team".to_owned(), "db".to_owned())]);
-    let alert = Arc::new(Alert { labels: Arc::new(labels), starts: 1_000, ends: 61_000, ..Alert::default() });
+    let labels = Labels::from([("alertname", "DiskFull"), ("team", "db")]);
+    let alert = Alert { labels, starts: 1_000, ends: 61_000, ..Alert::default() };
     let acknowledged = Some(Arc::new(book::Acknowledged { by: "ann".into(), comment: "on it".into(), at: 31_000 }));
     let told = vec![Telling { receiver: "db".into(), at: 2_000, over: 62_000, digest: false }];
     let episode = Episode { alert, came: 1_500, closed: 70_000, acknowledged, told, level: 1, ..Episode::default() };
     let state = StandInAlerting { past: vec![(Some(17), episode)], ..StandInAlerting::default() };
-    let labels = Labels::from([("alertname".to_owned(), "DiskBusy".to_owned()), ("team".to_owned(), "db".to_owned())]);
-    let waiting = Alert { labels: Arc::new(labels), starts: NOW, ends: NOW + 60_000, ..Alert::default() };
-    state.alerts.lock().unwrap().insert(waiting.fingerprint(), Arc::new(waiting));
+    let labels = Labels::from([("alertname", "DiskBusy"), ("team", "db")]);
+    let waiting = Alert { labels, starts: NOW, ends: NOW + 60_000, ..Alert::default() };
+    state.alerts.lock().unwrap().insert(waiting.fingerprint(), waiting);
     let state: Arc<dyn Alerting> = Arc::new(state);
     Arc::new(move || Ok(Arc::clone(&state)))
 }
@@ -54,18 +54,18 @@ fn names(names: &[&str]) -> Arc<[String]> {
 }
 
 impl StandInAlerting {
-    fn standing(&self, fingerprint: u64, alert: &Arc<Alert>, now: i64) -> Standing {
+    fn standing(&self, fingerprint: u64, alert: &Alert, now: i64) -> Standing {
         let silences = self.silences.lock().unwrap();
         let by = silences.iter().filter(|one| one.phase(now).word() == "active" && one.matches(&alert.labels)).map(|one| one.id.clone());
         let silenced_by: Arc<[String]> = by.collect();
         Standing {
-            alert: Arc::clone(alert),
+            alert: alert.clone(),
             fingerprint,
             state: if silenced_by.is_empty() { State::Active } else { State::Suppressed },
             silenced_by,
             inhibited_by: names(&[]),
             muted_by: names(&[]),
-            receivers: match (alert.labels.get("team").map(String::as_str), alert.labels.contains_key("both")) {
+            receivers: match (alert.labels.get("team"), alert.labels.contains_key("both")) {
                 (_, true) => names(&["db", "all"]),
                 (Some("db"), false) => names(&["db"]),
                 (_, false) => names(&["all"]),
@@ -85,7 +85,7 @@ impl Alerting for StandInAlerting {
         if self.no_majority {
             return Box::pin(std::future::ready(Err(Refused::Later("no majority of the nodes answers".into()))));
         }
-        self.alerts.lock().unwrap().extend(alerts.into_iter().map(|alert| (alert.fingerprint(), Arc::new(alert))));
+        self.alerts.lock().unwrap().extend(alerts.into_iter().map(|alert| (alert.fingerprint(), alert)));
         Box::pin(std::future::ready(Ok(())))
     }
 
@@ -97,11 +97,11 @@ impl Alerting for StandInAlerting {
     fn groups(&self, now: i64) -> Vec<Group> {
         let mut groups: BTreeMap<(String, String), Vec<Standing>> = BTreeMap::new();
         for one in self.alerts(now).into_iter().rev() {
-            let key = (one.alert.labels.get("alertname").cloned().unwrap_or_default(), one.receivers[0].clone());
+            let key = (one.alert.labels.get("alertname").unwrap_or_default().to_owned(), one.receivers[0].clone());
             groups.entry(key).or_default().push(one);
         }
         let group = |((name, receiver), alerts): ((String, String), Vec<Standing>)| Group {
-            labels: Labels::from([("alertname".to_owned(), name)]),
+            labels: Labels::from([("alertname", name)]),
             route_labels: Labels::new(),
             key: String::new(),
             muted_by: if receiver == "db" { names(&["nights"]) } else { names(&[]) },
@@ -159,14 +159,13 @@ impl Alerting for StandInAlerting {
     fn preview(&self, asked: Preview) -> Result<Vec<Previewed>, Refused> {
         match (asked.receiver.as_str(), asked.text) {
             ("all", Some(_)) => Err(Refused::Wrong("is no template".into())),
-            ("all", None) => Ok(vec![Previewed { key: "k".into(), text: asked.labels["alertname"].clone(), instead: None }]),
+            ("all", None) => Ok(vec![Previewed { key: "k".into(), text: asked.labels["alertname"].to_owned(), instead: None }]),
             _ => Err(Refused::Unknown),
         }
     }
 
     fn status(&self) -> Status {
-        let receiver =
-            |name: &str, owner: &str| Receiver { name: name.into(), labels: Labels::from([("owner".to_owned(), owner.to_owned())]) };
+        let receiver = |name: &str, owner: &str| Receiver { name: name.into(), labels: Labels::from([("owner", owner)]) };
         Status {
             original: "route:\n  receiver: all\n".into(),
             receivers: vec![receiver("all", "ops"), receiver("db", "dba")],
@@ -184,8 +183,8 @@ impl Alerting for StandInAlerting {
         self.stale_after
     }
 
-    fn known(&self, labels: &Labels) -> Option<Arc<Alert>> {
-        self.alerts.lock().unwrap().values().find(|alert| *alert.labels == *labels).cloned()
+    fn known(&self, labels: &Labels) -> Option<Alert> {
+        self.alerts.lock().unwrap().values().find(|alert| alert.labels == *labels).cloned()
     }
 
     fn inputs(&self) -> Arc<[Input]> {

@@ -70,7 +70,7 @@ mod tests {
     use crate::app::alerting::judge;
     use crate::config::Config;
     use crate::model::alert::Alert;
-    use crate::model::alert::Labels;
+    use crate::model::labels::Labels;
 
     #[test]
     fn what_is_wrong_with_policies_is_said_together_with_what_is_wrong_with_routes() {
@@ -90,8 +90,8 @@ mod tests {
         let policy = Transient { within: 120_000, share: 80, least: 20, percentile: 90, most: 300_000 };
         let mut book = Book::default();
         book.change_rules(Rules { transient: Listed::new(vec![(vec![], policy)]), ..Rules::default() });
-        let labels = Arc::new(Labels::from([("alertname".to_owned(), "Slow".to_owned())]));
-        let word = |starts: i64, ends: i64, updated: i64| Alert { labels: Arc::clone(&labels), starts, ends, updated, ..Alert::default() };
+        let labels = Labels::from([("alertname", "Slow")]);
+        let word = |starts: i64, ends: i64, updated: i64| Alert { labels: labels.clone(), starts, ends, updated, ..Alert::default() };
         let mut at = 0;
         for _ in 0..21 {
             book.post(7, vec![word(at, at + 60_000, at)], at).unwrap();

@@ -38,7 +38,7 @@ use crate::config::alerting;
 use crate::config::inputs::Input;
 use crate::model::ShardId;
 use crate::model::alert::Alert;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 use crate::node::offer::ProposeError;
 use crate::notify::preview;
 use crate::shard::alerting::Change;
@@ -64,8 +64,7 @@ fn refused(error: ProposeError) -> Refused {
 }
 
 fn size(alert: &Alert) -> usize {
-    let of = |labels: &Labels| labels.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>();
-    of(&alert.labels) + of(&alert.annotations) + alert.generator.len() + 64
+    alert.labels.packed().len() + alert.annotations.packed().len() + alert.generator.len() + 64
 }
 
 impl Alerting {
@@ -125,7 +124,7 @@ fn standing(groups: &Groups, id: u64, kept: &Kept, now: i64) -> Standing {
         .as_ref()
         .map(|known| Arc::new(Acknowledged { by: known.by.clone(), comment: known.comment.clone(), at: known.at }));
     Standing {
-        alert: Arc::clone(&kept.alert),
+        alert: kept.alert.clone(),
         fingerprint: kept.alert.fingerprint(),
         state: match suppressed {
             true => State::Suppressed,
@@ -189,9 +188,9 @@ impl Asked for View {
         })
     }
 
-    fn known(&self, labels: &Labels) -> Option<Arc<Alert>> {
+    fn known(&self, labels: &Labels) -> Option<Alert> {
         let (node, id) = (&self.alerting.node, book::id(self.alerting.node.hash_seed(), labels));
-        node.book().alerts().get(id).map(|kept| Arc::clone(&kept.alert))
+        node.book().alerts().get(id).map(|kept| kept.alert.clone())
     }
 
     fn silences(&self) -> Vec<Arc<Silence>> {

@@ -256,7 +256,7 @@ fn streams_with_all_policies() {
         (0..10).for_each(|_| post(&mut world, &mut random, 100_000));
         for over in [false, true] {
             if over {
-                let labels: Vec<_> = world.book.alerts().iter().map(|(_, kept)| Arc::clone(&kept.alert.labels)).collect();
+                let labels: Vec<_> = world.book.alerts().iter().map(|(_, kept)| kept.alert.labels.clone()).collect();
                 for labels in labels {
                     let text: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
                     world.post(&text.join(","), 0);
