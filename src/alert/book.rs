@@ -356,10 +356,10 @@ impl Book {
                     continue;
                 };
                 if *ends > kept.alert.ends {
-                    let updated = kept.alert.updated.max((*updated).min(at));
-                    let alert = Alert { ends: *ends, updated, ..Alert::clone(&kept.alert) };
-                    let kept = Kept { alert, ..Kept::clone(kept) };
-                    self.alerts.set(*id, kept);
+                    // No news for anybody: it holds as it did.
+                    self.alerts.alter(*id, |Kept { alert, .. }| {
+                        (alert.ends, alert.updated) = (*ends, alert.updated.max((*updated).min(at)));
+                    });
                 }
             }
         }

@@ -193,6 +193,7 @@ impl Alerting {
             known.unwrap_or_else(|| (Arc::clone(current), Groups::new(Arc::clone(&current.plan), self.node.hash_seed())));
         groups.look(&self.node.book());
         let answer = ask(&mut groups);
+        groups.rest();
         *kept = Some((of, groups));
         answer
     }

@@ -138,7 +138,7 @@ impl Groups {
 
     /// Whether one of an alert's groups was told of it at a target.
     fn is_told_alone(&self, id: u64, target: &Target) -> bool {
-        let groups = self.of_alert.get(&id).into_iter().flatten().filter_map(|number| self.groups.get(number));
+        let groups = self.of_alert.get(&id).into_iter().flat_map(|known| &known.groups).filter_map(|number| self.groups.get(number));
         let mut lanes = groups.flat_map(|group| &group.lanes).filter(|lane| Target::of(&lane.whom) == *target);
         lanes.any(|lane| self.book.logs().get(lane.log).is_some_and(|told| told.has_it(id)))
     }

@@ -28,7 +28,7 @@ fn seconds(ms: i64) -> String {
 }
 
 /// Why an alert waits.
-fn why(book: &Book, kept: &Kept, how: &groups::Standing) -> Arc<str> {
+fn why(book: &Book, kept: &Kept, how: &groups::standing::Standing) -> Arc<str> {
     if kept.noted.released < how.released {
         return Arc::from(format!(
             "it began within maintenance {}, and is told afterwards if it still holds",
@@ -51,7 +51,7 @@ fn why(book: &Book, kept: &Kept, how: &groups::Standing) -> Arc<str> {
 }
 
 /// What the policies come to for an alert that stands so.
-pub fn policed(book: &Book, kept: &Kept, how: &groups::Standing, now: i64) -> Policed {
+pub fn policed(book: &Book, kept: &Kept, how: &groups::standing::Standing, now: i64) -> Policed {
     Policed {
         level: kept.level(),
         flaps: Some(kept.noted.flaps).filter(|_| kept.flaps_at(now)),
@@ -100,7 +100,7 @@ mod tests {
         }
         book.post(7, vec![word(at, at + 60_000, at)], at).unwrap();
         let (_, kept) = book.alerts().iter().next().unwrap();
-        let how = groups::Standing { released: kept.noted.released, ..groups::Standing::default() };
+        let how = groups::standing::Standing { released: kept.noted.released, ..groups::standing::Standing::default() };
         let policed = policed(&book, kept, &how, at);
         let (until, why) = policed.waits.unwrap();
         assert_eq!((until, policed.level, policed.flaps, policed.watched), (at + 45_000, 3, None, None));
