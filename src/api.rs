@@ -23,6 +23,7 @@ pub mod preview;
 pub mod probe;
 pub mod probes;
 pub mod push;
+pub mod receivers;
 pub mod rehearsal;
 pub mod route;
 pub mod senders;
@@ -263,6 +264,7 @@ impl Api {
                 listing::answer(&self.gate, state, list, now).await
             }
             Route::AlertHistory => json(ok, &history::history(deps, &call.query).await?),
+            Route::AlertReceivers => json(ok, &receivers::receivers(deps, now)?),
             Route::DryRun => json(ok, &rehearsal::rehearse(deps, &call, now).await?),
             Route::Preview(name) => json(ok, &preview::preview(deps, &name, &call, now)?),
             Route::Acknowledge(fingerprint) => json(ok, &acknowledge::acknowledge(deps, &fingerprint, &call, now).await?),

@@ -4,11 +4,13 @@
 //! from the book (when alerts came, when what was told), so timers survive restarts, reloads and changes of leaders. Every integration of a receiver
 //! has a log and a time of its own: one that is stuck keeps no other back. Work is done for what changed in the book, not for all that is in it.
 //!
-//! Bounds of receivers hold back what is due (`gate`, `storm`), policies and windows of maintenance what holds (`policed`); a message's words are `words`.
+//! Bounds of receivers hold back what is due (`gate`, `storm`), policies and windows of maintenance what holds (`policed`); a message's words are `words`; what is still to
+//! come is shown by `outlook`.
 //! Left out on purpose: sending, and noting what was sent (`app::alerting`).
 
 mod gate;
 pub mod measure;
+pub mod outlook;
 mod policed;
 mod storm;
 pub mod words;
@@ -127,6 +129,8 @@ pub struct Groups {
     of_log: BTreeMap<u64, (u64, usize)>,
     due: BTreeSet<(i64, u64, usize)>,
     open: BTreeSet<u64>,
+    /// Logs in which windows hold something.
+    held: BTreeSet<u64>,
     waiting: Waitings,
     arrivals: Arrivals,
     storms: Storms,
@@ -241,6 +245,7 @@ impl Groups {
             of_log: BTreeMap::new(),
             due: BTreeSet::new(),
             open: BTreeSet::new(),
+            held: BTreeSet::new(),
             waiting: BTreeMap::new(),
             arrivals: BTreeMap::new(),
             storms: BTreeMap::new(),
@@ -269,10 +274,10 @@ impl Groups {
         }
         let mut changed = BTreeSet::new();
         for (id, told) in book.logs().changes(before.logs()).into_iter().map(|(id, _, is)| (id, is)) {
-            match told.is_some_and(|told| told.claim.is_some()) {
-                true => self.open.insert(id),
-                false => self.open.remove(&id),
-            };
+            let (is_open, is_held) = told.map_or((false, false), |told| (told.claim.is_some(), !told.held.is_empty()));
+            for (is, all) in [(is_open, &mut self.open), (is_held, &mut self.held)] {
+                let _ = if is { all.insert(id) } else { all.remove(&id) };
+            }
             if let Some((group, lane)) = self.of_log.get(&id).copied() {
                 changed.insert((group, lane));
                 if let Some(lane) = self.groups.get_mut(&group).and_then(|group| group.lanes.get_mut(lane)) {
@@ -381,8 +386,8 @@ impl Groups {
                 // What comes to no step any more may still be owed its end.
                 changed.insert((*number, place));
                 let Some(came) = plan.comes(&book, (route, lane), (id, released), kept) else { continue };
-                if plan.telling.bounds(&lane.whom.receiver).is_some_and(|bounds| bounds.storm.is_some()) {
-                    self.arrivals.entry(Arc::clone(&lane.whom.receiver)).or_default().insert((came, id));
+                if let Some(storm) = plan.telling.bounds(&lane.whom.receiver).and_then(|bounds| bounds.storm.as_ref()) {
+                    storm::arrives(self.arrivals.entry(Arc::clone(&lane.whom.receiver)).or_default(), storm, (came, id), kept.came);
                 }
                 let base = book.logs().get(lane.log).map_or(i64::MIN, |told| told.base);
                 if came > base && lane.first.is_none_or(|first| came < first) {

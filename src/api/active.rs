@@ -1,8 +1,9 @@
 //! `GET /api/v1/alerts/active`: the alerts that hold, as Alertmanager's API has them, and besides what the policies come to for each: how bad it is, whether it
-//! flaps, what it waits for; and those whose end is watched, which Alertmanager's API leaves out.
+//! flaps, what it waits for, who is told besides and when; and those whose end is watched, which Alertmanager's API leaves out.
 
 use serde::Serialize;
 
+use crate::alert::groups::outlook::Rung;
 use crate::api::alerting::Policed;
 use crate::api::alerting::Standing;
 use crate::api::alerting::Status;
@@ -39,6 +40,27 @@ struct Active<'a> {
     watched_until: Option<String>,
     /// While its end was watched.
     came_again: u64,
+    /// By each policy that counts for it.
+    escalation: Vec<Escalation<'a>>,
+}
+
+#[derive(Serialize)]
+struct Escalation<'a> {
+    policy: &'a str,
+    /// The step that was told last; null: none was.
+    last: Option<Step<'a>>,
+    /// The one that is to come; null: all were told, or somebody takes care.
+    next: Option<Step<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Step<'a> {
+    step: usize,
+    receiver: &'a str,
+    after_ms: i64,
+    /// When it was told, or is to be; null: nobody was told of the alert yet.
+    at: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -87,15 +109,23 @@ pub fn list(standing: &[Standing], wanted: &Wanted, status: &Status) -> serde_js
 }
 
 fn active(alert: Shown<'_>) -> Active<'_> {
-    let Policed { level, flaps, waits, watched, again } = &alert.one().policed;
+    let Policed { level, flaps, waits, watched, again, escalation } = &alert.one().policed;
     Active {
         level: format!("P{level}"),
         flapping_since: flaps.map(clock::rfc3339),
         waits: waits.as_ref().map(|(until, why)| Waits { until: clock::rfc3339(*until), why }),
         watched_until: watched.map(clock::rfc3339),
         came_again: *again,
+        escalation: escalation
+            .iter()
+            .map(|one| Escalation { policy: &one.policy, last: one.last.as_ref().map(step), next: one.next.as_ref().map(step) })
+            .collect(),
         alert,
     }
+}
+
+fn step(rung: &Rung) -> Step<'_> {
+    Step { step: rung.step, receiver: &rung.receiver, after_ms: rung.after, at: rung.at.map(clock::rfc3339) }
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::alert::episode::Episode;
+use crate::alert::groups::outlook::Escalation;
+use crate::alert::groups::outlook::Outlook;
 use crate::alert::matcher::Matcher;
 use crate::alert::silence::Silence;
 use crate::api::deps::Later;
@@ -39,6 +41,10 @@ pub trait Alerting: Send + Sync {
     /// What would have been told with other policies; nothing is told.
     fn rehearse(&self, _: Rehearsal) -> Later<'_, Result<Rehearsed, Refused>> {
         Box::pin(std::future::ready(Err(Refused::Unknown)))
+    }
+    /// What each integration of each receiver is not told yet, in the order of the file; and whether this node is the one that tells.
+    fn receivers(&self, _: i64) -> (Vec<Receiving>, bool) {
+        (Vec::new(), false)
     }
     /// What is in force.
     fn status(&self) -> Status;
@@ -243,6 +249,23 @@ pub struct Policed {
     pub watched: Option<i64>,
     /// So often it came again while its end was watched.
     pub again: u64,
+    /// Who is told besides, and when.
+    pub escalation: Vec<Escalation>,
+}
+
+/// An integration of a receiver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receiving {
+    /// The receiver.
+    pub receiver: String,
+    /// Which of its integrations.
+    pub integration: u32,
+    /// Of which sort it is, as in the metrics.
+    pub kind: &'static str,
+    /// What it is not told yet.
+    pub outlook: Outlook,
+    /// Why it did not take what it was told last, as far as this node knows.
+    pub trouble: Option<String>,
 }
 
 /// Whether an alert is told.

@@ -77,6 +77,8 @@ pub enum Route {
     DryRun,
     /// `/api/v1/alerts/history`
     AlertHistory,
+    /// `/api/v1/alerts/receivers`
+    AlertReceivers,
     /// `/api/v1/alerts/{fingerprint}/ack`
     Acknowledge(String),
     /// `/api/v1/receivers/{name}/preview`
@@ -182,6 +184,7 @@ impl Route {
             "/api/v1/alerts/active" => return Some(Route::ActiveAlerts),
             "/api/v1/alerts/dry-run" => return Some(Route::DryRun),
             "/api/v1/alerts/history" => return Some(Route::AlertHistory),
+            "/api/v1/alerts/receivers" => return Some(Route::AlertReceivers),
             "/api/v1/tokens" => return Some(Route::Tokens),
             "/api/v1/dev/senders" => return Some(Route::Senders),
             "/api/v1/alerts" | "/api/v1/alerts/groups" | "/api/v1/silences" | "/api/v1/receivers" => return Some(Route::AlertmanagerV1),
@@ -325,6 +328,7 @@ mod tests {
         assert_eq!(Route::of("/api/v1/alerts/791cec13fcba0368/ack"), Some(Route::Acknowledge("791cec13fcba0368".into())));
         assert_eq!(Route::of("/api/v1/alerts/active"), Some(Route::ActiveAlerts));
         assert_eq!(Route::of("/api/v1/alerts/dry-run").unwrap().allow(), "POST");
+        assert_eq!(Route::of("/api/v1/alerts/receivers"), Some(Route::AlertReceivers));
         assert_eq!(Route::of("/api/v1/alerts"), Some(Route::AlertmanagerV1));
         assert_eq!(Route::of("/api/v1/receivers/team%2Fdb/preview"), Some(Route::Preview("team/db".into())));
         assert_eq!((Route::of("/api/v1/receivers/x"), Route::of("/api/v1/receivers//preview")), (None, None));

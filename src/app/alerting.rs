@@ -43,6 +43,7 @@ pub mod heartbeat;
 pub mod history;
 pub mod metrics;
 pub mod own;
+pub mod receivers;
 pub mod rehearse;
 pub mod shown;
 pub mod teller;

@@ -18,9 +18,11 @@ use crate::api::alerting::Acknowledged;
 use crate::api::alerting::Alerting as Asked;
 use crate::api::alerting::Group;
 use crate::api::alerting::Past;
+use crate::api::alerting::Policed;
 use crate::api::alerting::Preview;
 use crate::api::alerting::Previewed;
 use crate::api::alerting::Receiver;
+use crate::api::alerting::Receiving;
 use crate::api::alerting::Refused;
 use crate::api::alerting::Rehearsal;
 use crate::api::alerting::Rehearsed;
@@ -115,7 +117,7 @@ fn fingerprints(groups: &Groups, ids: &[u64]) -> Arc<[String]> {
 
 fn standing(groups: &Groups, id: u64, kept: &Kept, now: i64) -> Standing {
     let how = groups.standing(id, kept, now);
-    let policed = agreed::policed(groups.book(), kept, &how, now);
+    let policed = Policed { escalation: groups.escalations(id, kept), ..agreed::policed(groups.book(), kept, &how, now) };
     // As Alertmanager's clients show what keeps an alert back.
     let maintained = how.maintained_by.iter().map(|name| format!("maintenance:{name}"));
     let muted_by: Arc<[String]> = how.muted_by.iter().cloned().chain(maintained).collect();
@@ -229,6 +231,10 @@ impl Asked for View {
 
     fn rehearse(&self, asked: Rehearsal) -> Later<'_, Result<Rehearsed, Refused>> {
         rehearse::rehearse(self, asked)
+    }
+
+    fn receivers(&self, now: i64) -> (Vec<Receiving>, bool) {
+        (self.alerting.receivers(&self.current, now), self.alerting.node.leads_control())
     }
 
     fn status(&self) -> Status {
