@@ -9,32 +9,38 @@ use std::collections::btree_map;
 use std::sync::Arc;
 
 /// So many that a bucket of 100,000 things has some twenty-five.
-const BUCKETS: usize = 4096;
+const BUCKETS: usize = SHELF * SHELF;
+/// Buckets stand on shelves, as many as there are shelves: a change copies pointers of one shelf and to all shelves, not those to all buckets, which would be
+/// thousands of counters to raise and to lower for each entry.
+const SHELF: usize = 64;
 
 type Bucket<V> = BTreeMap<u64, Arc<V>>;
+type Shelf<V> = Vec<Arc<Bucket<V>>>;
 
 /// Things by hash.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Buckets<V> {
     /// Behind a pointer, so that an entry that changes nothing here copies nothing, and nothing need be looked for.
-    buckets: Arc<Vec<Arc<Bucket<V>>>>,
+    shelves: Arc<Vec<Arc<Shelf<V>>>>,
     len: usize,
 }
 
 impl<V> Default for Buckets<V> {
     fn default() -> Buckets<V> {
-        Buckets { buckets: Arc::new(vec![Arc::default(); BUCKETS]), len: 0 }
+        Buckets { shelves: Arc::new(vec![Arc::new(vec![Arc::default(); SHELF]); SHELF]), len: 0 }
     }
 }
 
 impl<V> Clone for Buckets<V> {
     fn clone(&self) -> Buckets<V> {
-        Buckets { buckets: Arc::clone(&self.buckets), len: self.len }
+        Buckets { shelves: Arc::clone(&self.shelves), len: self.len }
     }
 }
 
-fn place(key: u64) -> usize {
-    (key % BUCKETS as u64) as usize
+/// Which shelf, and where on it.
+fn place(key: u64) -> (usize, usize) {
+    let bucket = (key % BUCKETS as u64) as usize;
+    (bucket / SHELF, bucket % SHELF)
 }
 
 impl<V> Buckets<V> {
@@ -50,13 +56,20 @@ impl<V> Buckets<V> {
 
     /// One of them.
     pub fn get(&self, key: u64) -> Option<&Arc<V>> {
-        self.buckets.get(place(key))?.get(&key)
+        let (shelf, bucket) = place(key);
+        self.shelves.get(shelf)?.get(bucket)?.get(&key)
+    }
+
+    /// The bucket of a key, for this one alone.
+    fn bucket(&mut self, key: u64) -> Option<&mut Bucket<V>> {
+        let (shelf, bucket) = place(key);
+        let shelf = Arc::make_mut(Arc::make_mut(&mut self.shelves).get_mut(shelf)?);
+        shelf.get_mut(bucket).map(Arc::make_mut)
     }
 
     /// Puts one in the place of what was there.
     pub fn set(&mut self, key: u64, value: V) -> Option<Arc<V>> {
-        let bucket = Arc::make_mut(&mut self.buckets).get_mut(place(key));
-        let before = bucket.and_then(|bucket| Arc::make_mut(bucket).insert(key, Arc::new(value)));
+        let before = self.bucket(key).and_then(|bucket| bucket.insert(key, Arc::new(value)));
         self.len += usize::from(before.is_none());
         before
     }
@@ -64,23 +77,24 @@ impl<V> Buckets<V> {
     /// Takes one out.
     pub fn remove(&mut self, key: u64) -> Option<Arc<V>> {
         self.get(key)?;
-        let gone = Arc::make_mut(Arc::make_mut(&mut self.buckets).get_mut(place(key))?).remove(&key);
+        let gone = self.bucket(key)?.remove(&key);
         self.len -= usize::from(gone.is_some());
         gone
     }
 
     /// All of them, always in the same order.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &Arc<V>)> {
-        self.buckets.iter().flat_map(|bucket| bucket.iter().map(|(key, value)| (*key, value)))
+        self.shelves.iter().flat_map(|shelf| shelf.iter()).flat_map(|bucket| bucket.iter().map(|(key, value)| (*key, value)))
     }
 
     /// What is different from `before`: key, what was, and what is. Work for what changed and its neighbours, not for all.
     pub fn changes<'a>(&'a self, before: &'a Buckets<V>) -> Vec<Change<'a, V>> {
         let mut found = Vec::new();
-        if Arc::ptr_eq(&self.buckets, &before.buckets) {
+        if Arc::ptr_eq(&self.shelves, &before.shelves) {
             return found;
         }
-        for (new, old) in self.buckets.iter().zip(before.buckets.iter()) {
+        let shelves = self.shelves.iter().zip(before.shelves.iter()).filter(|(new, old)| !Arc::ptr_eq(new, old));
+        for (new, old) in shelves.flat_map(|(new, old)| new.iter().zip(old.iter())) {
             if !Arc::ptr_eq(new, old) {
                 both(old.iter().peekable(), new.iter().peekable(), &mut found);
             }
@@ -127,6 +141,7 @@ mod tests {
             }
             assert_eq!(now.len(), plain.len());
             assert!(now.iter().all(|(key, value)| plain.get(&key) == Some(&**value)));
+            assert!(now.shelves.len() == SHELF && now.shelves.iter().all(|shelf| shelf.len() == SHELF));
             let changed: BTreeMap<u64, _> =
                 now.changes(&before).into_iter().map(|(key, was, is)| (key, (was.map(|v| **v), is.map(|v| **v)))).collect();
             for key in 0..500 {
@@ -134,5 +149,17 @@ mod tests {
                 assert!(was == is || changed.get(&key) == Some(&(was, is)), "{key}");
             }
         }
+    }
+    #[test]
+    fn a_change_copies_its_own_shelf() {
+        let mut now: Buckets<u64> = Buckets::default();
+        (0..100_000).for_each(|key| drop(now.set(key * 0x9E37_79B9, key)));
+        let before = now.clone();
+        now.set(7, 7);
+        let copied: Vec<usize> = (0..SHELF).filter(|place| !Arc::ptr_eq(&now.shelves[*place], &before.shelves[*place])).collect();
+        assert_eq!(copied, [place(7).0]);
+        assert_eq!(now.changes(&before).len(), 1);
+        let keys: Vec<u64> = now.iter().map(|(key, _)| key).collect();
+        assert!(keys.is_sorted_by_key(|key| (key % BUCKETS as u64, *key)), "images are written in this order");
     }
 }

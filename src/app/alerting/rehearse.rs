@@ -1,11 +1,11 @@
 //! What would have been told within the last days with other policies: the history of this node, lived through with those in force and with others.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
 use crate::alert::book::Wanted;
-use crate::alert::episode::Episode;
 use crate::alert::groups::Plan;
 use crate::alert::maintenance::Windows;
 use crate::alert::policy::Rules;
@@ -97,15 +97,15 @@ fn rehearsed(past: &history::Lived, in_force: &Outcome, proposed: &Outcome) -> R
         later_mean_ms: tally.later.1.unsigned_abs().checked_div(tally.later.0).unwrap_or(0),
         later_most_ms: tally.later.2.unsigned_abs(),
     };
-    let told_then = |wanted: &str| {
-        let told = |episode: &&Episode| name(&episode.alert.labels) == wanted && !episode.told.is_empty();
-        past.episodes.iter().filter(told).count() as u64
-    };
+    let mut told_then = BTreeMap::<&str, u64>::new();
+    for episode in past.episodes.iter().filter(|episode| !episode.told.is_empty()) {
+        *told_then.entry(name(&episode.alert.labels)).or_default() += 1;
+    }
     let names = then.iter().map(|(alert, tally)| RehearsedName {
         alert: alert.clone(),
         episodes: tally.episodes,
         silenced: kept(tally, Kept::Silenced),
-        told_then: told_then(alert),
+        told_then: told_then.get(alert.as_str()).copied().unwrap_or(0),
         in_force: now.get(alert).map(told).unwrap_or_default(),
         proposed: told(tally),
     });
