@@ -14,7 +14,6 @@ use crate::alert::buckets::Buckets;
 use crate::alert::episode::Closed;
 use crate::alert::episode::Ledger;
 use crate::alert::lesson::Lessons;
-use crate::alert::message;
 use crate::alert::noted::Noted;
 use crate::alert::policy::Rules;
 use crate::alert::silence::Phase;
@@ -63,7 +62,12 @@ pub struct Kept {
 impl Kept {
     /// How bad it is, 1 (the worst) to 5.
     pub fn level(&self) -> u8 {
-        if self.noted.level > 0 { self.noted.level } else { message::level(&self.alert.labels) }
+        self.noted.level_of(&self.alert.labels)
+    }
+
+    /// How bad it was at its worst, since it came.
+    pub fn worst(&self) -> u8 {
+        self.noted.worst_of(&self.alert.labels)
     }
 
     /// From when on it counts as over: policies may watch its end for a while.
@@ -339,13 +343,16 @@ impl Book {
         (Kept { alert: Arc::new(one), noted, ..Kept::clone(kept) }, false)
     }
 
-    /// The policies are others. What was noted of alerts is made anew by them.
-    pub fn change_rules(&mut self, rules: Rules) {
+    /// The policies are others. What was noted of alerts is made anew by them; how bad one was that is over stays.
+    pub fn change_rules(&mut self, rules: Rules, at: i64) {
         let renewed: Vec<(u64, Kept)> = self
             .alerts
             .iter()
             .filter_map(|(id, kept)| {
-                let noted = rules.renewed(&kept.alert.labels, &kept.noted);
+                let mut noted = rules.renewed(&kept.alert.labels, &kept.noted);
+                if kept.is_closed(at) {
+                    (noted.level, noted.worst) = (kept.noted.level, kept.noted.worst);
+                }
                 (noted != kept.noted).then(|| (id, Kept { noted, ..Kept::clone(kept) }))
             })
             .collect();

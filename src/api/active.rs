@@ -32,6 +32,8 @@ struct Active<'a> {
     #[serde(flatten)]
     alert: Shown<'a>,
     level: String,
+    /// The worst that it had since it came.
+    worst_level: String,
     /// Since when; null: it does not.
     flapping_since: Option<String>,
     /// Nobody is told before; null: it waits for nothing.
@@ -109,9 +111,10 @@ pub fn list(standing: &[Standing], wanted: &Wanted, status: &Status) -> serde_js
 }
 
 fn active(alert: Shown<'_>) -> Active<'_> {
-    let Policed { level, flaps, waits, watched, again, escalation } = &alert.one().policed;
+    let Policed { level, worst, flaps, waits, watched, again, escalation } = &alert.one().policed;
     Active {
         level: format!("P{level}"),
+        worst_level: format!("P{worst}"),
         flapping_since: flaps.map(clock::rfc3339),
         waits: waits.as_ref().map(|(until, why)| Waits { until: clock::rfc3339(*until), why }),
         watched_until: watched.map(clock::rfc3339),

@@ -241,6 +241,8 @@ pub struct Standing {
 pub struct Policed {
     /// How bad it is, 1 (the worst) to 5.
     pub level: u8,
+    /// How bad it was at its worst, since it came.
+    pub worst: u8,
     /// Since when it flaps, ms since 1970.
     pub flaps: Option<i64>,
     /// Until when nobody is told, and why.

@@ -280,7 +280,10 @@ fn full(alert: &Value) -> String {
         }
     };
     line("fingerprint", cell(&alert["fingerprint"]));
-    line("level", cell(&alert["level"]));
+    match (cell(&alert["level"]), cell(&alert["worstLevel"])) {
+        (level, worst) if worst == "-" || worst == level => line("level", level),
+        (level, worst) => line("level", format!("{level}; it was {worst} at its worst")),
+    }
     line("state", cell(&alert["status"]["state"]));
     if alert["waits"].is_object() {
         line("waits until", format!("{}: {}", cell(&alert["waits"]["until"]), cell(&alert["waits"]["why"])));
@@ -405,6 +408,9 @@ mod tests {
         let text = full(&one());
         let expected = "fingerprint   791cec13fcba0368\nlevel         P2\nstate         suppressed\nwaits until   1970-01-01T00:01:00.000Z: it mostly ended by itself\nsilenced by   x\n";
         assert!(text.starts_with(expected), "{text}");
+        let mut other = one();
+        other["worstLevel"] = json!("P1");
+        assert!(full(&other).contains("level         P2; it was P1 at its worst\n"), "{}", full(&other));
         assert!(text.contains("annotations   summary = full\n    at last\n") && !text.contains("inhibited"), "{text}");
     }
 

@@ -84,7 +84,7 @@ impl Change {
                 Ok(())
             }
             Change::Rules(rules) => {
-                book.change_rules(*rules);
+                book.change_rules(*rules, at);
                 Ok(())
             }
             Change::Exported(number) => {
@@ -503,7 +503,7 @@ mod tests {
             let mut from = Reader(&image);
             let mut again = read(&mut from).unwrap();
             episodes::read(&mut from, &mut again, true).unwrap();
-            policies::read(&mut from, &mut again).unwrap();
+            policies::read(&mut from, &mut again, true).unwrap();
             telling::read(&mut from, &mut again).unwrap();
             assert_eq!(again, book);
             assert_eq!(from.end(), Ok(()));

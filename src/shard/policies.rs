@@ -68,10 +68,11 @@ fn write_noted(noted: &Noted, out: &mut Writer<'_>) {
     [noted.released, noted.observe, noted.calm, noted.remembered, noted.flaps, noted.since].into_iter().for_each(|time| out.signed(time));
     out.number(noted.again);
     list(&noted.changes, out, |change, out| out.signed(*change));
+    out.byte(noted.worst);
 }
 
-fn read_noted(from: &mut Reader<'_>) -> Result<Noted, Malformed> {
-    Ok(Noted {
+fn read_noted(from: &mut Reader<'_>, worst: bool) -> Result<Noted, Malformed> {
+    let noted = Noted {
         level: from.byte()?,
         released: from.signed()?,
         observe: from.signed()?,
@@ -81,7 +82,9 @@ fn read_noted(from: &mut Reader<'_>) -> Result<Noted, Malformed> {
         since: from.signed()?,
         again: from.number()?,
         changes: read_list(from, 1, |from| from.signed())?,
-    })
+        worst: 0,
+    };
+    Ok(Noted { worst: if worst { from.byte()? } else { 0 }, ..noted })
 }
 
 /// Appends all of it.
@@ -102,11 +105,11 @@ pub(super) fn write(book: &Book, out: &mut Writer<'_>) {
     }
 }
 
-/// Puts that into the book.
-pub(super) fn read(from: &mut Reader<'_>, book: &mut Book) -> Result<(), Malformed> {
+/// Puts that into the book. `worst`: it says how bad alerts were at their worst.
+pub(super) fn read(from: &mut Reader<'_>, book: &mut Book, worst: bool) -> Result<(), Malformed> {
     let rules = read_rules(from)?;
     for _ in 0..from.count(17)? {
-        book.restore_noted(from.fixed()?, read_noted(from)?);
+        book.restore_noted(from.fixed()?, read_noted(from, worst)?);
     }
     let mut lessons = Lessons::default();
     for _ in 0..from.count(EDGES_S.len() + 3)? {

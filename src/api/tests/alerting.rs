@@ -88,6 +88,7 @@ impl StandInAlerting {
             acknowledged: self.acknowledged.lock().unwrap().get(&fingerprint).cloned(),
             policed: Policed {
                 level: message::level(&alert.labels),
+                worst: message::level(&alert.labels),
                 waits: alert.labels.get("alertname").filter(|name| *name == "DiskBusy").map(|_| (now + 30_000, "it waits".into())),
                 escalation: if alert.labels.contains_key("team") { vec![escalation(now)] } else { Vec::new() },
                 ..Policed::default()

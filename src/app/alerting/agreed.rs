@@ -54,6 +54,7 @@ fn why(book: &Book, kept: &Kept, how: &groups::Standing) -> Arc<str> {
 pub fn policed(book: &Book, kept: &Kept, how: &groups::Standing, now: i64) -> Policed {
     Policed {
         level: kept.level(),
+        worst: kept.worst(),
         flaps: Some(kept.noted.flaps).filter(|_| kept.flaps_at(now)),
         waits: (how.released > now).then(|| (how.released, why(book, kept, how))),
         watched: Some(kept.counts()).filter(|_| kept.alert.is_over(now)),
@@ -90,7 +91,7 @@ mod tests {
     fn it_is_said_why_an_alert_waits() {
         let policy = Transient { within: 120_000, share: 80, least: 20, percentile: 90, most: 300_000 };
         let mut book = Book::default();
-        book.change_rules(Rules { transient: Listed::new(vec![(vec![], policy)]), ..Rules::default() });
+        book.change_rules(Rules { transient: Listed::new(vec![(vec![], policy)]), ..Rules::default() }, 0);
         let labels = Arc::new(Labels::from([("alertname".to_owned(), "Slow".to_owned())]));
         let word = |starts: i64, ends: i64, updated: i64| Alert { labels: Arc::clone(&labels), starts, ends, updated, ..Alert::default() };
         let mut at = 0;

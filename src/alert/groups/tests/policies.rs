@@ -40,7 +40,7 @@ fn windows(mode: Mode) -> Windows {
 impl World {
     fn with(rules: Rules) -> World {
         let mut world = World::new();
-        Arc::make_mut(&mut world.book).change_rules(rules);
+        Arc::make_mut(&mut world.book).change_rules(rules, world.now);
         world
     }
 
@@ -222,7 +222,8 @@ fn streams_with_all_policies() {
     for seed in seeds(12) {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut world = World::within(windows(Mode::DecideAfter));
-        Arc::make_mut(&mut world.book).change_rules(rules());
+        let now = world.now;
+        Arc::make_mut(&mut world.book).change_rules(rules(), now);
         world = world.learned("X");
         let mut heard = BTreeMap::new();
         let post = |world: &mut World, random: &mut fastrand::Rng, span: i64| {
