@@ -22,6 +22,7 @@ use crate::alert::silence::Silence;
 use crate::config::inputs::Input;
 use crate::config::inputs::Mapping;
 use crate::config::inputs::Signature;
+use crate::config::inputs::TOLERANCE;
 use crate::config::inputs::text;
 use crate::model::alert::Alert;
 use crate::model::alert::Labels;
