@@ -15,7 +15,7 @@ use crate::alert::episode::Closed;
 use crate::alert::episode::Ledger;
 use crate::alert::lesson::Lessons;
 use crate::alert::noted::Noted;
-use crate::alert::policy::Rules;
+use crate::alert::policy::EpisodeRules;
 use crate::alert::silence::Phase;
 use crate::alert::silence::Silence;
 use crate::alert::spent::Spent;
@@ -138,7 +138,7 @@ pub struct Book {
     logs: Buckets<Told>,
     silences: Arc<BTreeMap<String, Arc<Silence>>>,
     ledger: Ledger,
-    rules: Arc<Rules>,
+    rules: Arc<EpisodeRules>,
     lessons: Lessons,
     spent: Arc<Spent>,
 }
@@ -245,7 +245,7 @@ impl Book {
     }
 
     /// The policies in force.
-    pub fn rules(&self) -> &Arc<Rules> {
+    pub fn rules(&self) -> &Arc<EpisodeRules> {
         &self.rules
     }
 
@@ -344,7 +344,7 @@ impl Book {
     }
 
     /// The policies are others. What was noted of alerts is made anew by them; how bad one was that is over stays.
-    pub fn change_rules(&mut self, rules: Rules, at: i64) {
+    pub fn change_rules(&mut self, rules: EpisodeRules, at: i64) {
         let renewed: Vec<(u64, Kept)> = self
             .alerts
             .iter()
@@ -548,7 +548,7 @@ impl Book {
     }
 
     /// policies, and what was learned,
-    pub fn restore_policies(&mut self, rules: Rules, lessons: Lessons) {
+    pub fn restore_policies(&mut self, rules: EpisodeRules, lessons: Lessons) {
         (self.rules, self.lessons) = (Arc::new(rules), lessons);
     }
 

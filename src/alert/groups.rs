@@ -33,7 +33,7 @@ use crate::alert::route::Route;
 use crate::alert::route::Routing;
 use crate::alert::spent::Target;
 use crate::alert::suppress::Suppress;
-use crate::alert::telling::Rules;
+use crate::alert::telling::TellingRules;
 use crate::alert::told::Claim;
 use crate::alert::told::Found;
 use crate::alert::told::Look;
@@ -51,7 +51,7 @@ const AGAIN_MS: i64 = 5_000;
 pub struct Plan {
     routing: Routing,
     /// Who is told besides, and how much at most.
-    telling: Rules,
+    telling: TellingRules,
     /// Of every receiver, for each integration whether it wants to hear what is over.
     receivers: BTreeMap<String, Vec<bool>>,
     /// Timers count from then at the earliest.
@@ -144,7 +144,7 @@ fn ms(span: std::time::Duration) -> i64 {
 impl Plan {
     /// `receivers`: of each, for each integration whether it wants to hear what is over.
     pub fn new(routing: Routing, receivers: BTreeMap<String, Vec<bool>>) -> Plan {
-        let (telling, single, windows) = (Rules::default(), BTreeSet::new(), Windows::default());
+        let (telling, single, windows) = (TellingRules::default(), BTreeSet::new(), Windows::default());
         Plan { routing, telling, receivers, since: i64::MIN, windows, single }
     }
 
@@ -159,7 +159,7 @@ impl Plan {
     }
 
     /// With what is said of who is told besides, and how much at most.
-    pub fn with_telling(self, telling: Rules) -> Plan {
+    pub fn with_telling(self, telling: TellingRules) -> Plan {
         Plan { telling, ..self }
     }
 

@@ -5,7 +5,7 @@
 
 use crate::alert::lesson::Lessons;
 use crate::alert::message;
-use crate::alert::policy::Rules;
+use crate::alert::policy::EpisodeRules;
 use crate::model::alert::Labels;
 use crate::model::alert::name;
 
@@ -67,7 +67,7 @@ impl Noted {
     }
 }
 
-impl Rules {
+impl EpisodeRules {
     /// What rules say of an alert, whatever it did before.
     fn fresh(&self, labels: &Labels) -> Noted {
         let flapping = self.flapping.first(labels).copied().unwrap_or_default();
@@ -152,11 +152,11 @@ mod tests {
     use crate::alert::policy::Flapping;
     use crate::alert::policy::Transient;
 
-    fn rules() -> Rules {
-        Rules {
+    fn rules() -> EpisodeRules {
+        EpisodeRules {
             recovery: Listed::new(vec![(vec![], 120_000)]),
             flapping: Listed::new(vec![(vec![], Flapping { changes: 4, within: 600_000, calm: 300_000 })]),
-            ..Rules::default()
+            ..EpisodeRules::default()
         }
     }
 
@@ -203,7 +203,7 @@ mod tests {
         let mut lessons = Lessons::default();
         (0..20).for_each(|at| lessons.learn("A", Some(40_000), at));
         let policy = Transient { within: 120_000, share: 80, least: 20, percentile: 90, most: 300_000 };
-        let rules = Rules { transient: Listed::new(vec![(vec![], policy)]), ..rules() };
+        let rules = EpisodeRules { transient: Listed::new(vec![(vec![], policy)]), ..rules() };
         assert_eq!(rules.comes(&labels("warning"), &lessons, 1_000).released, 46_000);
         assert_eq!(rules.comes(&labels("critical"), &lessons, 1_000).released, 0);
         let first = rules.comes(&labels("warning"), &lessons, 1_000_000);
@@ -219,9 +219,9 @@ mod tests {
         let mut noted = rules().comes(&labels, &lessons, 1_000);
         (noted.again, noted.flaps) = (3, 500);
         assert_eq!(rules().renewed(&labels, &noted), noted);
-        let none = Rules::default().renewed(&labels, &noted);
+        let none = EpisodeRules::default().renewed(&labels, &noted);
         assert_eq!(none, Noted { again: 3, ..Noted::default() });
-        let levels = Rules { levels: Listed::new(vec![(vec![], 2)]), ..Rules::default() };
+        let levels = EpisodeRules { levels: Listed::new(vec![(vec![], 2)]), ..EpisodeRules::default() };
         assert_eq!(levels.renewed(&labels, &Noted::default()).level, 2);
     }
 
@@ -233,7 +233,7 @@ mod tests {
             let mut random = fastrand::Rng::with_seed(seed);
             let leveled = |random: &mut fastrand::Rng| match random.u8(0..6) {
                 0 => rules(),
-                level => Rules { levels: Listed::new(vec![(vec![], level)]), ..rules() },
+                level => EpisodeRules { levels: Listed::new(vec![(vec![], level)]), ..rules() },
             };
             let (mut at, mut in_force) = (1_000_000, leveled(&mut random));
             let mut noted = in_force.comes(&labels, &lessons, at);

@@ -18,7 +18,7 @@ use crate::alert::episode::Episode;
 use crate::alert::groups::Groups;
 use crate::alert::groups::Plan;
 use crate::alert::lesson::Lessons;
-use crate::alert::policy::Rules;
+use crate::alert::policy::EpisodeRules;
 use crate::alert::told::End;
 use crate::model::alert::Alert;
 use crate::model::alert::name;
@@ -41,7 +41,7 @@ pub struct Script {
     /// The routes, with windows of maintenance.
     pub plan: Arc<Plan>,
     /// The other policies.
-    pub rules: Rules,
+    pub rules: EpisodeRules,
     /// What is known before it begins.
     pub lessons: Lessons,
 }

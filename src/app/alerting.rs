@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::alert::groups::Groups;
 use crate::alert::groups::Plan;
 use crate::alert::maintenance::Windows;
-use crate::alert::policy::Rules;
+use crate::alert::policy::EpisodeRules;
 use crate::alert::route::Routing;
 use crate::alert::telling;
 use crate::api;
@@ -53,7 +53,7 @@ pub struct Current {
     written: Written,
     plan: Arc<Plan>,
     /// What the book has to know.
-    rules: Rules,
+    rules: EpisodeRules,
     receivers: Arc<Receivers>,
     inputs: Arc<[Input]>,
 }
@@ -61,8 +61,8 @@ pub struct Current {
 /// What a section means.
 pub struct Judged {
     routing: Routing,
-    telling: telling::Rules,
-    rules: Rules,
+    telling: telling::TellingRules,
+    rules: EpisodeRules,
     windows: Windows,
 }
 
@@ -111,7 +111,7 @@ pub fn judge(written: &Written) -> Result<Judged, Vec<String>> {
     let Some(routing) = &written.routing else { return Err(vec!["alerting: its file was not read".to_owned()]) };
     let policies = &written.policies;
     let of_topic = written.kafka.as_ref().and_then(|kafka| check::topic(kafka).err()).unwrap_or_default();
-    let read = (telling::judge(&written.telling, routing), Rules::new(policies), Windows::new(&policies.maintenance));
+    let read = (telling::judge(&written.telling, routing), EpisodeRules::new(policies), Windows::new(&policies.maintenance));
     match read {
         (Ok((routing, telling)), Ok(rules), Ok(windows)) if of_topic.is_empty() => Ok(Judged { routing, telling, rules, windows }),
         (routing, rules, windows) => {

@@ -14,7 +14,7 @@ use crate::alert::matcher::Matcher;
 use crate::alert::matcher::Op;
 use crate::alert::message::Reason;
 use crate::alert::noted::Noted;
-use crate::alert::policy::Rules;
+use crate::alert::policy::EpisodeRules;
 use crate::alert::silence::Silence;
 use crate::alert::told::Claim;
 use crate::alert::told::End;
@@ -60,7 +60,7 @@ pub enum Change {
     /// What nobody needs any more.
     Sweep(Gone),
     /// The policies are these.
-    Rules(Box<Rules>),
+    Rules(Box<EpisodeRules>),
     /// Episodes up to this one are where the history goes besides.
     Exported(u64),
 }

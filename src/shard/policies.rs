@@ -9,8 +9,8 @@ use crate::alert::lesson::Lesson;
 use crate::alert::lesson::Lessons;
 use crate::alert::listed::Listed;
 use crate::alert::noted::Noted;
+use crate::alert::policy::EpisodeRules;
 use crate::alert::policy::Flapping;
-use crate::alert::policy::Rules;
 use crate::alert::policy::Transient;
 use crate::shard::alerting::list;
 use crate::shard::alerting::read_list;
@@ -31,7 +31,7 @@ fn read_listed<T>(from: &mut Reader<'_>, one: impl Fn(&mut Reader<'_>) -> Result
     Ok(Listed::new(read_list(from, 2, |from| Ok((read_matchers(from)?, one(from)?)))?))
 }
 
-pub(super) fn write_rules(rules: &Rules, out: &mut Writer<'_>) {
+pub(super) fn write_rules(rules: &EpisodeRules, out: &mut Writer<'_>) {
     write_listed(&rules.levels, out, |level, out| out.byte(*level));
     write_listed(&rules.recovery, out, |observe, out| out.signed(*observe));
     write_listed(&rules.flapping, out, |Flapping { changes, within, calm }, out| {
@@ -48,8 +48,8 @@ pub(super) fn write_rules(rules: &Rules, out: &mut Writer<'_>) {
     });
 }
 
-pub(super) fn read_rules(from: &mut Reader<'_>) -> Result<Rules, Malformed> {
-    Ok(Rules {
+pub(super) fn read_rules(from: &mut Reader<'_>) -> Result<EpisodeRules, Malformed> {
+    Ok(EpisodeRules {
         levels: read_listed(from, |from| match from.byte()? {
             level @ 1..=5 => Ok(level),
             _ => Err(Malformed::Impossible("a level")),
@@ -126,9 +126,9 @@ pub(super) fn read(from: &mut Reader<'_>, book: &mut Book, worst: bool) -> Resul
 
 /// Policies of every kind, for the tests of this layer.
 #[cfg(test)]
-pub(super) fn example() -> Rules {
+pub(super) fn example() -> EpisodeRules {
     let matchers = |text: &str| crate::alert::matcher::read(text).map(|read| read.matchers).unwrap_or_default();
-    Rules {
+    EpisodeRules {
         levels: Listed::new(vec![(matchers(r#"severity=~"page|x""#), 1), (vec![], 4)]),
         recovery: Listed::new(vec![(vec![], 120_000)]),
         flapping: Listed::new(vec![(matchers("a=b"), Flapping { changes: 4, within: 3_600_000, calm: 900_000 })]),

@@ -209,7 +209,7 @@ fn an_end_that_is_watched_does_not_end_the_episode() {
     book.post(SEED, word(10, 900_000, 10), 10).unwrap();
     book.acknowledge(id, Acknowledged { by: "ann".into(), ..Acknowledged::default() }, 20).unwrap();
     // Rules hold for what is there, too.
-    book.change_rules(Rules { recovery: Listed::new(vec![(vec![], 60_000)]), ..Rules::default() }, 20);
+    book.change_rules(EpisodeRules { recovery: Listed::new(vec![(vec![], 60_000)]), ..EpisodeRules::default() }, 20);
     book.post(SEED, word(10, 50_000, 50_000), 50_000).unwrap();
     assert!(of(&book, "a").alert.is_over(50_000) && !of(&book, "a").is_closed(109_999) && of(&book, "a").is_closed(110_000));
     book.post(SEED, word(80_000, 900_000, 80_000), 80_000).unwrap();
@@ -243,7 +243,7 @@ fn only_an_end_that_somebody_said_is_confirmed() {
 fn an_episode_has_the_worst_level_that_it_had_while_it_held() {
     let mut book = Book::default();
     let word = |starts, ends, updated| vec![alert("a", (starts, ends, updated), false)];
-    let leveled = |level| Rules { levels: Listed::new(vec![(vec![], level)]), ..Rules::default() };
+    let leveled = |level| EpisodeRules { levels: Listed::new(vec![(vec![], level)]), ..EpisodeRules::default() };
     book.change_rules(leveled(2), 5);
     book.post(SEED, word(10, 900_000, 10), 10).unwrap();
     book.change_rules(leveled(4), 20);

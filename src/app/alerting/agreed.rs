@@ -67,7 +67,7 @@ pub fn policed(book: &Book, kept: &Kept, how: &groups::Standing, now: i64) -> Po
 mod tests {
     use super::*;
     use crate::alert::listed::Listed;
-    use crate::alert::policy::Rules;
+    use crate::alert::policy::EpisodeRules;
     use crate::alert::policy::Transient;
     use crate::app::alerting::judge;
     use crate::config::Config;
@@ -91,7 +91,7 @@ mod tests {
     fn it_is_said_why_an_alert_waits() {
         let policy = Transient { within: 120_000, share: 80, least: 20, percentile: 90, most: 300_000 };
         let mut book = Book::default();
-        book.change_rules(Rules { transient: Listed::new(vec![(vec![], policy)]), ..Rules::default() }, 0);
+        book.change_rules(EpisodeRules { transient: Listed::new(vec![(vec![], policy)]), ..EpisodeRules::default() }, 0);
         let labels = Arc::new(Labels::from([("alertname".to_owned(), "Slow".to_owned())]));
         let word = |starts: i64, ends: i64, updated: i64| Alert { labels: Arc::clone(&labels), starts, ends, updated, ..Alert::default() };
         let mut at = 0;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::alert::book::Wanted;
 use crate::alert::groups::Plan;
 use crate::alert::maintenance::Windows;
-use crate::alert::policy::Rules;
+use crate::alert::policy::EpisodeRules;
 use crate::alert::rehearsal;
 use crate::alert::rehearsal::Kept;
 use crate::alert::rehearsal::Outcome;
@@ -55,15 +55,15 @@ pub fn rehearse(view: &View, asked: Rehearsal) -> Later<'static, Result<Rehearse
         let _turn = alerting.rehearsing.try_acquire().map_err(|_| Refused::Later("another rehearsal is under way".to_owned()))?;
         let said = |problems: Vec<Problem>| Refused::Wrong(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
         let (written, besides) = policies::of_text(&asked.policies).map_err(said)?;
-        let rules = Rules::new(&written).map_err(said)?;
+        let rules = EpisodeRules::new(&written).map_err(said)?;
         let windows = Windows::new(&written.maintenance).map_err(said)?;
         let mut proposed = Plan::clone(&current.plan).with_windows(windows);
         if let Some(file) = &current.written.routing {
-            proposed = proposed.with_telling(telling::Rules::new(&besides, file).map_err(said)?);
+            proposed = proposed.with_telling(telling::TellingRules::new(&besides, file).map_err(said)?);
         }
         let past = history::episodes(&alerting.node, (asked.from, asked.to), MOST)?;
         let lessons = alerting.node.book().lessons().clone();
-        let live = |plan: &Arc<Plan>, rules: &Rules| {
+        let live = |plan: &Arc<Plan>, rules: &EpisodeRules| {
             let script = Script { plan: Arc::clone(plan), rules: rules.clone(), lessons: lessons.clone() };
             let outcome = rehearsal::rehearse(&past.episodes, script, &mut Hurried { until });
             let slow = || {
