@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::alert::beat::Beat;
 use crate::alert::buckets::Buckets;
 use crate::alert::episode::Closed;
 use crate::alert::episode::Ledger;
@@ -57,6 +58,8 @@ pub struct Kept {
     pub acknowledged: Option<Arc<Acknowledged>>,
     /// What the policies come to for it.
     pub noted: Noted,
+    /// How often it is said.
+    pub beat: Beat,
 }
 
 impl Kept {
@@ -68,6 +71,11 @@ impl Kept {
     /// How bad it was at its worst, since it came.
     pub fn worst(&self) -> u8 {
         self.noted.worst_of(&self.alert.labels)
+    }
+
+    /// Since when it holds without being said as often as it usually is.
+    pub fn unconfirmed_since(&self, now: i64) -> Option<i64> {
+        self.beat.missed(self.alert.updated).filter(|missed| *missed <= now && !self.alert.is_over(now))
     }
 
     /// From when on it counts as over: policies may watch its end for a while.
@@ -307,7 +315,7 @@ impl Book {
                 None if word.is_over(at) => continue,
                 None => {
                     let noted = self.rules.comes(&word.labels, &self.lessons, at);
-                    (Kept { alert: Arc::new(word), came: at, acknowledged: None, noted }, false)
+                    (Kept { alert: Arc::new(word), came: at, noted, ..Kept::default() }, false)
                 }
             };
             let before = known.map_or(0, |kept| bytes(&kept.alert) as u64);
@@ -332,12 +340,15 @@ impl Book {
     /// An alert of which there is a new word, put together with what was said; and whether that ends its episode, and another one begins.
     fn said_again(&self, kept: &Kept, mut one: Alert, at: i64) -> (Kept, bool) {
         if !kept.alert.is_over(at) || one.is_over(at) {
-            return (Kept { alert: Arc::new(one), ..Kept::clone(kept) }, false);
+            // Only what lets it hold longer comes with every word, and says how often there is one.
+            let again = one.ends > kept.alert.ends;
+            let beat = if again { kept.beat.said_after(one.updated - kept.alert.updated) } else { kept.beat };
+            return (Kept { alert: Arc::new(one), beat, ..Kept::clone(kept) }, false);
         }
         let before = (&kept.noted, kept.alert.ends);
         let (noted, same) = self.rules.comes_again(&one.labels, before, &self.lessons, at);
         if !same {
-            return (Kept { alert: Arc::new(one), came: at, acknowledged: None, noted }, true);
+            return (Kept { alert: Arc::new(one), came: at, acknowledged: None, noted, beat: kept.beat }, true);
         }
         one.starts = one.starts.min(kept.alert.starts);
         (Kept { alert: Arc::new(one), noted, ..Kept::clone(kept) }, false)
@@ -372,7 +383,8 @@ impl Book {
                 if *ends > kept.alert.ends {
                     let updated = kept.alert.updated.max((*updated).min(at));
                     let alert = Alert { ends: *ends, updated, ..Alert::clone(&kept.alert) };
-                    let kept = Kept { alert: Arc::new(alert), ..Kept::clone(kept) };
+                    let beat = kept.beat.said_after(updated - kept.alert.updated);
+                    let kept = Kept { alert: Arc::new(alert), beat, ..Kept::clone(kept) };
                     self.alerts.set(*id, kept);
                 }
             }
@@ -556,6 +568,14 @@ impl Book {
     pub fn restore_noted(&mut self, id: u64, noted: Noted) {
         if let Some(kept) = self.alerts.get(id) {
             let kept = Kept { noted, ..Kept::clone(kept) };
+            self.alerts.set(id, kept);
+        }
+    }
+
+    /// how often one is said that is there,
+    pub fn restore_beat(&mut self, id: u64, beat: Beat) {
+        if let Some(kept) = self.alerts.get(id) {
+            let kept = Kept { beat, ..Kept::clone(kept) };
             self.alerts.set(id, kept);
         }
     }

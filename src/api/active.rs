@@ -1,5 +1,5 @@
 //! `GET /api/v1/alerts/active`: the alerts that hold, as Alertmanager's API has them, and besides what the policies come to for each: how bad it is, whether it
-//! flaps, what it waits for, who is told besides and when; and those whose end is watched, which Alertmanager's API leaves out.
+//! flaps, what it waits for, whether its source is silent, who is told besides and when; and those whose end is watched, which Alertmanager's API leaves out.
 
 use serde::Serialize;
 
@@ -42,6 +42,10 @@ struct Active<'a> {
     watched_until: Option<String>,
     /// While its end was watched.
     came_again: u64,
+    /// Since when it is not said as often as it usually is; null: it is, or that is not known.
+    unconfirmed_since: Option<String>,
+    /// How often that is.
+    usually_said_every_ms: Option<i64>,
     /// By each policy that counts for it.
     escalation: Vec<Escalation<'a>>,
 }
@@ -111,7 +115,7 @@ pub fn list(standing: &[Standing], wanted: &Wanted, status: &Status) -> serde_js
 }
 
 fn active(alert: Shown<'_>) -> Active<'_> {
-    let Policed { level, worst, flaps, waits, watched, again, escalation } = &alert.one().policed;
+    let Policed { level, worst, flaps, waits, watched, again, unconfirmed, escalation } = &alert.one().policed;
     Active {
         level: format!("P{level}"),
         worst_level: format!("P{worst}"),
@@ -119,6 +123,8 @@ fn active(alert: Shown<'_>) -> Active<'_> {
         waits: waits.as_ref().map(|(until, why)| Waits { until: clock::rfc3339(*until), why }),
         watched_until: watched.map(clock::rfc3339),
         came_again: *again,
+        unconfirmed_since: unconfirmed.map(|(since, _)| clock::rfc3339(since)),
+        usually_said_every_ms: unconfirmed.map(|(_, every)| every),
         escalation: escalation
             .iter()
             .map(|one| Escalation { policy: &one.policy, last: one.last.as_ref().map(step), next: one.next.as_ref().map(step) })

@@ -251,6 +251,8 @@ pub struct Policed {
     pub watched: Option<i64>,
     /// So often it came again while its end was watched.
     pub again: u64,
+    /// Since when nobody says it as often as it usually is said, and how often that is, ms.
+    pub unconfirmed: Option<(i64, i64)>,
     /// Who is told besides, and when.
     pub escalation: Vec<Escalation>,
 }

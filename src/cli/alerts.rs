@@ -214,6 +214,7 @@ fn table(answer: &Value, now: i64) -> String {
             _ if alert["waits"].is_object() => "waits".to_owned(),
             (state, _) => state.to_owned(),
         };
+        let state = if alert["unconfirmedSince"].is_string() { format!("{state}, unconfirmed") } else { state };
         let mut row = vec![
             cell(&alert["fingerprint"]),
             cell(&alert["labels"]["alertname"]),
@@ -314,6 +315,10 @@ fn full(alert: &Value) -> String {
         false => line("until", format!("{} unless it is said again", cell(&alert["endsAt"]))),
     }
     line("last said", cell(&alert["updatedAt"]));
+    if alert["unconfirmedSince"].is_string() {
+        let every = span(&alert["usuallySaidEveryMs"]);
+        line("unconfirmed", format!("since {}: it is usually said every {every}, and was not twice", cell(&alert["unconfirmedSince"])));
+    }
     line("receivers", words(&alert["receivers"], |receiver| cell(&receiver["name"])));
     line("from", cell(&alert["generatorURL"]));
     for (heading, key) in [("labels", "labels"), ("annotations", "annotations")] {
@@ -399,6 +404,10 @@ mod tests {
         assert!(table(&json!([other]), 40_000).contains("over, watched"));
         other["flappingSince"] = json!("1970-01-01T00:00:20.000Z");
         assert!(table(&json!([other]), 40_000).contains("flapping"));
+        other["unconfirmedSince"] = json!("1970-01-01T00:00:30.000Z");
+        assert!(table(&json!([other]), 40_000).contains("flapping, unconfirmed"));
+        other["usuallySaidEveryMs"] = json!(60_000);
+        assert!(full(&other).contains("since 1970-01-01T00:00:30.000Z: it is usually said every 60.0 s, and was not twice"));
         assert!(text.contains("db, all") && text.contains("instance=a job=node"), "{text}");
         assert!(table(&json!([]), 0).contains("send-test"));
     }

@@ -13,7 +13,6 @@ use crate::alert::book::Wanted;
 use crate::alert::matcher::Matcher;
 use crate::alert::matcher::Op;
 use crate::alert::message::Reason;
-use crate::alert::noted::Noted;
 use crate::alert::policy::EpisodeRules;
 use crate::alert::silence::Silence;
 use crate::alert::told::Claim;
@@ -223,7 +222,7 @@ pub(super) fn read(from: &mut Reader<'_>) -> Result<Book, Malformed> {
     for _ in 0..from.count(17)? {
         let (id, alert, came) = (from.fixed()?, Arc::new(read_alert(from)?), from.signed()?);
         let acknowledged = if from.byte()? == 0 { None } else { Some(Arc::new(read_acknowledged(from)?)) };
-        book.restore_alert(id, Kept { alert, came, acknowledged, noted: Noted::default() });
+        book.restore_alert(id, Kept { alert, came, acknowledged, ..Kept::default() });
     }
     for _ in 0..from.count(18)? {
         let id = from.fixed()?;
@@ -504,7 +503,7 @@ mod tests {
             let mut again = read(&mut from).unwrap();
             episodes::read(&mut from, &mut again, true).unwrap();
             policies::read(&mut from, &mut again, true).unwrap();
-            telling::read(&mut from, &mut again).unwrap();
+            telling::read(&mut from, &mut again, true).unwrap();
             assert_eq!(again, book);
             assert_eq!(from.end(), Ok(()));
         }

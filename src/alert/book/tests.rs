@@ -256,3 +256,28 @@ fn an_episode_has_the_worst_level_that_it_had_while_it_held() {
     assert_eq!((closed[0].episode.level, closed[0].episode.level_at_end), (2, 4));
     assert_eq!((of(&book, "a").level(), of(&book, "a").worst()), (1, 1), "another episode");
 }
+
+#[test]
+fn an_alert_of_which_two_words_were_missed_is_unconfirmed_until_it_is_said_again() {
+    let mut book = Book::default();
+    let minute = |number: i64| number * 60_000;
+    // As Prometheus says it: it holds for four minutes more.
+    let word = |at: i64| alert("a", (0, at + 240_000, at), false);
+    book.post(SEED, vec![word(minute(1))], minute(1)).unwrap();
+    let id = id(SEED, &word(0).labels);
+    for number in 2..5 {
+        let (new, longer) = book.news(SEED, vec![word(minute(number))], minute(number));
+        assert!(new.is_empty() && longer.len() == 1);
+        book.longer(&longer, minute(number)).unwrap();
+        // Another node has the same word: no news, and no interval.
+        assert_eq!(book.news(SEED, vec![word(minute(number))], minute(number) + 20), (vec![], vec![]));
+    }
+    let since = |book: &Book, at: i64| book.alerts().get(id).unwrap().unconfirmed_since(at);
+    assert_eq!((since(&book, 374_999), since(&book, 375_000), since(&book, 479_999)), (None, Some(375_000), Some(375_000)));
+    assert_eq!(since(&book, 480_000), None, "it is over");
+    book.post(SEED, vec![word(400_000)], 400_000).unwrap();
+    assert_eq!((since(&book, 400_000), of(&book, "a").came), (None, minute(1)));
+    // What always says the same end says nothing of how often it comes.
+    (0..20).for_each(|at| drop(book.post(SEED, vec![alert("b", (0, 9_000_000, at), false)], at * 5_000)));
+    assert_eq!(of(&book, "b").beat, Beat::default());
+}

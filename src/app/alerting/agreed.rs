@@ -59,6 +59,7 @@ pub fn policed(book: &Book, kept: &Kept, how: &groups::Standing, now: i64) -> Po
         waits: (how.released > now).then(|| (how.released, why(book, kept, how))),
         watched: Some(kept.counts()).filter(|_| kept.alert.is_over(now)),
         again: kept.noted.again,
+        unconfirmed: kept.unconfirmed_since(now).zip(kept.beat.usual()),
         escalation: Vec::new(),
     }
 }

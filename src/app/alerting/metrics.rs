@@ -162,6 +162,8 @@ impl Collector for KeptBack {
             }
         }
         let mut out = Out(&mut encoder);
+        let silent = self.0.node.book().alerts().iter().filter(|(_, kept)| kept.unconfirmed_since(now).is_some()).count();
+        out.gauge("alert_unconfirmed", "Alerts that hold and are not said as often as they usually are", silent as f64)?;
         let mut each = |name, help, figure: fn(&Figures) -> f64| {
             out.gauges(name, help, all.iter().map(|((receiver, kind), figures)| (To::new(kind, receiver), figure(figures))))
         };
