@@ -268,7 +268,8 @@ impl Api {
             }
             Route::AlertHistory => json(ok, &history::history(deps, &call.query).await?),
             Route::AlertReceivers => json(ok, &receivers::receivers(deps, now)?),
-            Route::DryRun => json(ok, &rehearsal::rehearse(deps, &call, now).await?),
+            Route::DryRun => json(StatusCode::ACCEPTED, &rehearsal::begin(deps, &call, now)?),
+            Route::DryRunOf(id) => json(ok, &rehearsal::look(deps, id)?),
             Route::Preview(name) => json(ok, &preview::preview(deps, &name, &call, now)?),
             Route::Acknowledge(fingerprint) => json(ok, &acknowledge::acknowledge(deps, &fingerprint, &call, now).await?),
             Route::Push(named, what) => return self.push(named, what, &call).await,

@@ -38,9 +38,13 @@ pub trait Alerting: Send + Sync {
     fn history(&self, _: Wanted) -> Later<'_, Result<Past, Refused>> {
         Box::pin(std::future::ready(Ok(Past::default())))
     }
-    /// What would have been told with other policies; nothing is told.
-    fn rehearse(&self, _: Rehearsal) -> Later<'_, Result<Rehearsed, Refused>> {
-        Box::pin(std::future::ready(Err(Refused::Unknown)))
+    /// Begins to find out what would have been told with other policies; nothing is told. Comes to an id to ask for it by.
+    fn rehearse(&self, _: Rehearsal) -> Result<String, Refused> {
+        Err(Refused::Unknown)
+    }
+    /// How far that is. `Refused::Unknown`: there is no such rehearsal, or a later one took its place.
+    fn rehearsed(&self, _: &str) -> Result<Rehearsing, Refused> {
+        Err(Refused::Unknown)
     }
     /// What each integration of each receiver is not told yet, in the order of the file; and whether this node is the one that tells.
     fn receivers(&self, _: i64) -> (Vec<Receiving>, bool) {
@@ -90,9 +94,27 @@ pub struct Rehearsal {
     pub to: i64,
 }
 
+/// How far a rehearsal is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rehearsing {
+    /// It goes on.
+    UnderWay {
+        /// Episodes that were lived through, those in force and those proposed,
+        lived: u64,
+        /// of so many; 0: they are still being read.
+        of: u64,
+    },
+    /// What came of it.
+    Done(Arc<Rehearsed>),
+}
+
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rehearsed {
+    /// Episodes that began from then, ms since 1970,
+    pub from: i64,
+    /// to then.
+    pub to: i64,
     /// Episodes that were lived through.
     pub episodes: u64,
     /// So many are not at this node.

@@ -10,7 +10,6 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -84,8 +83,10 @@ pub struct Alerting {
     /// Why the history does not reach Kafka.
     unexported: Mutex<Option<String>>,
     metrics: Metrics,
-    /// One rehearsal at a time: it takes a core for some seconds.
-    rehearsing: Semaphore,
+    /// The last one, under way or done: one at a time, since it takes a core.
+    rehearsal: Mutex<Option<Arc<rehearse::Job>>>,
+    /// The node ends.
+    stop: watch::Receiver<bool>,
 }
 
 /// What alerts need of the rest of the program.
@@ -126,10 +127,11 @@ impl Alerting {
     pub fn start(parts: Parts, stop: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) -> Arc<Alerting> {
         let Parts { node, seen, name, sender, written } = parts;
         let (current, groups, trouble, metrics) = (Mutex::default(), Mutex::default(), Mutex::default(), Metrics::default());
-        let (unheard, unexported, rehearsing) = (Mutex::default(), Mutex::default(), Semaphore::new(1));
-        let started = clock::now();
+        let (unheard, unexported, rehearsal) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (started, stops) = (clock::now(), stop.clone());
         let alerting =
-            Arc::new(Alerting { node, seen, name, sender, started, current, groups, trouble, unheard, unexported, metrics, rehearsing });
+            Alerting { node, seen, name, sender, started, current, groups, trouble, unheard, unexported, metrics, rehearsal, stop: stops };
+        let alerting = Arc::new(alerting);
         alerting.take(written.borrow().as_ref());
         tasks.spawn(heartbeat::keep(Arc::clone(&alerting), stop.clone()));
         tasks.spawn(export::keep(Arc::clone(&alerting), stop.clone()));

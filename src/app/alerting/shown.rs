@@ -25,7 +25,7 @@ use crate::api::alerting::Receiver;
 use crate::api::alerting::Receiving;
 use crate::api::alerting::Refused;
 use crate::api::alerting::Rehearsal;
-use crate::api::alerting::Rehearsed;
+use crate::api::alerting::Rehearsing;
 use crate::api::alerting::Standing;
 use crate::api::alerting::State;
 use crate::api::alerting::Status;
@@ -229,8 +229,12 @@ impl Asked for View {
         Box::pin(history::read(self.alerting.node.clone(), wanted, self.alerting.now()))
     }
 
-    fn rehearse(&self, asked: Rehearsal) -> Later<'_, Result<Rehearsed, Refused>> {
-        rehearse::rehearse(self, asked)
+    fn rehearse(&self, asked: Rehearsal) -> Result<String, Refused> {
+        rehearse::begin(self, asked)
+    }
+
+    fn rehearsed(&self, id: &str) -> Result<Rehearsing, Refused> {
+        rehearse::look(self, id)
     }
 
     fn receivers(&self, now: i64) -> (Vec<Receiving>, bool) {
