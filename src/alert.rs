@@ -4,6 +4,7 @@
 //! `config::routing`; here it gets its meaning: matchers, the tree of routes, inhibition, time intervals. Alerts themselves, silences and what was told stand in
 //! the `book`, which the control shard keeps; `groups` says what of it is to be told, to whom and when. Left out on purpose: sending (`notify`).
 
+pub mod beat;
 pub mod book;
 pub mod buckets;
 pub mod episode;

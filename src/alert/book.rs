@@ -11,13 +11,13 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::alert::beat::Beat;
 use crate::alert::buckets::Buckets;
 use crate::alert::episode::Closed;
 use crate::alert::episode::Ledger;
 use crate::alert::lesson::Lessons;
-use crate::alert::message;
 use crate::alert::noted::Noted;
-use crate::alert::policy::Rules;
+use crate::alert::policy::EpisodeRules;
 use crate::alert::silence::Phase;
 use crate::alert::silence::Silence;
 use crate::alert::spent::Spent;
@@ -59,12 +59,24 @@ pub struct Kept {
     pub acknowledged: Option<Arc<Acknowledged>>,
     /// What the policies come to for it.
     pub noted: Noted,
+    /// How often it is said.
+    pub beat: Beat,
 }
 
 impl Kept {
     /// How bad it is, 1 (the worst) to 5.
     pub fn level(&self) -> u8 {
-        if self.noted.level > 0 { self.noted.level } else { message::level(&self.alert.labels) }
+        self.noted.level_of(&self.alert.labels)
+    }
+
+    /// How bad it was at its worst, since it came.
+    pub fn worst(&self) -> u8 {
+        self.noted.worst_of(&self.alert.labels)
+    }
+
+    /// Since when it holds without being said as often as it usually is.
+    pub fn unconfirmed_since(&self, now: i64) -> Option<i64> {
+        self.beat.missed(self.alert.updated).filter(|missed| *missed <= now && !self.alert.is_over(now))
     }
 
     /// From when on it counts as over: policies may watch its end for a while.
@@ -135,7 +147,7 @@ pub struct Book {
     logs: Buckets<Told>,
     silences: Arc<BTreeMap<String, Arc<Silence>>>,
     ledger: Ledger,
-    rules: Arc<Rules>,
+    rules: Arc<EpisodeRules>,
     lessons: Lessons,
     spent: Arc<Spent>,
 }
@@ -234,7 +246,7 @@ impl Book {
     }
 
     /// The policies in force.
-    pub fn rules(&self) -> &Arc<Rules> {
+    pub fn rules(&self) -> &Arc<EpisodeRules> {
         &self.rules
     }
 
@@ -296,7 +308,7 @@ impl Book {
                 None if word.is_over(at) => continue,
                 None => {
                     let noted = self.rules.comes(&word.labels, &self.lessons, at);
-                    (Kept { alert: word, came: at, acknowledged: None, noted }, false)
+                    (Kept { alert: word, came: at, noted, ..Kept::default() }, false)
                 }
             };
             let before = known.map_or(0, |kept| bytes(&kept.alert) as u64);
@@ -321,24 +333,30 @@ impl Book {
     /// An alert of which there is a new word, put together with what was said; and whether that ends its episode, and another one begins.
     fn said_again(&self, kept: &Kept, mut one: Alert, at: i64) -> (Kept, bool) {
         if !kept.alert.is_over(at) || one.is_over(at) {
-            return (Kept { alert: one, ..Kept::clone(kept) }, false);
+            // Only what lets it hold longer comes with every word, and says how often there is one.
+            let again = one.ends > kept.alert.ends;
+            let beat = if again { kept.beat.said_after(one.updated - kept.alert.updated) } else { kept.beat };
+            return (Kept { alert: one, beat, ..Kept::clone(kept) }, false);
         }
         let before = (&kept.noted, kept.alert.ends);
         let (noted, same) = self.rules.comes_again(&one.labels, before, &self.lessons, at);
         if !same {
-            return (Kept { alert: one, came: at, acknowledged: None, noted }, true);
+            return (Kept { alert: one, came: at, acknowledged: None, noted, beat: kept.beat }, true);
         }
         one.starts = one.starts.min(kept.alert.starts);
         (Kept { alert: one, noted, ..Kept::clone(kept) }, false)
     }
 
-    /// The policies are others. What was noted of alerts is made anew by them.
-    pub fn change_rules(&mut self, rules: Rules) {
+    /// The policies are others. What was noted of alerts is made anew by them; how bad one was that is over stays.
+    pub fn change_rules(&mut self, rules: EpisodeRules, at: i64) {
         let renewed: Vec<(u64, Kept)> = self
             .alerts
             .iter()
             .filter_map(|(id, kept)| {
-                let noted = rules.renewed(&kept.alert.labels, &kept.noted);
+                let mut noted = rules.renewed(&kept.alert.labels, &kept.noted);
+                if kept.is_closed(at) {
+                    (noted.level, noted.worst) = (kept.noted.level, kept.noted.worst);
+                }
                 (noted != kept.noted).then(|| (id, Kept { noted, ..Kept::clone(kept) }))
             })
             .collect();
@@ -357,8 +375,10 @@ impl Book {
                 };
                 if *ends > kept.alert.ends {
                     // No news for anybody: it holds as it did.
-                    self.alerts.alter(*id, |Kept { alert, .. }| {
-                        (alert.ends, alert.updated) = (*ends, alert.updated.max((*updated).min(at)));
+                    self.alerts.alter(*id, |Kept { alert, beat, .. }| {
+                        let said = alert.updated.max((*updated).min(at));
+                        *beat = beat.said_after(said - alert.updated);
+                        (alert.ends, alert.updated) = (*ends, said);
                     });
                 }
             }
@@ -534,7 +554,7 @@ impl Book {
     }
 
     /// policies, and what was learned,
-    pub fn restore_policies(&mut self, rules: Rules, lessons: Lessons) {
+    pub fn restore_policies(&mut self, rules: EpisodeRules, lessons: Lessons) {
         (self.rules, self.lessons) = (Arc::new(rules), lessons);
     }
 
@@ -542,6 +562,14 @@ impl Book {
     pub fn restore_noted(&mut self, id: u64, noted: Noted) {
         if let Some(kept) = self.alerts.get(id) {
             let kept = Kept { noted, ..Kept::clone(kept) };
+            self.alerts.set(id, kept);
+        }
+    }
+
+    /// how often one is said that is there,
+    pub fn restore_beat(&mut self, id: u64, beat: Beat) {
+        if let Some(kept) = self.alerts.get(id) {
+            let kept = Kept { beat, ..Kept::clone(kept) };
             self.alerts.set(id, kept);
         }
     }

@@ -46,8 +46,10 @@ pub struct Episode {
     pub told: Vec<Telling>,
     /// A silence that fitted while it held, where nobody was told; empty: none did, or somebody was told.
     pub silenced: String,
-    /// How bad it was, 1 (the worst) to 5.
+    /// How bad it was at its worst, 1 to 5 (other policies may have changed that while it held),
     pub level: u8,
+    /// and at its end.
+    pub level_at_end: u8,
     /// So often it came again while its end was watched.
     pub again: u64,
 }
@@ -98,7 +100,8 @@ impl Episode {
             acknowledged: kept.acknowledged.clone(),
             told,
             silenced: String::new(),
-            level: kept.level(),
+            level: kept.worst(),
+            level_at_end: kept.level(),
             again: kept.noted.again,
         }
     }

@@ -4,11 +4,13 @@
 //! from the book (when alerts came, when what was told), so timers survive restarts, reloads and changes of leaders. Every integration of a receiver
 //! has a log and a time of its own: one that is stuck keeps no other back. Work is done for what changed in the book, not for all that is in it.
 //!
-//! Bounds of receivers hold back what is due (`gate`, `storm`), policies and windows of maintenance what holds (`policed`); a message's words are `words`.
+//! Bounds of receivers hold back what is due (`gate`, `storm`), policies and windows of maintenance what holds (`policed`); a message's words are `words`; what is still to
+//! come is shown by `outlook`.
 //! Left out on purpose: sending, and noting what was sent (`app::alerting`).
 
 mod gate;
 pub mod measure;
+pub mod outlook;
 mod policed;
 pub mod standing;
 mod storm;
@@ -35,7 +37,7 @@ use crate::alert::route::Route;
 use crate::alert::route::Routing;
 use crate::alert::spent::Target;
 use crate::alert::suppress::Suppress;
-use crate::alert::telling::Rules;
+use crate::alert::telling::TellingRules;
 use crate::alert::told::Claim;
 use crate::alert::told::Found;
 use crate::alert::told::Look;
@@ -53,7 +55,7 @@ const AGAIN_MS: i64 = 5_000;
 pub struct Plan {
     routing: Routing,
     /// Who is told besides, and how much at most.
-    telling: Rules,
+    telling: TellingRules,
     /// Of every receiver, for each integration whether it wants to hear what is over.
     receivers: BTreeMap<String, Vec<bool>>,
     /// Timers count from then at the earliest.
@@ -116,6 +118,8 @@ pub struct Groups {
     of_log: BTreeMap<u64, (u64, usize)>,
     due: BTreeSet<(i64, u64, usize)>,
     open: BTreeSet<u64>,
+    /// Logs in which windows hold something.
+    held: BTreeSet<u64>,
     waiting: Waitings,
     arrivals: Arrivals,
     storms: Storms,
@@ -129,7 +133,7 @@ fn ms(span: std::time::Duration) -> i64 {
 impl Plan {
     /// `receivers`: of each, for each integration whether it wants to hear what is over.
     pub fn new(routing: Routing, receivers: BTreeMap<String, Vec<bool>>) -> Plan {
-        let (telling, single, windows) = (Rules::default(), BTreeSet::new(), Windows::default());
+        let (telling, single, windows) = (TellingRules::default(), BTreeSet::new(), Windows::default());
         Plan { routing, telling, receivers, since: i64::MIN, windows, single }
     }
 
@@ -144,7 +148,7 @@ impl Plan {
     }
 
     /// With what is said of who is told besides, and how much at most.
-    pub fn with_telling(self, telling: Rules) -> Plan {
+    pub fn with_telling(self, telling: TellingRules) -> Plan {
         Plan { telling, ..self }
     }
 
@@ -231,6 +235,7 @@ impl Groups {
             of_log: BTreeMap::new(),
             due: BTreeSet::new(),
             open: BTreeSet::new(),
+            held: BTreeSet::new(),
             waiting: BTreeMap::new(),
             arrivals: BTreeMap::new(),
             storms: BTreeMap::new(),

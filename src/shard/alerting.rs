@@ -13,8 +13,7 @@ use crate::alert::book::Wanted;
 use crate::alert::matcher::Matcher;
 use crate::alert::matcher::Op;
 use crate::alert::message::Reason;
-use crate::alert::noted::Noted;
-use crate::alert::policy::Rules;
+use crate::alert::policy::EpisodeRules;
 use crate::alert::silence::Silence;
 use crate::alert::told::Claim;
 use crate::alert::told::End;
@@ -61,7 +60,7 @@ pub enum Change {
     /// What nobody needs any more.
     Sweep(Gone),
     /// The policies are these.
-    Rules(Box<Rules>),
+    Rules(Box<EpisodeRules>),
     /// Episodes up to this one are where the history goes besides.
     Exported(u64),
 }
@@ -85,7 +84,7 @@ impl Change {
                 Ok(())
             }
             Change::Rules(rules) => {
-                book.change_rules(*rules);
+                book.change_rules(*rules, at);
                 Ok(())
             }
             Change::Exported(number) => {
@@ -224,7 +223,7 @@ pub(super) fn read(from: &mut Reader<'_>) -> Result<Book, Malformed> {
     for _ in 0..from.count(17)? {
         let (id, alert, came) = (from.fixed()?, read_alert(from)?, from.signed()?);
         let acknowledged = if from.byte()? == 0 { None } else { Some(Arc::new(read_acknowledged(from)?)) };
-        book.restore_alert(id, Kept { alert, came, acknowledged, noted: Noted::default() });
+        book.restore_alert(id, Kept { alert, came, acknowledged, ..Kept::default() });
     }
     for _ in 0..from.count(18)? {
         let id = from.fixed()?;
@@ -509,8 +508,8 @@ mod tests {
             let mut from = Reader(&image);
             let mut again = read(&mut from).unwrap();
             episodes::read(&mut from, &mut again, true).unwrap();
-            policies::read(&mut from, &mut again).unwrap();
-            telling::read(&mut from, &mut again).unwrap();
+            policies::read(&mut from, &mut again, true).unwrap();
+            telling::read(&mut from, &mut again, true).unwrap();
             assert_eq!(again, book);
             assert_eq!(from.end(), Ok(()));
         }

@@ -209,7 +209,7 @@ fn an_end_that_is_watched_does_not_end_the_episode() {
     book.post(SEED, word(10, 900_000, 10), 10).unwrap();
     book.acknowledge(id, Acknowledged { by: "ann".into(), ..Acknowledged::default() }, 20).unwrap();
     // Rules hold for what is there, too.
-    book.change_rules(Rules { recovery: Listed::new(vec![(vec![], 60_000)]), ..Rules::default() });
+    book.change_rules(EpisodeRules { recovery: Listed::new(vec![(vec![], 60_000)]), ..EpisodeRules::default() }, 20);
     book.post(SEED, word(10, 50_000, 50_000), 50_000).unwrap();
     assert!(of(&book, "a").alert.is_over(50_000) && !of(&book, "a").is_closed(109_999) && of(&book, "a").is_closed(110_000));
     book.post(SEED, word(80_000, 900_000, 80_000), 80_000).unwrap();
@@ -237,4 +237,47 @@ fn only_an_end_that_somebody_said_is_confirmed() {
     assert!(of(&book, "a").alert.is_unconfirmed() && of(&book, "b").alert.is_unconfirmed());
     book.post(SEED, vec![alert("a", (10, 50_000, 50_000), false)], 49_000).unwrap();
     assert!(!of(&book, "a").alert.is_unconfirmed());
+}
+
+#[test]
+fn an_episode_has_the_worst_level_that_it_had_while_it_held() {
+    let mut book = Book::default();
+    let word = |starts, ends, updated| vec![alert("a", (starts, ends, updated), false)];
+    let leveled = |level| EpisodeRules { levels: Listed::new(vec![(vec![], level)]), ..EpisodeRules::default() };
+    book.change_rules(leveled(2), 5);
+    book.post(SEED, word(10, 900_000, 10), 10).unwrap();
+    book.change_rules(leveled(4), 20);
+    assert_eq!((of(&book, "a").level(), of(&book, "a").worst()), (4, 2));
+    book.post(SEED, word(10, 50_000, 50_000), 50_000).unwrap();
+    // It is over: what rules say by now is nothing to it.
+    book.change_rules(leveled(1), 60_000);
+    book.post(SEED, word(70_000, 900_000, 70_000), 70_000).unwrap();
+    let closed = book.take_closed();
+    assert_eq!((closed[0].episode.level, closed[0].episode.level_at_end), (2, 4));
+    assert_eq!((of(&book, "a").level(), of(&book, "a").worst()), (1, 1), "another episode");
+}
+
+#[test]
+fn an_alert_of_which_two_words_were_missed_is_unconfirmed_until_it_is_said_again() {
+    let mut book = Book::default();
+    let minute = |number: i64| number * 60_000;
+    // As Prometheus says it: it holds for four minutes more.
+    let word = |at: i64| alert("a", (0, at + 240_000, at), false);
+    book.post(SEED, vec![word(minute(1))], minute(1)).unwrap();
+    let id = id(SEED, &word(0).labels);
+    for number in 2..5 {
+        let (new, longer) = book.news(SEED, vec![word(minute(number))], minute(number));
+        assert!(new.is_empty() && longer.len() == 1);
+        book.longer(&longer, minute(number)).unwrap();
+        // Another node has the same word: no news, and no interval.
+        assert_eq!(book.news(SEED, vec![word(minute(number))], minute(number) + 20), (vec![], vec![]));
+    }
+    let since = |book: &Book, at: i64| book.alerts().get(id).unwrap().unconfirmed_since(at);
+    assert_eq!((since(&book, 374_999), since(&book, 375_000), since(&book, 479_999)), (None, Some(375_000), Some(375_000)));
+    assert_eq!(since(&book, 480_000), None, "it is over");
+    book.post(SEED, vec![word(400_000)], 400_000).unwrap();
+    assert_eq!((since(&book, 400_000), of(&book, "a").came), (None, minute(1)));
+    // What always says the same end says nothing of how often it comes.
+    (0..20).for_each(|at| drop(book.post(SEED, vec![alert("b", (0, 9_000_000, at), false)], at * 5_000)));
+    assert_eq!(of(&book, "b").beat, Beat::default());
 }

@@ -16,6 +16,7 @@ use crate::alert::book::Wanted;
 use crate::alert::book::log_id;
 use crate::alert::message::Reason;
 use crate::alert::spent::Target;
+use crate::alert::telling::Storm;
 use crate::alert::told::Claim;
 use crate::alert::told::Told;
 use crate::alert::told::Whom;
@@ -28,6 +29,15 @@ const DIGEST_MS: i64 = 60_000;
 pub(super) type Arrivals = BTreeMap<Arc<str>, BTreeSet<(i64, u64)>>;
 /// Receivers at which there is one, and until when.
 pub(super) type Storms = BTreeMap<Arc<str>, i64>;
+
+/// An alert came to a receiver of which storms are told. Forgets what came too long ago to make one: a node that tells nobody looks for no storms.
+pub(super) fn arrives(all: &mut BTreeSet<(i64, u64)>, storm: &Storm, (came, id): (i64, u64), now: i64) {
+    all.insert((came, id));
+    let oldest = now.saturating_sub(storm.calm + storm.within);
+    while all.first().is_some_and(|(came, _)| *came < oldest) {
+        all.pop_first();
+    }
+}
 
 impl Groups {
     /// Looks at which receivers there is a storm, and until when, and forgets what came too long ago to make one.
@@ -57,7 +67,7 @@ impl Groups {
         self.plan.stormy().flat_map(of)
     }
 
-    fn digested(&self, target: &Target) -> Option<&Told> {
+    pub(super) fn digested(&self, target: &Target) -> Option<&Told> {
         self.book.logs().get(log_id(self.seed, &Whom::of_storm(target))).map(|told| &**told)
     }
 

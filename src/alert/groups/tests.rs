@@ -21,6 +21,7 @@ use crate::mutate::seeds;
 
 mod bounds;
 mod escalation;
+mod outlook;
 mod policies;
 
 const SEED: u64 = 3;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::Group;
 use super::Groups;
 use super::Lane;
+use super::storm;
 use crate::alert::book::Book;
 use crate::alert::book::Kept;
 use crate::alert::buckets;
@@ -47,7 +48,8 @@ impl Groups {
             self.suppress.silences(book.silences(), self.of_alert.iter().map(|(id, known)| (*id, &known.labels)));
         }
         let mut changed = BTreeSet::new();
-        let every = || self.of_log.keys().chain(&self.open).copied().chain(book.logs().iter().map(|(id, _)| id)).collect();
+        let every =
+            || self.of_log.keys().chain(&self.open).chain(&self.held).copied().chain(book.logs().iter().map(|(id, _)| id)).collect();
         for id in book.logs().since(&before.logs).unwrap_or_else(every) {
             self.look_at_log(id, &mut changed);
         }
@@ -78,10 +80,11 @@ impl Groups {
     }
 
     fn look_at_log(&mut self, id: u64, changed: &mut BTreeSet<(u64, usize)>) {
-        match self.book.logs().get(id).is_some_and(|told| told.claim.is_some()) {
-            true => self.open.insert(id),
-            false => self.open.remove(&id),
-        };
+        let told = self.book.logs().get(id);
+        let (is_open, is_held) = told.map_or((false, false), |told| (told.claim.is_some(), !told.held.is_empty()));
+        for (is, all) in [(is_open, &mut self.open), (is_held, &mut self.held)] {
+            let _ = if is { all.insert(id) } else { all.remove(&id) };
+        }
         if let Some((group, lane)) = self.of_log.get(&id).copied() {
             changed.insert((group, lane));
             if let Some(lane) = self.groups.get_mut(&group).and_then(|group| group.lanes.get_mut(lane)) {
@@ -170,8 +173,8 @@ impl Groups {
                 // What comes to no step any more may still be owed its end.
                 changed.insert((*number, place));
                 let Some(came) = plan.comes(&book, (route, lane), (id, released), kept) else { continue };
-                if plan.telling.bounds(&lane.whom.receiver).is_some_and(|bounds| bounds.storm.is_some()) {
-                    self.arrivals.entry(Arc::clone(&lane.whom.receiver)).or_default().insert((came, id));
+                if let Some(storm) = plan.telling.bounds(&lane.whom.receiver).and_then(|bounds| bounds.storm.as_ref()) {
+                    storm::arrives(self.arrivals.entry(Arc::clone(&lane.whom.receiver)).or_default(), storm, (came, id), kept.came);
                 }
                 let base = book.logs().get(lane.log).map_or(i64::MIN, |told| told.base);
                 if came > base && lane.first.is_none_or(|first| came < first) {

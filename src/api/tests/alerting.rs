@@ -10,14 +10,25 @@ use super::*;
 use crate::alert::book;
 use crate::alert::episode::Episode;
 use crate::alert::episode::Telling;
+use crate::alert::groups::outlook::Escalation;
+use crate::alert::groups::outlook::Held;
+use crate::alert::groups::outlook::Outlook;
+use crate::alert::groups::outlook::Rung;
+use crate::alert::groups::outlook::Storm;
+use crate::alert::groups::outlook::WaitsFor;
+use crate::alert::groups::outlook::Window;
 use crate::alert::message;
 use crate::alert::silence::Silence;
 use crate::config::inputs::Input;
 use crate::config::inputs::Mapping;
 use crate::config::inputs::Signature;
+use crate::config::inputs::TOLERANCE;
 use crate::config::inputs::text;
 use crate::model::alert::Alert;
 use crate::model::labels::Labels;
+
+mod rehearsal;
+mod webhooks;
 
 /// Two receivers: `db` gets what is of team db, `all` the rest; groups by alertname.
 #[derive(Default)]
@@ -53,6 +64,12 @@ fn names(names: &[&str]) -> Arc<[String]> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
+/// A step was told, and another one is to come.
+fn escalation(now: i64) -> Escalation {
+    let rung = |step, receiver: &str, at| Some(Rung { step, receiver: receiver.into(), after: 600_000, at: Some(at) });
+    Escalation { policy: "oncall".into(), last: rung(1, "second-line", now - 60_000), next: rung(2, "manager", now + 60_000) }
+}
+
 impl StandInAlerting {
     fn standing(&self, fingerprint: u64, alert: &Alert, now: i64) -> Standing {
         let silences = self.silences.lock().unwrap();
@@ -73,7 +90,9 @@ impl StandInAlerting {
             acknowledged: self.acknowledged.lock().unwrap().get(&fingerprint).cloned(),
             policed: Policed {
                 level: message::level(&alert.labels),
+                worst: message::level(&alert.labels),
                 waits: alert.labels.get("alertname").filter(|name| *name == "DiskBusy").map(|_| (now + 30_000, "it waits".into())),
+                escalation: if alert.labels.contains_key("team") { vec![escalation(now)] } else { Vec::new() },
                 ..Policed::default()
             },
         }
@@ -109,6 +128,32 @@ impl Alerting for StandInAlerting {
             alerts,
         };
         groups.into_iter().rev().map(group).collect()
+    }
+
+    fn rehearse(&self, asked: Rehearsal) -> Result<String, Refused> {
+        if asked.policies.is_empty() { Err(Refused::Later("another rehearsal is under way".into())) } else { Ok("5f0c".into()) }
+    }
+
+    fn rehearsed(&self, id: &str) -> Result<Rehearsing, Refused> {
+        match id {
+            "5f0c" => Ok(Rehearsing::UnderWay { lived: 10, of: 40 }),
+            "d0e" => {
+                Ok(Rehearsing::Done(Arc::new(Rehearsed { from: 0, to: 1_000, episodes: 20, messages: (9, 4), ..Rehearsed::default() })))
+            }
+            _ => Err(Refused::Unknown),
+        }
+    }
+
+    fn receivers(&self, now: i64) -> (Vec<Receiving>, bool) {
+        let outlook = Outlook {
+            windows: vec![Window { messages: 10, per: 60_000, used: 10, opens: Some(now + 30_000) }],
+            held: Held { groups: 3, alerts: 14 },
+            opens: Some(now + 30_000),
+            waiting: Some((3, WaitsFor::Window, now + 30_000)),
+            storm: Some(Storm { until: now + 60_000, told: 120 }),
+            open: 1,
+        };
+        (vec![Receiving { receiver: "db".into(), integration: 0, kind: "slack", outlook, trouble: None }], true)
     }
 
     fn noted_until(&self) -> i64 {
@@ -506,62 +551,6 @@ async fn a_receivers_texts_are_shown() {
         ("all", &format!(r#"{{"text":"{}"}}"#, "x".repeat(70_000)), 400),
     ] {
         assert_eq!(said(&api, "POST", &format!("/api/v1/receivers/{name}/preview"), body).await.0, status, "{name} {body:.40}");
-    }
-}
-
-#[tokio::test]
-async fn a_webhook_is_taken_when_it_is_signed() {
-    let secret = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(secret.path(), "s3cr3t\n").unwrap();
-    let signature = Signature { secret_file: secret.path().into(), header: "X-Sign".into(), timestamp_header: Some("X-Time".into()) };
-    let mapping = Mapping { labels: vec![("alertname".into(), text("{a}").unwrap())], ..Mapping::default() };
-    let input = Input { signature: Some(signature), mapping: Some(mapping), ..Input::plain("grafana") };
-    let api = api(StandInAlerting { inputs: vec![input], ..StandInAlerting::default() });
-    // Of `1790000100:{"a":1}`.
-    let good = "6a55b1afbf7c5aeec6e77fe2168a687d05705cb9796a17822f21ae76e2efc19b".to_owned();
-    let wrong = good.replace('a', "b");
-    for (headers, body, status) in [
-        (vec![("x-sign", good.as_str()), ("x-time", "1790000100")], r#"{"a":1}"#, 200),
-        (vec![("x-sign", good.as_str()), ("x-time", "1790000100")], r#"{"a":2}"#, 401),
-        (vec![("x-sign", good.as_str()), ("x-time", "1790000101")], r#"{"a":1}"#, 401),
-        (vec![("x-sign", good.as_str()), ("x-time", "1789999000")], r#"{"a":1}"#, 401),
-        (vec![("x-sign", good.as_str())], r#"{"a":1}"#, 401),
-        (vec![("x-sign", wrong.as_str()), ("x-time", "1790000100")], r#"{"a":1}"#, 401),
-        (vec![], r#"{"a":1}"#, 401),
-    ] {
-        let asked = ask_with(&api, "POST", "/api/v1/alerts/in/grafana", body, &headers).await;
-        assert_eq!(asked.status.as_u16(), status, "{headers:?} {body}: {}", asked.text);
-    }
-    let listed = ask_with(&api, "GET", "/api/v2/alerts", "", &[]).await.json();
-    assert_eq!(listed[0]["labels"], serde_json::json!({"alertname": "1"}));
-    // Another one has no secret, and must be of a shape that is known.
-    let asked = ask_with(&api, "PUT", "/api/v1/alerts/in/other", r#"[{"labels":{"alertname":"Y"}}]"#, &[]).await;
-    assert_eq!(asked.text, r#"{"kind":"alerts","alerts":1}"#);
-    let asked = ask_with(&api, "POST", "/api/v1/alerts/in/other", r#"{"a":1}"#, &[]).await;
-    assert!(asked.status == StatusCode::BAD_REQUEST && asked.text.contains("alerting.inputs"), "{}", asked.text);
-}
-
-/// Of two replicas one may tell that an alert is over, and the other one, whose turn comes later, once more that it holds.
-#[tokio::test]
-async fn a_replica_that_is_late_does_not_bring_an_alert_back() {
-    let api = api(StandInAlerting::default());
-    let hook = |status: &str, starts: &str| {
-        format!(
-            r#"{{"version":"1","orgId":1,"alerts":[{{"status":"{status}","labels":{{"alertname":"X"}},"annotations":{{}},"startsAt":"{starts}","endsAt":"2026-09-21T14:13:00Z"}}]}}"#
-        )
-    };
-    let held = async |api: &Api| ask_with(api, "GET", "/api/v2/alerts", "", &[]).await.json().as_array().unwrap().len();
-    for (status, starts, holds) in [
-        ("firing", "2026-09-21T14:00:00Z", 1),
-        ("resolved", "2026-09-21T14:00:00Z", 0),
-        ("firing", "2026-09-21T14:00:00Z", 0),
-        // Of the other replica's clock.
-        ("firing", "2026-09-21T14:00:02Z", 0),
-        ("firing", "2026-09-21T14:13:10Z", 1),
-    ] {
-        let answer = said(&api, "POST", "/api/v1/alerts/in/grafana", &hook(status, starts)).await;
-        assert_eq!(answer.0, 200, "{}", answer.1);
-        assert_eq!(held(&api).await, holds, "{status} {starts}");
     }
 }
 

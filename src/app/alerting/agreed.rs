@@ -54,10 +54,13 @@ fn why(book: &Book, kept: &Kept, how: &groups::standing::Standing) -> Arc<str> {
 pub fn policed(book: &Book, kept: &Kept, how: &groups::standing::Standing, now: i64) -> Policed {
     Policed {
         level: kept.level(),
+        worst: kept.worst(),
         flaps: Some(kept.noted.flaps).filter(|_| kept.flaps_at(now)),
         waits: (how.released > now).then(|| (how.released, why(book, kept, how))),
         watched: Some(kept.counts()).filter(|_| kept.alert.is_over(now)),
         again: kept.noted.again,
+        unconfirmed: kept.unconfirmed_since(now).zip(kept.beat.usual()),
+        escalation: Vec::new(),
     }
 }
 
@@ -65,7 +68,7 @@ pub fn policed(book: &Book, kept: &Kept, how: &groups::standing::Standing, now: 
 mod tests {
     use super::*;
     use crate::alert::listed::Listed;
-    use crate::alert::policy::Rules;
+    use crate::alert::policy::EpisodeRules;
     use crate::alert::policy::Transient;
     use crate::app::alerting::judge;
     use crate::config::Config;
@@ -89,7 +92,7 @@ mod tests {
     fn it_is_said_why_an_alert_waits() {
         let policy = Transient { within: 120_000, share: 80, least: 20, percentile: 90, most: 300_000 };
         let mut book = Book::default();
-        book.change_rules(Rules { transient: Listed::new(vec![(vec![], policy)]), ..Rules::default() });
+        book.change_rules(EpisodeRules { transient: Listed::new(vec![(vec![], policy)]), ..EpisodeRules::default() }, 0);
         let labels = Labels::from([("alertname", "Slow")]);
         let word = |starts: i64, ends: i64, updated: i64| Alert { labels: labels.clone(), starts, ends, updated, ..Alert::default() };
         let mut at = 0;

@@ -18,12 +18,14 @@ use crate::api::alerting::Acknowledged;
 use crate::api::alerting::Alerting as Asked;
 use crate::api::alerting::Group;
 use crate::api::alerting::Past;
+use crate::api::alerting::Policed;
 use crate::api::alerting::Preview;
 use crate::api::alerting::Previewed;
 use crate::api::alerting::Receiver;
+use crate::api::alerting::Receiving;
 use crate::api::alerting::Refused;
 use crate::api::alerting::Rehearsal;
-use crate::api::alerting::Rehearsed;
+use crate::api::alerting::Rehearsing;
 use crate::api::alerting::Standing;
 use crate::api::alerting::State;
 use crate::api::alerting::Status;
@@ -147,7 +149,7 @@ fn shared(texts: Vec<String>) -> Arc<[String]> {
 
 fn standing(groups: &Groups, (id, kept): (u64, &Kept), (receivers, muted_by): (Arc<[String]>, Arc<[String]>), now: i64) -> Standing {
     let how = groups.standing(id, kept, now);
-    let policed = agreed::policed(groups.book(), kept, &how, now);
+    let policed = Policed { escalation: groups.escalations(id, kept), ..agreed::policed(groups.book(), kept, &how, now) };
     // As Alertmanager's clients show what keeps an alert back.
     let maintained = how.maintained_by.iter().map(|name| format!("maintenance:{name}"));
     let muted_by = if how.maintained_by.is_empty() { muted_by } else { muted_by.iter().cloned().chain(maintained).collect() };
@@ -259,8 +261,16 @@ impl Asked for View {
         Box::pin(history::read(self.alerting.node.clone(), wanted, self.alerting.now()))
     }
 
-    fn rehearse(&self, asked: Rehearsal) -> Later<'_, Result<Rehearsed, Refused>> {
-        rehearse::rehearse(self, asked)
+    fn rehearse(&self, asked: Rehearsal) -> Result<String, Refused> {
+        rehearse::begin(self, asked)
+    }
+
+    fn rehearsed(&self, id: &str) -> Result<Rehearsing, Refused> {
+        rehearse::look(self, id)
+    }
+
+    fn receivers(&self, now: i64) -> (Vec<Receiving>, bool) {
+        (self.alerting.receivers(&self.current, now), self.alerting.node.leads_control())
     }
 
     fn status(&self) -> Status {
