@@ -4,6 +4,7 @@
 //! `config::routing`; here it gets its meaning: matchers, the tree of routes, inhibition, time intervals. Alerts themselves, silences and what was told stand in
 //! the `book`, which the control shard keeps; `groups` says what of it is to be told, to whom and when. Left out on purpose: sending (`notify`).
 
+pub mod beat;
 pub mod book;
 pub mod buckets;
 pub mod episode;
@@ -29,9 +30,9 @@ pub mod telling;
 pub mod told;
 pub mod translate;
 
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// The value of a label.
 pub fn value<'l>(labels: &'l Labels, name: &str) -> &'l str {
-    labels.get(name).map_or("", String::as_str)
+    labels.get(name).unwrap_or_default()
 }

@@ -23,10 +23,12 @@ pub mod preview;
 pub mod probe;
 pub mod probes;
 pub mod push;
+pub mod receivers;
 pub mod rehearsal;
 pub mod route;
 pub mod senders;
 pub mod settings;
+pub mod signatures;
 pub mod sinks;
 pub mod status;
 pub mod tap;
@@ -57,6 +59,7 @@ use crate::api::groups::Done;
 use crate::api::route::OfGroup;
 use crate::api::route::OfSink;
 use crate::api::route::Route;
+use crate::api::signatures::Signatures;
 use crate::clock;
 use crate::serve;
 use crate::serve::Peer;
@@ -79,6 +82,7 @@ const PACE: body::Pace = body::Pace { bytes_per_second: 1024, grace: Duration::f
 pub struct Api {
     deps: Arc<Deps>,
     gate: Arc<Gate>,
+    signatures: Arc<Signatures>,
     /// Pushed bodies that are in memory.
     pushes: Arc<Semaphore>,
 }
@@ -126,7 +130,7 @@ struct SetSender {
 impl Api {
     /// Of its parts.
     pub fn new(deps: Deps) -> Api {
-        Api { deps: Arc::new(deps), gate: Arc::default(), pushes: Arc::new(Semaphore::new(push::AT_A_TIME)) }
+        Api { deps: Arc::new(deps), gate: Arc::default(), signatures: Arc::default(), pushes: Arc::new(Semaphore::new(push::AT_A_TIME)) }
     }
 
     /// What another node is told when it asks for this one's part of a bundle. Keeps nothing alive.
@@ -257,13 +261,15 @@ impl Api {
             Route::RevokeToken(name) => json(ok, &tokens::revoke(node, &name, &call.who).await?),
             Route::Senders => return self.senders(&call).await,
             Route::AlertmanagerV1 => alertmanager::gone(),
-            Route::Alerts(source) => inputs::post(deps, &source, &call, now).await?,
+            Route::Alerts(source) => inputs::post(deps, &self.signatures, (&source, &call), now).await?,
             Route::ActiveAlerts => {
                 let (state, list) = ((deps.alerting)().map_err(alertmanager::off)?, List::Active(active::Wanted::of(&call.query)?));
                 listing::answer(&self.gate, state, list, now).await
             }
             Route::AlertHistory => json(ok, &history::history(deps, &call.query).await?),
-            Route::DryRun => json(ok, &rehearsal::rehearse(deps, &call, now).await?),
+            Route::AlertReceivers => json(ok, &receivers::receivers(deps, now)?),
+            Route::DryRun => json(StatusCode::ACCEPTED, &rehearsal::begin(deps, &call, now)?),
+            Route::DryRunOf(id) => json(ok, &rehearsal::look(deps, id)?),
             Route::Preview(name) => json(ok, &preview::preview(deps, &name, &call, now)?),
             Route::Acknowledge(fingerprint) => json(ok, &acknowledge::acknowledge(deps, &fingerprint, &call, now).await?),
             Route::Push(named, what) => return self.push(named, what, &call).await,

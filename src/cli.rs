@@ -19,6 +19,7 @@ mod man;
 mod owner;
 mod probe;
 mod probes;
+mod receivers;
 mod rehearsal;
 mod routes;
 mod senders;

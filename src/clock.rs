@@ -42,7 +42,21 @@ pub fn rfc3339(wall_ms: i64) -> String {
     let (days, second_of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+    if !(0..=9999).contains(&year) {
+        return format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z");
+    }
+    // Lists of alerts hold some hundred thousand of them.
+    let mut text = String::with_capacity("2026-11-24T13:50:00.123Z".len());
+    let parts =
+        [(year, 1000, '-'), (month, 10, '-'), (day, 10, 'T'), (hour, 10, ':'), (minute, 10, ':'), (second, 10, '.'), (millis, 100, 'Z')];
+    for (value, mut place, mark) in parts {
+        while place > 0 {
+            text.push(char::from(b'0' + (value / place % 10) as u8));
+            place /= 10;
+        }
+        text.push(mark);
+    }
+    text
 }
 
 /// Milliseconds since 1970 of such a text, with any zone; without one it is UTC. What is finer than a millisecond is cut off.

@@ -1,8 +1,10 @@
 //! The words that every part shares: what a sample is, which protocol carried it, which shard holds it.
 //!
-//! Plain values only: no serde, no IO, no clock. Wire formats live in `wire`, disk formats in `shard` and `store`.
+//! Plain values only: no IO, no clock, and of serde no more than that labels are written the same everywhere. Wire formats live in `wire`, disk formats in `shard`
+//! and `store`.
 
 pub mod alert;
+pub mod labels;
 pub mod tenant;
 
 /// What one point of a series is. The numbers are part of the digest's format and never change.

@@ -9,14 +9,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::alert::beat::Beat;
 use crate::alert::buckets::Buckets;
 use crate::alert::episode::Closed;
 use crate::alert::episode::Ledger;
 use crate::alert::lesson::Lessons;
-use crate::alert::message;
 use crate::alert::noted::Noted;
-use crate::alert::policy::Rules;
+use crate::alert::policy::EpisodeRules;
 use crate::alert::silence::Phase;
 use crate::alert::silence::Silence;
 use crate::alert::spent::Spent;
@@ -25,8 +26,8 @@ use crate::alert::told::End;
 use crate::alert::told::Told;
 use crate::alert::told::Whom;
 use crate::model::alert::Alert;
-use crate::model::alert::Labels;
 use crate::model::alert::name;
+use crate::model::labels::Labels;
 
 /// Alerts at the same time, those that are over and not yet forgotten among them.
 pub const MOST_ALERTS: usize = 200_000;
@@ -51,19 +52,31 @@ pub const UNKNOWN_SILENCE: &str = "there is no such silence";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     /// What was said of it.
-    pub alert: Arc<Alert>,
+    pub alert: Alert,
     /// When it was first said that it holds, since it did not hold.
     pub came: i64,
     /// Somebody takes care of it, for as long as it holds.
     pub acknowledged: Option<Arc<Acknowledged>>,
     /// What the policies come to for it.
     pub noted: Noted,
+    /// How often it is said.
+    pub beat: Beat,
 }
 
 impl Kept {
     /// How bad it is, 1 (the worst) to 5.
     pub fn level(&self) -> u8 {
-        if self.noted.level > 0 { self.noted.level } else { message::level(&self.alert.labels) }
+        self.noted.level_of(&self.alert.labels)
+    }
+
+    /// How bad it was at its worst, since it came.
+    pub fn worst(&self) -> u8 {
+        self.noted.worst_of(&self.alert.labels)
+    }
+
+    /// Since when it holds without being said as often as it usually is.
+    pub fn unconfirmed_since(&self, now: i64) -> Option<i64> {
+        self.beat.missed(self.alert.updated).filter(|missed| *missed <= now && !self.alert.is_over(now))
     }
 
     /// From when on it counts as over: policies may watch its end for a while.
@@ -110,7 +123,7 @@ pub struct Wanted {
     /// Who is told.
     pub whom: Whom,
     /// What the group's alerts have in common.
-    pub labels: Arc<Labels>,
+    pub labels: Labels,
     /// What they are told.
     pub claim: Claim,
 }
@@ -134,21 +147,14 @@ pub struct Book {
     logs: Buckets<Told>,
     silences: Arc<BTreeMap<String, Arc<Silence>>>,
     ledger: Ledger,
-    rules: Arc<Rules>,
+    rules: Arc<EpisodeRules>,
     lessons: Lessons,
     spent: Arc<Spent>,
 }
 
 /// Under which an alert is kept: a hash with the cluster's own seed, so that nobody can make two alerts of one id. (Fingerprints can be made alike.)
 pub fn id(seed: u64, labels: &Labels) -> u64 {
-    let mut hash = Xxh3::with_seed(seed);
-    for (name, value) in labels {
-        for text in [name, value] {
-            hash.update(&(text.len() as u64).to_le_bytes());
-            hash.update(text.as_bytes());
-        }
-    }
-    hash.digest()
+    xxh3_64_with_seed(labels.packed().as_bytes(), seed)
 }
 
 /// Under which a log is kept.
@@ -163,8 +169,7 @@ pub fn log_id(seed: u64, whom: &Whom) -> u64 {
 }
 
 fn bytes(alert: &Alert) -> usize {
-    let of = |labels: &Labels| labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-    of(&alert.labels) + of(&alert.annotations) + alert.generator.len()
+    alert.labels.bytes() + alert.annotations.bytes() + alert.generator.len()
 }
 
 /// Whether an alert is of a size that is taken; else what is wrong.
@@ -241,7 +246,7 @@ impl Book {
     }
 
     /// The policies in force.
-    pub fn rules(&self) -> &Arc<Rules> {
+    pub fn rules(&self) -> &Arc<EpisodeRules> {
         &self.rules
     }
 
@@ -273,7 +278,7 @@ impl Book {
                 }
                 continue;
             };
-            let known = &*kept.alert;
+            let known = &kept.alert;
             let one = merged(known, &word, now);
             let same = one.starts == known.starts && one.annotations == known.annotations && one.generator == known.generator;
             match same && one.times_out == known.times_out {
@@ -303,7 +308,7 @@ impl Book {
                 None if word.is_over(at) => continue,
                 None => {
                     let noted = self.rules.comes(&word.labels, &self.lessons, at);
-                    (Kept { alert: Arc::new(word), came: at, acknowledged: None, noted }, false)
+                    (Kept { alert: word, came: at, noted, ..Kept::default() }, false)
                 }
             };
             let before = known.map_or(0, |kept| bytes(&kept.alert) as u64);
@@ -328,24 +333,30 @@ impl Book {
     /// An alert of which there is a new word, put together with what was said; and whether that ends its episode, and another one begins.
     fn said_again(&self, kept: &Kept, mut one: Alert, at: i64) -> (Kept, bool) {
         if !kept.alert.is_over(at) || one.is_over(at) {
-            return (Kept { alert: Arc::new(one), ..Kept::clone(kept) }, false);
+            // Only what lets it hold longer comes with every word, and says how often there is one.
+            let again = one.ends > kept.alert.ends;
+            let beat = if again { kept.beat.said_after(one.updated - kept.alert.updated) } else { kept.beat };
+            return (Kept { alert: one, beat, ..Kept::clone(kept) }, false);
         }
         let before = (&kept.noted, kept.alert.ends);
         let (noted, same) = self.rules.comes_again(&one.labels, before, &self.lessons, at);
         if !same {
-            return (Kept { alert: Arc::new(one), came: at, acknowledged: None, noted }, true);
+            return (Kept { alert: one, came: at, acknowledged: None, noted, beat: kept.beat }, true);
         }
         one.starts = one.starts.min(kept.alert.starts);
-        (Kept { alert: Arc::new(one), noted, ..Kept::clone(kept) }, false)
+        (Kept { alert: one, noted, ..Kept::clone(kept) }, false)
     }
 
-    /// The policies are others. What was noted of alerts is made anew by them.
-    pub fn change_rules(&mut self, rules: Rules) {
+    /// The policies are others. What was noted of alerts is made anew by them; how bad one was that is over stays.
+    pub fn change_rules(&mut self, rules: EpisodeRules, at: i64) {
         let renewed: Vec<(u64, Kept)> = self
             .alerts
             .iter()
             .filter_map(|(id, kept)| {
-                let noted = rules.renewed(&kept.alert.labels, &kept.noted);
+                let mut noted = rules.renewed(&kept.alert.labels, &kept.noted);
+                if kept.is_closed(at) {
+                    (noted.level, noted.worst) = (kept.noted.level, kept.noted.worst);
+                }
                 (noted != kept.noted).then(|| (id, Kept { noted, ..Kept::clone(kept) }))
             })
             .collect();
@@ -363,10 +374,12 @@ impl Book {
                     continue;
                 };
                 if *ends > kept.alert.ends {
-                    let updated = kept.alert.updated.max((*updated).min(at));
-                    let alert = Alert { ends: *ends, updated, ..Alert::clone(&kept.alert) };
-                    let kept = Kept { alert: Arc::new(alert), ..Kept::clone(kept) };
-                    self.alerts.set(*id, kept);
+                    // No news for anybody: it holds as it did.
+                    self.alerts.alter(*id, |Kept { alert, beat, .. }| {
+                        let said = alert.updated.max((*updated).min(at));
+                        *beat = beat.said_after(said - alert.updated);
+                        (alert.ends, alert.updated) = (*ends, said);
+                    });
                 }
             }
         }
@@ -541,7 +554,7 @@ impl Book {
     }
 
     /// policies, and what was learned,
-    pub fn restore_policies(&mut self, rules: Rules, lessons: Lessons) {
+    pub fn restore_policies(&mut self, rules: EpisodeRules, lessons: Lessons) {
         (self.rules, self.lessons) = (Arc::new(rules), lessons);
     }
 
@@ -549,6 +562,14 @@ impl Book {
     pub fn restore_noted(&mut self, id: u64, noted: Noted) {
         if let Some(kept) = self.alerts.get(id) {
             let kept = Kept { noted, ..Kept::clone(kept) };
+            self.alerts.set(id, kept);
+        }
+    }
+
+    /// how often one is said that is there,
+    pub fn restore_beat(&mut self, id: u64, beat: Beat) {
+        if let Some(kept) = self.alerts.get(id) {
+            let kept = Kept { beat, ..Kept::clone(kept) };
             self.alerts.set(id, kept);
         }
     }

@@ -1,40 +1,85 @@
-//! A map that many may hold as it was while one goes on changing it: what is shared is copied a bucket at a time, and two of them are compared
-//! by what they share.
+//! A map that somebody may hold as it was while one goes on changing it, and that says what changed of late.
 //!
-//! For the state of alerts, of which each applied entry makes another one and 100,000 alerts must not be copied for it. Keys are hashes, so that their
-//! lowest bits spread. Left out on purpose: what is kept.
+//! For the state of alerts: of 100,000 of them an entry changes some hundred. As long as nobody holds it, it is changed where it stands; what somebody holds is
+//! copied a bucket at a time. Who keeps something up with it asks what is new since he looked last, and need not hold anything meanwhile. Keys are hashes,
+//! so that their lowest bits spread. Left out on purpose: what is kept.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map;
+use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// So many that a bucket of 100,000 things has some twenty-five.
 const BUCKETS: usize = 4096;
+/// So many of the last changes are known: some ten requests of 256 alerts, of which whoever looks each hundredth of a second misses none.
+const NEWS: usize = 8192;
 
-type Bucket<V> = BTreeMap<u64, Arc<V>>;
+/// Sorted by key.
+type Bucket<V> = Vec<(u64, Arc<V>)>;
 
 /// Things by hash.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Buckets<V> {
-    /// Behind a pointer, so that an entry that changes nothing here copies nothing, and nothing need be looked for.
+    /// Behind a pointer, so that it is held without a copy. Empty as long as there is nothing.
     buckets: Arc<Vec<Arc<Bucket<V>>>>,
     len: usize,
+    news: News,
+}
+
+/// What changed of late.
+#[derive(Clone, Debug, Default)]
+struct News {
+    /// Whose changes these are: no other map has the same, but the copies of this one.
+    whose: Arc<()>,
+    /// So many are not known any more.
+    forgotten: u64,
+    keys: Arc<VecDeque<u64>>,
+}
+
+/// How far somebody has looked at the news of a map.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    whose: Arc<()>,
+    changes: u64,
 }
 
 impl<V> Default for Buckets<V> {
     fn default() -> Buckets<V> {
-        Buckets { buckets: Arc::new(vec![Arc::default(); BUCKETS]), len: 0 }
+        Buckets { buckets: Arc::default(), len: 0, news: News::default() }
     }
 }
 
 impl<V> Clone for Buckets<V> {
     fn clone(&self) -> Buckets<V> {
-        Buckets { buckets: Arc::clone(&self.buckets), len: self.len }
+        Buckets { buckets: Arc::clone(&self.buckets), len: self.len, news: self.news.clone() }
     }
 }
 
+/// By what is in them, however it came there.
+impl<V: PartialEq> PartialEq for Buckets<V> {
+    fn eq(&self, other: &Buckets<V>) -> bool {
+        self.len == other.len && self.iter().eq(other.iter())
+    }
+}
+
+impl<V: Eq> Eq for Buckets<V> {}
+
 fn place(key: u64) -> usize {
     (key % BUCKETS as u64) as usize
+}
+
+fn find<V>(bucket: &[(u64, Arc<V>)], key: u64) -> Result<usize, usize> {
+    bucket.binary_search_by_key(&key, |(key, _)| *key)
+}
+
+impl News {
+    fn add(&mut self, key: u64) {
+        let keys = Arc::make_mut(&mut self.keys);
+        if keys.len() >= NEWS {
+            keys.pop_front();
+            self.forgotten += 1;
+        }
+        keys.push_back(key);
+    }
 }
 
 impl<V> Buckets<V> {
@@ -50,23 +95,54 @@ impl<V> Buckets<V> {
 
     /// One of them.
     pub fn get(&self, key: u64) -> Option<&Arc<V>> {
-        self.buckets.get(place(key))?.get(&key)
+        let bucket = self.buckets.get(place(key))?;
+        bucket.get(find(bucket, key).ok()?).map(|(_, value)| value)
+    }
+
+    fn bucket(&mut self, key: u64) -> Option<&mut Bucket<V>> {
+        let buckets = Arc::make_mut(&mut self.buckets);
+        if buckets.is_empty() {
+            buckets.resize_with(BUCKETS, Arc::default);
+        }
+        buckets.get_mut(place(key)).map(Arc::make_mut)
     }
 
     /// Puts one in the place of what was there.
     pub fn set(&mut self, key: u64, value: V) -> Option<Arc<V>> {
-        let bucket = Arc::make_mut(&mut self.buckets).get_mut(place(key));
-        let before = bucket.and_then(|bucket| Arc::make_mut(bucket).insert(key, Arc::new(value)));
-        self.len += usize::from(before.is_none());
-        before
+        self.news.add(key);
+        let (value, bucket) = (Arc::new(value), self.bucket(key)?);
+        match find(bucket, key) {
+            Ok(place) => bucket.get_mut(place).map(|(_, known)| std::mem::replace(known, value)),
+            Err(place) => {
+                bucket.insert(place, (key, value));
+                self.len += 1;
+                None
+            }
+        }
     }
 
     /// Takes one out.
     pub fn remove(&mut self, key: u64) -> Option<Arc<V>> {
         self.get(key)?;
-        let gone = Arc::make_mut(Arc::make_mut(&mut self.buckets).get_mut(place(key))?).remove(&key);
-        self.len -= usize::from(gone.is_some());
-        gone
+        self.news.add(key);
+        let bucket = self.bucket(key)?;
+        let place = find(bucket, key).ok()?;
+        let (_, gone) = bucket.remove(place);
+        self.len -= 1;
+        Some(gone)
+    }
+
+    /// Changes one, if it is there, in a way that is no news.
+    pub fn alter(&mut self, key: u64, change: impl FnOnce(&mut V))
+    where
+        V: Clone,
+    {
+        if let Some(bucket) = self.bucket(key)
+            && let Ok(place) = find(bucket, key)
+            && let Some((_, value)) = bucket.get_mut(place)
+        {
+            change(Arc::make_mut(value));
+        }
     }
 
     /// All of them, always in the same order.
@@ -74,65 +150,68 @@ impl<V> Buckets<V> {
         self.buckets.iter().flat_map(|bucket| bucket.iter().map(|(key, value)| (*key, value)))
     }
 
-    /// What is different from `before`: key, what was, and what is. Work for what changed and its neighbours, not for all.
-    pub fn changes<'a>(&'a self, before: &'a Buckets<V>) -> Vec<Change<'a, V>> {
-        let mut found = Vec::new();
-        if Arc::ptr_eq(&self.buckets, &before.buckets) {
-            return found;
-        }
-        for (new, old) in self.buckets.iter().zip(before.buckets.iter()) {
-            if !Arc::ptr_eq(new, old) {
-                both(old.iter().peekable(), new.iter().peekable(), &mut found);
-            }
-        }
-        found
+    /// As far as there is.
+    pub fn seen(&self) -> Seen {
+        Seen { whose: Arc::clone(&self.news.whose), changes: self.news.forgotten + self.news.keys.len() as u64 }
     }
-}
 
-/// What happened to one: key, what was, and what is.
-pub type Change<'a, V> = (u64, Option<&'a Arc<V>>, Option<&'a Arc<V>>);
-
-type Walk<'a, V> = std::iter::Peekable<btree_map::Iter<'a, u64, Arc<V>>>;
-
-fn both<'a, V>(mut old: Walk<'a, V>, mut new: Walk<'a, V>, found: &mut Vec<Change<'a, V>>) {
-    loop {
-        let (before, after) = (old.peek().map(|(key, _)| **key), new.peek().map(|(key, _)| **key));
-        let Some(key) = before.into_iter().chain(after).min() else { return };
-        let was = if before == Some(key) { old.next().map(|(_, value)| value) } else { None };
-        let is = if after == Some(key) { new.next().map(|(_, value)| value) } else { None };
-        if !matches!((was, is), (Some(was), Some(is)) if Arc::ptr_eq(was, is)) {
-            found.push((key, was, is));
-        }
+    /// The keys of what was set or taken out since then, each once; none where that is not known: then anything may be different, if it is the same map at all.
+    pub fn since(&self, seen: &Seen) -> Option<BTreeSet<u64>> {
+        let known = seen.changes.checked_sub(self.news.forgotten)?;
+        let from = usize::try_from(known).ok().filter(|from| *from <= self.news.keys.len())?;
+        Arc::ptr_eq(&seen.whose, &self.news.whose).then(|| self.news.keys.range(from..).copied().collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
-    fn what_changed_is_found_and_what_was_held_stays() {
+    fn what_changed_is_said_and_what_is_held_stays() {
         let mut random = fastrand::Rng::with_seed(7);
         let (mut now, mut plain) = (Buckets::default(), BTreeMap::new());
         for _ in 0..200 {
-            let (before, plain_before) = (now.clone(), plain.clone());
+            let (held, before) = (now.clone(), plain.clone());
+            let seen = now.seen();
             for _ in 0..random.usize(0..30) {
                 let (key, value) = (random.u64(0..500), random.u8(..));
-                if random.bool() {
-                    now.set(key, value);
-                    plain.insert(key, value);
-                } else {
-                    assert_eq!(now.remove(key).map(|value| *value), plain.remove(&key));
+                match random.u8(0..3) {
+                    0 => assert_eq!(now.set(key, value).map(|value| *value), plain.insert(key, value)),
+                    1 => assert_eq!(now.remove(key).map(|value| *value), plain.remove(&key)),
+                    _ => {
+                        now.alter(key, |known| *known = value);
+                        plain.entry(key).and_modify(|known| *known = value);
+                    }
                 }
             }
-            assert_eq!(now.len(), plain.len());
-            assert!(now.iter().all(|(key, value)| plain.get(&key) == Some(&**value)));
-            let changed: BTreeMap<u64, _> =
-                now.changes(&before).into_iter().map(|(key, was, is)| (key, (was.map(|v| **v), is.map(|v| **v)))).collect();
+            let is = |buckets: &Buckets<u8>, plain: &BTreeMap<u64, u8>| {
+                buckets.len() == plain.len() && buckets.iter().all(|(key, value)| plain.get(&key) == Some(&**value))
+            };
+            assert!(is(&now, &plain) && is(&held, &before));
+            let news = now.since(&seen).unwrap();
             for key in 0..500 {
-                let (was, is) = (plain_before.get(&key).copied(), plain.get(&key).copied());
-                assert!(was == is || changed.get(&key) == Some(&(was, is)), "{key}");
+                let (was, is) = (before.contains_key(&key), plain.contains_key(&key));
+                assert!(was == is || news.contains(&key), "{key}");
             }
+            assert!(plain.keys().all(|key| now.get(*key).map(|value| **value) == plain.get(key).copied()));
         }
+    }
+
+    #[test]
+    fn what_is_too_long_ago_or_of_another_map_is_not_known() {
+        let (mut now, nothing) = (Buckets::default(), Seen::default());
+        let begun = now.seen();
+        assert_eq!((now.since(&nothing), now.since(&begun)), (None, Some(BTreeSet::new())));
+        (0..NEWS as u64).for_each(|key| drop(now.set(key, ())));
+        assert_eq!(now.since(&begun).map(|news| news.len()), Some(NEWS));
+        now.set(1, ());
+        assert_eq!(now.since(&begun), None);
+        let other = Buckets::<()>::default();
+        assert_eq!((now.since(&other.seen()), other.since(&now.seen())), (None, None));
+        let copy = now.clone();
+        assert_eq!(copy.since(&now.seen()), Some(BTreeSet::new()));
     }
 }

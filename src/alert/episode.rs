@@ -35,7 +35,7 @@ pub struct Telling {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Episode {
     /// What was said of it last.
-    pub alert: Arc<Alert>,
+    pub alert: Alert,
     /// When it was first said that it holds.
     pub came: i64,
     /// When it was forgotten, or fired again.
@@ -46,8 +46,10 @@ pub struct Episode {
     pub told: Vec<Telling>,
     /// A silence that fitted while it held, where nobody was told; empty: none did, or somebody was told.
     pub silenced: String,
-    /// How bad it was, 1 (the worst) to 5.
+    /// How bad it was at its worst, 1 to 5 (other policies may have changed that while it held),
     pub level: u8,
+    /// and at its end.
+    pub level_at_end: u8,
     /// So often it came again while its end was watched.
     pub again: u64,
 }
@@ -82,7 +84,7 @@ pub struct Ledger {
 impl Episode {
     /// What it counts for.
     pub fn bytes(&self) -> u64 {
-        let of = |labels: &crate::model::alert::Labels| labels.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
+        let of = |labels: &crate::model::labels::Labels| labels.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
         let alert = of(&self.alert.labels) + of(&self.alert.annotations) + self.alert.generator.len();
         let told: usize = self.told.iter().map(|telling| telling.receiver.len() + 16).sum();
         let acknowledged = self.acknowledged.as_ref().map_or(0, |known| known.by.len() + known.comment.len() + 8);
@@ -92,13 +94,14 @@ impl Episode {
     /// Of an alert as it is kept.
     pub fn of(kept: &Kept, told: Vec<Telling>, closed: i64) -> Episode {
         Episode {
-            alert: Arc::clone(&kept.alert),
+            alert: kept.alert.clone(),
             came: kept.came,
             closed,
             acknowledged: kept.acknowledged.clone(),
             told,
             silenced: String::new(),
-            level: kept.level(),
+            level: kept.worst(),
+            level_at_end: kept.level(),
             again: kept.noted.again,
         }
     }

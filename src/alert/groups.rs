@@ -4,13 +4,17 @@
 //! from the book (when alerts came, when what was told), so timers survive restarts, reloads and changes of leaders. Every integration of a receiver
 //! has a log and a time of its own: one that is stuck keeps no other back. Work is done for what changed in the book, not for all that is in it.
 //!
-//! Bounds of receivers hold back what is due (`gate`, `storm`), policies and windows of maintenance what holds (`policed`); a message's words are `words`.
+//! Bounds of receivers hold back what is due (`gate`, `storm`), policies and windows of maintenance what holds (`policed`); a message's words are `words`; what is still to
+//! come is shown by `outlook`.
 //! Left out on purpose: sending, and noting what was sent (`app::alerting`).
 
 mod gate;
 pub mod measure;
+pub mod outlook;
 mod policed;
+pub mod standing;
 mod storm;
+mod upkeep;
 pub mod words;
 
 use std::collections::BTreeMap;
@@ -25,13 +29,15 @@ use crate::alert::groups::gate::Waitings;
 use crate::alert::groups::policed::begins;
 use crate::alert::groups::storm::Arrivals;
 use crate::alert::groups::storm::Storms;
+use crate::alert::groups::upkeep::Known;
+use crate::alert::groups::upkeep::Seen;
 use crate::alert::maintenance::Spans;
 use crate::alert::maintenance::Windows;
 use crate::alert::route::Route;
 use crate::alert::route::Routing;
 use crate::alert::spent::Target;
 use crate::alert::suppress::Suppress;
-use crate::alert::telling::Rules;
+use crate::alert::telling::TellingRules;
 use crate::alert::told::Claim;
 use crate::alert::told::Found;
 use crate::alert::told::Look;
@@ -39,7 +45,7 @@ use crate::alert::told::Told;
 use crate::alert::told::Whom;
 use crate::alert::told::decide;
 use crate::alert::told::has;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// What was decided and is not in the book after so long is decided anew, ms.
 const AGAIN_MS: i64 = 5_000;
@@ -49,7 +55,7 @@ const AGAIN_MS: i64 = 5_000;
 pub struct Plan {
     routing: Routing,
     /// Who is told besides, and how much at most.
-    telling: Rules,
+    telling: TellingRules,
     /// Of every receiver, for each integration whether it wants to hear what is over.
     receivers: BTreeMap<String, Vec<bool>>,
     /// Timers count from then at the earliest.
@@ -65,7 +71,7 @@ struct Group {
     route: usize,
     hash: u64,
     key: Arc<str>,
-    labels: Arc<Labels>,
+    labels: Labels,
     alerts: BTreeSet<u64>,
     lanes: Vec<Lane>,
 }
@@ -87,23 +93,6 @@ struct Lane {
     due: Option<i64>,
 }
 
-/// How an alert stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// Silences, sorted.
-    pub silenced_by: Vec<String>,
-    /// Alerts, by id.
-    pub inhibited_by: Vec<u64>,
-    /// Time intervals.
-    pub muted_by: Vec<String>,
-    /// Windows of maintenance, sorted.
-    pub maintained_by: Vec<String>,
-    /// Nobody is told before; 0: it waits for nothing.
-    pub released: i64,
-    /// Receivers, in the order of the routes.
-    pub receivers: Vec<String>,
-}
-
 /// A message on its way to one integration, of one group: log, what was told, and what is being told.
 pub type Member<'a> = (u64, &'a Told, &'a Claim);
 
@@ -114,7 +103,9 @@ pub type Parcel<'a> = Vec<Member<'a>>;
 pub struct Groups {
     plan: Arc<Plan>,
     seed: u64,
+    /// As it was looked at last, while anybody asks.
     book: Arc<Book>,
+    seen: Seen,
     suppress: Suppress,
     /// Until when alerts wait by windows of maintenance, those that do.
     released: BTreeMap<u64, i64>,
@@ -123,10 +114,12 @@ pub struct Groups {
     next: u64,
     /// Groups by route and [`Route::group_hash`].
     by_hash: BTreeMap<(usize, u64), Vec<u64>>,
-    of_alert: BTreeMap<u64, Vec<u64>>,
+    of_alert: BTreeMap<u64, Known>,
     of_log: BTreeMap<u64, (u64, usize)>,
     due: BTreeSet<(i64, u64, usize)>,
     open: BTreeSet<u64>,
+    /// Logs in which windows hold something.
+    held: BTreeSet<u64>,
     waiting: Waitings,
     arrivals: Arrivals,
     storms: Storms,
@@ -140,7 +133,7 @@ fn ms(span: std::time::Duration) -> i64 {
 impl Plan {
     /// `receivers`: of each, for each integration whether it wants to hear what is over.
     pub fn new(routing: Routing, receivers: BTreeMap<String, Vec<bool>>) -> Plan {
-        let (telling, single, windows) = (Rules::default(), BTreeSet::new(), Windows::default());
+        let (telling, single, windows) = (TellingRules::default(), BTreeSet::new(), Windows::default());
         Plan { routing, telling, receivers, since: i64::MIN, windows, single }
     }
 
@@ -155,7 +148,7 @@ impl Plan {
     }
 
     /// With what is said of who is told besides, and how much at most.
-    pub fn with_telling(self, telling: Rules) -> Plan {
+    pub fn with_telling(self, telling: TellingRules) -> Plan {
         Plan { telling, ..self }
     }
 
@@ -231,6 +224,7 @@ impl Groups {
             plan,
             seed,
             book: Arc::default(),
+            seen: Seen::default(),
             suppress,
             released: BTreeMap::new(),
             spans: Spans::default(),
@@ -241,6 +235,7 @@ impl Groups {
             of_log: BTreeMap::new(),
             due: BTreeSet::new(),
             open: BTreeSet::new(),
+            held: BTreeSet::new(),
             waiting: BTreeMap::new(),
             arrivals: BTreeMap::new(),
             storms: BTreeMap::new(),
@@ -256,152 +251,6 @@ impl Groups {
     /// The routes.
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
-    }
-
-    /// Takes the book as it is now.
-    pub fn look(&mut self, book: &Arc<Book>) {
-        if Arc::ptr_eq(&self.book, book) {
-            return;
-        }
-        let before = std::mem::replace(&mut self.book, Arc::clone(book));
-        if !Arc::ptr_eq(before.silences(), book.silences()) {
-            self.suppress.silences(book.silences(), before.alerts());
-        }
-        let mut changed = BTreeSet::new();
-        for (id, told) in book.logs().changes(before.logs()).into_iter().map(|(id, _, is)| (id, is)) {
-            match told.is_some_and(|told| told.claim.is_some()) {
-                true => self.open.insert(id),
-                false => self.open.remove(&id),
-            };
-            if let Some((group, lane)) = self.of_log.get(&id).copied() {
-                changed.insert((group, lane));
-                if let Some(lane) = self.groups.get_mut(&group).and_then(|group| group.lanes.get_mut(lane)) {
-                    lane.decided = None;
-                }
-                self.first_anew(group, lane);
-            }
-        }
-        for (id, was, is) in book.alerts().changes(before.alerts()) {
-            match (was, is) {
-                (None, Some(kept)) => self.add(id, kept, &mut changed),
-                (Some(kept), None) => self.remove(id, kept),
-                (Some(was), Some(is)) if was.came != is.came || was.noted != is.noted => {
-                    let groups = self.of_alert.get(&id).cloned().unwrap_or_default();
-                    self.came((id, is), &groups, &mut changed);
-                }
-                _ => {}
-            }
-        }
-        let begun = self.plan.telling.escalates().then(|| book.ledger().begun().changes(before.ledger().begun()));
-        for (id, _, _) in begun.into_iter().flatten() {
-            if let Some(kept) = book.alerts().get(id) {
-                let groups = self.of_alert.get(&id).cloned().unwrap_or_default();
-                self.came((id, kept), &groups, &mut changed);
-            }
-        }
-        for (group, lane) in changed {
-            self.schedule(group, lane);
-        }
-    }
-
-    fn add(&mut self, id: u64, kept: &Kept, changed: &mut BTreeSet<(u64, usize)>) {
-        let labels = &kept.alert.labels;
-        self.suppress.add(id, labels);
-        let plan = Arc::clone(&self.plan);
-        let groups = plan.routing.root.matching(labels).into_iter().map(|route| self.group_of(route, labels)).collect::<Vec<u64>>();
-        for group in &groups {
-            if let Some(group) = self.groups.get_mut(group) {
-                group.alerts.insert(id);
-            }
-        }
-        self.came((id, kept), &groups, changed);
-        self.of_alert.insert(id, groups);
-    }
-
-    fn group_of(&mut self, route: &Route, labels: &Labels) -> u64 {
-        let hash = (route.number, route.group_hash(self.seed, labels));
-        let alike = self.by_hash.get(&hash).map(Vec::as_slice).unwrap_or_default();
-        let is_it = |number: &&u64| self.groups.get(number).is_some_and(|group| route.is_group(&group.labels, labels));
-        if let Some(known) = alike.iter().find(is_it) {
-            return *known;
-        }
-        let number = self.next;
-        self.next += 1;
-        let key = Arc::<str>::from(route.group_key(labels));
-        let lanes = self.plan.lanes_of(self.seed, route, &key);
-        self.of_log.extend(lanes.iter().enumerate().map(|(place, lane)| (lane.log, (number, place))));
-        let labels = Arc::new(route.group(labels));
-        self.groups.insert(number, Group { route: route.number, hash: hash.1, key, labels, alerts: BTreeSet::new(), lanes });
-        self.by_hash.entry(hash).or_default().push(number);
-        number
-    }
-
-    fn remove(&mut self, id: u64, kept: &Kept) {
-        self.suppress.remove(id, &kept.alert.labels);
-        self.released.remove(&id);
-        for number in self.of_alert.remove(&id).unwrap_or_default() {
-            let Some(group) = self.groups.get_mut(&number) else { continue };
-            group.alerts.remove(&id);
-            if !group.alerts.is_empty() {
-                continue;
-            }
-            if let Some(group) = self.groups.remove(&number) {
-                let hash = (group.route, group.hash);
-                if let Some(alike) = self.by_hash.get_mut(&hash) {
-                    alike.retain(|other| *other != number);
-                    if alike.is_empty() {
-                        self.by_hash.remove(&hash);
-                    }
-                }
-                for (lane, Lane { log, due, .. }) in group.lanes.into_iter().enumerate() {
-                    // Of two routes with the same key and receiver the other one may have it.
-                    if self.of_log.get(&log) == Some(&(number, lane)) {
-                        self.of_log.remove(&log);
-                    }
-                    if let Some(due) = due {
-                        self.due.remove(&(due, number, lane));
-                    }
-                }
-            }
-        }
-    }
-
-    /// An alert of these groups holds since then, or is told from now on: lanes that were told before may look again.
-    fn came(&mut self, (id, kept): (u64, &Kept), groups: &[u64], changed: &mut BTreeSet<(u64, usize)>) {
-        let (plan, book) = (Arc::clone(&self.plan), Arc::clone(&self.book));
-        match plan.windows.released(&kept.alert.labels, kept.came, &mut self.spans) {
-            0 => self.released.remove(&id),
-            until => self.released.insert(id, until),
-        };
-        let released = self.released(id, kept);
-        for number in groups {
-            let Some(group) = self.groups.get_mut(number) else { continue };
-            let Some(route) = plan.routing.route(group.route) else { continue };
-            for (place, lane) in group.lanes.iter_mut().enumerate() {
-                // What comes to no step any more may still be owed its end.
-                changed.insert((*number, place));
-                let Some(came) = plan.comes(&book, (route, lane), (id, released), kept) else { continue };
-                if plan.telling.bounds(&lane.whom.receiver).is_some_and(|bounds| bounds.storm.is_some()) {
-                    self.arrivals.entry(Arc::clone(&lane.whom.receiver)).or_default().insert((came, id));
-                }
-                let base = book.logs().get(lane.log).map_or(i64::MIN, |told| told.base);
-                if came > base && lane.first.is_none_or(|first| came < first) {
-                    lane.first = Some(came);
-                }
-            }
-        }
-    }
-
-    /// Something was told: what came later is looked for.
-    fn first_anew(&mut self, number: u64, lane: usize) {
-        let Some(group) = self.groups.get(&number) else { return };
-        let (Some(route), Some(of)) = (self.plan.routing.route(group.route), group.lanes.get(lane)) else { return };
-        let base = self.book.logs().get(of.log).map_or(i64::MIN, |told| told.base);
-        let came = group.alerts.iter().filter_map(|id| self.comes((route, of), *id, self.book.alerts().get(*id)?));
-        let first = came.filter(|came| *came > base).min();
-        if let Some(lane) = self.groups.get_mut(&number).and_then(|group| group.lanes.get_mut(lane)) {
-            lane.first = first;
-        }
     }
 
     /// From when on a lane looks, and how often.
@@ -485,7 +334,7 @@ impl Groups {
         let Some(mut claim) = decided else { return Some((None, first.or(later))) };
         // Every node comes to the same number from the same book.
         claim.number = told.map_or_else(|| from.unsigned_abs().max(1), |told| told.number.saturating_add(1));
-        Some((Some(Wanted { whom: lane.whom.clone(), labels: Arc::clone(&group.labels), claim }), None))
+        Some((Some(Wanted { whom: lane.whom.clone(), labels: group.labels.clone(), claim }), None))
     }
 
     /// When an alert comes to a lane, where it does.
@@ -538,30 +387,11 @@ impl Groups {
         !claim.over.is_empty() || claim.firing.iter().any(told) && !muted()
     }
 
-    /// How an alert stands.
-    pub fn standing(&self, id: u64, kept: &Kept, now: i64) -> Standing {
-        let labels = &kept.alert.labels;
-        let routes = self.plan.routing.root.matching(labels);
-        let muted: Option<Vec<String>> =
-            routes.iter().map(|route| self.plan.routing.muted_by(route, now).map(str::to_owned)).collect::<Option<Vec<_>>>();
-        let mut muted_by = muted.unwrap_or_default();
-        muted_by.sort();
-        muted_by.dedup();
-        Standing {
-            silenced_by: self.suppress.silenced(id, now).into_iter().map(str::to_owned).collect(),
-            inhibited_by: self.suppress.inhibited(labels, now, self.book.alerts(), true),
-            muted_by,
-            maintained_by: self.plan.windows.names(labels, kept.came, now),
-            released: Some(self.released(id, kept)).filter(|released| *released > now).unwrap_or(0),
-            receivers: routes.into_iter().map(|route| route.receiver.clone()).collect(),
-        }
-    }
-
     /// All groups: route, key, labels, and the ids of their alerts, those that are over among them.
     pub fn all(&self) -> impl Iterator<Item = (&Route, &str, &Labels, &BTreeSet<u64>)> {
         self.groups.values().filter_map(|group| {
             let route = self.plan.routing.route(group.route)?;
-            Some((route, &*group.key, &*group.labels, &group.alerts))
+            Some((route, &*group.key, &group.labels, &group.alerts))
         })
     }
 

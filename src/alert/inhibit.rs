@@ -6,7 +6,7 @@
 use crate::alert::matcher::Matchers;
 use crate::alert::value;
 use crate::config::routing::Place;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// A rule.
 #[derive(Clone, Debug)]

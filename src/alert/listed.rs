@@ -5,7 +5,7 @@ use crate::alert::matcher::Matcher;
 use crate::alert::sought::Sought;
 use crate::config::policies::Matching;
 use crate::config::read::Problem;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// Rules with what each says.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use crate::config::policies::Maintenance;
 use crate::config::policies::Mode;
 use crate::config::read::Problem;
 use crate::config::routing as written;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// A window that lasts longer is looked at again then, ms: a month and a week.
 const LONGEST_MS: i64 = 38 * 86_400_000;

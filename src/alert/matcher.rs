@@ -13,7 +13,7 @@ use regex::Regex;
 
 use crate::alert::quoted;
 use crate::alert::value;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 use crate::relabel::pattern;
 
 /// What a value is held against.
@@ -382,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_missing_label_is_empty_and_patterns_match_the_whole_value() {
-        let labels = Labels::from([("a".into(), "xyz".into())]);
+        let labels = Labels::from([("a", "xyz")]);
         for (text, expected) in [
             ("a=xyz", true),
             ("a=~y", false),

@@ -3,10 +3,9 @@
 //! Made by whoever keeps the groups, rendered and sent by `notify`. Left out on purpose: how any receiver wants it written.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::model::alert::Alert;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// Why a group is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +95,7 @@ pub struct Message {
     /// 1 (the worst) to 5: the worst of its firing alerts, or of all where none fires.
     pub level: u8,
     /// Sorted by start, then labels, the firing ones first; those that are over only where the receiver wants them.
-    pub alerts: Vec<Arc<Alert>>,
+    pub alerts: Vec<Alert>,
     /// Of each alert, in the same order.
     pub marks: Vec<Mark>,
     /// Sent without a majority: another node may tell the same.

@@ -1,12 +1,13 @@
-//! What the policies come to for one alert: how bad it is, when its end counts, whether it flaps, before when nobody is told.
+//! What the policies come to for one alert: how bad it is, and was, when its end counts, whether it flaps, before when nobody is told.
 //!
 //! It changes when an alert comes, and comes again after it was over, and at no other time; between those it is a function of the clock. So it stands in the
 //! book, and every node says the same. Left out on purpose: whom that concerns (`groups`), how it is written (`shard::policies`).
 
 use crate::alert::lesson::Lessons;
-use crate::alert::policy::Rules;
-use crate::model::alert::Labels;
+use crate::alert::message;
+use crate::alert::policy::EpisodeRules;
 use crate::model::alert::name;
+use crate::model::labels::Labels;
 
 /// Beginnings and ends that are remembered of one alert: more than any policy counts.
 const MOST_CHANGES: usize = 64;
@@ -16,6 +17,8 @@ const MOST_CHANGES: usize = 64;
 pub struct Noted {
     /// 1 to 5, where a rule says so; 0: its labels do.
     pub level: u8,
+    /// The worst that it was before within its episode, 1 to 5; 0: it was never worse than it is.
+    pub worst: u8,
     /// Nobody is told before, ms since 1970; 0: it does not wait.
     pub released: i64,
     /// So long its end is watched before it counts, ms,
@@ -40,6 +43,16 @@ impl Noted {
         *self == Noted::default()
     }
 
+    /// How bad an alert is, 1 (the worst) to 5.
+    pub fn level_of(&self, labels: &Labels) -> u8 {
+        if self.level > 0 { self.level } else { message::level(labels) }
+    }
+
+    /// How bad it was at its worst, within its episode.
+    pub fn worst_of(&self, labels: &Labels) -> u8 {
+        if self.worst > 0 { self.worst } else { self.level_of(labels) }
+    }
+
     /// Whether it flaps at this time, where it ends, or will, at `ends`.
     pub fn flaps_at(&self, ends: i64, now: i64) -> bool {
         let Some(began) = self.changes.last().filter(|_| self.flaps > 0) else { return false };
@@ -54,7 +67,7 @@ impl Noted {
     }
 }
 
-impl Rules {
+impl EpisodeRules {
     /// What rules say of an alert, whatever it did before.
     fn fresh(&self, labels: &Labels) -> Noted {
         let flapping = self.flapping.first(labels).copied().unwrap_or_default();
@@ -66,6 +79,12 @@ impl Rules {
             remembered: flapping.within.max(flapping.calm).max(observe),
             ..Noted::default()
         }
+    }
+
+    /// The worst that an alert was, where these rules make it less bad.
+    fn worst(&self, labels: &Labels, before: &Noted) -> u8 {
+        let was = before.worst_of(labels);
+        if was < self.level(labels) { was } else { 0 }
     }
 
     fn released(&self, labels: &Labels, lessons: &Lessons, at: i64) -> i64 {
@@ -100,6 +119,7 @@ impl Rules {
                 () => 0,
             };
         }
+        noted.worst = if same { self.worst(labels, before) } else { 0 };
         (noted.again, noted.since) = if same { (before.again.saturating_add(1), at) } else { (0, 0) };
         noted.released = match () {
             // That it flaps is to be known.
@@ -113,7 +133,8 @@ impl Rules {
     /// The rules are others than they were when this was noted.
     pub fn renewed(&self, labels: &Labels, before: &Noted) -> Noted {
         let flapping = self.flapping.first(labels).is_some();
-        let mut noted = Noted { again: before.again, since: before.since, ..self.fresh(labels) };
+        let worst = self.worst(labels, before);
+        let mut noted = Noted { again: before.again, since: before.since, worst, ..self.fresh(labels) };
         if flapping {
             (noted.flaps, noted.changes) = (before.flaps, before.changes.clone());
         }
@@ -131,11 +152,11 @@ mod tests {
     use crate::alert::policy::Flapping;
     use crate::alert::policy::Transient;
 
-    fn rules() -> Rules {
-        Rules {
+    fn rules() -> EpisodeRules {
+        EpisodeRules {
             recovery: Listed::new(vec![(vec![], 120_000)]),
             flapping: Listed::new(vec![(vec![], Flapping { changes: 4, within: 600_000, calm: 300_000 })]),
-            ..Rules::default()
+            ..EpisodeRules::default()
         }
     }
 
@@ -182,7 +203,7 @@ mod tests {
         let mut lessons = Lessons::default();
         (0..20).for_each(|at| lessons.learn("A", Some(40_000), at));
         let policy = Transient { within: 120_000, share: 80, least: 20, percentile: 90, most: 300_000 };
-        let rules = Rules { transient: Listed::new(vec![(vec![], policy)]), ..rules() };
+        let rules = EpisodeRules { transient: Listed::new(vec![(vec![], policy)]), ..rules() };
         assert_eq!(rules.comes(&labels("warning"), &lessons, 1_000).released, 46_000);
         assert_eq!(rules.comes(&labels("critical"), &lessons, 1_000).released, 0);
         let first = rules.comes(&labels("warning"), &lessons, 1_000_000);
@@ -198,10 +219,44 @@ mod tests {
         let mut noted = rules().comes(&labels, &lessons, 1_000);
         (noted.again, noted.flaps) = (3, 500);
         assert_eq!(rules().renewed(&labels, &noted), noted);
-        let none = Rules::default().renewed(&labels, &noted);
+        let none = EpisodeRules::default().renewed(&labels, &noted);
         assert_eq!(none, Noted { again: 3, ..Noted::default() });
-        let levels = Rules { levels: Listed::new(vec![(vec![], 2)]), ..Rules::default() };
+        let levels = EpisodeRules { levels: Listed::new(vec![(vec![], 2)]), ..EpisodeRules::default() };
         assert_eq!(levels.renewed(&labels, &Noted::default()).level, 2);
+    }
+
+    /// Rules that come and go, ends that count and ends that do not: the worst is the least of all levels that the episode had.
+    #[test]
+    fn the_worst_of_an_episode_is_remembered_until_it_ends() {
+        let (labels, lessons) = (labels("warning"), Lessons::default());
+        for seed in crate::mutate::seeds(40) {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let leveled = |random: &mut fastrand::Rng| match random.u8(0..6) {
+                0 => rules(),
+                level => EpisodeRules { levels: Listed::new(vec![(vec![], level)]), ..rules() },
+            };
+            let (mut at, mut in_force) = (1_000_000, leveled(&mut random));
+            let mut noted = in_force.comes(&labels, &lessons, at);
+            let mut had = vec![in_force.level(&labels)];
+            for _ in 0..50 {
+                at += random.i64(1..200_000);
+                if random.bool() {
+                    in_force = leveled(&mut random);
+                    noted = in_force.renewed(&labels, &noted);
+                } else {
+                    let ends = at;
+                    at += random.i64(1..300_000);
+                    let (next, same) = in_force.comes_again(&labels, (&noted, ends), &lessons, at);
+                    noted = next;
+                    if !same {
+                        had.clear();
+                    }
+                }
+                had.push(in_force.level(&labels));
+                assert_eq!(Some(noted.worst_of(&labels)), had.iter().min().copied(), "SEED={seed} {had:?}");
+                assert_eq!(noted.level_of(&labels), in_force.level(&labels), "SEED={seed}");
+            }
+        }
     }
 
     /// Any stream of beginnings and ends: what `noted` says at each, held against what the words of the policy say, reckoned anew from all changes.

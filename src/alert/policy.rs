@@ -9,11 +9,11 @@ use crate::alert::listed::Listed;
 use crate::alert::message;
 use crate::config::policies::Policies;
 use crate::config::read::Problem;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// All of them; nothing at all by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rules {
+pub struct EpisodeRules {
     /// How bad an alert is, 1 to 5.
     pub levels: Listed<u8>,
     /// How long its end is watched before it counts, ms.
@@ -54,9 +54,9 @@ fn ms(span: std::time::Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
-impl Rules {
+impl EpisodeRules {
     /// What is written means this, or all that is wrong with it.
-    pub fn new(written: &Policies) -> Result<Rules, Vec<Problem>> {
+    pub fn new(written: &Policies) -> Result<EpisodeRules, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut read = |matching| listed::matchers(matching, &mut problems);
         let levels = written.levels.iter().map(|one| (read(&one.matchers), one.level)).collect();
@@ -71,7 +71,7 @@ impl Rules {
             (read(&one.matchers), Transient { within, share: one.share, least: one.least, percentile: one.percentile, most })
         });
         let transient = transient.collect();
-        let rules = Rules {
+        let rules = EpisodeRules {
             levels: Listed::new(levels),
             recovery: Listed::new(recovery),
             flapping: Listed::new(flapping),

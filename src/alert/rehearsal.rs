@@ -5,6 +5,8 @@
 //! or in what they say is due is rehearsed without a word here; one that stands behind them (how fast a receiver may be told) looks at the messages as they
 //! come (`Watch`). What an episode does not know is not lived through: silences (an episode that one kept back stays so), beginnings and ends within it.
 
+pub mod measure;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use crate::alert::episode::Episode;
 use crate::alert::groups::Groups;
 use crate::alert::groups::Plan;
 use crate::alert::lesson::Lessons;
-use crate::alert::policy::Rules;
+use crate::alert::policy::EpisodeRules;
 use crate::alert::told::End;
 use crate::model::alert::Alert;
 use crate::model::alert::name;
@@ -41,7 +43,7 @@ pub struct Script {
     /// The routes, with windows of maintenance.
     pub plan: Arc<Plan>,
     /// The other policies.
-    pub rules: Rules,
+    pub rules: EpisodeRules,
     /// What is known before it begins.
     pub lessons: Lessons,
 }
@@ -109,6 +111,7 @@ struct Stage<'e> {
     running: BTreeMap<u64, usize>,
     /// When it was last looked what nobody needs.
     swept: i64,
+    begun: usize,
 }
 
 /// Lives through episodes.
@@ -121,13 +124,14 @@ pub fn rehearse(episodes: &[Episode], script: Script, watch: &mut dyn Watch) -> 
     }
     events.sort_unstable();
     let mut stage = Stage::new(episodes, script);
-    let mut begun = 0;
     for (at, what, number) in events {
         stage.until(at, watch);
         stage.happens(at, what, number);
-        begun += usize::from(what == What::Begin);
-        if what == What::Begin && !watch.goes_on(begun) {
-            stage.outcome.broken_off = true;
+        if what == What::Begin {
+            stage.begun += 1;
+            stage.look_on(watch);
+        }
+        if stage.outcome.broken_off {
             return stage.outcome;
         }
     }
@@ -150,12 +154,17 @@ impl<'e> Stage<'e> {
             outcome: Outcome { fates, ..Outcome::default() },
             running: BTreeMap::new(),
             swept: 0,
+            begun: 0,
         }
+    }
+
+    fn look_on(&mut self, watch: &mut dyn Watch) {
+        self.outcome.broken_off |= !watch.goes_on(self.begun);
     }
 
     /// Tells what is due until then, and forgets now and then what nobody needs.
     fn until(&mut self, at: i64, watch: &mut dyn Watch) {
-        while !self.book.alerts().is_empty() {
+        while !self.book.alerts().is_empty() && !self.outcome.broken_off {
             let next = self.swept.saturating_add(SWEEP_MS);
             self.tell(next.min(at), watch);
             if next > at {
@@ -163,6 +172,7 @@ impl<'e> Stage<'e> {
             }
             self.sweep(next);
             self.swept = next;
+            self.look_on(watch);
         }
         // With nothing in the book there is nothing to wait for.
         self.swept = at;

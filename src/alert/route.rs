@@ -20,7 +20,7 @@ use crate::alert::value;
 use crate::config::read::Problem;
 use crate::config::routing as written;
 use crate::config::routing::Place;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// Labels that make a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,7 +129,7 @@ impl Route {
     pub fn group(&self, labels: &Labels) -> Labels {
         match &self.group_by {
             GroupBy::All => labels.clone(),
-            GroupBy::Labels(names) => names.iter().filter_map(|name| labels.get(name).map(|value| (name.clone(), value.clone()))).collect(),
+            GroupBy::Labels(names) => names.iter().filter_map(|name| labels.get(name).map(|value| (name, value))).collect(),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Only the words. How silences are kept, changed and forgotten is the control shard's; how they are written in JSON is `api`'s.
 
 use crate::alert::matcher::Matcher;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// No alert that fits is told while it lasts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

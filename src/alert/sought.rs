@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::alert::matcher::Matcher;
 use crate::alert::matcher::Op;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// Keys of sets of matchers.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use crate::alert::silence::Phase;
 use crate::alert::silence::Silence;
 use crate::alert::sought::Sought;
 use crate::alert::value;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 type Silences = BTreeMap<String, Arc<Silence>>;
 /// Sources of one rule, by the values that must be equal: their ids, and whether they are targets, too.
@@ -46,8 +46,8 @@ impl Suppress {
         new
     }
 
-    /// Takes the silences as they are now.
-    pub fn silences(&mut self, now: &Silences, alerts: &Buckets<Kept>) {
+    /// Takes the silences as they are now; `alerts`: those that are there, by id.
+    pub fn silences<'a>(&mut self, now: &Silences, alerts: impl Iterator<Item = (u64, &'a Labels)> + Clone) {
         let same = |id: &String, silence: &Arc<Silence>| now.get(id).is_some_and(|known| Arc::ptr_eq(known, silence));
         let gone: Vec<String> = self.silences.iter().filter(|(id, silence)| !same(id, silence)).map(|(id, _)| id.clone()).collect();
         for id in &gone {
@@ -67,7 +67,7 @@ impl Suppress {
             }
             self.silences.insert(id.clone(), Arc::clone(silence));
             self.fitting.add(&silence.matchers, id.clone());
-            for (alert, _) in alerts.iter().filter(|(_, kept)| silence.matches(&kept.alert.labels)) {
+            for (alert, _) in alerts.clone().filter(|(_, labels)| silence.matches(labels)) {
                 self.of_alert.entry(alert).or_default().push(id.clone());
             }
         }

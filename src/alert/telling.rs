@@ -13,11 +13,11 @@ use crate::config::routing as written;
 use crate::config::routing::Place;
 use crate::config::telling::Named;
 use crate::config::telling::Telling;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// All policies of telling.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rules {
+pub struct TellingRules {
     escalation: Vec<Policy>,
     bounds: BTreeMap<String, Bounds>,
 }
@@ -96,9 +96,9 @@ struct Reader<'f> {
     problems: Vec<Problem>,
 }
 
-impl Rules {
+impl TellingRules {
     /// What is written, or all that is wrong with it.
-    pub fn new(telling: &Telling, file: &written::Routing) -> Result<Rules, Vec<Problem>> {
+    pub fn new(telling: &Telling, file: &written::Routing) -> Result<TellingRules, Vec<Problem>> {
         let mut reader = Reader { file, problems: Vec::new() };
         let escalation = telling.escalation.iter().map(|policy| reader.policy(policy)).collect();
         let mut bounds = BTreeMap::<String, Bounds>::new();
@@ -120,7 +120,7 @@ impl Rules {
             reader.bound(&mut bounds, &storm.receivers, "storm", |bounds| bounds.storm.replace(read.clone()).is_some());
         }
         reader.problems.sort_by_key(|problem| problem.line);
-        if reader.problems.is_empty() { Ok(Rules { escalation, bounds }) } else { Err(reader.problems) }
+        if reader.problems.is_empty() { Ok(TellingRules { escalation, bounds }) } else { Err(reader.problems) }
     }
 
     /// The policies of escalation that may count where a route leads to a receiver, with their numbers.
@@ -208,8 +208,8 @@ impl Reader<'_> {
 }
 
 /// What a whole section means, or all that is wrong with it.
-pub fn judge(telling: &Telling, file: &written::Routing) -> Result<(Routing, Rules), Vec<Problem>> {
-    match (Routing::new(file), Rules::new(telling, file)) {
+pub fn judge(telling: &Telling, file: &written::Routing) -> Result<(Routing, TellingRules), Vec<Problem>> {
+    match (Routing::new(file), TellingRules::new(telling, file)) {
         (Ok(routing), Ok(rules)) => Ok((routing, rules)),
         (routing, rules) => Err(routing.err().into_iter().chain(rules.err()).flatten().collect()),
     }
@@ -243,7 +243,7 @@ mod tests {
             policy("worst", vec![], vec![], vec![1]),
             policy("rest", vec![named("b")], vec![], vec![]),
         ];
-        let rules = Rules::new(&Telling { escalation, ..Telling::default() }, &file()).unwrap();
+        let rules = TellingRules::new(&Telling { escalation, ..Telling::default() }, &file()).unwrap();
         let of = |receiver: &str, pairs: &[(&str, &str)]| {
             let labels = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             rules.escalation_of(receiver, &labels, message::level(&labels))

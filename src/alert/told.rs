@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::alert::message::Reason;
 use crate::alert::spent::Target;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// Behind the key of a group, where it is not the route's own receiver that is told. A key ends with a brace, so that none reads like that.
 const STEP: &str = "\nescalation ";
@@ -31,7 +31,7 @@ pub struct Told {
     /// Whose log it is.
     pub whom: Whom,
     /// What the group's alerts have in common.
-    pub labels: Arc<Labels>,
+    pub labels: Labels,
     /// Of the last message; the next one's is greater.
     pub number: u64,
     /// When the last one that was taken was decided, ms since 1970; 0: none was.

@@ -1,8 +1,9 @@
 //! `GET /api/v1/alerts/active`: the alerts that hold, as Alertmanager's API has them, and besides what the policies come to for each: how bad it is, whether it
-//! flaps, what it waits for; and those whose end is watched, which Alertmanager's API leaves out.
+//! flaps, what it waits for, whether its source is silent, who is told besides and when; and those whose end is watched, which Alertmanager's API leaves out.
 
 use serde::Serialize;
 
+use crate::alert::groups::outlook::Rung;
 use crate::api::alerting::Policed;
 use crate::api::alerting::Standing;
 use crate::api::alerting::Status;
@@ -31,6 +32,8 @@ struct Active<'a> {
     #[serde(flatten)]
     alert: Shown<'a>,
     level: String,
+    /// The worst that it had since it came.
+    worst_level: String,
     /// Since when; null: it does not.
     flapping_since: Option<String>,
     /// Nobody is told before; null: it waits for nothing.
@@ -39,6 +42,31 @@ struct Active<'a> {
     watched_until: Option<String>,
     /// While its end was watched.
     came_again: u64,
+    /// Since when it is not said as often as it usually is; null: it is, or that is not known.
+    unconfirmed_since: Option<String>,
+    /// How often that is.
+    usually_said_every_ms: Option<i64>,
+    /// By each policy that counts for it.
+    escalation: Vec<Escalation<'a>>,
+}
+
+#[derive(Serialize)]
+struct Escalation<'a> {
+    policy: &'a str,
+    /// The step that was told last; null: none was.
+    last: Option<Step<'a>>,
+    /// The one that is to come; null: all were told, or somebody takes care.
+    next: Option<Step<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Step<'a> {
+    step: usize,
+    receiver: &'a str,
+    after_ms: i64,
+    /// When it was told, or is to be; null: nobody was told of the alert yet.
+    at: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -87,15 +115,26 @@ pub fn list(standing: &[Standing], wanted: &Wanted, status: &Status) -> serde_js
 }
 
 fn active(alert: Shown<'_>) -> Active<'_> {
-    let Policed { level, flaps, waits, watched, again } = &alert.one().policed;
+    let Policed { level, worst, flaps, waits, watched, again, unconfirmed, escalation } = &alert.one().policed;
     Active {
         level: format!("P{level}"),
+        worst_level: format!("P{worst}"),
         flapping_since: flaps.map(clock::rfc3339),
         waits: waits.as_ref().map(|(until, why)| Waits { until: clock::rfc3339(*until), why }),
         watched_until: watched.map(clock::rfc3339),
         came_again: *again,
+        unconfirmed_since: unconfirmed.map(|(since, _)| clock::rfc3339(since)),
+        usually_said_every_ms: unconfirmed.map(|(_, every)| every),
+        escalation: escalation
+            .iter()
+            .map(|one| Escalation { policy: &one.policy, last: one.last.as_ref().map(step), next: one.next.as_ref().map(step) })
+            .collect(),
         alert,
     }
+}
+
+fn step(rung: &Rung) -> Step<'_> {
+    Step { step: rung.step, receiver: &rung.receiver, after_ms: rung.after, at: rung.at.map(clock::rfc3339) }
 }
 
 #[cfg(test)]

@@ -7,12 +7,14 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::alert::episode::Episode;
+use crate::alert::groups::outlook::Escalation;
+use crate::alert::groups::outlook::Outlook;
 use crate::alert::matcher::Matcher;
 use crate::alert::silence::Silence;
 use crate::api::deps::Later;
 use crate::config::inputs::Input;
 use crate::model::alert::Alert;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// The state of alerts, as one node sees it.
 pub trait Alerting: Send + Sync {
@@ -36,9 +38,17 @@ pub trait Alerting: Send + Sync {
     fn history(&self, _: Wanted) -> Later<'_, Result<Past, Refused>> {
         Box::pin(std::future::ready(Ok(Past::default())))
     }
-    /// What would have been told with other policies; nothing is told.
-    fn rehearse(&self, _: Rehearsal) -> Later<'_, Result<Rehearsed, Refused>> {
-        Box::pin(std::future::ready(Err(Refused::Unknown)))
+    /// Begins to find out what would have been told with other policies; nothing is told. Comes to an id to ask for it by.
+    fn rehearse(&self, _: Rehearsal) -> Result<String, Refused> {
+        Err(Refused::Unknown)
+    }
+    /// How far that is. `Refused::Unknown`: there is no such rehearsal, or a later one took its place.
+    fn rehearsed(&self, _: &str) -> Result<Rehearsing, Refused> {
+        Err(Refused::Unknown)
+    }
+    /// What each integration of each receiver is not told yet, in the order of the file; and whether this node is the one that tells.
+    fn receivers(&self, _: i64) -> (Vec<Receiving>, bool) {
+        (Vec::new(), false)
     }
     /// What is in force.
     fn status(&self) -> Status;
@@ -49,7 +59,7 @@ pub trait Alerting: Send + Sync {
         None
     }
     /// What is known of the alert with these labels, also where it is over.
-    fn known(&self, labels: &Labels) -> Option<Arc<Alert>>;
+    fn known(&self, labels: &Labels) -> Option<Alert>;
     /// What a receiver would be sent, text by text; nothing is sent. `Refused::Wrong`: a text that was asked for is no template.
     fn preview(&self, asked: Preview) -> Result<Vec<Previewed>, Refused> {
         drop(asked);
@@ -84,9 +94,27 @@ pub struct Rehearsal {
     pub to: i64,
 }
 
+/// How far a rehearsal is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rehearsing {
+    /// It goes on.
+    UnderWay {
+        /// Episodes that were lived through, those in force and those proposed,
+        lived: u64,
+        /// of so many; 0: they are still being read.
+        of: u64,
+    },
+    /// What came of it.
+    Done(Arc<Rehearsed>),
+}
+
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rehearsed {
+    /// Episodes that began from then, ms since 1970,
+    pub from: i64,
+    /// to then.
+    pub to: i64,
     /// Episodes that were lived through.
     pub episodes: u64,
     /// So many are not at this node.
@@ -211,7 +239,7 @@ pub struct Past {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// The alert.
-    pub alert: Arc<Alert>,
+    pub alert: Alert,
     /// Its identity.
     pub fingerprint: u64,
     /// Whether it is told.
@@ -235,6 +263,8 @@ pub struct Standing {
 pub struct Policed {
     /// How bad it is, 1 (the worst) to 5.
     pub level: u8,
+    /// How bad it was at its worst, since it came.
+    pub worst: u8,
     /// Since when it flaps, ms since 1970.
     pub flaps: Option<i64>,
     /// Until when nobody is told, and why.
@@ -243,6 +273,25 @@ pub struct Policed {
     pub watched: Option<i64>,
     /// So often it came again while its end was watched.
     pub again: u64,
+    /// Since when nobody says it as often as it usually is said, and how often that is, ms.
+    pub unconfirmed: Option<(i64, i64)>,
+    /// Who is told besides, and when.
+    pub escalation: Vec<Escalation>,
+}
+
+/// An integration of a receiver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receiving {
+    /// The receiver.
+    pub receiver: String,
+    /// Which of its integrations.
+    pub integration: u32,
+    /// Of which sort it is, as in the metrics.
+    pub kind: &'static str,
+    /// What it is not told yet.
+    pub outlook: Outlook,
+    /// Why it did not take what it was told last, as far as this node knows.
+    pub trouble: Option<String>,
 }
 
 /// Whether an alert is told.

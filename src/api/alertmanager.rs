@@ -36,7 +36,7 @@ use crate::api::answer::json;
 use crate::api::deps::Deps;
 use crate::api::same_site;
 use crate::clock;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 use crate::serve;
 use crate::serve::Response;
 

@@ -10,7 +10,7 @@ use crate::api::alertmanager;
 use crate::api::answer::Failure;
 use crate::api::deps::Deps;
 use crate::clock;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// Episodes of an answer unless the query says otherwise,
 const LIMIT: usize = 100;
@@ -39,7 +39,9 @@ const RECORD: &str = "alert-episode/1";
 pub struct Shown {
     number: Option<u64>,
     fingerprint: String,
+    /// The worst that it had.
     level: String,
+    level_at_end: String,
     labels: Labels,
     annotations: Labels,
     #[serde(rename = "generatorURL")]
@@ -89,7 +91,7 @@ pub fn record(number: u64, episode: Episode) -> serde_json::Value {
 
 impl Shown {
     fn of((number, episode): (Option<u64>, Episode)) -> Shown {
-        let Episode { alert, came, acknowledged, told, silenced, level, again, .. } = episode;
+        let Episode { alert, came, acknowledged, told, silenced, level, level_at_end, again, .. } = episode;
         let starts = alert.starts.min(came);
         let acknowledged = acknowledged.map(|known| Acknowledged {
             by: known.by.clone(),
@@ -107,6 +109,7 @@ impl Shown {
             number,
             fingerprint: format!("{:016x}", alert.fingerprint()),
             level: format!("P{level}"),
+            level_at_end: format!("P{level_at_end}"),
             came_again: again,
             ended_by: if alert.is_unconfirmed() { "timeout" } else { "source" },
             starts_at: clock::rfc3339(starts),
@@ -178,14 +181,15 @@ mod tests {
 
     #[test]
     fn an_episode_says_who_was_told_and_after_how_long_somebody_took_care() {
-        let labels = Labels::from([("alertname".to_owned(), "X".to_owned()), ("severity".to_owned(), "critical".to_owned())]);
-        let alert = Arc::new(Alert { labels: Arc::new(labels), starts: 1_000, ends: 61_000, ..Alert::default() });
+        let labels = Labels::from([("alertname", "X"), ("severity", "critical")]);
+        let alert = Alert { labels, starts: 1_000, ends: 61_000, ..Alert::default() };
         let acknowledged = Some(Arc::new(book::Acknowledged { by: "ann".into(), comment: String::new(), at: 31_000 }));
         let told = vec![
             Telling { receiver: "db".into(), at: 2_000, over: 62_000, digest: false },
             Telling { receiver: "all".into(), at: 3_000, over: 0, digest: true },
         ];
-        let episode = Episode { alert, came: 1_500, closed: 70_000, acknowledged, told, level: 1, again: 2, ..Episode::default() };
+        let episode =
+            Episode { alert, came: 1_500, closed: 70_000, acknowledged, told, level: 1, level_at_end: 3, again: 2, ..Episode::default() };
         let record = record(3, episode.clone());
         assert_eq!(
             (&record["row"], &record["number"], &record["closedAt"]),
@@ -193,8 +197,8 @@ mod tests {
         );
         let shown = serde_json::to_value(Shown::of((Some(3), episode))).unwrap();
         assert_eq!(
-            (&shown["level"], &shown["lastedMs"], &shown["acknowledged"]["afterMs"]),
-            (&"P1".into(), &60_000.into(), &30_000.into())
+            (&shown["level"], &shown["levelAtEnd"], &shown["lastedMs"], &shown["acknowledged"]["afterMs"]),
+            (&"P1".into(), &"P3".into(), &60_000.into(), &30_000.into())
         );
         assert_eq!(
             (&shown["told"][0]["overAt"], &shown["told"][1]["overAt"]),

@@ -1,7 +1,7 @@
 //! `POST /api/v1/alerts/in/{source}`: alerts by webhook, of Grafana, of another Alertmanager, or in any JSON that the settings explain.
 //!
-//! The answer comes when a majority of the nodes has the alerts. Left out on purpose: a memory of signatures that were shown: within their five minutes a
-//! request can be sent once more, and then says the same once more.
+//! The answer comes when a majority of the nodes has the alerts. A signed time that is too far off is refused; what is signed, was taken here, and comes once more
+//! within that time is answered and changes nothing (`signatures`).
 
 use hyper::HeaderMap;
 use hyper::StatusCode;
@@ -14,6 +14,8 @@ use crate::api::alertmanager::posting;
 use crate::api::answer::Failure;
 use crate::api::answer::json;
 use crate::api::deps::Deps;
+use crate::api::signatures::Mark;
+use crate::api::signatures::Signatures;
 use crate::config::inputs::Input;
 use crate::config::inputs::Signature;
 use crate::model::alert::Alert;
@@ -24,10 +26,8 @@ use crate::wire::hooks;
 
 /// Where they are.
 const BELOW: &str = "/api/v1/alerts/in/";
-/// Replicas of Grafana tell the same within one interval of a group: five minutes unless somebody wants otherwise.
+/// Replicas of Grafana tell the same within one interval of a group: five minutes unless somebody wants otherwise. What is signed counts no longer than this either.
 const TURNS_MS: i64 = 10 * 60_000;
-/// How far off a signed time may be, seconds.
-const CLOCKS: i64 = 300;
 
 /// Whether alerts come in at a path.
 pub fn takes(path: &str) -> bool {
@@ -38,10 +38,13 @@ pub fn takes(path: &str) -> bool {
 struct Taken {
     kind: &'static str,
     alerts: usize,
+    /// It came once more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    repeated: bool,
 }
 
 /// Reads and keeps alerts.
-pub(super) async fn post(deps: &Deps, source: &str, call: &Call, now: i64) -> Result<Response, Failure> {
+pub(super) async fn post(deps: &Deps, signatures: &Signatures, (source, call): (&str, &Call), now: i64) -> Result<Response, Failure> {
     let state = (deps.alerting)().map_err(alertmanager::off)?;
     let inputs = state.inputs();
     let plain;
@@ -52,9 +55,9 @@ pub(super) async fn post(deps: &Deps, source: &str, call: &Call, now: i64) -> Re
             &plain
         }
     };
-    if let Some(signature) = &input.signature {
-        verify(signature, &call.headers, &call.body, now)?;
-    }
+    let signed = input.signature.as_ref().map(|signature| verify(signature, &call.headers, &call.body, now)).transpose()?.flatten();
+    let mark = signed.map(|(at, signature)| Mark::of(source, at, signature));
+    let repeated = mark.as_ref().is_some_and(|mark| signatures.knows(mark));
     let (kind, mut batch) = hooks::read(&call.body, input, now).map_err(|error| {
         let why = match error {
             Unreadable::Malformed(why) => why,
@@ -64,24 +67,34 @@ pub(super) async fn post(deps: &Deps, source: &str, call: &Call, now: i64) -> Re
         Failure::wrong(format!("what {source} sent cannot be used: {why}"), "docs/alerting.md shows what is understood")
     })?;
     let (alerts, wrong) = (batch.good.len(), batch.wrong.len());
+    if repeated {
+        tracing::info!(source, "a signed webhook came once more; it was taken before");
+        return Ok(json(StatusCode::OK, &Taken { kind: kind.word(), alerts, repeated }));
+    }
     batch.good.retain(|alert| !is_late(&*state, alert, now));
     let response = posting::keep(&*state, &deps.alert_counts, batch).await;
     let all_is_well = wrong == 0 && response.status() == StatusCode::OK;
-    Ok(if all_is_well { json(StatusCode::OK, &Taken { kind: kind.word(), alerts }) } else { response })
-}
-
-/// Whether a webhook says that an alert holds of which another one of the same source has said, a moment ago, that it is over: replicas take turns, and the
-/// later one may not know yet. What fires anew began after that end.
-fn is_late(state: &dyn Alerting, alert: &Alert, now: i64) -> bool {
-    if !alert.times_out {
-        return false;
+    if !all_is_well {
+        return Ok(response);
     }
-    let ended = state.known(&alert.labels).filter(|known| known.is_over(now) && !known.times_out);
-    ended.is_some_and(|known| alert.starts <= known.ends && now - known.updated < TURNS_MS)
+    // Not before: what could not be kept is taken when it comes again.
+    mark.into_iter().for_each(|mark| signatures.take(mark));
+    Ok(json(StatusCode::OK, &Taken { kind: kind.word(), alerts, repeated }))
 }
 
-/// Whether the sender knows the secret.
-fn verify(wanted: &Signature, headers: &HeaderMap, body: &[u8], now: i64) -> Result<(), Failure> {
+/// Whether a webhook says what was before: replicas take turns, the later one may not know yet, and what was recorded may be sent once more. That an alert holds of
+/// which another one has said, a moment ago, that it is over (what fires anew began after that end); or that it is over, and that was before it began to hold as
+/// it does now.
+fn is_late(state: &dyn Alerting, alert: &Alert, now: i64) -> bool {
+    let Some(known) = state.known(&alert.labels) else { return false };
+    match alert.times_out {
+        true => known.is_over(now) && !known.times_out && alert.starts <= known.ends && now - known.updated < TURNS_MS,
+        false => alert.is_over(now) && !known.is_over(now) && alert.ends < known.starts,
+    }
+}
+
+/// Whether the sender knows the secret; and the time that was signed with the body, seconds since 1970, if one was, with the signature.
+fn verify<'h>(wanted: &Signature, headers: &'h HeaderMap, body: &[u8], now: i64) -> Result<Option<(i64, &'h str)>, Failure> {
     const REMEDY: &str = "the sender's secret and headers must be those of the settings (alerting.inputs, docs/alerting.md)";
     let refused = |text: String| Failure::new(StatusCode::UNAUTHORIZED, "unsigned", text, REMEDY);
     let secret = std::fs::read_to_string(&wanted.secret_file).map_err(|error| {
@@ -94,19 +107,21 @@ fn verify(wanted: &Signature, headers: &HeaderMap, body: &[u8], now: i64) -> Res
         value.ok_or_else(|| refused(format!("there is no header {name}")))
     };
     let signature = header(&wanted.header)?;
-    let mut message = Vec::with_capacity(body.len() + 16);
+    let (mut message, mut signed_at) = (Vec::with_capacity(body.len() + 16), None);
     if let Some(name) = &wanted.timestamp_header {
         let text = header(name)?;
         let seconds = text.parse::<i64>().map_err(|_| refused(format!("the header {name} is no number of seconds")))?;
-        if (seconds.saturating_sub(now / 1000)).abs() > CLOCKS {
-            return Err(refused(format!("the header {name} is more than {CLOCKS} s off")));
+        let tolerance = wanted.tolerance.as_secs();
+        if seconds.abs_diff(now / 1000) > tolerance {
+            return Err(refused(format!("the header {name} is more than {tolerance} s off")));
         }
+        signed_at = Some((seconds, signature));
         message.extend_from_slice(text.as_bytes());
         message.push(b':');
     }
     message.extend_from_slice(body);
     if signed::is_signed(secret.trim_end().as_bytes(), &message, signature) {
-        return Ok(());
+        return Ok(signed_at);
     }
     Err(refused("the signature is not right".to_owned()))
 }

@@ -9,7 +9,7 @@ use crate::api::alerting::Refused;
 use crate::api::alertmanager;
 use crate::api::answer::Failure;
 use crate::api::deps::Deps;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// Bytes of all labels and annotations.
 const MOST: usize = 64 << 10;

@@ -1,5 +1,5 @@
-//! `POST /api/v1/alerts/dry-run`: what would have been told within the last days with other policies, beside what would have been with those in force. Nothing is
-//! told, and nothing changes.
+//! `POST /api/v1/alerts/dry-run` and `GET /api/v1/alerts/dry-run/{id}`: what would have been told within the last days with other policies, beside what would have been
+//! with those in force. Nothing is told, and nothing changes. It may take minutes, so the first begins it, and the second says how far it is, or what came of it.
 
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -9,6 +9,8 @@ use crate::api::Call;
 use crate::api::alerting::Refused;
 use crate::api::alerting::Rehearsal;
 use crate::api::alerting::Rehearsed;
+use crate::api::alerting::RehearsedName;
+use crate::api::alerting::Rehearsing;
 use crate::api::alerting::Told;
 use crate::api::alertmanager;
 use crate::api::answer::Failure;
@@ -34,7 +36,7 @@ fn days() -> u64 {
     DAYS
 }
 
-/// The answer.
+/// What came of it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
@@ -66,8 +68,41 @@ struct Alert {
     proposed: Told,
 }
 
-/// Lives through them.
-pub(super) async fn rehearse(deps: &Deps, call: &Call, now: i64) -> Result<Answer, Failure> {
+/// That it has begun.
+#[derive(Serialize)]
+pub struct Begun {
+    id: String,
+}
+
+/// How far it is.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    id: String,
+    lived: u64,
+    /// 0: the history is still being read.
+    of: u64,
+    /// Null: it goes on.
+    result: Option<Answer>,
+}
+
+fn failure(refused: Refused) -> Failure {
+    match refused {
+        Refused::Wrong(why) => Failure::wrong(why, "docs/alerting.md#policies has every key"),
+        Refused::Full(why) | Refused::Later(why) => {
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, "later", why, "try again, or ask another node")
+        }
+        Refused::Unknown => Failure::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "there is no such dry run at this node",
+            "ask the node that began it; only its last one is kept",
+        ),
+    }
+}
+
+/// Begins it.
+pub(super) fn begin(deps: &Deps, call: &Call, now: i64) -> Result<Begun, Failure> {
     let state = (deps.alerting)().map_err(alertmanager::off)?;
     let wrong = |why: &dyn std::fmt::Display| Failure::wrong(format!("the body is not as expected: {why}"), EXPECTED);
     let Said { policies, days } = serde_json::from_slice(&call.body).map_err(|error| wrong(&error))?;
@@ -75,29 +110,37 @@ pub(super) async fn rehearse(deps: &Deps, call: &Call, now: i64) -> Result<Answe
         return Err(wrong(&format!("days must be 1 to {MOST_DAYS}")));
     }
     let from = now.saturating_sub(i64::try_from(days).unwrap_or(1).saturating_mul(DAY_MS));
-    let done = state.rehearse(Rehearsal { policies, from, to: now }).await.map_err(|refused| match refused {
-        Refused::Wrong(why) => Failure::wrong(why, "docs/alerting.md#policies has every key"),
-        Refused::Full(why) | Refused::Later(why) => {
-            Failure::new(StatusCode::SERVICE_UNAVAILABLE, "later", why, "try again, or ask another node")
-        }
-        Refused::Unknown => Failure::new(StatusCode::SERVICE_UNAVAILABLE, "later", "there is no history here", "ask another node"),
-    })?;
-    let Rehearsed { episodes, missing, since, messages, names } = done;
-    let alerts = names.into_iter().map(|one| Alert {
-        alertname: one.alert,
-        episodes: one.episodes,
-        silenced: one.silenced,
-        told_then: one.told_then,
-        in_force: one.in_force,
-        proposed: one.proposed,
-    });
-    Ok(Answer {
-        from: clock::rfc3339(from),
-        to: clock::rfc3339(now),
-        episodes,
-        missing,
-        left_out_before: since.map(clock::rfc3339),
-        messages: Messages { in_force: messages.0, proposed: messages.1 },
-        alerts: alerts.collect(),
+    let id = state.rehearse(Rehearsal { policies, from, to: now }).map_err(failure)?;
+    Ok(Begun { id })
+}
+
+/// How far it is.
+pub(super) fn look(deps: &Deps, id: String) -> Result<Progress, Failure> {
+    let state = (deps.alerting)().map_err(alertmanager::off)?;
+    Ok(match state.rehearsed(&id).map_err(failure)? {
+        Rehearsing::UnderWay { lived, of } => Progress { id, lived, of, result: None },
+        Rehearsing::Done(done) => Progress { id, lived: 2 * done.episodes, of: 2 * done.episodes, result: Some(Answer::of(&done)) },
     })
+}
+
+impl Answer {
+    fn of(done: &Rehearsed) -> Answer {
+        let alert = |one: &RehearsedName| Alert {
+            alertname: one.alert.clone(),
+            episodes: one.episodes,
+            silenced: one.silenced,
+            told_then: one.told_then,
+            in_force: one.in_force,
+            proposed: one.proposed,
+        };
+        Answer {
+            from: clock::rfc3339(done.from),
+            to: clock::rfc3339(done.to),
+            episodes: done.episodes,
+            missing: done.missing,
+            left_out_before: done.since.map(clock::rfc3339),
+            messages: Messages { in_force: done.messages.0, proposed: done.messages.1 },
+            alerts: done.names.iter().map(alert).collect(),
+        }
+    }
 }

@@ -75,8 +75,12 @@ pub enum Route {
     ActiveAlerts,
     /// `/api/v1/alerts/dry-run`
     DryRun,
+    /// `/api/v1/alerts/dry-run/{id}`
+    DryRunOf(String),
     /// `/api/v1/alerts/history`
     AlertHistory,
+    /// `/api/v1/alerts/receivers`
+    AlertReceivers,
     /// `/api/v1/alerts/{fingerprint}/ack`
     Acknowledge(String),
     /// `/api/v1/receivers/{name}/preview`
@@ -182,6 +186,7 @@ impl Route {
             "/api/v1/alerts/active" => return Some(Route::ActiveAlerts),
             "/api/v1/alerts/dry-run" => return Some(Route::DryRun),
             "/api/v1/alerts/history" => return Some(Route::AlertHistory),
+            "/api/v1/alerts/receivers" => return Some(Route::AlertReceivers),
             "/api/v1/tokens" => return Some(Route::Tokens),
             "/api/v1/dev/senders" => return Some(Route::Senders),
             "/api/v1/alerts" | "/api/v1/alerts/groups" | "/api/v1/silences" | "/api/v1/receivers" => return Some(Route::AlertmanagerV1),
@@ -195,6 +200,9 @@ impl Route {
             }
         }
         if let Some(rest) = path.strip_prefix("/api/v1/alerts/") {
+            if let Some(id) = rest.strip_prefix("dry-run/").filter(|id| !id.contains('/')) {
+                return Some(Route::DryRunOf(decode(id)?));
+            }
             return match (rest.strip_prefix("in/"), rest.strip_suffix("/ack")) {
                 (Some(source), _) => Some(Route::Alerts(decode(source)?)),
                 (None, fingerprint) => Some(Route::Acknowledge(decode(fingerprint?)?)),
@@ -325,6 +333,8 @@ mod tests {
         assert_eq!(Route::of("/api/v1/alerts/791cec13fcba0368/ack"), Some(Route::Acknowledge("791cec13fcba0368".into())));
         assert_eq!(Route::of("/api/v1/alerts/active"), Some(Route::ActiveAlerts));
         assert_eq!(Route::of("/api/v1/alerts/dry-run").unwrap().allow(), "POST");
+        assert_eq!(Route::of("/api/v1/alerts/dry-run/5f0c"), Some(Route::DryRunOf("5f0c".into())));
+        assert_eq!(Route::of("/api/v1/alerts/receivers"), Some(Route::AlertReceivers));
         assert_eq!(Route::of("/api/v1/alerts"), Some(Route::AlertmanagerV1));
         assert_eq!(Route::of("/api/v1/receivers/team%2Fdb/preview"), Some(Route::Preview("team/db".into())));
         assert_eq!((Route::of("/api/v1/receivers/x"), Route::of("/api/v1/receivers//preview")), (None, None));

@@ -94,7 +94,7 @@ async fn the_manual_shows_every_key_that_is_answered_and_no_other() {
         if path == "/-/reload" {
             deps.reload = Arc::new(|| Box::pin(async { Ok("reloaded".to_owned()) }));
         }
-        if matches!(path.as_str(), "/api/v1/alerts/history" | "/api/v1/alerts/active") {
+        if matches!(path.as_str(), "/api/v1/alerts/history" | "/api/v1/alerts/active" | "/api/v1/alerts/receivers") {
             deps.alerting = alerting::with_a_past();
         }
         let asked = ask_with(&Api::new(deps), &method, &path, &body, &[]).await;

@@ -10,14 +10,13 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::alert::groups::Groups;
 use crate::alert::groups::Plan;
 use crate::alert::maintenance::Windows;
-use crate::alert::policy::Rules;
+use crate::alert::policy::EpisodeRules;
 use crate::alert::route::Routing;
 use crate::alert::telling;
 use crate::api;
@@ -43,6 +42,7 @@ pub mod heartbeat;
 pub mod history;
 pub mod metrics;
 pub mod own;
+pub mod receivers;
 pub mod rehearse;
 pub mod shown;
 pub mod teller;
@@ -52,7 +52,7 @@ pub struct Current {
     written: Written,
     plan: Arc<Plan>,
     /// What the book has to know.
-    rules: Rules,
+    rules: EpisodeRules,
     receivers: Arc<Receivers>,
     inputs: Arc<[Input]>,
 }
@@ -60,8 +60,8 @@ pub struct Current {
 /// What a section means.
 pub struct Judged {
     routing: Routing,
-    telling: telling::Rules,
-    rules: Rules,
+    telling: telling::TellingRules,
+    rules: EpisodeRules,
     windows: Windows,
 }
 
@@ -83,8 +83,10 @@ pub struct Alerting {
     /// Why the history does not reach Kafka.
     unexported: Mutex<Option<String>>,
     metrics: Metrics,
-    /// One rehearsal at a time: it takes a core for some seconds.
-    rehearsing: Semaphore,
+    /// The last one, under way or done: one at a time, since it takes a core.
+    rehearsal: Mutex<Option<Arc<rehearse::Job>>>,
+    /// The node ends.
+    stop: watch::Receiver<bool>,
 }
 
 /// What alerts need of the rest of the program.
@@ -110,7 +112,7 @@ pub fn judge(written: &Written) -> Result<Judged, Vec<String>> {
     let Some(routing) = &written.routing else { return Err(vec!["alerting: its file was not read".to_owned()]) };
     let policies = &written.policies;
     let of_topic = written.kafka.as_ref().and_then(|kafka| check::topic(kafka).err()).unwrap_or_default();
-    let read = (telling::judge(&written.telling, routing), Rules::new(policies), Windows::new(&policies.maintenance));
+    let read = (telling::judge(&written.telling, routing), EpisodeRules::new(policies), Windows::new(&policies.maintenance));
     match read {
         (Ok((routing, telling)), Ok(rules), Ok(windows)) if of_topic.is_empty() => Ok(Judged { routing, telling, rules, windows }),
         (routing, rules, windows) => {
@@ -125,10 +127,11 @@ impl Alerting {
     pub fn start(parts: Parts, stop: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) -> Arc<Alerting> {
         let Parts { node, seen, name, sender, written } = parts;
         let (current, groups, trouble, metrics) = (Mutex::default(), Mutex::default(), Mutex::default(), Metrics::default());
-        let (unheard, unexported, rehearsing) = (Mutex::default(), Mutex::default(), Semaphore::new(1));
-        let started = clock::now();
+        let (unheard, unexported, rehearsal) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (started, stops) = (clock::now(), stop.clone());
         let alerting =
-            Arc::new(Alerting { node, seen, name, sender, started, current, groups, trouble, unheard, unexported, metrics, rehearsing });
+            Alerting { node, seen, name, sender, started, current, groups, trouble, unheard, unexported, metrics, rehearsal, stop: stops };
+        let alerting = Arc::new(alerting);
         alerting.take(written.borrow().as_ref());
         tasks.spawn(heartbeat::keep(Arc::clone(&alerting), stop.clone()));
         tasks.spawn(export::keep(Arc::clone(&alerting), stop.clone()));
@@ -193,6 +196,7 @@ impl Alerting {
             known.unwrap_or_else(|| (Arc::clone(current), Groups::new(Arc::clone(&current.plan), self.node.hash_seed())));
         groups.look(&self.node.book());
         let answer = ask(&mut groups);
+        groups.rest();
         *kept = Some((of, groups));
         answer
     }

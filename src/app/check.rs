@@ -105,7 +105,8 @@ fn of_alerting(config: &mut Config, dir: &Path) -> Vec<Problem> {
             let key = format!("alerting.config.{}", problem.key);
             Problem { line: config.line_of(&key), key, ..problem }
         };
-        let rules = written.routing.as_deref().map(|routing| telling::Rules::new(&written.telling, routing).err().unwrap_or_default());
+        let rules =
+            written.routing.as_deref().map(|routing| telling::TellingRules::new(&written.telling, routing).err().unwrap_or_default());
         return meaning.unwrap_or_default().into_iter().map(placed).chain(rules.unwrap_or_default()).collect();
     };
     let (line, key) = (config.line_of("alerting.file"), "alerting.file");
@@ -116,7 +117,7 @@ fn of_alerting(config: &mut Config, dir: &Path) -> Vec<Problem> {
     let routing = routing::parse(&text);
     // What is wrong beside the file is told beside what is wrong in it.
     let rules =
-        routing.as_ref().map(|routing| telling::Rules::new(&written.telling, routing).err().unwrap_or_default()).unwrap_or_default();
+        routing.as_ref().map(|routing| telling::TellingRules::new(&written.telling, routing).err().unwrap_or_default()).unwrap_or_default();
     let read = routing.and_then(|read| Routing::new(&read)).map(drop);
     let settings = read.and_then(|()| config::alerting::with_content(&config.settings, &text));
     match settings.and_then(|settings| Ok((config::settings::parse(&settings)?, settings))) {

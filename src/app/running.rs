@@ -166,10 +166,7 @@ impl Running {
         let probes = Probes::start(looked_at, &stop, &mut tasks).map_err(Fault::Start)?;
         telemetry.register(|registry| metrics::register_probes(registry, probes.shown(), node.handle.clone()));
         let alert_counts = crate::api::metrics::Metrics::default();
-        telemetry.register_as("alertmanager", |registry| {
-            alert_counts.register(registry);
-            alerting::metrics::Metrics::register(&alerting, registry);
-        });
+        alerting::metrics::register(&alerting, &alert_counts, &telemetry);
         let deps = Deps {
             node: Arc::new(handle),
             sinks: Arc::clone(&sinks) as Arc<dyn deps::Sinks>,

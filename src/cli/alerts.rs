@@ -14,14 +14,15 @@ use crate::cli::Asked;
 use crate::cli::Failure;
 use crate::cli::client::segment;
 use crate::cli::episodes;
+use crate::cli::receivers;
 use crate::cli::rehearsal;
 use crate::cli::table::Table;
 use crate::cli::table::cell;
 use crate::cli::table::span;
 use crate::clock;
 use crate::config::values;
-use crate::model::alert::Labels;
 use crate::model::alert::fingerprint;
+use crate::model::labels::Labels;
 
 /// Alerts that hold.
 const ACTIVE: &str = "/api/v1/alerts/active";
@@ -54,6 +55,8 @@ pub enum Verb {
         #[command(flatten)]
         asked: Asked,
     },
+    /// What receivers are not told yet: messages on their way, what their windows hold and until when, bundles, storms.
+    Receivers(receivers::Receivers),
     /// What would have been told within the last days with other policies, of the history; nothing is told, nothing changes.
     DryRun(rehearsal::DryRun),
     /// Send an alert that means nothing, to see where it goes.
@@ -111,6 +114,7 @@ pub async fn carry_out(verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::List(asked) => list(&asked).await,
         Verb::History(asked) => episodes::show(&asked).await,
+        Verb::Receivers(asked) => receivers::show(&asked).await,
         Verb::DryRun(asked) => rehearsal::show(&asked).await,
         Verb::Show { fingerprint, asked } => {
             let alert = find(&asked, &fingerprint).await?;
@@ -193,7 +197,13 @@ pub fn words(list: &Value, of: impl Fn(&Value) -> String) -> String {
 }
 
 fn table(answer: &Value, now: i64) -> String {
-    let mut table = Table::new(&["FINGERPRINT", "ALERT", "LEVEL", "STATE", "FOR", "RECEIVERS", "LABELS"]);
+    let mut headings = vec!["FINGERPRINT", "ALERT", "LEVEL", "STATE", "FOR", "RECEIVERS", "LABELS"];
+    let escalates = |alert: &Value| alert["escalation"].as_array().is_some_and(|all| !all.is_empty());
+    let steps = answer.as_array().into_iter().flatten().any(escalates);
+    if steps {
+        headings.insert(6, "NEXT STEP");
+    }
+    let mut table = Table::new(&headings);
     for alert in answer.as_array().into_iter().flatten() {
         let since = moment(&alert["startsAt"]).map_or(Value::Null, |at| Value::from((now - at).max(0)));
         let state = match (&*cell(&alert["status"]["state"]), &alert["acknowledged"]["by"]) {
@@ -204,7 +214,8 @@ fn table(answer: &Value, now: i64) -> String {
             _ if alert["waits"].is_object() => "waits".to_owned(),
             (state, _) => state.to_owned(),
         };
-        table.row(vec![
+        let state = if alert["unconfirmedSince"].is_string() { format!("{state}, unconfirmed") } else { state };
+        let mut row = vec![
             cell(&alert["fingerprint"]),
             cell(&alert["labels"]["alertname"]),
             cell(&alert["level"]),
@@ -212,9 +223,40 @@ fn table(answer: &Value, now: i64) -> String {
             span(&since),
             words(&alert["receivers"], |receiver| cell(&receiver["name"])),
             labels(&alert["labels"], &["alertname"]),
-        ]);
+        ];
+        if steps {
+            row.insert(6, next_step(&alert["escalation"], now));
+        }
+        table.row(row);
     }
     table.text("no alert; `sluice alert send-test` sends one")
+}
+
+/// Who is told next, and in how long.
+fn next_step(escalation: &Value, now: i64) -> String {
+    let next = escalation.as_array().into_iter().flatten().map(|one| &one["next"]).filter(|next| next.is_object());
+    let Some(next) = next.min_by_key(|next| moment(&next["at"]).unwrap_or(i64::MAX)) else { return "-".to_owned() };
+    let receiver = cell(&next["receiver"]);
+    match moment(&next["at"]) {
+        Some(at) if at > now => format!("{receiver} in {}", span(&Value::from(at - now))),
+        Some(_) => format!("{receiver} is due"),
+        None => format!("{receiver} {} after the first", span(&next["afterMs"])),
+    }
+}
+
+/// An alert's way through a policy of escalation.
+fn steps(one: &Value) -> String {
+    let step = |step: &Value| format!("step {} ({})", cell(&step["step"]), cell(&step["receiver"]));
+    let last = match &one["last"] {
+        Value::Null => "nobody is told besides yet".to_owned(),
+        last => format!("{} was told {}", step(last), cell(&last["at"])),
+    };
+    let next = match &one["next"] {
+        Value::Null => "no step is to come".to_owned(),
+        next if next["at"].is_null() => format!("{} {} after somebody is told", step(next), span(&next["afterMs"])),
+        next => format!("{} is due {}", step(next), cell(&next["at"])),
+    };
+    format!("{}: {last}; {next}", cell(&one["policy"]))
 }
 
 /// What keeps an alert from being told, in a word.
@@ -239,7 +281,10 @@ fn full(alert: &Value) -> String {
         }
     };
     line("fingerprint", cell(&alert["fingerprint"]));
-    line("level", cell(&alert["level"]));
+    match (cell(&alert["level"]), cell(&alert["worstLevel"])) {
+        (level, worst) if worst == "-" || worst == level => line("level", level),
+        (level, worst) => line("level", format!("{level}; it was {worst} at its worst")),
+    }
     line("state", cell(&alert["status"]["state"]));
     if alert["waits"].is_object() {
         line("waits until", format!("{}: {}", cell(&alert["waits"]["until"]), cell(&alert["waits"]["why"])));
@@ -261,12 +306,19 @@ fn full(alert: &Value) -> String {
             taken.get("comment").map(cell).filter(|comment| comment != "-").map(|comment| format!(": {comment}")).unwrap_or_default();
         line("taken by", format!("{}, {}{said}", cell(&alert["acknowledged"]["by"]), cell(&alert["acknowledged"]["at"])));
     }
+    for one in alert["escalation"].as_array().into_iter().flatten() {
+        line("escalation", steps(one));
+    }
     line("since", cell(&alert["startsAt"]));
     match alert["watchedUntil"].is_string() {
         true => line("until", cell(&alert["endsAt"])),
         false => line("until", format!("{} unless it is said again", cell(&alert["endsAt"]))),
     }
     line("last said", cell(&alert["updatedAt"]));
+    if alert["unconfirmedSince"].is_string() {
+        let every = span(&alert["usuallySaidEveryMs"]);
+        line("unconfirmed", format!("since {}: it is usually said every {every}, and was not twice", cell(&alert["unconfirmedSince"])));
+    }
     line("receivers", words(&alert["receivers"], |receiver| cell(&receiver["name"])));
     line("from", cell(&alert["generatorURL"]));
     for (heading, key) in [("labels", "labels"), ("annotations", "annotations")] {
@@ -293,22 +345,20 @@ async fn find(asked: &Asked, fingerprint: &str) -> Result<Value, Failure> {
 
 /// `name=value` pairs.
 fn pairs(texts: &[String]) -> Result<Labels, Failure> {
-    let pair = |text: &String| {
+    fn pair(text: &String) -> Result<(&str, &str), Failure> {
         let (name, value) = text.split_once('=').ok_or_else(|| Failure::Wrong(format!("`{text}` is no label; write NAME=VALUE")))?;
-        Ok((name.to_owned(), value.to_owned()))
-    };
+        Ok((name, value))
+    }
     texts.iter().map(pair).collect()
 }
 
 async fn send_test(test: &SendTest) -> Result<(), Failure> {
-    let mut labels = pairs(&test.labels)?;
-    labels.entry("alertname".to_owned()).or_insert_with(|| "SluiceTest".to_owned());
+    let mut labels = pairs(&test.labels)?.or("alertname", "SluiceTest");
     if test.labels.is_empty() {
-        labels.insert("severity".to_owned(), "info".to_owned());
+        labels = labels.with("severity", "info");
     }
-    labels.retain(|_, value| !value.is_empty());
-    let mut annotations = pairs(&test.annotations)?;
-    annotations.entry("summary".to_owned()).or_insert_with(|| "A test; nothing is wrong.".to_owned());
+    let labels = labels.said();
+    let annotations = pairs(&test.annotations)?.or("summary", "A test; nothing is wrong.");
     let now = clock::wall_ms();
     let lasts = if test.resolved { 0 } else { i64::try_from(test.lasts.as_millis()).unwrap_or(0) };
     let mut alert = json!({ "labels": labels, "annotations": annotations, "endsAt": clock::rfc3339(now.saturating_add(lasts)) });
@@ -352,6 +402,10 @@ mod tests {
         assert!(table(&json!([other]), 40_000).contains("over, watched"));
         other["flappingSince"] = json!("1970-01-01T00:00:20.000Z");
         assert!(table(&json!([other]), 40_000).contains("flapping"));
+        other["unconfirmedSince"] = json!("1970-01-01T00:00:30.000Z");
+        assert!(table(&json!([other]), 40_000).contains("flapping, unconfirmed"));
+        other["usuallySaidEveryMs"] = json!(60_000);
+        assert!(full(&other).contains("since 1970-01-01T00:00:30.000Z: it is usually said every 60.0 s, and was not twice"));
         assert!(text.contains("db, all") && text.contains("instance=a job=node"), "{text}");
         assert!(table(&json!([]), 0).contains("send-test"));
     }
@@ -361,7 +415,34 @@ mod tests {
         let text = full(&one());
         let expected = "fingerprint   791cec13fcba0368\nlevel         P2\nstate         suppressed\nwaits until   1970-01-01T00:01:00.000Z: it mostly ended by itself\nsilenced by   x\n";
         assert!(text.starts_with(expected), "{text}");
+        let mut other = one();
+        other["worstLevel"] = json!("P1");
+        assert!(full(&other).contains("level         P2; it was P1 at its worst\n"), "{}", full(&other));
         assert!(text.contains("annotations   summary = full\n    at last\n") && !text.contains("inhibited"), "{text}");
+    }
+
+    #[test]
+    fn who_is_told_next_stands_beside_an_alert() {
+        let mut alert = one();
+        assert!(!table(&json!([alert]), 40_000).contains("NEXT STEP"));
+        let step =
+            |number: u64, receiver: &str, at: Option<&str>| json!({"step": number, "receiver": receiver, "afterMs": 600_000, "at": at});
+        let (at, later) = ("1970-01-01T00:00:30.000Z", "1970-01-01T00:10:40.000Z");
+        alert["escalation"] = json!([{"policy": "oncall", "last": step(1, "second", Some(at)), "next": step(2, "boss", Some(later))}]);
+        assert!(table(&json!([alert, one()]), 40_000).contains("boss in 10 min"));
+        assert!(table(&json!([alert]), 640_000).contains("boss is due"));
+        assert!(
+            full(&alert).contains(&format!("\nescalation    oncall: step 1 (second) was told {at}; step 2 (boss) is due {later}\n")),
+            "{}",
+            full(&alert)
+        );
+        alert["escalation"] = json!([{"policy": "oncall", "last": null, "next": step(1, "second", None)}]);
+        assert!(table(&json!([alert]), 40_000).contains("second 10 min after the first"));
+        assert!(
+            full(&alert).contains("oncall: nobody is told besides yet; step 1 (second) 10 min after somebody is told"),
+            "{}",
+            full(&alert)
+        );
     }
 
     #[test]

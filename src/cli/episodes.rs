@@ -59,7 +59,7 @@ fn table(answer: &Value) -> String {
         };
         table.row(vec![
             cell(&episode["labels"]["alertname"]),
-            cell(&episode["level"]),
+            level(episode),
             cell(&episode["startsAt"]),
             span(&episode["lastedMs"]),
             told,
@@ -75,6 +75,14 @@ fn table(answer: &Value) -> String {
         text.push_str("\nthere may be more: raise --limit, or shorten --since\n");
     }
     text
+}
+
+/// The worst that it had, and that at its end where it is another one.
+fn level(episode: &Value) -> String {
+    match (cell(&episode["level"]), cell(&episode["levelAtEnd"])) {
+        (worst, end) if end == "-" || end == worst => worst,
+        (worst, end) => format!("{worst}, then {end}"),
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `sluice alert dry-run`: what would have been told within the last days with the policies of a file, beside what would have been with those in force.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,13 +10,17 @@ use serde_json::json;
 
 use crate::cli::Asked;
 use crate::cli::Failure;
+use crate::cli::client::segment;
 use crate::cli::table::Table;
 use crate::cli::table::cell;
 use crate::cli::table::span;
 use crate::config::policies;
 
-/// After so long it is said that it goes on, and so often again.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// So often it is asked how far it is.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Where it is begun, and below it asked for.
+const DRY_RUN: &str = "/api/v1/alerts/dry-run";
 
 /// `sluice alert dry-run`.
 #[derive(Debug, Args)]
@@ -39,24 +44,50 @@ pub async fn show(asked: &DryRun) -> Result<(), Failure> {
         Failure::Wrong(all.join("\n"))
     })?;
     let client = asked.asked.client();
-    let body = json!({ "policies": text, "days": asked.days });
-    let mut asking = std::pin::pin!(client.post("/api/v1/alerts/dry-run", &body));
-    let mut waited = Duration::ZERO;
+    let begun = client.post(DRY_RUN, &json!({ "policies": text, "days": asked.days })).await?;
+    let path = format!("{DRY_RUN}/{}", segment(&cell(&begun["id"])));
+    let mut line = Line { on: std::io::stderr().is_terminal(), width: 0 };
     let answer = loop {
-        match tokio::time::timeout(PATIENCE, &mut asking).await {
-            Ok(answer) => break answer?,
-            Err(_) => {
-                waited += PATIENCE;
-                eprintln!("{} days are lived through twice, for {} s so far", asked.days, waited.as_secs());
-            }
+        let mut progress = client.get(&path).await?;
+        if !progress["result"].is_null() {
+            break progress["result"].take();
         }
+        line.say(&said(&progress));
+        tokio::time::sleep(LOOK).await;
     };
+    line.say("");
     if asked.asked.json {
         println!("{answer:#}");
     } else {
         print!("{}", shown(&answer));
     }
     Ok(())
+}
+
+/// A line of the terminal that is written over; elsewhere nothing is said.
+struct Line {
+    on: bool,
+    width: usize,
+}
+
+impl Line {
+    fn say(&mut self, text: &str) {
+        if self.on && (self.width > 0 || !text.is_empty()) {
+            eprint!("\r{text:<width$}{}", if text.is_empty() { "\r" } else { "" }, width = self.width);
+            self.width = text.chars().count();
+        }
+    }
+}
+
+/// How far it is.
+fn said(progress: &Value) -> String {
+    match (progress["lived"].as_u64(), progress["of"].as_u64()) {
+        (Some(lived), Some(of)) if of > 0 => {
+            let half = if lived * 2 < of { "with the policies in force" } else { "with those of the file" };
+            format!("{} % of {} episodes, {half}", lived * 100 / of, of / 2)
+        }
+        _ => "the history is read".to_owned(),
+    }
 }
 
 fn shown(answer: &Value) -> String {
@@ -107,6 +138,14 @@ fn shown(answer: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_far_it_is_is_said_of_both_halves() {
+        let said = |lived: u64, of: u64| said(&json!({"id": "x", "lived": lived, "of": of, "result": null}));
+        assert_eq!(said(0, 0), "the history is read");
+        assert_eq!(said(250, 1_000), "25 % of 500 episodes, with the policies in force");
+        assert_eq!(said(990, 1_000), "99 % of 500 episodes, with those of the file");
+    }
 
     #[test]
     fn what_changes_most_stands_first() {

@@ -20,7 +20,7 @@ use crate::cli::table::Table;
 use crate::config::read::Problem;
 use crate::config::routing as written;
 use crate::config::values::shown_duration;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 use crate::notify::doubts;
 
 /// The verbs.
@@ -249,17 +249,15 @@ fn test(asked: &Test) -> Result<(), Failure> {
 
 /// Labels of texts as `a=b` or `a=b,c=d`.
 pub fn labels<'t>(texts: impl IntoIterator<Item = &'t str>) -> Result<Labels, Failure> {
-    let mut labels = Labels::new();
+    let mut pairs = Vec::new();
     for text in texts {
         let read = matcher::read(text).map_err(|why| Failure::Wrong(format!("{text}: {why}\n    write label=value")))?;
         for matcher in read.matchers {
             if matcher.op != Op::Equal {
                 return Err(Failure::Wrong(format!("{matcher}: is a condition; an alert's label is written label=value")));
             }
-            labels.insert(matcher.name, matcher.value);
+            pairs.push((matcher.name, matcher.value));
         }
     }
-    // An empty value is the same as no label.
-    labels.retain(|_, value| !value.is_empty());
-    Ok(labels)
+    Ok(pairs.into_iter().collect::<Labels>().said())
 }

@@ -12,7 +12,7 @@ use crate::alert::translate;
 use crate::cli::Failure;
 use crate::cli::routes;
 use crate::clock;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 use crate::notify::doubts;
 use crate::notify::preview;
 
@@ -91,8 +91,7 @@ fn translate(text: Option<&str>, file: Option<&Path>) -> Result<(), Failure> {
 
 fn show(asked: &Show) -> Result<(), Failure> {
     let (file, _) = routes::read(&asked.file)?;
-    let mut labels = routes::labels(asked.labels.iter().map(String::as_str))?;
-    labels.entry("alertname".to_owned()).or_insert_with(|| "Example".to_owned());
+    let labels = routes::labels(asked.labels.iter().map(String::as_str))?.or("alertname", "Example");
     let annotation = |text: &String| {
         let wrong = || Failure::Wrong(format!("{text}: is no annotation\n    write NAME=TEXT, for example summary='the disk is full'"));
         text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(wrong)

@@ -14,6 +14,11 @@ use crate::config::values;
 /// How long an alert holds that a webhook brought and does not bring again: Grafana repeats after four hours.
 pub const HOLD: Duration = Duration::from_secs(5 * 3600);
 
+/// How far off a signed time may be, unless something else is said,
+pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
+/// and at most: what says later than this that an alert holds which is over may bring it back (`api::inputs`).
+const MOST_TOLERANCE: Duration = Duration::from_secs(10 * 60);
+
 /// A source of webhooks, by the name in its URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
@@ -43,6 +48,8 @@ pub struct Signature {
     pub header: String,
     /// The header with the time, seconds since 1970, which is then signed as well.
     pub timestamp_header: Option<String>,
+    /// How far off that time may be.
+    pub tolerance: Duration,
 }
 
 /// What JSON means. Texts hold `{path}` where a value of it is put in: `{host.name}`, `{tags.0}`.
@@ -102,8 +109,14 @@ fn signature(section: &Section<'_>) -> Option<Signature> {
     let secret_file = section.must("secret_file", "write the path of a file that holds the secret", remote_write::absolute);
     let header = section.or("header", "X-Grafana-Alerting-Signature".to_owned(), header);
     let timestamp_header = section.opt("timestamp_header", self::header);
+    let tolerance = section.or("tolerance", TOLERANCE, values::duration_in(Duration::from_secs(1)..=MOST_TOLERANCE));
+    if timestamp_header.is_none()
+        && let Some(node) = section.get("tolerance")
+    {
+        node.complain("is of a time that nobody sends", "write the header with the time: timestamp_header: X-Grafana-Alerting-Time");
+    }
     section.finish();
-    Some(Signature { secret_file: secret_file?, header, timestamp_header })
+    Some(Signature { secret_file: secret_file?, header, timestamp_header, tolerance })
 }
 
 fn header(name: &str) -> Result<String, Refusal> {
@@ -207,7 +220,8 @@ mod tests {
         let [grafana, nagios] = &read.unwrap()[..] else { panic!() };
         assert_eq!((grafana.hold, grafana.mapping.clone()), (HOLD, None));
         let header = "X-Grafana-Alerting-Signature".to_owned();
-        let signature = Signature { secret_file: "/etc/sluice/grafana.secret".into(), header, timestamp_header: Some("X-Time".into()) };
+        let (secret_file, timestamp_header) = ("/etc/sluice/grafana.secret".into(), Some("X-Time".into()));
+        let signature = Signature { secret_file, header, timestamp_header, tolerance: TOLERANCE };
         assert_eq!(grafana.signature, Some(signature));
         let mapping = nagios.mapping.as_ref().unwrap();
         let path = |path: &[&str]| Part::Value(path.iter().map(|part| (*part).to_owned()).collect());
@@ -233,6 +247,8 @@ mod tests {
             ("- hold: 1h", "name"),
             ("- { name: a, hmac: { header: X } }", "secret_file"),
             ("- { name: a, hmac: { secret_file: relative } }", "secret_file"),
+            ("- { name: a, hmac: { secret_file: /x, tolerance: 2m } }", "timestamp_header"),
+            ("- { name: a, hmac: { secret_file: /x, timestamp_header: X, tolerance: 1h } }", "tolerance"),
             ("- { name: a }\n- { name: a }", "twice"),
             ("- { name: a, mapping: { each: x } }", "labels"),
             ("- { name: a, mapping: { labels: { a: b }, status: '{x}' } }", "resolved"),

@@ -2,11 +2,8 @@
 //!
 //! Left out on purpose: how it is written (`api`, `notify`), how it is kept (`shard::alerts`), whom it goes to (`alert`).
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-/// Names and values, sorted by name. A label that is not there has the empty value, as everywhere in Prometheus.
-pub type Labels = BTreeMap<String, String>;
+use crate::model::labels::Labels;
+use crate::model::labels::Piece;
 
 /// So far apart the clock of whoever said something and the time of the entry that holds it may be, ms.
 const APART_MS: i64 = 5_000;
@@ -15,11 +12,11 @@ const APART_MS: i64 = 5_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Alert {
     /// Which alert it is: all of them, and nothing else, make its identity. At least one, none of them empty.
-    pub labels: Arc<Labels>,
+    pub labels: Labels,
     /// For people.
-    pub annotations: Arc<Labels>,
+    pub annotations: Labels,
     /// Where it was made; may be empty.
-    pub generator: Arc<str>,
+    pub generator: Piece,
     /// Since when it holds, ms since 1970.
     pub starts: i64,
     /// Until when it holds unless somebody says it again: it is over from then on.
@@ -49,7 +46,7 @@ impl Alert {
 
 /// An alert's name; may be empty.
 pub fn name(labels: &Labels) -> &str {
-    labels.get("alertname").map_or("", String::as_str)
+    labels.get("alertname").unwrap_or_default()
 }
 
 /// An alert's identity as Alertmanager writes it (in `%016x`): FNV-1a of 64 bits over `name 0xff value 0xff`, sorted by name (`model.LabelSet.Fingerprint` of
@@ -68,7 +65,7 @@ mod tests {
     use super::*;
 
     fn print(pairs: &[(&str, &str)]) -> String {
-        let labels = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let labels = pairs.iter().copied().collect();
         format!("{:016x}", fingerprint(&labels))
     }
 

@@ -8,12 +8,20 @@ use std::time::Duration;
 use crate::alert::book::Book;
 use crate::model::ShardId;
 use crate::node::Handle;
-use crate::node::lane::lock;
+use crate::node::lane::read;
 
 impl Handle {
-    /// As far as applied here. Nothing in it is copied.
+    /// As far as applied here. Nothing in it is copied; but as long as somebody holds it, what changes is.
     pub fn book(&self) -> Arc<Book> {
-        self.shared.lane(ShardId::CONTROL).map(|lane| Arc::clone(&lock(&lane.views).book)).unwrap_or_default()
+        self.shared.lane(ShardId::CONTROL).and_then(|lane| read(&lane.book).clone()).unwrap_or_default()
+    }
+
+    /// The same for a short look: it is not changed meanwhile, and the shard waits.
+    pub fn with_book<T>(&self, look: impl FnOnce(&Book) -> T) -> T {
+        match self.shared.lane(ShardId::CONTROL) {
+            Some(lane) => look(read(&lane.book).as_deref().unwrap_or(&Book::default())),
+            None => look(&Book::default()),
+        }
     }
 
     /// Whether somebody was known to lead the control shard within this time.

@@ -320,7 +320,6 @@ impl Worker {
                 views.tokens = Arc::clone(&control.tokens);
                 views.verdicts = Arc::clone(&control.verdicts);
                 views.alerts = Arc::clone(&control.alerts);
-                views.book = Arc::clone(&control.book);
                 views.pushed = Arc::clone(control.pushed.groups());
             }
         }

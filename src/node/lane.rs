@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::RwLock;
+use std::sync::RwLockReadGuard;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -74,8 +76,6 @@ pub(super) struct Views {
     pub verdicts: Arc<Verdicts>,
     /// Control shard only: alerts.
     pub alerts: Arc<Alerts>,
-    /// Control shard only: the book of alerts.
-    pub book: Arc<Book>,
     /// Control shard only: pushed metrics.
     pub pushed: Arc<Groups>,
 }
@@ -89,6 +89,8 @@ pub(super) struct Lane {
     /// Emissions up to here can be read from the disk.
     written: AtomicU64,
     pub views: Mutex<Views>,
+    /// Control shard only: the book of alerts, once there is one. Nobody reads it while entries are applied, so that it is changed where it stands.
+    pub book: RwLock<Option<Arc<Book>>>,
     /// By reason.
     pub refused: Mutex<BTreeMap<&'static str, u64>>,
     /// A sink's budget says that no more may come.
@@ -119,6 +121,10 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+pub(super) fn read<T>(known: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    known.read().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Lane {
     pub fn new(shard: ShardId, mailbox: Mailbox, most_picks: usize) -> Lane {
         Lane {
@@ -129,6 +135,7 @@ impl Lane {
             most_picks,
             written: AtomicU64::new(0),
             views: Mutex::default(),
+            book: RwLock::default(),
             refused: Mutex::default(),
             refuse: AtomicBool::new(false),
             crowded: AtomicBool::new(false),

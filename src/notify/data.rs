@@ -13,7 +13,7 @@ use crate::alert::message::Part;
 use crate::alert::message::Reason;
 use crate::clock;
 use crate::model::alert::Alert;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// Alertmanager's word for "not yet".
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -232,9 +232,9 @@ impl One<'_> {
 
 fn common<'a>(mut all: impl Iterator<Item = &'a Labels>) -> BTreeMap<&'a str, &'a str> {
     let Some(first) = all.next() else { return BTreeMap::new() };
-    let mut common: BTreeMap<&str, &str> = first.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let mut common: BTreeMap<&str, &str> = first.iter().collect();
     for other in all {
-        common.retain(|name, value| other.get(*name).is_some_and(|known| known == value));
+        common.retain(|name, value| other.get(name) == Some(*value));
     }
     common
 }

@@ -1,14 +1,12 @@
 //! What a receiver would be sent, without sending it: for people who write templates.
 
-use std::sync::Arc;
-
 use crate::alert::message::Mark;
 use crate::alert::message::Message;
 use crate::alert::message::Reason;
 use crate::config::receivers::Kind;
 use crate::config::routing::Receiver;
 use crate::model::alert::Alert;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 use crate::notify::data::Data;
 use crate::notify::doubts;
 use crate::notify::page;
@@ -36,24 +34,24 @@ pub struct Shown {
 /// A group of one alert, as if it were told now for the first time.
 pub fn message(labels: &Labels, annotations: Labels, receiver: &str, (resolved, now): (bool, i64)) -> Message {
     let alert = Alert {
-        labels: Arc::new(labels.clone()),
-        annotations: Arc::new(annotations),
+        labels: labels.clone(),
+        annotations,
         generator: "https://prometheus.example/graph".into(),
         starts: now - LASTS / 2,
         ends: if resolved { now } else { now + LASTS / 2 },
         times_out: true,
         updated: now,
     };
-    let name = labels.get("alertname").cloned().unwrap_or_default();
+    let name = labels.get("alertname").unwrap_or_default();
     Message {
         id: "0123456789abcdef".to_owned(),
         receiver: receiver.to_owned(),
         group_key: format!("{{}}:{{alertname={name:?}}}"),
-        group_labels: [("alertname".to_owned(), name)].into(),
+        group_labels: [("alertname", name)].into(),
         reason: if resolved { Reason::AllOver } else { Reason::First },
         at: now,
         level: 2,
-        alerts: vec![Arc::new(alert)],
+        alerts: vec![alert],
         marks: vec![Mark { level: 2, flapping: false }],
         degraded: false,
         escalation: None,

@@ -91,7 +91,7 @@ pub fn subject(data: &Data<'_>) -> String {
         text.push_str("] storm");
         return text;
     }
-    let group: Vec<&str> = pairs_sorted(data.group_labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let group: Vec<&str> = pairs_sorted(data.group_labels.iter());
     text.push_str(&format!("] {} ", group.join(" ")));
     if data.common_labels.len() > data.group_labels.len() {
         let rest = data.common_labels.iter().filter(|(name, _)| !data.group_labels.contains_key(**name));
@@ -154,8 +154,8 @@ pub fn text(message: &Message, data: &Data<'_>, dialect: Dialect, most: usize) -
 }
 
 fn block(alert: &One<'_>, data: &Data<'_>, dialect: Dialect) -> String {
-    let note = |name: &str| alert.annotations.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
-    let name = alert.labels.get("alertname").map_or("(no name)", String::as_str);
+    let note = |name: &str| alert.annotations.get(name).map(str::trim).filter(|text| !text.is_empty());
+    let name = alert.labels.get("alertname").unwrap_or("(no name)");
     let what = note("summary").or_else(|| note("message")).or_else(|| note("description")).unwrap_or(name);
     let what = one_line(what);
     let mut lines = vec![format!("{}: {}", dialect.bold(alert.word()), dialect.escape(&what))];

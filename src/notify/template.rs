@@ -20,7 +20,7 @@ use minijinja::value::ObjectRepr;
 use minijinja::value::ValueKind;
 
 use crate::alert::message::Message;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 use crate::notify::data::Counted;
 use crate::notify::data::Data;
 use crate::notify::data::Digested;
@@ -141,7 +141,7 @@ fn digest(digest: &Digested<'_>) -> Value {
 }
 
 fn labels(labels: &Labels) -> Value {
-    Value::from_pairs(labels.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+    Value::from_pairs(labels.iter())
 }
 
 fn pairs<'a>(pairs: impl Iterator<Item = (&'a &'a str, &'a &'a str)>) -> Value {

@@ -6,14 +6,12 @@ mod letters;
 mod server;
 mod texts;
 
-use std::sync::Arc;
-
 use crate::alert::message::Mark;
 use crate::alert::message::Message;
 use crate::alert::message::Reason;
 use crate::config::routing;
 use crate::model::alert::Alert;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 use crate::notify::Outcome;
 use crate::notify::Receivers;
 
@@ -21,23 +19,23 @@ use crate::notify::Receivers;
 const AT: i64 = 1_790_000_060_000;
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    pairs.iter().copied().collect()
 }
 
-fn alert(instance: &str, summary: &str, ends: i64) -> Arc<Alert> {
-    Arc::new(Alert {
-        labels: Arc::new(labels(&[("alertname", "DiskFull"), ("instance", instance), ("team", "db")])),
-        annotations: Arc::new(labels(&[("summary", summary)])),
+fn alert(instance: &str, summary: &str, ends: i64) -> Alert {
+    Alert {
+        labels: labels(&[("alertname", "DiskFull"), ("instance", instance), ("team", "db")]),
+        annotations: labels(&[("summary", summary)]),
         generator: "http://prom/graph?a=1&b=2".into(),
         starts: 1_790_000_000_000,
         ends,
         times_out: false,
         // Its source said so.
         updated: ends,
-    })
+    }
 }
 
-fn message(alerts: Vec<Arc<Alert>>) -> Message {
+fn message(alerts: Vec<Alert>) -> Message {
     Message {
         id: "7f3a".to_owned(),
         receiver: "team.db".to_owned(),

@@ -13,15 +13,15 @@ use crate::alert::book::Wanted;
 use crate::alert::matcher::Matcher;
 use crate::alert::matcher::Op;
 use crate::alert::message::Reason;
-use crate::alert::noted::Noted;
-use crate::alert::policy::Rules;
+use crate::alert::policy::EpisodeRules;
 use crate::alert::silence::Silence;
 use crate::alert::told::Claim;
 use crate::alert::told::End;
 use crate::alert::told::Told;
 use crate::alert::told::Whom;
 use crate::model::alert::Alert;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
+use crate::model::labels::Piece;
 use crate::shard::codec::Malformed;
 use crate::shard::codec::Reader;
 use crate::shard::codec::Writer;
@@ -60,7 +60,7 @@ pub enum Change {
     /// What nobody needs any more.
     Sweep(Gone),
     /// The policies are these.
-    Rules(Box<Rules>),
+    Rules(Box<EpisodeRules>),
     /// Episodes up to this one are where the history goes besides.
     Exported(u64),
 }
@@ -84,7 +84,7 @@ impl Change {
                 Ok(())
             }
             Change::Rules(rules) => {
-                book.change_rules(*rules);
+                book.change_rules(*rules, at);
                 Ok(())
             }
             Change::Exported(number) => {
@@ -221,9 +221,9 @@ pub(super) fn write(book: &Book, out: &mut Writer<'_>) {
 pub(super) fn read(from: &mut Reader<'_>) -> Result<Book, Malformed> {
     let mut book = Book::default();
     for _ in 0..from.count(17)? {
-        let (id, alert, came) = (from.fixed()?, Arc::new(read_alert(from)?), from.signed()?);
+        let (id, alert, came) = (from.fixed()?, read_alert(from)?, from.signed()?);
         let acknowledged = if from.byte()? == 0 { None } else { Some(Arc::new(read_acknowledged(from)?)) };
-        book.restore_alert(id, Kept { alert, came, acknowledged, noted: Noted::default() });
+        book.restore_alert(id, Kept { alert, came, acknowledged, ..Kept::default() });
     }
     for _ in 0..from.count(18)? {
         let id = from.fixed()?;
@@ -257,31 +257,36 @@ fn read_ids(from: &mut Reader<'_>) -> Result<Vec<u64>, Malformed> {
 }
 
 fn write_labels(labels: &Labels, out: &mut Writer<'_>) {
-    out.number(labels.len() as u64);
-    for (name, value) in labels {
-        out.text(name);
-        out.text(value);
-    }
+    out.text(labels.packed());
 }
 
-fn read_labels(from: &mut Reader<'_>) -> Result<Arc<Labels>, Malformed> {
-    let pairs = read_list(from, 2, |from| Ok((from.text()?.to_owned(), from.text()?.to_owned())))?;
-    Ok(Arc::new(pairs.into_iter().collect()))
+fn unpacked(piece: Piece) -> Result<Labels, Malformed> {
+    Labels::unpack(piece).ok_or(Malformed::Impossible("names and values"))
+}
+
+fn read_labels(from: &mut Reader<'_>) -> Result<Labels, Malformed> {
+    unpacked(from.text()?.into())
 }
 
 pub(super) fn write_alert(alert: &Alert, out: &mut Writer<'_>) {
-    write_labels(&alert.labels, out);
-    write_labels(&alert.annotations, out);
-    out.text(&alert.generator);
+    let (labels, annotations) = (alert.labels.packed(), alert.annotations.packed());
+    // As one text, so that it is read as one piece of memory.
+    out.number(labels.len() as u64);
+    out.number(annotations.len() as u64);
+    out.number((labels.len() + annotations.len() + alert.generator.len()) as u64);
+    [labels, annotations, &alert.generator].into_iter().for_each(|text| out.0.extend_from_slice(text.as_bytes()));
     [alert.starts, alert.ends, alert.updated].into_iter().for_each(|time| out.signed(time));
     out.byte(u8::from(alert.times_out));
 }
 
 pub(super) fn read_alert(from: &mut Reader<'_>) -> Result<Alert, Malformed> {
+    let (labels, annotations): (u32, u32) = (from.small()?, from.small()?);
+    let text: Arc<str> = from.text()?.into();
+    let (middle, whole) = (labels.saturating_add(annotations), u32::try_from(text.len()).unwrap_or(u32::MAX));
     Ok(Alert {
-        labels: read_labels(from)?,
-        annotations: read_labels(from)?,
-        generator: from.text()?.into(),
+        labels: unpacked(Piece::of(&text, (0, labels)))?,
+        annotations: unpacked(Piece::of(&text, (labels, middle)))?,
+        generator: Piece::of(&text, (middle, whole)),
         starts: from.signed()?,
         ends: from.signed()?,
         updated: from.signed()?,
@@ -344,7 +349,7 @@ fn read_silence(from: &mut Reader<'_>) -> Result<Silence, Malformed> {
         updated: from.signed()?,
         by: from.text()?.to_owned(),
         comment: from.text()?.to_owned(),
-        annotations: Labels::clone(&*read_labels(from)?),
+        annotations: read_labels(from)?,
     })
 }
 
@@ -430,7 +435,7 @@ fn read_told(from: &mut Reader<'_>) -> Result<Told, Malformed> {
 /// One of each kind, for the tests of this layer.
 #[cfg(test)]
 pub(super) fn examples() -> Vec<Change> {
-    let labels = |name: &str| Arc::new(Labels::from([("alertname".to_owned(), name.to_owned()), ("a".to_owned(), "b".to_owned())]));
+    let labels = |name: &str| Labels::from([("alertname", name), ("a", "b")]);
     let alert = |name: &str, ends: i64| Alert {
         labels: labels(name),
         annotations: labels("x"),
@@ -450,7 +455,7 @@ pub(super) fn examples() -> Vec<Change> {
         updated: 0,
         by: "ann".into(),
         comment: "maintenance".into(),
-        annotations: Labels::from([("ticket".into(), "1".into())]),
+        annotations: Labels::from([("ticket", "1")]),
     };
     let whom = Whom { group: r#"{}:{alertname="X"}"#.into(), receiver: "team".into(), integration: 1 };
     let known = crate::alert::book::id(7, &labels("X"));
@@ -503,8 +508,8 @@ mod tests {
             let mut from = Reader(&image);
             let mut again = read(&mut from).unwrap();
             episodes::read(&mut from, &mut again, true).unwrap();
-            policies::read(&mut from, &mut again).unwrap();
-            telling::read(&mut from, &mut again).unwrap();
+            policies::read(&mut from, &mut again, true).unwrap();
+            telling::read(&mut from, &mut again, true).unwrap();
             assert_eq!(again, book);
             assert_eq!(from.end(), Ok(()));
         }

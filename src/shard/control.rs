@@ -29,7 +29,7 @@ use crate::shard::tokens::Tokens;
 use crate::shard::verdicts::Verdicts;
 
 /// Raised when the layout changes.
-const VERSION: u8 = 10;
+const VERSION: u8 = 12;
 /// Images of this version end before tokens and nodes.
 const WITHOUT_TOKENS: u8 = 1;
 /// Images up to this version know no settings: a number and a text stood there that nobody ever wrote.
@@ -48,6 +48,10 @@ const WITHOUT_PUSHED: u8 = 7;
 const WITHOUT_EPISODES: u8 = 8;
 /// Images up to this version end before the policies for alerts, and what they come to; and before since when alerts are told.
 const WITHOUT_POLICIES: u8 = 9;
+/// Images up to this version do not say how bad alerts were at their worst.
+const WITHOUT_WORST: u8 = 10;
+/// Images up to this version do not say how often alerts are said.
+const WITHOUT_BEATS: u8 = 11;
 /// Groups in a cluster; a sender that invents names without end must not fill the memory.
 pub const MAX_GROUPS: usize = 10_000;
 
@@ -249,8 +253,8 @@ impl Control {
             episodes::read(&mut from, Arc::make_mut(&mut control.book), version > WITHOUT_POLICIES)?;
         }
         if version > WITHOUT_POLICIES {
-            policies::read(&mut from, Arc::make_mut(&mut control.book))?;
-            telling::read(&mut from, Arc::make_mut(&mut control.book))?;
+            policies::read(&mut from, Arc::make_mut(&mut control.book), version > WITHOUT_WORST)?;
+            telling::read(&mut from, Arc::make_mut(&mut control.book), version > WITHOUT_BEATS)?;
         } else {
             Arc::make_mut(&mut control.book).ledger_mut().begin_as_told();
         }
@@ -345,9 +349,9 @@ mod tests {
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
         assert_eq!(
-            bytes.split_off(bytes.len() - 19),
-            [0; 19],
-            "no level, nothing down, no alerts, an empty book of three lists, nothing pushed, no episodes, four lists of policies, nothing noted or learned, nothing told"
+            bytes.split_off(bytes.len() - 20),
+            [0; 20],
+            "no level, nothing down, no alerts, an empty book of three lists, nothing pushed, no episodes, four lists of policies, nothing noted or learned, nothing told, nothing said"
         );
         let mut settings = Vec::new();
         control.settings.write(&mut Writer(&mut settings));
@@ -365,6 +369,11 @@ mod tests {
         apply(&mut control, Command::Assign { group: "a".into() });
         let mut bytes = Vec::new();
         control.write_image(&mut bytes);
+        bytes.pop();
+        bytes[0] = WITHOUT_BEATS;
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));
+        bytes[0] = WITHOUT_WORST;
+        assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control), "without alerts there is nothing to say");
         bytes.truncate(bytes.len() - 9);
         bytes[0] = WITHOUT_POLICIES;
         assert_eq!(Control::read_image(&bytes).as_ref(), Ok(&control));

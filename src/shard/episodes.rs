@@ -16,9 +16,11 @@ use crate::shard::codec::Reader;
 use crate::shard::codec::Writer;
 
 /// Raised when a row's layout changes; rows are kept for more than a year.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Rows up to this version end before the level and how often the alert came again, and do not say who was told by a digest alone.
 const FIRST: u8 = 1;
+/// Rows up to this version know one level, that at the end.
+const ONE_LEVEL: u8 = 2;
 
 /// What decides whether a row goes: when it was closed, and the bytes of all before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,7 @@ pub fn encode(closed: &Closed) -> Vec<u8> {
     out.text(&episode.silenced);
     out.byte(episode.level);
     out.number(episode.again);
+    out.byte(episode.level_at_end);
     bytes
 }
 
@@ -65,15 +68,16 @@ pub fn head(row: &[u8]) -> Result<Head, Malformed> {
 pub fn decode(number: u64, row: &[u8]) -> Result<Closed, Malformed> {
     let mut from = Reader(row);
     let (version, Head { closed, before }) = read_head(&mut from)?;
-    let (alert, came) = (Arc::new(read_alert(&mut from)?), from.signed()?);
+    let (alert, came) = (read_alert(&mut from)?, from.signed()?);
     let acknowledged = if from.byte()? == 0 { None } else { Some(Arc::new(read_acknowledged(&mut from)?)) };
     let (told, silenced) = (read_told(&mut from, version > FIRST)?, from.text()?.to_owned());
     let (level, again) = match version {
         FIRST => (message::level(&alert.labels), 0),
         _ => (from.byte()?, from.number()?),
     };
+    let level_at_end = if version > ONE_LEVEL { from.byte()? } else { level };
     from.end()?;
-    Ok(Closed { number, before, episode: Episode { alert, came, closed, acknowledged, told, silenced, level, again } })
+    Ok(Closed { number, before, episode: Episode { alert, came, closed, acknowledged, told, silenced, level, level_at_end, again } })
 }
 
 fn write_told(told: &[Telling], out: &mut Writer<'_>) {
@@ -122,23 +126,28 @@ mod tests {
     use super::*;
     use crate::alert::book::Acknowledged;
     use crate::model::alert::Alert;
-    use crate::model::alert::Labels;
+    use crate::model::labels::Labels;
 
     #[test]
     fn rows_are_read_as_they_were_written() {
-        let labels = Arc::new(Labels::from([("alertname".to_owned(), "X".to_owned())]));
+        let labels = Labels::from([("alertname", "X")]);
         let alert = Alert { labels, starts: 1, ends: 9, ..Alert::default() };
         let acknowledged = Some(Arc::new(Acknowledged { by: "ann".into(), comment: "mine".into(), at: 4 }));
         let told = vec![
             Telling { receiver: "db".into(), at: 3, over: 10, digest: true },
             Telling { receiver: "all".into(), at: 4, ..Telling::default() },
         ];
-        let episode = Episode { alert: Arc::new(alert), came: 2, closed: 30, acknowledged, told, silenced: "x".into(), level: 2, again: 0 };
+        let episode = Episode { alert, came: 2, closed: 30, acknowledged, told, silenced: "x".into(), level: 2, level_at_end: 4, again: 0 };
         let closed = Closed { number: 7, before: 99, episode };
         let row = encode(&closed);
         assert_eq!(head(&row), Ok(Head { closed: 30, before: 99 }));
         assert_eq!(decode(7, &row), Ok(closed.clone()));
         assert!((0..row.len()).all(|cut| decode(7, &row[..cut]).is_err()));
+        // As it was written while an episode had one level.
+        let mut one_level = row.clone();
+        one_level.pop();
+        one_level[0] = ONE_LEVEL;
+        assert_eq!(decode(7, &one_level).unwrap().episode, Episode { level_at_end: 2, ..closed.episode.clone() });
         // As it was first written: one byte less behind each receiver, and nothing of levels, which follow from the labels.
         let mut old = row.clone();
         for name in ["db", "all"] {
@@ -146,11 +155,11 @@ mod tests {
             let at = old.windows(text.len()).position(|bytes| bytes == text).unwrap();
             old.remove(at + text.len() + 2);
         }
-        old.truncate(old.len() - 2);
+        old.truncate(old.len() - 3);
         old[0] = FIRST;
         let without = |telling: &Telling| Telling { digest: false, ..telling.clone() };
         let told = closed.episode.told.iter().map(without).collect();
-        assert_eq!(decode(7, &old).unwrap().episode, Episode { level: 3, told, ..closed.episode });
+        assert_eq!(decode(7, &old).unwrap().episode, Episode { level: 3, level_at_end: 3, told, ..closed.episode });
         assert_eq!(head(&old), head(&row));
     }
 }

@@ -9,8 +9,8 @@ use crate::alert::lesson::Lesson;
 use crate::alert::lesson::Lessons;
 use crate::alert::listed::Listed;
 use crate::alert::noted::Noted;
+use crate::alert::policy::EpisodeRules;
 use crate::alert::policy::Flapping;
-use crate::alert::policy::Rules;
 use crate::alert::policy::Transient;
 use crate::shard::alerting::list;
 use crate::shard::alerting::read_list;
@@ -31,7 +31,7 @@ fn read_listed<T>(from: &mut Reader<'_>, one: impl Fn(&mut Reader<'_>) -> Result
     Ok(Listed::new(read_list(from, 2, |from| Ok((read_matchers(from)?, one(from)?)))?))
 }
 
-pub(super) fn write_rules(rules: &Rules, out: &mut Writer<'_>) {
+pub(super) fn write_rules(rules: &EpisodeRules, out: &mut Writer<'_>) {
     write_listed(&rules.levels, out, |level, out| out.byte(*level));
     write_listed(&rules.recovery, out, |observe, out| out.signed(*observe));
     write_listed(&rules.flapping, out, |Flapping { changes, within, calm }, out| {
@@ -48,8 +48,8 @@ pub(super) fn write_rules(rules: &Rules, out: &mut Writer<'_>) {
     });
 }
 
-pub(super) fn read_rules(from: &mut Reader<'_>) -> Result<Rules, Malformed> {
-    Ok(Rules {
+pub(super) fn read_rules(from: &mut Reader<'_>) -> Result<EpisodeRules, Malformed> {
+    Ok(EpisodeRules {
         levels: read_listed(from, |from| match from.byte()? {
             level @ 1..=5 => Ok(level),
             _ => Err(Malformed::Impossible("a level")),
@@ -68,10 +68,11 @@ fn write_noted(noted: &Noted, out: &mut Writer<'_>) {
     [noted.released, noted.observe, noted.calm, noted.remembered, noted.flaps, noted.since].into_iter().for_each(|time| out.signed(time));
     out.number(noted.again);
     list(&noted.changes, out, |change, out| out.signed(*change));
+    out.byte(noted.worst);
 }
 
-fn read_noted(from: &mut Reader<'_>) -> Result<Noted, Malformed> {
-    Ok(Noted {
+fn read_noted(from: &mut Reader<'_>, worst: bool) -> Result<Noted, Malformed> {
+    let noted = Noted {
         level: from.byte()?,
         released: from.signed()?,
         observe: from.signed()?,
@@ -81,7 +82,9 @@ fn read_noted(from: &mut Reader<'_>) -> Result<Noted, Malformed> {
         since: from.signed()?,
         again: from.number()?,
         changes: read_list(from, 1, |from| from.signed())?,
-    })
+        worst: 0,
+    };
+    Ok(Noted { worst: if worst { from.byte()? } else { 0 }, ..noted })
 }
 
 /// Appends all of it.
@@ -102,11 +105,11 @@ pub(super) fn write(book: &Book, out: &mut Writer<'_>) {
     }
 }
 
-/// Puts that into the book.
-pub(super) fn read(from: &mut Reader<'_>, book: &mut Book) -> Result<(), Malformed> {
+/// Puts that into the book. `worst`: it says how bad alerts were at their worst.
+pub(super) fn read(from: &mut Reader<'_>, book: &mut Book, worst: bool) -> Result<(), Malformed> {
     let rules = read_rules(from)?;
     for _ in 0..from.count(17)? {
-        book.restore_noted(from.fixed()?, read_noted(from)?);
+        book.restore_noted(from.fixed()?, read_noted(from, worst)?);
     }
     let mut lessons = Lessons::default();
     for _ in 0..from.count(EDGES_S.len() + 3)? {
@@ -123,9 +126,9 @@ pub(super) fn read(from: &mut Reader<'_>, book: &mut Book) -> Result<(), Malform
 
 /// Policies of every kind, for the tests of this layer.
 #[cfg(test)]
-pub(super) fn example() -> Rules {
+pub(super) fn example() -> EpisodeRules {
     let matchers = |text: &str| crate::alert::matcher::read(text).map(|read| read.matchers).unwrap_or_default();
-    Rules {
+    EpisodeRules {
         levels: Listed::new(vec![(matchers(r#"severity=~"page|x""#), 1), (vec![], 4)]),
         recovery: Listed::new(vec![(vec![], 120_000)]),
         flapping: Listed::new(vec![(matchers("a=b"), Flapping { changes: 4, within: 3_600_000, calm: 900_000 })]),

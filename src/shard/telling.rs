@@ -1,8 +1,9 @@
 //! What the control shard's image holds of how alerts are told, behind the book and its episodes: since when each is told, and when throttled receivers were
-//! told anything; and how far the history went where it goes besides.
+//! told anything; how far the history went where it goes besides; and how often alerts are said.
 //!
 //! Left out on purpose: the book itself (`shard::alerting`), and who was told (`shard::episodes`).
 
+use crate::alert::beat::Beat;
 use crate::alert::book::Book;
 use crate::alert::spent::Target;
 use crate::shard::codec::Malformed;
@@ -27,10 +28,17 @@ pub(super) fn write(book: &Book, out: &mut Writer<'_>) {
         out.number(times.len() as u64);
         times.iter().for_each(|at| out.signed(*at));
     }
+    let beats = || book.alerts().iter().filter(|(_, kept)| kept.beat != Beat::default());
+    out.number(beats().count() as u64);
+    for (id, kept) in beats() {
+        out.fixed(id);
+        out.number(u64::from(kept.beat.ms));
+        out.byte(kept.beat.seen);
+    }
 }
 
-/// Puts it into the book.
-pub(super) fn read(from: &mut Reader<'_>, book: &mut Book) -> Result<(), Malformed> {
+/// Puts it into the book. `beats`: it says how often alerts are said.
+pub(super) fn read(from: &mut Reader<'_>, book: &mut Book, beats: bool) -> Result<(), Malformed> {
     let ledger = book.ledger_mut();
     for _ in 0..from.count(9)? {
         ledger.restore_begun(from.fixed()?, from.signed()?);
@@ -41,6 +49,10 @@ pub(super) fn read(from: &mut Reader<'_>, book: &mut Book) -> Result<(), Malform
         let bundle = from.fixed()?;
         let times = (0..from.count(1)?).map(|_| from.signed()).collect::<Result<_, _>>()?;
         book.spent_mut().restore(target, bundle, times);
+    }
+    let count = if beats { from.count(10)? } else { 0 };
+    for _ in 0..count {
+        book.restore_beat(from.fixed()?, Beat { ms: from.small()?, seen: from.byte()? });
     }
     Ok(())
 }

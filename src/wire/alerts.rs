@@ -1,24 +1,27 @@
 //! Alerts as Prometheus and everybody else posts them to Alertmanager's API: a JSON array of labels, annotations and times.
 //!
-//! Text becomes alerts in one walk: names and values are made once, as they will be kept, and times are read where they stand. What is no JSON or of another
+//! Text becomes alerts in one walk: names and values go into one piece of memory an alert, as they will be kept, and times are read where they stand. What is no JSON or of another
 //! shape spoils the request; an alert that is of that shape but wrong (no labels, an end before its start) spoils itself alone. Left out on purpose: other
 //! shapes (`wire::hooks`), what two words of the same alert come to (the control shard's).
 
 pub mod measure;
 
+use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::Deserializer;
 use serde::de;
+use serde::de::DeserializeSeed;
 use serde::de::MapAccess;
 use serde::de::SeqAccess;
 use serde::de::Visitor;
 
 use crate::clock;
 use crate::model::alert::Alert;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
+use crate::model::labels::Packer;
+use crate::model::labels::Piece;
 
 /// Alerts in a request.
 pub const MOST_ALERTS: usize = 20_000;
@@ -96,13 +99,13 @@ impl<'de> Visitor<'de> for Reading<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Option<String>, A::Error> {
-        let (mut number, mut lacking) = (0_usize, None);
-        while let Some(posted) = items.next_element::<Posted>()? {
+        let (mut number, mut lacking, mut packer) = (0_usize, None, Packer::default());
+        while let Some(posted) = items.next_element_seed(Posting(&mut packer))? {
             if number == MOST_ALERTS {
                 return Err(de::Error::custom(format_args!("more than {MOST_ALERTS} alerts in one request; send fewer at once")));
             }
-            match posted.labels {
-                Some(labels) => self.batch.add(Said { labels, ..posted.said }, self.now, self.resolve_timeout),
+            match posted {
+                Some(said) => self.batch.add(said, self.now, self.resolve_timeout),
                 None => lacking = lacking.or_else(|| Some(format!("{number}.labels"))),
             }
             number += 1;
@@ -119,7 +122,7 @@ pub struct Said {
     /// Annotations.
     pub annotations: Labels,
     /// Where it was made.
-    pub generator: String,
+    pub generator: Piece,
     /// Since when.
     pub starts: Option<i64>,
     /// Until when.
@@ -134,19 +137,11 @@ impl Batch {
         let times_out = ends.is_none();
         let ends = ends.unwrap_or(now.saturating_add(resolve_timeout));
         *if ends > now { &mut self.firing } else { &mut self.resolved } += 1;
-        labels.retain(|_, value| !value.is_empty());
+        labels = labels.said();
         if let Some(org) = annotations.get(ORG_ANNOTATION).filter(|org| *org != FIRST_ORG && !org.is_empty()) {
-            labels.entry(ORG_LABEL.to_owned()).or_insert_with(|| org.clone());
+            labels = labels.or(ORG_LABEL, org);
         }
-        let alert = Alert {
-            labels: Arc::new(labels),
-            annotations: Arc::new(annotations),
-            generator: generator.into(),
-            starts,
-            ends,
-            times_out,
-            updated: now,
-        };
+        let alert = Alert { labels, annotations, generator, starts, ends, times_out, updated: now };
         match fault(&alert) {
             None => self.good.push(alert),
             Some(why) => self.wrong.push(why),
@@ -157,7 +152,7 @@ impl Batch {
     pub fn only_names(&mut self, is_good: fn(&str) -> bool) {
         let wrong = &mut self.wrong;
         self.good.retain(|alert| {
-            let bad = |labels: &Labels| labels.keys().find(|name| !is_good(name)).cloned();
+            let bad = |labels: &Labels| labels.keys().find(|name| !is_good(name)).map(str::to_owned);
             let both = [("label set", &alert.labels), ("annotations", &alert.annotations)];
             let found = both.into_iter().find_map(|(what, labels)| Some((what, bad(labels)?)));
             wrong.extend(found.as_ref().map(|(what, name)| format!("invalid {what}: invalid name {name:?}")));
@@ -168,7 +163,6 @@ impl Batch {
 
 /// What is wrong with an alert, in Alertmanager's words where it has some.
 fn fault(alert: &Alert) -> Option<String> {
-    let bytes = |labels: &Labels| labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
     if alert.starts > alert.ends {
         return Some("start time must be before end time".to_owned());
     }
@@ -183,45 +177,46 @@ fn fault(alert: &Alert) -> Option<String> {
             return Some(format!("invalid {what}: more than {MOST_LABELS} of them"));
         }
     }
-    let all = bytes(&alert.labels) + bytes(&alert.annotations) + alert.generator.len();
+    let all = alert.labels.bytes() + alert.annotations.bytes() + alert.generator.len();
     (all > MOST_BYTES).then(|| format!("an alert of {all} bytes, and {MOST_BYTES} may be"))
 }
 
-/// One of the array, with its labels apart: they must be there.
-#[derive(Default)]
-struct Posted {
-    labels: Option<Labels>,
-    said: Said,
-}
+/// One of the array; none if it lacks its labels, which must be there. Its texts are put into one piece of memory.
+struct Posting<'p>(&'p mut Packer);
 
-impl<'de> Deserialize<'de> for Posted {
-    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Posted, D::Error> {
-        reader.deserialize_map(OfPosted)
+impl<'de> DeserializeSeed<'de> for Posting<'_> {
+    type Value = Option<Said>;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Option<Said>, D::Error> {
+        reader.deserialize_map(self)
     }
 }
 
-struct OfPosted;
-
-impl<'de> Visitor<'de> for OfPosted {
-    type Value = Posted;
+impl<'de> Visitor<'de> for Posting<'_> {
+    type Value = Option<Said>;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("an alert")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Posted, A::Error> {
-        let mut posted = Posted::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Option<Said>, A::Error> {
+        let Posting(packer) = self;
+        packer.clear();
+        let (mut labels, mut annotations, mut generator, mut starts, mut ends) = (None, None, None, None, None);
         while let Some(key) = pairs.next_key::<Key>()? {
             match key {
-                Key::Labels => posted.labels = pairs.next_value::<Option<Pairs>>()?.map(|pairs| pairs.0),
-                Key::Annotations => posted.said.annotations = pairs.next_value::<Option<Pairs>>()?.map(|pairs| pairs.0).unwrap_or_default(),
-                Key::Generator => posted.said.generator = pairs.next_value::<Option<String>>()?.unwrap_or_default(),
-                Key::Starts => posted.said.starts = pairs.next_value::<Time>()?.0,
-                Key::Ends => posted.said.ends = pairs.next_value::<Time>()?.0,
+                Key::Labels => labels = pairs.next_value_seed(Listed(packer))?,
+                Key::Annotations => annotations = pairs.next_value_seed(Listed(packer))?,
+                Key::Generator => generator = pairs.next_value_seed(Plain(packer))?,
+                Key::Starts => starts = pairs.next_value::<Time>()?.0,
+                Key::Ends => ends = pairs.next_value::<Time>()?.0,
                 Key::Other => drop(pairs.next_value::<de::IgnoredAny>()?),
             }
         }
-        Ok(posted)
+        let text = packer.take();
+        let list = |place: Option<_>| place.map_or_else(Labels::new, |place| Labels::of(&text, place));
+        let generator = generator.map_or_else(Piece::default, |place| Piece::of(&text, place));
+        Ok(labels.map(|labels| Said { labels: list(Some(labels)), annotations: list(annotations), generator, starts, ends }))
     }
 }
 
@@ -261,31 +256,78 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-/// Names and values. Kept sorted as they come, and most come sorted.
-struct Pairs(Labels);
+/// Where something was put; none for null.
+type Place = Option<(u32, u32)>;
 
-impl<'de> Deserialize<'de> for Pairs {
-    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Pairs, D::Error> {
-        struct OfPairs;
-        impl<'de> Visitor<'de> for OfPairs {
-            type Value = Pairs;
+/// Names and values.
+struct Listed<'p>(&'p mut Packer);
+
+impl<'de> DeserializeSeed<'de> for Listed<'_> {
+    type Value = Place;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Place, D::Error> {
+        reader.deserialize_option(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Listed<'_> {
+    type Value = Place;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("names and values, all of them text")
+    }
+
+    fn visit_none<E>(self) -> Result<Place, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, reader: D) -> Result<Place, D::Error> {
+        reader.deserialize_map(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Place, A::Error> {
+        while let Some(Short(name)) = pairs.next_key()? {
+            let Short(value) = pairs.next_value()?;
+            self.0.add(&name, &value);
+        }
+        Ok(Some(self.0.list()))
+    }
+}
+
+/// A text by itself.
+struct Plain<'p>(&'p mut Packer);
+
+impl<'de> DeserializeSeed<'de> for Plain<'_> {
+    type Value = Place;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Place, D::Error> {
+        let text = Option::<Short<'de>>::deserialize(reader)?;
+        Ok(text.map(|Short(text)| self.0.text(&text)))
+    }
+}
+
+/// A text, where it stands if nothing in it is escaped.
+struct Short<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Short<'de> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Short<'de>, D::Error> {
+        struct OfShort;
+        impl<'de> Visitor<'de> for OfShort {
+            type Value = Short<'de>;
 
             fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("names and values, all of them text")
+                out.write_str("a text")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Pairs, A::Error> {
-                let mut labels = Labels::new();
-                while let Some((name, value)) = pairs.next_entry::<String, String>()? {
-                    // One too many shows that there were too many; what goes on is not kept.
-                    if labels.len() <= MOST_LABELS {
-                        labels.insert(name, value);
-                    }
-                }
-                Ok(Pairs(labels))
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Short<'de>, E> {
+                Ok(Short(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Short<'de>, E> {
+                Ok(Short(Cow::Owned(text.to_owned())))
             }
         }
-        reader.deserialize_map(OfPairs)
+        reader.deserialize_str(OfShort)
     }
 }
 

@@ -5,6 +5,8 @@
 //! not depend on the way: Grafana's webhook and Grafana as a client of the API come to the same labels, and two replicas of it do, too. Left out on purpose:
 //! signatures (`api::inputs`), an alert for each series of Grafana's older rules: they say nothing of a series that is well again.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::clock;
@@ -12,7 +14,7 @@ use crate::config::inputs::Input;
 use crate::config::inputs::Mapping;
 use crate::config::inputs::Part;
 use crate::config::inputs::Text;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 use crate::wire::alerts;
 use crate::wire::alerts::Batch;
 use crate::wire::alerts::MOST_ALERTS;
@@ -136,7 +138,8 @@ impl Heard {
                 note(key, text(alert, key).to_owned());
             }
         }
-        self.add(Said { labels, annotations, generator: text(alert, "generatorURL").to_owned(), starts, ends });
+        let generator = text(alert, "generatorURL").into();
+        self.add(Said { labels: labels.iter().collect(), annotations: annotations.iter().collect(), generator, starts, ends });
     }
 
     /// A rule of Grafana's older alerting, one alert whatever it matches.
@@ -158,21 +161,18 @@ impl Heard {
         let told = told.collect::<Vec<_>>().join("\n");
         let either =
             |new: &str, old: &str| [text(rule, new), text(rule, old)].into_iter().find(|one| !one.is_empty()).unwrap_or("").to_owned();
-        let mut annotations = Labels::new();
-        for (name, value) in [
+        let annotations = [
             ("title", text(rule, "title").to_owned()),
             ("message", text(rule, "message").to_owned()),
             ("state", state.to_owned()),
             ("matches", told),
             ("imageURL", either("imageUrl", "image_url")),
             (ORG_ANNOTATION, shown(&rule["orgId"])),
-        ] {
-            if !value.is_empty() {
-                annotations.insert(name.to_owned(), value);
-            }
-        }
+        ];
+        let annotations = annotations.into_iter().filter(|(_, value)| !value.is_empty()).collect();
         let ends = self.ended(matches!(state, "ok" | "paused"), None);
-        self.add(Said { labels, annotations, generator: either("ruleUrl", "rule_url"), starts: None, ends });
+        let generator = either("ruleUrl", "rule_url").into();
+        self.add(Said { labels: labels.iter().collect(), annotations, generator, starts: None, ends });
     }
 
     fn mapped(&mut self, value: &Value, mapping: &Mapping) -> Result<(), Unreadable> {
@@ -192,7 +192,7 @@ impl Heard {
 
     fn by_mapping(&mut self, one: &Value, mapping: &Mapping) {
         let all = |texts: &[(String, Text)]| -> Labels {
-            let filled = texts.iter().map(|(name, text)| (name.clone(), filled(text, one)));
+            let filled = texts.iter().map(|(name, text)| (name, filled(text, one)));
             filled.filter(|(_, value)| !value.is_empty()).collect()
         };
         let over = mapping.status.as_ref().is_some_and(|status| mapping.resolved.contains(&filled(status, one)));
@@ -204,7 +204,7 @@ impl Heard {
             self.batch.wrong.push(format!("{said:?} is no time; the alert is kept, as if it began now"));
         }
         let starts = starts.map(|starts| ends.map_or(starts, |ends| starts.min(ends)));
-        let generator = mapping.link.as_ref().map(|text| filled(text, one)).unwrap_or_default();
+        let generator = mapping.link.as_ref().map(|text| filled(text, one)).unwrap_or_default().into();
         self.add(Said { labels: all(&mapping.labels), annotations: all(&mapping.annotations), generator, starts, ends });
     }
 }
@@ -215,7 +215,7 @@ fn text<'v>(value: &'v Value, key: &str) -> &'v str {
 }
 
 /// Names and values; what is neither text nor number nor a truth value is left out.
-fn pairs(value: &Value) -> Labels {
+fn pairs(value: &Value) -> BTreeMap<String, String> {
     let pairs = value.as_object().into_iter().flatten();
     pairs.filter(|(_, value)| !value.is_object() && !value.is_array()).map(|(name, value)| (name.clone(), shown(value))).collect()
 }

@@ -295,3 +295,48 @@ fn several_groups_in_one_message_go_once_more_with_the_same_id() {
     let ids: Vec<String> = heard.all().into_iter().map(|message| message.id).collect();
     assert!(ids.len() == 3 && ids[0] == ids[1] && ids[1] != ids[2], "one message, one id: {ids:?}");
 }
+
+/// What a node says of a receiver.
+fn receiver(sluice: &Sluice, name: &str) -> Value {
+    let answer = sluice.get("/api/v1/alerts/receivers").json();
+    let of = answer["receivers"].as_array().unwrap().iter().find(|one| one["receiver"] == name).unwrap().clone();
+    json!({ "tells": answer["tells"], "of": of })
+}
+
+#[test]
+fn every_node_shows_what_is_kept_back_and_who_is_told_next() {
+    let (scratch, heard) = (Scratch::new("outlook"), Heard::default());
+    let hook = heard.server();
+    let beside = "  escalation:\n    - { name: oncall, receivers: [hook], steps: [{ after: 3s, receiver: second }, { after: 1h, receiver: boss }] }\n  \
+                  throttle: [{ receivers: [hook], windows: [{ messages: 1, per: 1h }] }]\n";
+    let mut trio = Trio::up(&scratch, &format!("{NOWHERE}{}", section(&hook, beside)));
+    let leader = leads(&trio, 0).unwrap();
+    post(&trio.nodes[0].sluice, &[("X", "1")], 3_600);
+    heard.wait("hook firing 1");
+    heard.wait("second firing 1 oncall/1");
+    post(&trio.nodes[0].sluice, &[("Y", "2"), ("Z", "3"), ("Z", "4")], 3_600);
+    for (number, node) in trio.nodes.iter_mut().enumerate() {
+        eventually(SOON, &format!("{} to show what is held", node.name), || {
+            let shown = receiver(&node.sluice, "hook");
+            let held = &shown["of"]["held"];
+            if (&held["groups"], &held["alerts"]) == (&json!(2), &json!(3)) { Ok(()) } else { Err(shown.to_string()) }
+        });
+        let shown = receiver(&node.sluice, "hook");
+        let (of, tells) = (&shown["of"], number == leader);
+        assert_eq!((&shown["tells"], &of["kind"], &of["windows"][0]["used"]), (&json!(tells), &json!("webhook"), &json!(1)), "{shown}");
+        assert!(of["held"]["until"].is_string() && of["held"]["until"] == of["windows"][0]["opensAt"], "{shown}");
+        assert_eq!(of["waiting"]["for"], if tells { json!("window") } else { Value::Null }, "{shown}");
+        let active = node.sluice.get("/api/v1/alerts/active?filter=alertname%3DX").json();
+        let steps = &active[0]["escalation"][0];
+        assert_eq!((&steps["policy"], &steps["last"]["receiver"], &steps["next"]["step"]), (&json!("oncall"), &json!("second"), &json!(2)));
+        assert!(steps["last"]["at"].is_string() && steps["next"]["at"].is_string(), "{steps}");
+        let metrics = node.sluice.get("/metrics").text();
+        let line = "sluice_alert_held{integration=\"webhook\",receiver_name=\"hook\"} 3.0";
+        assert!(metrics.lines().any(|known| known == line), "{line}: {metrics}");
+    }
+    let shown = trio.nodes[leader].run(&["alert", "receivers", "--waiting"]);
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(text.contains("3 alerts of 2 groups") && text.contains("1/1 in 60 min") && !text.contains("boss"), "{text}");
+    let listed = trio.nodes[leader].run(&["alert", "list", "X"]);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("boss in 60 min"), "{}", String::from_utf8_lossy(&listed.stdout));
+}

@@ -215,3 +215,30 @@ fn another_leader_judges_as_the_one_before_did() {
     center.wait("Watched", &["firing P3", "resolved P3"]);
     assert_eq!(center.of("Flaps").iter().filter(|told| *told == "firing P3 flapping").count(), 1, "{:?}", center.of("Flaps"));
 }
+
+#[test]
+fn an_alert_whose_source_fell_silent_is_shown_so_before_it_ends() {
+    let (scratch, center) = (Scratch::new("unconfirmed"), Center::default());
+    let server = center.server();
+    let sinks = NOWHERE.strip_prefix("sinks:\n").unwrap();
+    let mut sluice = Sluice::prepare_with(&scratch, "unconfirmed", &format!("{sinks}{}", section(&server)), None);
+    sluice.up();
+    for _ in 0..4 {
+        post(&sluice, &[("Silent", "1")], 120);
+        let_pass(Duration::from_secs(2));
+    }
+    // What was learned of it survives.
+    sluice.kill();
+    sluice.up();
+    let silent = eventually(SOON, "two words to be missed", || {
+        let silent = active(&sluice, "Silent");
+        if silent["unconfirmedSince"].is_string() { Ok(silent) } else { Err(silent.to_string()) }
+    });
+    assert!(silent["usuallySaidEveryMs"].as_i64().unwrap() >= 2_000 && silent["status"]["state"] == "active", "{silent}");
+    assert!(sluice.ask(&["alert", "list", "Silent"]).contains("active, unconfirmed"));
+    assert!(sluice.get("/metrics").text().lines().any(|line| line == "sluice_alert_unconfirmed 1.0"));
+    assert_eq!(center.of("Silent"), ["firing P3"], "it is shown, no more");
+    post(&sluice, &[("Silent", "1")], 120);
+    assert_eq!(active(&sluice, "Silent")["unconfirmedSince"], Value::Null, "it is said again");
+    sluice.stop();
+}

@@ -7,8 +7,8 @@ use crate::alert::matcher;
 const SEED: u64 = 7;
 
 fn alert(name: &str, (starts, ends, updated): (i64, i64, i64), times_out: bool) -> Alert {
-    let labels = Labels::from([("alertname".to_owned(), name.to_owned())]);
-    Alert { labels: Arc::new(labels), starts, ends, updated, times_out, ..Alert::default() }
+    let labels = Labels::from([("alertname", name)]);
+    Alert { labels, starts, ends, updated, times_out, ..Alert::default() }
 }
 
 fn of(book: &Book, name: &str) -> Kept {
@@ -74,7 +74,7 @@ fn only_what_is_new_becomes_an_entry() {
     assert_eq!(book.news(SEED, vec![again.clone()], 200), (vec![again.clone()], vec![]));
     book.post(SEED, vec![again], 200).unwrap();
     assert_eq!(of(&book, "a").came, 200, "another episode");
-    let annotated = Alert { annotations: Arc::new(Labels::from([("x".into(), "y".into())])), ..alert("a", (10, 300, 200), true) };
+    let annotated = Alert { annotations: Labels::from([("x", "y")]), ..alert("a", (10, 300, 200), true) };
     assert_eq!(book.news(SEED, vec![annotated.clone()], 200).0, [annotated]);
 }
 
@@ -141,7 +141,7 @@ fn what_is_over_is_forgotten_once_nobody_is_owed_it() {
     let [a, b] = ["a", "b"].map(|name| id(SEED, &of(&book, name).alert.labels));
     let whom = Whom { group: "g".into(), receiver: "r".into(), integration: 0 };
     let claim = Claim { number: 1, at: 50, reason: Some(crate::alert::message::Reason::First), firing: vec![a], ..Claim::default() };
-    let wanted = Wanted { whom: whom.clone(), labels: Arc::default(), claim };
+    let wanted = Wanted { whom: whom.clone(), labels: Labels::new(), claim };
     book.claim(SEED, vec![wanted.clone()]).unwrap();
     assert!(book.claim(SEED, vec![wanted.clone()]).is_err(), "it is on its way");
     let log = log_id(SEED, &whom);
@@ -155,7 +155,7 @@ fn what_is_over_is_forgotten_once_nobody_is_owed_it() {
     assert_eq!(sweep(&mut book, 1_000), Gone::default());
     assert_eq!(sweep(&mut book, 2_000).alerts, [b]);
     let over = Claim { number: 2, at: 2_000, reason: Some(crate::alert::message::Reason::AllOver), over: vec![a], ..Claim::default() };
-    book.claim(SEED, vec![Wanted { whom, labels: Arc::default(), claim: over }]).unwrap();
+    book.claim(SEED, vec![Wanted { whom, labels: Labels::new(), claim: over }]).unwrap();
     book.end(&[(log, 2, End::Taken)], 110);
     assert_eq!(sweep(&mut book, 2_500).alerts, [a]);
     assert_eq!(sweep(&mut book, 3_000), Gone::default());
@@ -173,7 +173,7 @@ fn an_episode_is_closed_when_the_alert_is_forgotten_or_fires_again() {
     let whom = Whom { group: "g".into(), receiver: "db".into(), integration: 0 };
     let tell = |book: &mut Book, number: u64, (firing, over): (Vec<u64>, Vec<u64>), at: i64| {
         let claim = Claim { number, at, reason: Some(crate::alert::message::Reason::First), firing, over, ..Claim::default() };
-        book.claim(SEED, vec![Wanted { whom: whom.clone(), labels: Arc::default(), claim }]).unwrap();
+        book.claim(SEED, vec![Wanted { whom: whom.clone(), labels: Labels::new(), claim }]).unwrap();
         book.end(&[(log_id(SEED, &whom), number, End::Taken)], at + 1);
     };
     book.post(SEED, held(10, 100), 10).unwrap();
@@ -209,7 +209,7 @@ fn an_end_that_is_watched_does_not_end_the_episode() {
     book.post(SEED, word(10, 900_000, 10), 10).unwrap();
     book.acknowledge(id, Acknowledged { by: "ann".into(), ..Acknowledged::default() }, 20).unwrap();
     // Rules hold for what is there, too.
-    book.change_rules(Rules { recovery: Listed::new(vec![(vec![], 60_000)]), ..Rules::default() });
+    book.change_rules(EpisodeRules { recovery: Listed::new(vec![(vec![], 60_000)]), ..EpisodeRules::default() }, 20);
     book.post(SEED, word(10, 50_000, 50_000), 50_000).unwrap();
     assert!(of(&book, "a").alert.is_over(50_000) && !of(&book, "a").is_closed(109_999) && of(&book, "a").is_closed(110_000));
     book.post(SEED, word(80_000, 900_000, 80_000), 80_000).unwrap();
@@ -237,4 +237,47 @@ fn only_an_end_that_somebody_said_is_confirmed() {
     assert!(of(&book, "a").alert.is_unconfirmed() && of(&book, "b").alert.is_unconfirmed());
     book.post(SEED, vec![alert("a", (10, 50_000, 50_000), false)], 49_000).unwrap();
     assert!(!of(&book, "a").alert.is_unconfirmed());
+}
+
+#[test]
+fn an_episode_has_the_worst_level_that_it_had_while_it_held() {
+    let mut book = Book::default();
+    let word = |starts, ends, updated| vec![alert("a", (starts, ends, updated), false)];
+    let leveled = |level| EpisodeRules { levels: Listed::new(vec![(vec![], level)]), ..EpisodeRules::default() };
+    book.change_rules(leveled(2), 5);
+    book.post(SEED, word(10, 900_000, 10), 10).unwrap();
+    book.change_rules(leveled(4), 20);
+    assert_eq!((of(&book, "a").level(), of(&book, "a").worst()), (4, 2));
+    book.post(SEED, word(10, 50_000, 50_000), 50_000).unwrap();
+    // It is over: what rules say by now is nothing to it.
+    book.change_rules(leveled(1), 60_000);
+    book.post(SEED, word(70_000, 900_000, 70_000), 70_000).unwrap();
+    let closed = book.take_closed();
+    assert_eq!((closed[0].episode.level, closed[0].episode.level_at_end), (2, 4));
+    assert_eq!((of(&book, "a").level(), of(&book, "a").worst()), (1, 1), "another episode");
+}
+
+#[test]
+fn an_alert_of_which_two_words_were_missed_is_unconfirmed_until_it_is_said_again() {
+    let mut book = Book::default();
+    let minute = |number: i64| number * 60_000;
+    // As Prometheus says it: it holds for four minutes more.
+    let word = |at: i64| alert("a", (0, at + 240_000, at), false);
+    book.post(SEED, vec![word(minute(1))], minute(1)).unwrap();
+    let id = id(SEED, &word(0).labels);
+    for number in 2..5 {
+        let (new, longer) = book.news(SEED, vec![word(minute(number))], minute(number));
+        assert!(new.is_empty() && longer.len() == 1);
+        book.longer(&longer, minute(number)).unwrap();
+        // Another node has the same word: no news, and no interval.
+        assert_eq!(book.news(SEED, vec![word(minute(number))], minute(number) + 20), (vec![], vec![]));
+    }
+    let since = |book: &Book, at: i64| book.alerts().get(id).unwrap().unconfirmed_since(at);
+    assert_eq!((since(&book, 374_999), since(&book, 375_000), since(&book, 479_999)), (None, Some(375_000), Some(375_000)));
+    assert_eq!(since(&book, 480_000), None, "it is over");
+    book.post(SEED, vec![word(400_000)], 400_000).unwrap();
+    assert_eq!((since(&book, 400_000), of(&book, "a").came), (None, minute(1)));
+    // What always says the same end says nothing of how often it comes.
+    (0..20).for_each(|at| drop(book.post(SEED, vec![alert("b", (0, 9_000_000, at), false)], at * 5_000)));
+    assert_eq!(of(&book, "b").beat, Beat::default());
 }

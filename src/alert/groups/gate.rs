@@ -41,7 +41,7 @@ pub(super) enum Why {
 
 /// What waits for a target.
 pub(super) struct Waiting {
-    opens: i64,
+    pub(super) opens: i64,
     pub(super) why: Why,
     pub(super) lanes: BTreeSet<Place>,
     /// Not looked at yet whether something of them is to be noted as held.

@@ -10,7 +10,7 @@ use crate::alert::book::Book;
 use crate::alert::route::Routing;
 use crate::config::routing;
 use crate::model::alert::Alert;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// Alerts of a request.
 const REQUEST: usize = 256;
@@ -61,7 +61,7 @@ fn alert(number: usize, ends: i64) -> Alert {
     ];
     let labels: Labels = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let annotations = Labels::from([("summary".to_owned(), format!("the disk of web{number} is full"))]);
-    Alert { labels: Arc::new(labels), annotations: Arc::new(annotations), starts: NOW, ends, updated: NOW, ..Alert::default() }
+    Alert { labels, annotations, starts: NOW, ends, updated: NOW, ..Alert::default() }
 }
 
 /// So many alerts, once.

@@ -1,7 +1,5 @@
 //! What policies and windows of maintenance do to an alert of a group: whether it is to be told at all, from when on, and whether its end counts.
 
-use std::sync::Arc;
-
 use crate::alert::book::Kept;
 use crate::alert::groups::Groups;
 use crate::alert::groups::ms;
@@ -16,10 +14,10 @@ pub(super) fn begins(kept: &Kept, released: i64, route: &Route) -> i64 {
 }
 
 /// An alert as it is told of. One whose end does not count yet holds: until that, for all that is known.
-pub(super) fn as_told(kept: &Kept, firing: bool, at: i64) -> Arc<Alert> {
+pub(super) fn as_told(kept: &Kept, firing: bool, at: i64) -> Alert {
     match firing && kept.alert.is_over(at) && !kept.is_closed(at) {
-        true => Arc::new(Alert { ends: kept.counts(), ..Alert::clone(&kept.alert) }),
-        false => Arc::clone(&kept.alert),
+        true => Alert { ends: kept.counts(), ..kept.alert.clone() },
+        false => kept.alert.clone(),
     }
 }
 

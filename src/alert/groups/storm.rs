@@ -16,9 +16,11 @@ use crate::alert::book::Wanted;
 use crate::alert::book::log_id;
 use crate::alert::message::Reason;
 use crate::alert::spent::Target;
+use crate::alert::telling::Storm;
 use crate::alert::told::Claim;
 use crate::alert::told::Told;
 use crate::alert::told::Whom;
+use crate::model::labels::Labels;
 
 /// Between two digests, ms.
 const DIGEST_MS: i64 = 60_000;
@@ -27,6 +29,15 @@ const DIGEST_MS: i64 = 60_000;
 pub(super) type Arrivals = BTreeMap<Arc<str>, BTreeSet<(i64, u64)>>;
 /// Receivers at which there is one, and until when.
 pub(super) type Storms = BTreeMap<Arc<str>, i64>;
+
+/// An alert came to a receiver of which storms are told. Forgets what came too long ago to make one: a node that tells nobody looks for no storms.
+pub(super) fn arrives(all: &mut BTreeSet<(i64, u64)>, storm: &Storm, (came, id): (i64, u64), now: i64) {
+    all.insert((came, id));
+    let oldest = now.saturating_sub(storm.calm + storm.within);
+    while all.first().is_some_and(|(came, _)| *came < oldest) {
+        all.pop_first();
+    }
+}
 
 impl Groups {
     /// Looks at which receivers there is a storm, and until when, and forgets what came too long ago to make one.
@@ -56,7 +67,7 @@ impl Groups {
         self.plan.stormy().flat_map(of)
     }
 
-    fn digested(&self, target: &Target) -> Option<&Told> {
+    pub(super) fn digested(&self, target: &Target) -> Option<&Told> {
         self.book.logs().get(log_id(self.seed, &Whom::of_storm(target))).map(|told| &**told)
     }
 
@@ -119,7 +130,7 @@ impl Groups {
         // Every node comes to the same number from the same book.
         claim.number = told.map_or_else(|| until.unwrap_or(now).unsigned_abs().max(1), |told| told.number.saturating_add(1));
         let whom = Whom::of_storm(target);
-        Some(Wanted { whom, labels: Arc::default(), claim })
+        Some(Wanted { whom, labels: Labels::new(), claim })
     }
 
     /// Alerts that hold, and are not told to a target because there is a storm.
@@ -137,7 +148,7 @@ impl Groups {
 
     /// Whether one of an alert's groups was told of it at a target.
     fn is_told_alone(&self, id: u64, target: &Target) -> bool {
-        let groups = self.of_alert.get(&id).into_iter().flatten().filter_map(|number| self.groups.get(number));
+        let groups = self.of_alert.get(&id).into_iter().flat_map(|known| &known.groups).filter_map(|number| self.groups.get(number));
         let mut lanes = groups.flat_map(|group| &group.lanes).filter(|lane| Target::of(&lane.whom) == *target);
         lanes.any(|lane| self.book.logs().get(lane.log).is_some_and(|told| told.has_it(id)))
     }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::standing::Standing;
+use super::standing::Ways;
 use super::*;
 use crate::alert::matcher;
 use crate::alert::message::Message;
@@ -19,6 +21,7 @@ use crate::mutate::seeds;
 
 mod bounds;
 mod escalation;
+mod outlook;
 mod policies;
 
 const SEED: u64 = 3;
@@ -52,8 +55,8 @@ fn plan_with(beside: &str) -> Arc<Plan> {
     Arc::new(Plan::new(routing, receivers).with_telling(rules))
 }
 
-fn labels(text: &str) -> Arc<Labels> {
-    Arc::new(matcher::read(text).unwrap().matchers.into_iter().map(|matcher| (matcher.name, matcher.value)).collect())
+fn labels(text: &str) -> Labels {
+    matcher::read(text).unwrap().matchers.into_iter().map(|matcher| (matcher.name, matcher.value)).collect()
 }
 
 struct World {
@@ -244,7 +247,7 @@ fn what_fires_for_a_moment_is_not_told() {
 }
 
 /// Which silences, alerts and intervals suppress an alert, by looking at all of them.
-fn plainly(world: &World, plan: &Plan, id: u64, kept: &Kept) -> Standing {
+fn plainly(world: &World, plan: &Plan, id: u64, kept: &Kept) -> (Standing, Ways) {
     let now = world.now;
     let holds = |silence: &&Arc<Silence>| silence.phase(now) == Phase::Active && silence.matches(&kept.alert.labels);
     let mut inhibited_by: Vec<u64> = Vec::new();
@@ -259,13 +262,13 @@ fn plainly(world: &World, plan: &Plan, id: u64, kept: &Kept) -> Standing {
     inhibited_by.dedup();
     let routes = plan.routing.root.matching(&kept.alert.labels);
     let muted = routes.iter().map(|route| plan.routing.muted_by(route, now).map(str::to_owned)).collect::<Option<BTreeSet<_>>>();
-    Standing {
+    let standing = Standing {
         silenced_by: world.book.silences().values().filter(holds).map(|silence| silence.id.clone()).collect(),
         inhibited_by,
-        muted_by: muted.unwrap_or_default().into_iter().collect(),
-        receivers: routes.into_iter().map(|route| route.receiver.clone()).collect(),
         ..Standing::default()
-    }
+    };
+    let receivers = routes.into_iter().map(|route| route.receiver.clone()).collect();
+    (standing, Ways { muted_by: muted.unwrap_or_default().into_iter().collect(), receivers })
 }
 
 fn random_labels(random: &mut fastrand::Rng) -> String {
@@ -280,8 +283,8 @@ fn check(world: &World, plan: &Plan, context: &str) {
         for route in plan.routing.root.matching(&kept.alert.labels) {
             expected.entry((route.number, route.group_key(&kept.alert.labels))).or_default().insert(id);
         }
-        let (standing, plain) = (world.groups.standing(id, kept, world.now), plainly(world, plan, id, kept));
-        assert_eq!(standing, plain, "{context}");
+        let (groups, now, (plain, ways)) = (&world.groups, world.now, plainly(world, plan, id, kept));
+        assert_eq!((&groups.standing(id, kept, now), groups.ways(groups.of(id), now)), (&plain, ways), "{context}");
         let suppressed = !plain.silenced_by.is_empty() || !plain.inhibited_by.is_empty();
         assert_eq!(world.groups.is_suppressed(id, kept, world.now), suppressed, "{context}");
     }

@@ -65,8 +65,8 @@ impl Line {
             Said(text, starts, ends, annotation) => {
                 let starts = starts.or(ends).map_or(now, ms_of);
                 let until = ends.map_or(now + (self.resolve_timeout * 1000.0) as i64, ms_of);
-                let annotations = Arc::new(labels(annotation));
-                let labels = Arc::new(labels(text));
+                let annotations = labels(annotation);
+                let labels = labels(text);
                 let word = Alert { labels, annotations, starts, ends: until, times_out: ends.is_none(), updated: now, ..Alert::default() };
                 book.post(SEED, vec![word], now).unwrap();
             }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::Member;
 use crate::alert::book::Book;
@@ -16,7 +15,7 @@ use crate::alert::message::Reason;
 use crate::alert::told::Claim;
 use crate::alert::told::Told;
 use crate::model::alert::Alert;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// Alerts that stand in a digest themselves, the worst first.
 const IN_DIGEST: usize = 20;
@@ -26,7 +25,7 @@ const TOP: usize = 5;
 const BY: [&str; 5] = ["alertname", "cluster", "job", "namespace", "team"];
 
 /// An alert as it is told of, and what policies come to for it.
-type Said = (Arc<Alert>, Mark);
+type Said = (Alert, Mark);
 
 /// The message that is to be sent.
 pub fn message(book: &Book, parcel: &[Member<'_>], degraded: bool) -> Option<Message> {
@@ -73,20 +72,15 @@ pub fn message(book: &Book, parcel: &[Member<'_>], degraded: bool) -> Option<Mes
 }
 
 fn part(told: &Told, claim: &Claim) -> Part {
-    Part {
-        group_key: told.whom.key().to_owned(),
-        group_labels: Labels::clone(&told.labels),
-        firing: claim.firing.len(),
-        over: claim.over.len(),
-    }
+    Part { group_key: told.whom.key().to_owned(), group_labels: told.labels.clone(), firing: claim.firing.len(), over: claim.over.len() }
 }
 
 /// The labels that all of its groups have in common.
 fn in_common(parcel: &[Member<'_>]) -> Labels {
     let mut all = parcel.iter().map(|(_, told, _)| &told.labels);
-    let mut common = all.next().map(|labels| Labels::clone(labels)).unwrap_or_default();
-    all.for_each(|other| common.retain(|name, value| other.get(name).is_some_and(|known| known == value)));
-    common
+    let first = all.next().into_iter().flatten();
+    let rest: Vec<&Labels> = all.collect();
+    first.filter(|(name, value)| rest.iter().all(|other| other.get(name) == Some(*value))).collect()
 }
 
 /// Of one group its own; of several what is news to more people.

@@ -4,7 +4,7 @@ use crate::alert::matcher;
 use crate::alert::matcher::Matcher;
 use crate::alert::matcher::Op;
 use crate::api::alerting::Status;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 
 /// The parameters of all lists; each list looks at its own.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,7 +20,7 @@ use crate::api::alertmanager::LISTS;
 use crate::api::alertmanager::filter::Filter;
 use crate::api::alertmanager::json_of;
 use crate::clock;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 use crate::serve;
 use crate::serve::Response;
 

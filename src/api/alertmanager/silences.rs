@@ -24,7 +24,7 @@ use crate::api::alertmanager::sentence;
 use crate::api::answer::json;
 use crate::clock;
 use crate::config::compat::is_classic_name;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 use crate::serve::Response;
 use crate::wire::alerts;
 

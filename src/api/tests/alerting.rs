@@ -10,20 +10,31 @@ use super::*;
 use crate::alert::book;
 use crate::alert::episode::Episode;
 use crate::alert::episode::Telling;
+use crate::alert::groups::outlook::Escalation;
+use crate::alert::groups::outlook::Held;
+use crate::alert::groups::outlook::Outlook;
+use crate::alert::groups::outlook::Rung;
+use crate::alert::groups::outlook::Storm;
+use crate::alert::groups::outlook::WaitsFor;
+use crate::alert::groups::outlook::Window;
 use crate::alert::message;
 use crate::alert::silence::Silence;
 use crate::config::inputs::Input;
 use crate::config::inputs::Mapping;
 use crate::config::inputs::Signature;
+use crate::config::inputs::TOLERANCE;
 use crate::config::inputs::text;
 use crate::model::alert::Alert;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
+
+mod rehearsal;
+mod webhooks;
 
 /// Two receivers: `db` gets what is of team db, `all` the rest; groups by alertname.
 #[derive(Default)]
 pub struct StandInAlerting {
     ahead: i64,
-    alerts: Mutex<BTreeMap<u64, Arc<Alert>>>,
+    alerts: Mutex<BTreeMap<u64, Alert>>,
     silences: Mutex<Vec<Arc<Silence>>>,
     acknowledged: Mutex<BTreeMap<u64, Arc<Acknowledged>>>,
     inputs: Vec<Input>,
@@ -36,15 +47,15 @@ pub struct StandInAlerting {
 
 /// With one alert that is over, and one that holds and waits, as the manual shows them.
 pub fn with_a_past() -> Arc<Source> {
-    let labels = Labels::from([("alertname".to_owned(), "DiskFull".to_owned()), ("team".to_owned(), "db".to_owned())]);
-    let alert = Arc::new(Alert { labels: Arc::new(labels), starts: 1_000, ends: 61_000, ..Alert::default() });
+    let labels = Labels::from([("alertname", "DiskFull"), ("team", "db")]);
+    let alert = Alert { labels, starts: 1_000, ends: 61_000, ..Alert::default() };
     let acknowledged = Some(Arc::new(book::Acknowledged { by: "ann".into(), comment: "on it".into(), at: 31_000 }));
     let told = vec![Telling { receiver: "db".into(), at: 2_000, over: 62_000, digest: false }];
     let episode = Episode { alert, came: 1_500, closed: 70_000, acknowledged, told, level: 1, ..Episode::default() };
     let state = StandInAlerting { past: vec![(Some(17), episode)], ..StandInAlerting::default() };
-    let labels = Labels::from([("alertname".to_owned(), "DiskBusy".to_owned()), ("team".to_owned(), "db".to_owned())]);
-    let waiting = Alert { labels: Arc::new(labels), starts: NOW, ends: NOW + 60_000, ..Alert::default() };
-    state.alerts.lock().unwrap().insert(waiting.fingerprint(), Arc::new(waiting));
+    let labels = Labels::from([("alertname", "DiskBusy"), ("team", "db")]);
+    let waiting = Alert { labels, starts: NOW, ends: NOW + 60_000, ..Alert::default() };
+    state.alerts.lock().unwrap().insert(waiting.fingerprint(), waiting);
     let state: Arc<dyn Alerting> = Arc::new(state);
     Arc::new(move || Ok(Arc::clone(&state)))
 }
@@ -53,19 +64,25 @@ fn names(names: &[&str]) -> Arc<[String]> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
+/// A step was told, and another one is to come.
+fn escalation(now: i64) -> Escalation {
+    let rung = |step, receiver: &str, at| Some(Rung { step, receiver: receiver.into(), after: 600_000, at: Some(at) });
+    Escalation { policy: "oncall".into(), last: rung(1, "second-line", now - 60_000), next: rung(2, "manager", now + 60_000) }
+}
+
 impl StandInAlerting {
-    fn standing(&self, fingerprint: u64, alert: &Arc<Alert>, now: i64) -> Standing {
+    fn standing(&self, fingerprint: u64, alert: &Alert, now: i64) -> Standing {
         let silences = self.silences.lock().unwrap();
         let by = silences.iter().filter(|one| one.phase(now).word() == "active" && one.matches(&alert.labels)).map(|one| one.id.clone());
         let silenced_by: Arc<[String]> = by.collect();
         Standing {
-            alert: Arc::clone(alert),
+            alert: alert.clone(),
             fingerprint,
             state: if silenced_by.is_empty() { State::Active } else { State::Suppressed },
             silenced_by,
             inhibited_by: names(&[]),
             muted_by: names(&[]),
-            receivers: match (alert.labels.get("team").map(String::as_str), alert.labels.contains_key("both")) {
+            receivers: match (alert.labels.get("team"), alert.labels.contains_key("both")) {
                 (_, true) => names(&["db", "all"]),
                 (Some("db"), false) => names(&["db"]),
                 (_, false) => names(&["all"]),
@@ -73,7 +90,9 @@ impl StandInAlerting {
             acknowledged: self.acknowledged.lock().unwrap().get(&fingerprint).cloned(),
             policed: Policed {
                 level: message::level(&alert.labels),
+                worst: message::level(&alert.labels),
                 waits: alert.labels.get("alertname").filter(|name| *name == "DiskBusy").map(|_| (now + 30_000, "it waits".into())),
+                escalation: if alert.labels.contains_key("team") { vec![escalation(now)] } else { Vec::new() },
                 ..Policed::default()
             },
         }
@@ -85,7 +104,7 @@ impl Alerting for StandInAlerting {
         if self.no_majority {
             return Box::pin(std::future::ready(Err(Refused::Later("no majority of the nodes answers".into()))));
         }
-        self.alerts.lock().unwrap().extend(alerts.into_iter().map(|alert| (alert.fingerprint(), Arc::new(alert))));
+        self.alerts.lock().unwrap().extend(alerts.into_iter().map(|alert| (alert.fingerprint(), alert)));
         Box::pin(std::future::ready(Ok(())))
     }
 
@@ -97,11 +116,11 @@ impl Alerting for StandInAlerting {
     fn groups(&self, now: i64) -> Vec<Group> {
         let mut groups: BTreeMap<(String, String), Vec<Standing>> = BTreeMap::new();
         for one in self.alerts(now).into_iter().rev() {
-            let key = (one.alert.labels.get("alertname").cloned().unwrap_or_default(), one.receivers[0].clone());
+            let key = (one.alert.labels.get("alertname").unwrap_or_default().to_owned(), one.receivers[0].clone());
             groups.entry(key).or_default().push(one);
         }
         let group = |((name, receiver), alerts): ((String, String), Vec<Standing>)| Group {
-            labels: Labels::from([("alertname".to_owned(), name)]),
+            labels: Labels::from([("alertname", name)]),
             route_labels: Labels::new(),
             key: String::new(),
             muted_by: if receiver == "db" { names(&["nights"]) } else { names(&[]) },
@@ -109,6 +128,32 @@ impl Alerting for StandInAlerting {
             alerts,
         };
         groups.into_iter().rev().map(group).collect()
+    }
+
+    fn rehearse(&self, asked: Rehearsal) -> Result<String, Refused> {
+        if asked.policies.is_empty() { Err(Refused::Later("another rehearsal is under way".into())) } else { Ok("5f0c".into()) }
+    }
+
+    fn rehearsed(&self, id: &str) -> Result<Rehearsing, Refused> {
+        match id {
+            "5f0c" => Ok(Rehearsing::UnderWay { lived: 10, of: 40 }),
+            "d0e" => {
+                Ok(Rehearsing::Done(Arc::new(Rehearsed { from: 0, to: 1_000, episodes: 20, messages: (9, 4), ..Rehearsed::default() })))
+            }
+            _ => Err(Refused::Unknown),
+        }
+    }
+
+    fn receivers(&self, now: i64) -> (Vec<Receiving>, bool) {
+        let outlook = Outlook {
+            windows: vec![Window { messages: 10, per: 60_000, used: 10, opens: Some(now + 30_000) }],
+            held: Held { groups: 3, alerts: 14 },
+            opens: Some(now + 30_000),
+            waiting: Some((3, WaitsFor::Window, now + 30_000)),
+            storm: Some(Storm { until: now + 60_000, told: 120 }),
+            open: 1,
+        };
+        (vec![Receiving { receiver: "db".into(), integration: 0, kind: "slack", outlook, trouble: None }], true)
     }
 
     fn noted_until(&self) -> i64 {
@@ -159,14 +204,13 @@ impl Alerting for StandInAlerting {
     fn preview(&self, asked: Preview) -> Result<Vec<Previewed>, Refused> {
         match (asked.receiver.as_str(), asked.text) {
             ("all", Some(_)) => Err(Refused::Wrong("is no template".into())),
-            ("all", None) => Ok(vec![Previewed { key: "k".into(), text: asked.labels["alertname"].clone(), instead: None }]),
+            ("all", None) => Ok(vec![Previewed { key: "k".into(), text: asked.labels["alertname"].to_owned(), instead: None }]),
             _ => Err(Refused::Unknown),
         }
     }
 
     fn status(&self) -> Status {
-        let receiver =
-            |name: &str, owner: &str| Receiver { name: name.into(), labels: Labels::from([("owner".to_owned(), owner.to_owned())]) };
+        let receiver = |name: &str, owner: &str| Receiver { name: name.into(), labels: Labels::from([("owner", owner)]) };
         Status {
             original: "route:\n  receiver: all\n".into(),
             receivers: vec![receiver("all", "ops"), receiver("db", "dba")],
@@ -184,8 +228,8 @@ impl Alerting for StandInAlerting {
         self.stale_after
     }
 
-    fn known(&self, labels: &Labels) -> Option<Arc<Alert>> {
-        self.alerts.lock().unwrap().values().find(|alert| *alert.labels == *labels).cloned()
+    fn known(&self, labels: &Labels) -> Option<Alert> {
+        self.alerts.lock().unwrap().values().find(|alert| alert.labels == *labels).cloned()
     }
 
     fn inputs(&self) -> Arc<[Input]> {
@@ -507,62 +551,6 @@ async fn a_receivers_texts_are_shown() {
         ("all", &format!(r#"{{"text":"{}"}}"#, "x".repeat(70_000)), 400),
     ] {
         assert_eq!(said(&api, "POST", &format!("/api/v1/receivers/{name}/preview"), body).await.0, status, "{name} {body:.40}");
-    }
-}
-
-#[tokio::test]
-async fn a_webhook_is_taken_when_it_is_signed() {
-    let secret = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(secret.path(), "s3cr3t\n").unwrap();
-    let signature = Signature { secret_file: secret.path().into(), header: "X-Sign".into(), timestamp_header: Some("X-Time".into()) };
-    let mapping = Mapping { labels: vec![("alertname".into(), text("{a}").unwrap())], ..Mapping::default() };
-    let input = Input { signature: Some(signature), mapping: Some(mapping), ..Input::plain("grafana") };
-    let api = api(StandInAlerting { inputs: vec![input], ..StandInAlerting::default() });
-    // Of `1790000100:{"a":1}`.
-    let good = "6a55b1afbf7c5aeec6e77fe2168a687d05705cb9796a17822f21ae76e2efc19b".to_owned();
-    let wrong = good.replace('a', "b");
-    for (headers, body, status) in [
-        (vec![("x-sign", good.as_str()), ("x-time", "1790000100")], r#"{"a":1}"#, 200),
-        (vec![("x-sign", good.as_str()), ("x-time", "1790000100")], r#"{"a":2}"#, 401),
-        (vec![("x-sign", good.as_str()), ("x-time", "1790000101")], r#"{"a":1}"#, 401),
-        (vec![("x-sign", good.as_str()), ("x-time", "1789999000")], r#"{"a":1}"#, 401),
-        (vec![("x-sign", good.as_str())], r#"{"a":1}"#, 401),
-        (vec![("x-sign", wrong.as_str()), ("x-time", "1790000100")], r#"{"a":1}"#, 401),
-        (vec![], r#"{"a":1}"#, 401),
-    ] {
-        let asked = ask_with(&api, "POST", "/api/v1/alerts/in/grafana", body, &headers).await;
-        assert_eq!(asked.status.as_u16(), status, "{headers:?} {body}: {}", asked.text);
-    }
-    let listed = ask_with(&api, "GET", "/api/v2/alerts", "", &[]).await.json();
-    assert_eq!(listed[0]["labels"], serde_json::json!({"alertname": "1"}));
-    // Another one has no secret, and must be of a shape that is known.
-    let asked = ask_with(&api, "PUT", "/api/v1/alerts/in/other", r#"[{"labels":{"alertname":"Y"}}]"#, &[]).await;
-    assert_eq!(asked.text, r#"{"kind":"alerts","alerts":1}"#);
-    let asked = ask_with(&api, "POST", "/api/v1/alerts/in/other", r#"{"a":1}"#, &[]).await;
-    assert!(asked.status == StatusCode::BAD_REQUEST && asked.text.contains("alerting.inputs"), "{}", asked.text);
-}
-
-/// Of two replicas one may tell that an alert is over, and the other one, whose turn comes later, once more that it holds.
-#[tokio::test]
-async fn a_replica_that_is_late_does_not_bring_an_alert_back() {
-    let api = api(StandInAlerting::default());
-    let hook = |status: &str, starts: &str| {
-        format!(
-            r#"{{"version":"1","orgId":1,"alerts":[{{"status":"{status}","labels":{{"alertname":"X"}},"annotations":{{}},"startsAt":"{starts}","endsAt":"2026-09-21T14:13:00Z"}}]}}"#
-        )
-    };
-    let held = async |api: &Api| ask_with(api, "GET", "/api/v2/alerts", "", &[]).await.json().as_array().unwrap().len();
-    for (status, starts, holds) in [
-        ("firing", "2026-09-21T14:00:00Z", 1),
-        ("resolved", "2026-09-21T14:00:00Z", 0),
-        ("firing", "2026-09-21T14:00:00Z", 0),
-        // Of the other replica's clock.
-        ("firing", "2026-09-21T14:00:02Z", 0),
-        ("firing", "2026-09-21T14:13:10Z", 1),
-    ] {
-        let answer = said(&api, "POST", "/api/v1/alerts/in/grafana", &hook(status, starts)).await;
-        assert_eq!(answer.0, 200, "{}", answer.1);
-        assert_eq!(held(&api).await, holds, "{status} {starts}");
     }
 }
 

@@ -28,7 +28,7 @@ fn seconds(ms: i64) -> String {
 }
 
 /// Why an alert waits.
-fn why(book: &Book, kept: &Kept, how: &groups::Standing) -> Arc<str> {
+fn why(book: &Book, kept: &Kept, how: &groups::standing::Standing) -> Arc<str> {
     if kept.noted.released < how.released {
         return Arc::from(format!(
             "it began within maintenance {}, and is told afterwards if it still holds",
@@ -51,13 +51,16 @@ fn why(book: &Book, kept: &Kept, how: &groups::Standing) -> Arc<str> {
 }
 
 /// What the policies come to for an alert that stands so.
-pub fn policed(book: &Book, kept: &Kept, how: &groups::Standing, now: i64) -> Policed {
+pub fn policed(book: &Book, kept: &Kept, how: &groups::standing::Standing, now: i64) -> Policed {
     Policed {
         level: kept.level(),
+        worst: kept.worst(),
         flaps: Some(kept.noted.flaps).filter(|_| kept.flaps_at(now)),
         waits: (how.released > now).then(|| (how.released, why(book, kept, how))),
         watched: Some(kept.counts()).filter(|_| kept.alert.is_over(now)),
         again: kept.noted.again,
+        unconfirmed: kept.unconfirmed_since(now).zip(kept.beat.usual()),
+        escalation: Vec::new(),
     }
 }
 
@@ -65,12 +68,12 @@ pub fn policed(book: &Book, kept: &Kept, how: &groups::Standing, now: i64) -> Po
 mod tests {
     use super::*;
     use crate::alert::listed::Listed;
-    use crate::alert::policy::Rules;
+    use crate::alert::policy::EpisodeRules;
     use crate::alert::policy::Transient;
     use crate::app::alerting::judge;
     use crate::config::Config;
     use crate::model::alert::Alert;
-    use crate::model::alert::Labels;
+    use crate::model::labels::Labels;
 
     #[test]
     fn what_is_wrong_with_policies_is_said_together_with_what_is_wrong_with_routes() {
@@ -89,9 +92,9 @@ mod tests {
     fn it_is_said_why_an_alert_waits() {
         let policy = Transient { within: 120_000, share: 80, least: 20, percentile: 90, most: 300_000 };
         let mut book = Book::default();
-        book.change_rules(Rules { transient: Listed::new(vec![(vec![], policy)]), ..Rules::default() });
-        let labels = Arc::new(Labels::from([("alertname".to_owned(), "Slow".to_owned())]));
-        let word = |starts: i64, ends: i64, updated: i64| Alert { labels: Arc::clone(&labels), starts, ends, updated, ..Alert::default() };
+        book.change_rules(EpisodeRules { transient: Listed::new(vec![(vec![], policy)]), ..EpisodeRules::default() }, 0);
+        let labels = Labels::from([("alertname", "Slow")]);
+        let word = |starts: i64, ends: i64, updated: i64| Alert { labels: labels.clone(), starts, ends, updated, ..Alert::default() };
         let mut at = 0;
         for _ in 0..21 {
             book.post(7, vec![word(at, at + 60_000, at)], at).unwrap();
@@ -100,7 +103,7 @@ mod tests {
         }
         book.post(7, vec![word(at, at + 60_000, at)], at).unwrap();
         let (_, kept) = book.alerts().iter().next().unwrap();
-        let how = groups::Standing { released: kept.noted.released, ..groups::Standing::default() };
+        let how = groups::standing::Standing { released: kept.noted.released, ..groups::standing::Standing::default() };
         let policed = policed(&book, kept, &how, at);
         let (until, why) = policed.waits.unwrap();
         assert_eq!((until, policed.level, policed.flaps, policed.watched), (at + 45_000, 3, None, None));

@@ -94,7 +94,7 @@ mod tests {
     use crate::alert::route::Routing;
     use crate::config::routing;
     use crate::model::alert::Alert;
-    use crate::model::alert::Labels;
+    use crate::model::labels::Labels;
 
     #[test]
     fn every_node_tells_the_same_with_the_same_ids_and_no_ends() {
@@ -102,7 +102,7 @@ mod tests {
         let routing = Routing::new(&routing::parse(file).unwrap()).unwrap();
         let plan = Plan::new(routing, [("a".to_owned(), vec![true])].into());
         let mut book = Arc::new(Book::default());
-        let labels = Arc::new(Labels::from([("alertname".to_owned(), "X".to_owned())]));
+        let labels = Labels::from([("alertname", "X")]);
         let alert = Alert { labels, starts: 0, ends: 600_000, ..Alert::default() };
         Arc::make_mut(&mut book).post(7, vec![alert], 10).unwrap();
         let mut told = Vec::new();

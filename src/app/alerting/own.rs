@@ -3,12 +3,11 @@
 //!
 //! Left out on purpose: when such an alert begins, and telling it.
 
-use std::sync::Arc;
-
 use crate::alert::book;
 use crate::alert::book::Book;
 use crate::model::alert::Alert;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
+use crate::model::labels::Piece;
 use crate::shard::alerts;
 use crate::shard::alerts::Alerts;
 use crate::shard::alerts::Change;
@@ -36,15 +35,14 @@ pub fn news(alerts: &Alerts, book: &Book, seed: u64, now: i64) -> (Vec<Alert>, V
 
 fn word(alert: &alerts::Alert, now: i64) -> Alert {
     let said = &alert.said;
-    let mut labels: Labels = said.labels.iter().filter(|(_, value)| !value.is_empty()).cloned().collect();
-    labels.insert("alertname".to_owned(), said.name.clone());
-    labels.insert("level".to_owned(), format!("P{}", said.level));
-    labels.entry("severity".to_owned()).or_insert_with(|| if said.level <= 2 { "critical" } else { "warning" }.to_owned());
+    let labels = said.labels.iter().map(|(name, value)| (name, value)).collect::<Labels>().said();
+    let labels = labels.with("alertname", &said.name).with("level", &format!("P{}", said.level));
+    let labels = labels.or("severity", if said.level <= 2 { "critical" } else { "warning" });
     let starts = said.since.min(now);
     Alert {
-        labels: Arc::new(labels),
-        annotations: Arc::new(said.annotations.iter().cloned().collect()),
-        generator: Arc::from(""),
+        labels,
+        annotations: said.annotations.iter().map(|(name, value)| (name, value)).collect(),
+        generator: Piece::default(),
         starts,
         ends: alert.ended.unwrap_or(now + HOLDS_MS).max(starts),
         times_out: alert.ended.is_none(),
@@ -76,7 +74,7 @@ mod tests {
         apply(&mut control, 10, vec![raise]);
         let (words, told) = news(&control.alerts, &book, 7, 10);
         assert_eq!((told.len(), words[0].ends, words[0].times_out), (1, 300_010, true));
-        assert_eq!((words[0].labels["level"].as_str(), words[0].labels["severity"].as_str()), ("P2", "critical"));
+        assert_eq!((&words[0].labels["level"], &words[0].labels["severity"]), ("P2", "critical"));
         book.post(7, words, 10).unwrap();
         apply(&mut control, 11, told);
         assert_eq!(news(&control.alerts, &book, 7, 100_000), (vec![], vec![]));

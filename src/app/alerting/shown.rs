@@ -18,12 +18,14 @@ use crate::api::alerting::Acknowledged;
 use crate::api::alerting::Alerting as Asked;
 use crate::api::alerting::Group;
 use crate::api::alerting::Past;
+use crate::api::alerting::Policed;
 use crate::api::alerting::Preview;
 use crate::api::alerting::Previewed;
 use crate::api::alerting::Receiver;
+use crate::api::alerting::Receiving;
 use crate::api::alerting::Refused;
 use crate::api::alerting::Rehearsal;
-use crate::api::alerting::Rehearsed;
+use crate::api::alerting::Rehearsing;
 use crate::api::alerting::Standing;
 use crate::api::alerting::State;
 use crate::api::alerting::Status;
@@ -38,7 +40,7 @@ use crate::config::alerting;
 use crate::config::inputs::Input;
 use crate::model::ShardId;
 use crate::model::alert::Alert;
-use crate::model::alert::Labels;
+use crate::model::labels::Labels;
 use crate::node::offer::ProposeError;
 use crate::notify::preview;
 use crate::shard::alerting::Change;
@@ -64,8 +66,7 @@ fn refused(error: ProposeError) -> Refused {
 }
 
 fn size(alert: &Alert) -> usize {
-    let of = |labels: &Labels| labels.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>();
-    of(&alert.labels) + of(&alert.annotations) + alert.generator.len() + 64
+    alert.labels.packed().len() + alert.annotations.packed().len() + alert.generator.len() + 64
 }
 
 impl Alerting {
@@ -73,7 +74,7 @@ impl Alerting {
     pub(super) async fn post(&self, words: Vec<Alert>) -> Result<(), Refused> {
         let (seed, now) = (self.node.hash_seed(), self.now());
         let whole = words.clone();
-        let (mut new, longer) = self.node.book().news(seed, words, now);
+        let (mut new, longer) = self.node.with_book(|book| book.news(seed, words, now));
         if !longer.is_empty() {
             let ids: BTreeSet<u64> = longer.iter().flat_map(|longer: &Longer| longer.ids.iter().copied()).collect();
             match self.change(Change::Longer(longer)).await {
@@ -110,32 +111,65 @@ fn fingerprints(groups: &Groups, ids: &[u64]) -> Arc<[String]> {
     let mut shown: Vec<String> =
         ids.iter().filter_map(|id| groups.book().alerts().get(*id)).map(|kept| format!("{:016x}", kept.alert.fingerprint())).collect();
     shown.sort_unstable();
-    shown.into()
+    shared(shown)
 }
 
-fn standing(groups: &Groups, id: u64, kept: &Kept, now: i64) -> Standing {
+/// Says how alerts stand, one after another, at one time.
+struct Looking<'g> {
+    groups: &'g Groups,
+    now: i64,
+    /// What alerts of the same groups have in common: whom they go to, and what mutes them.
+    ways: BTreeMap<&'g [u64], (Arc<[String]>, Arc<[String]>)>,
+}
+
+impl<'g> Looking<'g> {
+    fn at(groups: &'g Groups, now: i64) -> Looking<'g> {
+        Looking { groups, now, ways: BTreeMap::new() }
+    }
+
+    fn ways(&mut self, id: u64) -> (Arc<[String]>, Arc<[String]>) {
+        let (groups, now, of) = (self.groups, self.now, self.groups.of(id));
+        let made = || {
+            let ways = groups.ways(of, now);
+            (ways.receivers.into(), shared(ways.muted_by))
+        };
+        self.ways.entry(of).or_insert_with(made).clone()
+    }
+
+    fn standing(&mut self, id: u64, kept: &Kept) -> Standing {
+        let (receivers, muted_by) = self.ways(id);
+        standing(self.groups, (id, kept), (receivers, muted_by), self.now)
+    }
+}
+
+/// Nothing takes no memory.
+fn shared(texts: Vec<String>) -> Arc<[String]> {
+    if texts.is_empty() { Arc::default() } else { texts.into() }
+}
+
+fn standing(groups: &Groups, (id, kept): (u64, &Kept), (receivers, muted_by): (Arc<[String]>, Arc<[String]>), now: i64) -> Standing {
     let how = groups.standing(id, kept, now);
-    let policed = agreed::policed(groups.book(), kept, &how, now);
+    let policed = Policed { escalation: groups.escalations(id, kept), ..agreed::policed(groups.book(), kept, &how, now) };
     // As Alertmanager's clients show what keeps an alert back.
     let maintained = how.maintained_by.iter().map(|name| format!("maintenance:{name}"));
-    let muted_by: Arc<[String]> = how.muted_by.iter().cloned().chain(maintained).collect();
+    let muted_by = if how.maintained_by.is_empty() { muted_by } else { muted_by.iter().cloned().chain(maintained).collect() };
     let suppressed = !(how.silenced_by.is_empty() && how.inhibited_by.is_empty() && muted_by.is_empty());
     let acknowledged = kept
         .acknowledged
         .as_ref()
         .map(|known| Arc::new(Acknowledged { by: known.by.clone(), comment: known.comment.clone(), at: known.at }));
     Standing {
-        alert: Arc::clone(&kept.alert),
+        alert: kept.alert.clone(),
         fingerprint: kept.alert.fingerprint(),
         state: match suppressed {
             true => State::Suppressed,
             false if policed.waits.is_some() => State::Unprocessed,
             false => State::Active,
         },
-        silenced_by: how.silenced_by.into(),
+        silenced_by: shared(how.silenced_by),
         inhibited_by: fingerprints(groups, &how.inhibited_by),
         muted_by,
-        receivers: how.receivers.into(),
+        receivers,
         acknowledged,
         policed,
     }
@@ -156,8 +190,8 @@ impl Asked for View {
 
     fn alerts(&self, now: i64) -> Vec<Standing> {
         let mut all: Vec<Standing> = self.alerting.with_groups(&self.current, |groups| {
-            let held = groups.book().alerts().iter().filter(|(_, kept)| !kept.is_closed(now));
-            held.map(|(id, kept)| standing(groups, id, kept, now)).collect()
+            let (held, mut looking) = (groups.book().alerts().iter().filter(|(_, kept)| !kept.is_closed(now)), Looking::at(groups, now));
+            held.map(|(id, kept)| looking.standing(id, kept)).collect()
         });
         all.sort_by_key(|standing| standing.fingerprint);
         all
@@ -165,13 +199,13 @@ impl Asked for View {
 
     fn groups(&self, now: i64) -> Vec<Group> {
         self.alerting.with_groups(&self.current, |groups| {
-            let mut known: BTreeMap<u64, Standing> = BTreeMap::new();
+            let (mut known, mut looking) = (BTreeMap::<u64, Standing>::new(), Looking::at(groups, now));
             let mut all = Vec::new();
             for (route, key, labels, ids) in groups.all() {
                 let mut alerts = Vec::new();
                 for id in ids {
                     let Some(kept) = groups.book().alerts().get(*id).filter(|kept| !kept.alert.is_over(now)) else { continue };
-                    alerts.push(known.entry(*id).or_insert_with(|| standing(groups, *id, kept, now)).clone());
+                    alerts.push(known.entry(*id).or_insert_with(|| looking.standing(*id, kept)).clone());
                 }
                 if !alerts.is_empty() {
                     let muted: Vec<String> = groups.plan().routing().muted_by(route, now).map(str::to_owned).into_iter().collect();
@@ -189,9 +223,9 @@ impl Asked for View {
         })
     }
 
-    fn known(&self, labels: &Labels) -> Option<Arc<Alert>> {
+    fn known(&self, labels: &Labels) -> Option<Alert> {
         let (node, id) = (&self.alerting.node, book::id(self.alerting.node.hash_seed(), labels));
-        node.book().alerts().get(id).map(|kept| Arc::clone(&kept.alert))
+        node.book().alerts().get(id).map(|kept| kept.alert.clone())
     }
 
     fn silences(&self) -> Vec<Arc<Silence>> {
@@ -227,8 +261,16 @@ impl Asked for View {
         Box::pin(history::read(self.alerting.node.clone(), wanted, self.alerting.now()))
     }
 
-    fn rehearse(&self, asked: Rehearsal) -> Later<'_, Result<Rehearsed, Refused>> {
-        rehearse::rehearse(self, asked)
+    fn rehearse(&self, asked: Rehearsal) -> Result<String, Refused> {
+        rehearse::begin(self, asked)
+    }
+
+    fn rehearsed(&self, id: &str) -> Result<Rehearsing, Refused> {
+        rehearse::look(self, id)
+    }
+
+    fn receivers(&self, now: i64) -> (Vec<Receiving>, bool) {
+        (self.alerting.receivers(&self.current, now), self.alerting.node.leads_control())
     }
 
     fn status(&self) -> Status {

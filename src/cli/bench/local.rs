@@ -10,6 +10,7 @@ use super::Version;
 use super::template::Template;
 use crate::alert::book::MOST_ALERTS;
 use crate::alert::groups::measure as state;
+use crate::alert::rehearsal::measure as rehearsal;
 use crate::cli::Failure;
 use crate::clock;
 use crate::dedup::bench as dedup;
@@ -128,6 +129,9 @@ fn made_up(version: Version) -> Vec<Vec<u8>> {
     (0..REQUESTS).map(one).collect()
 }
 
+/// Of which a dry run is measured.
+const EPISODES: usize = 10_000;
+
 /// Reading, keeping and grouping, per alert.
 pub fn alerts(arguments: &Alerts) -> Result<(), Failure> {
     let found = alerts::measure(arguments.rounds, &ticks()).map_err(|error| Failure::Failed(format!("{error:?}")))?;
@@ -142,6 +146,8 @@ pub fn alerts(arguments: &Alerts) -> Result<(), Failure> {
     println!("what is due     {:7.0} ns an alert", state.due_ns);
     println!("how it stands   {:7.0} ns an alert, as for a list of all", state.standing_ns);
     println!("holds longer    {:7.0} ns an alert", state.longer_ns);
+    let (each_ns, messages) = rehearsal::measure(EPISODES, &ticks()).ok_or_else(|| Failure::Failed("there is no rehearsal".to_owned()))?;
+    println!("dry run         {:7.1} µs an episode, {EPISODES} of a week with {messages} messages", each_ns / 1000.0);
     Ok(())
 }
 

@@ -1,6 +1,5 @@
 //! Webhooks, and all that can go wrong between us and a server.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -41,10 +40,9 @@ async fn the_webhook_gets_alertmanagers_payload_to_the_byte() {
 #[test]
 fn the_payload_is_what_a_real_alertmanager_sent() {
     let recorded = include_str!("alertmanager-0.25.json").replace("\\u0008\\u000c", "\\b\\f");
-    let (mut one, mut other) =
-        ((*alert("a", "a is full <b>", AT + 1)).clone(), (*alert("b", "b \u{2028} \u{8}\u{c}\t is full", AT + 1)).clone());
+    let (mut one, mut other) = (alert("a", "a is full <b>", AT + 1), alert("b", "b \u{2028} \u{8}\u{c}\t is full", AT + 1));
     (one.starts, other.starts, other.generator) = (1_790_000_000_000, 1_790_000_000_500, "".into());
-    let message = message(vec![Arc::new(one), Arc::new(other)]);
+    let message = message(vec![one, other]);
     let sent = String::from_utf8(Data::new(&message, "http://sluice:9201", 0).webhook_body()).unwrap();
     let sent = sent.replace("\"notification_reason\":\"first notification\",", "").replace("\"routeLabels\":{},", "");
     assert_eq!(sent, recorded);

@@ -1,7 +1,5 @@
 //! Templates: the words they have, what hostile labels and hostile templates come to, and Go's texts.
 
-use std::sync::Arc;
-
 use crate::alert::message::Message;
 use crate::alert::translate;
 use crate::config::routing;
@@ -55,7 +53,7 @@ fn templates_have_alertmanagers_words_and_functions() {
 fn what_flaps_and_what_nobody_confirms_any_more_is_told_as_such() {
     let mut message = both();
     message.marks[0].flapping = true;
-    let over = Arc::make_mut(&mut message.alerts[1]);
+    let over = &mut message.alerts[1];
     over.updated = over.starts;
     let data = Data::new(&message, "", 0);
     let text = say::text(&message, &data, Dialect::Plain, 4096);

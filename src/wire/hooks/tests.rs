@@ -57,11 +57,11 @@ fn grafanas_webhook_and_its_notifier_tell_of_one_alert() {
     for name in ["__orgId__", "__values__", "__value_string__", "summary"] {
         assert_eq!(hook[0].annotations[name], posted[0].annotations[name], "{name}");
     }
-    assert_eq!(hook[0].annotations["panelURL"], "http://grafana.example/d/abc?viewPanel=2");
+    assert_eq!(&hook[0].annotations["panelURL"], "http://grafana.example/d/abc?viewPanel=2");
     // Of another organisation it is another alert, by either way.
     let other = heard(&GRAFANA_A.replace("\"orgId\":1", "\"orgId\":2")).1;
     let posted = alerts::read(EXTERNAL.replace(r#""__orgId__": "1""#, r#""__orgId__": "2""#).as_bytes(), NOW, 300_000).unwrap().good;
-    assert_eq!((other[0].labels["grafana_org"].as_str(), &other[0].labels), ("2", &posted[0].labels));
+    assert_eq!((&other[0].labels["grafana_org"], &other[0].labels), ("2", &posted[0].labels));
 }
 
 #[test]
@@ -70,19 +70,16 @@ fn older_grafanas_have_one_alert_a_rule() {
     let (_, well) = heard(GRAFANA_6);
     assert_eq!((kind, told(&fired[0])), (Kind::OldGrafana, "alertname=Load,rule_id=7 0 18000 unless said again".to_owned()));
     assert_eq!(told(&well[0]), "alertname=Load,rule_id=7 0 0");
-    assert_eq!(fired[0].annotations["matches"], "load{host=a} = 3");
+    assert_eq!(&fired[0].annotations["matches"], "load{host=a} = 3");
     assert_eq!(
         (&*fired[0].generator, &*well[0].generator),
         ("http://grafana.example/d/1?panelId=2", "http://grafana.example/d/1?panelId=2")
     );
-    assert_eq!(
-        (fired[0].annotations["imageURL"].as_str(), well[0].annotations["imageURL"].as_str()),
-        ("http://img/1.png", "http://img/2.png")
-    );
+    assert_eq!((&fired[0].annotations["imageURL"], &well[0].annotations["imageURL"]), ("http://img/1.png", "http://img/2.png"));
     let (_, no_data) = heard(GRAFANA_8);
     assert_eq!(told(&no_data[0]), "alertname=Panel Title alert,grafana_org=3,rule_id=1,team=db 0 18000 unless said again");
-    assert_eq!(no_data[0].annotations["state"], "no_data");
-    assert_eq!(no_data[0].annotations["matches"], "Count{} = 1\nload{dc=x, host=a} = 2.5");
+    assert_eq!(&no_data[0].annotations["state"], "no_data");
+    assert_eq!(&no_data[0].annotations["matches"], "Count{} = 1\nload{dc=x, host=a} = 2.5");
     assert_eq!(heard(&GRAFANA_4.replace("\"alerting\"", "\"pending\"")).1, []);
 }
 
@@ -125,10 +122,7 @@ fn json_that_the_configuration_explains() {
     ];
     assert_eq!((kind, told_of), (Kind::Mapped, expected.map(str::to_owned).to_vec()));
     assert_eq!(batch.wrong, ["\"lately\" is no time; the alert is kept, as if it began now"]);
-    assert_eq!(
-        (batch.good[0].annotations["summary"].as_str(), &*batch.good[0].generator),
-        ("disk is CRITICAL: {5 % left}", "http://nagios/a")
-    );
+    assert_eq!((&batch.good[0].annotations["summary"], &*batch.good[0].generator), ("disk is CRITICAL: {5 % left}", "http://nagios/a"));
     assert!(matches!(read(b"{}", &input, NOW), Err(Unreadable::Malformed(why)) if why.contains("data.checks")));
     input.mapping.as_mut().unwrap().each.clear();
     assert_eq!(read(br#"{"check":"x"}"#, &input, NOW).unwrap().1.good.len(), 1);

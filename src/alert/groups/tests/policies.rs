@@ -6,8 +6,8 @@ use crate::alert::lesson::Lessons;
 use crate::alert::listed::Listed;
 use crate::alert::maintenance::Windows;
 use crate::alert::message::Reason;
+use crate::alert::policy::EpisodeRules;
 use crate::alert::policy::Flapping;
-use crate::alert::policy::Rules;
 use crate::alert::policy::Transient;
 use crate::config::policies::Maintenance;
 use crate::config::policies::Mode;
@@ -15,18 +15,18 @@ use crate::config::routing::Place;
 
 const MINUTE: i64 = 60;
 
-fn recovery(seconds: i64) -> Rules {
-    Rules { recovery: Listed::new(vec![(vec![], seconds * 1000)]), ..Rules::default() }
+fn recovery(seconds: i64) -> EpisodeRules {
+    EpisodeRules { recovery: Listed::new(vec![(vec![], seconds * 1000)]), ..EpisodeRules::default() }
 }
 
-fn flapping() -> Rules {
+fn flapping() -> EpisodeRules {
     let policy = Flapping { changes: 4, within: 3_600_000, calm: 900_000 };
-    Rules { flapping: Listed::new(vec![(vec![], policy)]), ..Rules::default() }
+    EpisodeRules { flapping: Listed::new(vec![(vec![], policy)]), ..EpisodeRules::default() }
 }
 
-fn transient() -> Rules {
+fn transient() -> EpisodeRules {
     let policy = Transient { within: 120_000, share: 80, least: 20, percentile: 90, most: 300_000 };
-    Rules { transient: Listed::new(vec![(vec![], policy)]), ..Rules::default() }
+    EpisodeRules { transient: Listed::new(vec![(vec![], policy)]), ..EpisodeRules::default() }
 }
 
 /// A window in the second quarter of an hour after `World` begins, at 14:13:20.
@@ -38,9 +38,9 @@ fn windows(mode: Mode) -> Windows {
 }
 
 impl World {
-    fn with(rules: Rules) -> World {
+    fn with(rules: EpisodeRules) -> World {
         let mut world = World::new();
-        Arc::make_mut(&mut world.book).change_rules(rules);
+        Arc::make_mut(&mut world.book).change_rules(rules, world.now);
         world
     }
 
@@ -52,7 +52,7 @@ impl World {
     fn learned(mut self, name: &str) -> World {
         let mut lessons = Lessons::default();
         (0..20).for_each(|at| lessons.learn(name, Some(80_000), at));
-        let rules = Rules::clone(self.book.rules());
+        let rules = EpisodeRules::clone(self.book.rules());
         Arc::make_mut(&mut self.book).restore_policies(rules, lessons);
         self
     }
@@ -165,7 +165,7 @@ fn maintenance_suppresses_or_decides_afterwards() {
 #[test]
 fn a_message_shows_what_is_watched_as_holding_with_its_level() {
     let levels = Listed::new(vec![(matcher::read("i=1").unwrap().matchers, 2)]);
-    let mut world = World::with(Rules { levels, ..recovery(600) });
+    let mut world = World::with(EpisodeRules { levels, ..recovery(600) });
     world.post("alertname=X,i=1", 7_200);
     world.during(31);
     world.post("alertname=X,i=1", 0);
@@ -217,12 +217,13 @@ fn tell(world: &mut World, heard: &mut BTreeMap<(u64, u64), Heard>, context: &st
 
 #[test]
 fn streams_with_all_policies() {
-    let rules = || Rules { flapping: flapping().flapping, transient: transient().transient, ..recovery(120) };
+    let rules = || EpisodeRules { flapping: flapping().flapping, transient: transient().transient, ..recovery(120) };
     let (mut messages, mut flapped, mut waited, mut again) = (0, 0, 0, 0);
     for seed in seeds(12) {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut world = World::within(windows(Mode::DecideAfter));
-        Arc::make_mut(&mut world.book).change_rules(rules());
+        let now = world.now;
+        Arc::make_mut(&mut world.book).change_rules(rules(), now);
         world = world.learned("X");
         let mut heard = BTreeMap::new();
         let post = |world: &mut World, random: &mut fastrand::Rng, span: i64| {
@@ -256,7 +257,7 @@ fn streams_with_all_policies() {
         (0..10).for_each(|_| post(&mut world, &mut random, 100_000));
         for over in [false, true] {
             if over {
-                let labels: Vec<_> = world.book.alerts().iter().map(|(_, kept)| Arc::clone(&kept.alert.labels)).collect();
+                let labels: Vec<_> = world.book.alerts().iter().map(|(_, kept)| kept.alert.labels.clone()).collect();
                 for labels in labels {
                     let text: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
                     world.post(&text.join(","), 0);
