@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;
+use std::iter::repeat_n;
 use std::sync::Arc;
 
 /// So many that a bucket of 100,000 things has some twenty-five.
@@ -27,7 +28,9 @@ pub struct Buckets<V> {
 
 impl<V> Default for Buckets<V> {
     fn default() -> Buckets<V> {
-        Buckets { shelves: Arc::new(vec![Arc::new(vec![Arc::default(); SHELF]); SHELF]), len: 0 }
+        // One empty bucket, and one shelf of it, stand for all, until something is put there.
+        let shelf: Arc<Shelf<V>> = Arc::new(repeat_n(Arc::default(), SHELF).collect());
+        Buckets { shelves: Arc::new(repeat_n(shelf, SHELF).collect()), len: 0 }
     }
 }
 

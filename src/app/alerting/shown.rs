@@ -117,7 +117,7 @@ fn fingerprints(groups: &Groups, ids: &[u64]) -> Arc<[String]> {
 
 fn standing(groups: &Groups, id: u64, kept: &Kept, now: i64) -> Standing {
     let how = groups.standing(id, kept, now);
-    let policed = Policed { escalation: groups.escalations(id, kept), ..agreed::policed(groups.book(), kept, &how, now) };
+    let policed = Policed { escalation: groups.escalations(id, kept, now), ..agreed::policed(groups.book(), kept, &how, now) };
     // As Alertmanager's clients show what keeps an alert back.
     let maintained = how.maintained_by.iter().map(|name| format!("maintenance:{name}"));
     let muted_by: Arc<[String]> = how.muted_by.iter().cloned().chain(maintained).collect();
