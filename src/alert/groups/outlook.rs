@@ -21,7 +21,7 @@ pub struct Escalation {
     pub policy: Arc<str>,
     /// The highest step that was told that it holds.
     pub last: Option<Rung>,
-    /// The first one that is to come; none where all were told, or somebody takes care.
+    /// The first one that is to come; none where all were told, somebody takes care, or its end is watched.
     pub next: Option<Rung>,
 }
 
@@ -106,7 +106,7 @@ impl Plan {
 
 impl Groups {
     /// Where an alert stands in each policy of escalation that counts for it, in the order of its groups.
-    pub fn escalations(&self, id: u64, kept: &Kept) -> Vec<Escalation> {
+    pub fn escalations(&self, id: u64, kept: &Kept, now: i64) -> Vec<Escalation> {
         let mut all = Vec::new();
         let policies = &self.plan.telling;
         let groups = if policies.escalates() { self.of(id) } else { &[] };
@@ -127,7 +127,8 @@ impl Groups {
                 let at = if was_told { self.told_at(id, &step.receiver).max(due) } else { due };
                 Some(Rung { step: place + 1, receiver: Arc::clone(&step.receiver), after: step.after, at })
             };
-            let next = told.iter().position(|told| !told).filter(|_| kept.acknowledged.is_none());
+            let goes_on = kept.acknowledged.is_none() && !kept.alert.is_over(now);
+            let next = told.iter().position(|told| !told).filter(|_| goes_on);
             all.push(Escalation {
                 policy: Arc::clone(&policy.name),
                 last: told.iter().rposition(|told| *told).and_then(|place| rung(place, true)),

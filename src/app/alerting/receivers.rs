@@ -2,6 +2,7 @@
 //!
 //! Left out on purpose: what is kept back, and why (`alert::groups`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::api::alerting::Receiving;
@@ -15,14 +16,17 @@ impl Alerting {
         let outlooks = self.with_groups(current, |groups| groups.outlooks(now));
         let trouble = lock(&self.trouble).clone();
         let file = current.written.routing.iter().flat_map(|routing| &routing.receivers);
-        let place = |name: &str| file.clone().position(|receiver| receiver.name == name);
+        let places: BTreeMap<&str, usize> = file.enumerate().map(|(place, receiver)| (receiver.name.as_str(), place)).collect();
         let mut all: Vec<(Option<usize>, Receiving)> = outlooks
             .into_iter()
             .map(|(target, outlook)| {
                 let receiver = target.receiver.to_string();
                 let kind = current.receivers.kind(&receiver, usize::try_from(target.integration).unwrap_or_default());
                 let why = trouble.get(&(receiver.clone(), target.integration)).cloned();
-                (place(&receiver), Receiving { receiver, integration: target.integration, kind, outlook, trouble: why })
+                (
+                    places.get(receiver.as_str()).copied(),
+                    Receiving { receiver, integration: target.integration, kind, outlook, trouble: why },
+                )
             })
             .collect();
         all.sort_by_key(|(place, one)| (*place, one.integration));

@@ -149,7 +149,7 @@ fn shared(texts: Vec<String>) -> Arc<[String]> {
 
 fn standing(groups: &Groups, (id, kept): (u64, &Kept), (receivers, muted_by): (Arc<[String]>, Arc<[String]>), now: i64) -> Standing {
     let how = groups.standing(id, kept, now);
-    let policed = Policed { escalation: groups.escalations(id, kept), ..agreed::policed(groups.book(), kept, &how, now) };
+    let policed = Policed { escalation: groups.escalations(id, kept, now), ..agreed::policed(groups.book(), kept, &how, now) };
     // As Alertmanager's clients show what keeps an alert back.
     let maintained = how.maintained_by.iter().map(|name| format!("maintenance:{name}"));
     let muted_by = if how.maintained_by.is_empty() { muted_by } else { muted_by.iter().cloned().chain(maintained).collect() };

@@ -18,7 +18,7 @@ impl World {
         let book = Arc::clone(&self.book);
         self.groups.look(&book);
         let id = crate::alert::book::id(SEED, &labels(text));
-        self.groups.escalations(id, book.alerts().get(id).unwrap())
+        self.groups.escalations(id, book.alerts().get(id).unwrap(), self.now)
     }
 
     fn outlook(&mut self, receiver: &str) -> Outlook {
@@ -50,6 +50,9 @@ fn an_alert_says_which_step_is_next_and_when() {
     let (id, now) = (crate::alert::book::id(SEED, &labels(one)), world.now);
     Arc::make_mut(&mut world.book).acknowledge(id, Acknowledged { by: "ann".into(), at: now, ..Acknowledged::default() }, now).unwrap();
     assert_eq!(only(&mut world).next, None, "somebody takes care");
+    world.post("alertname=Y,i=3", 100_000);
+    world.post("alertname=Y,i=3", 0);
+    assert_eq!(world.escalations("alertname=Y,i=3")[0].next, None, "it is over");
     world.post("alertname=X,team=db,cluster=x,i=2", 100_000);
     assert_eq!(world.escalations("alertname=X,team=db,cluster=x,i=2"), [], "no policy is for its receivers");
 }
@@ -131,7 +134,7 @@ fn what_is_shown_is_what_comes() {
             let book = Arc::clone(&world.book);
             world.groups.look(&book);
             let expected: BTreeMap<u64, Vec<Escalation>> =
-                book.alerts().iter().map(|(id, kept)| (id, world.groups.escalations(id, kept))).collect();
+                book.alerts().iter().map(|(id, kept)| (id, world.groups.escalations(id, kept, world.now))).collect();
             let before = world.now;
             world.after(random.i64(1..240));
             let book = Arc::clone(&world.book);
@@ -140,7 +143,7 @@ fn what_is_shown_is_what_comes() {
                 let Some(kept) = book.alerts().get(*id).filter(|kept| kept.came < before && !kept.alert.is_over(world.now)) else {
                     continue;
                 };
-                let is = world.groups.escalations(*id, kept).remove(0);
+                let is = world.groups.escalations(*id, kept, world.now).remove(0);
                 let (was_next, is_last) = (was.next.as_ref(), is.last.as_ref());
                 if let Some(told) = is_last.filter(|told| was.last.as_ref().is_none_or(|last| last.step < told.step)) {
                     let next = was_next.expect("a step was to come");
