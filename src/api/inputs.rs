@@ -70,7 +70,7 @@ pub(super) async fn post(deps: &Deps, signatures: &Signatures, (source, call): (
         tracing::info!(source, "a signed webhook came once more; it was taken before");
         return Ok(json(StatusCode::OK, &Taken { kind: kind.word(), alerts, repeated }));
     }
-    batch.good.retain_mut(|word| is_news(state.known(&word.labels).as_deref(), word, now));
+    batch.good.retain_mut(|word| is_news(state.known(&word.labels).as_ref(), word, now));
     let response = posting::keep(&*state, &deps.alert_counts, batch).await;
     let all_is_well = wrong == 0 && response.status() == StatusCode::OK;
     if !all_is_well {
@@ -131,27 +131,25 @@ fn verify<'h>(wanted: &Signature, headers: &'h HeaderMap, body: &[u8], now: i64)
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::alert::book;
     use crate::alert::book::Book;
-    use crate::model::alert::Labels;
+    use crate::model::labels::Labels;
 
     const SEED: u64 = 7;
     const MINUTE: i64 = 60_000;
     const HOLD: i64 = 300 * MINUTE;
 
-    fn word(labels: &Arc<Labels>, (starts, ends): (i64, Option<i64>), now: i64) -> Alert {
+    fn word(labels: &Labels, (starts, ends): (i64, Option<i64>), now: i64) -> Alert {
         let until = ends.unwrap_or(now + HOLD);
-        Alert { labels: Arc::clone(labels), starts, ends: until, times_out: ends.is_none(), updated: now, ..Alert::default() }
+        Alert { labels: labels.clone(), starts, ends: until, times_out: ends.is_none(), updated: now, ..Alert::default() }
     }
 
     /// An alert that fires again and again, told of by two replicas at times of their own, and by somebody who recorded them and sends each once more within the time that a
     /// signature counts: it holds if the latest episode that anybody has told of has not been told to be over, whatever else comes.
     #[test]
     fn late_words_and_recorded_ones_change_nothing() {
-        let labels = Arc::new(Labels::from([("alertname".to_owned(), "X".to_owned())]));
+        let labels = Labels::from([("alertname", "X")]);
         for seed in crate::mutate::seeds(80) {
             let mut random = fastrand::Rng::with_seed(seed);
             let (mut at, mut words) = (1_790_000_000_000, Vec::new());
@@ -172,8 +170,8 @@ mod tests {
             let id = book::id(SEED, &labels);
             for (now, episode, said) in words {
                 let mut word = word(&labels, said, now);
-                let known = book.alerts().get(id).map(|kept| Arc::clone(&kept.alert));
-                if is_news(known.as_deref(), &mut word, now) {
+                let known = book.alerts().get(id).map(|kept| kept.alert.clone());
+                if is_news(known.as_ref(), &mut word, now) {
                     book.post(SEED, vec![word], now).unwrap();
                 }
                 // Of what was over before anybody heard that it holds nothing is kept.
