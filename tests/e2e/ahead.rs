@@ -1,10 +1,12 @@
 //! Scenarios that take a minute and more: libtest begins tests in the order of their names, and what is begun late is waited for alone.
 
 // Where their files look for them, and whence others look for the public ones (`scenarios.rs`).
-use super::{alerting, backup, captures, crash, files, increase, letters, loaded, store_nodes};
+use super::{alerting, backup, captures, files, increase, letters, loaded, store_nodes};
 
 #[path = "balancer.rs"]
 mod balancer;
+#[path = "crash.rs"]
+pub mod crash;
 #[path = "double_failure.rs"]
 mod double_failure;
 #[path = "druid.rs"]

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 const KILLS: u32 = 100;
 /// Milliseconds between the samples of a series.
-pub(super) const INTERVAL: i64 = 200;
+pub const INTERVAL: i64 = 200;
 
-pub(super) fn sender(group: &str, replica: &str, offset: i64) -> Sender {
+pub fn sender(group: &str, replica: &str, offset: i64) -> Sender {
     Sender { group: group.to_owned(), replica: replica.to_owned(), series: 50, interval: INTERVAL, offset }
 }
 

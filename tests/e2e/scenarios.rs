@@ -15,7 +15,6 @@ mod blackbox_ways;
 mod captures;
 mod clocks;
 mod cluster;
-mod crash;
 mod disk;
 mod door;
 mod files;
@@ -49,4 +48,4 @@ mod store_nodes;
 mod tenants;
 mod trials;
 
-use ahead::{stores, topics};
+use ahead::{crash, stores, topics};
