@@ -212,7 +212,7 @@ fn note(reasons: &mut Vec<(u32, Refusal)>, (from, points): (usize, usize), refus
 }
 
 /// The same text, often an empty one. Comparing those is no work for `memcmp`: glibc's for AVX-512 reads both under a mask that lets nothing through, at an address
-/// where nothing is, which makes the processor stumble for some 140 ns (glibc 2.36 on an AMD EPYC), twice a series.
+/// where nothing is, which makes the processor stumble for some 200 ns (glibc 2.36 on an AMD EPYC), up to twice a series.
 fn alike(a: &str, b: &str) -> bool {
     a.len() == b.len() && (a.is_empty() || a == b)
 }

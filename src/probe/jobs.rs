@@ -42,7 +42,7 @@ use crate::probe::targets::Target;
 
 /// Looks at the same time: 10,000 targets every 10 s that all take 2 s.
 const MOST: usize = 2_000;
-/// Looks begin at most so often, those together that are due by then: each time a thread goes to sleep and wakes up again costs as much as a fifth of a look.
+/// Looks begin at most so often, those together that are due by then: going to sleep and waking up again costs about a tenth of a look each time.
 const PACE: Duration = Duration::from_millis(5);
 /// The most that is waited until the clock is looked at again, which may be set; ms.
 const LONGEST: i64 = 200;
