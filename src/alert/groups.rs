@@ -105,6 +105,8 @@ pub struct Groups {
     seed: u64,
     /// As it was looked at last, while anybody asks.
     book: Arc<Book>,
+    /// In its place, while nobody does.
+    nothing: Arc<Book>,
     seen: Seen,
     suppress: Suppress,
     /// Until when alerts wait by windows of maintenance, those that do.
@@ -219,11 +221,13 @@ impl Plan {
 impl Groups {
     /// With nothing in them.
     pub fn new(plan: Arc<Plan>, seed: u64) -> Groups {
+        let nothing = Arc::<Book>::default();
         let suppress = Suppress::new(Arc::new(plan.routing.inhibitions.clone()));
         Groups {
             plan,
             seed,
-            book: Arc::default(),
+            book: Arc::clone(&nothing),
+            nothing,
             seen: Seen::default(),
             suppress,
             released: BTreeMap::new(),

@@ -195,7 +195,7 @@ impl<'e> Stage<'e> {
                 self.note(one, now, watch);
             }
             let ends: Vec<(u64, u64, End)> = wanted.iter().map(|one| (log_id(SEED, &one.whom), one.claim.number, End::Taken)).collect();
-            let book = Arc::make_mut(&mut self.book);
+            let book = self.book_mut();
             // Nothing else tells here, so that nothing is left out.
             let _ = book.claim(SEED, wanted);
             book.end(&ends, now);
@@ -208,10 +208,10 @@ impl<'e> Stage<'e> {
         if gone.alerts.is_empty() && gone.logs.is_empty() {
             return;
         }
-        let book = Arc::make_mut(&mut self.book);
+        let book = self.book_mut();
         book.sweep(&gone, at);
         drop(book.take_closed());
-        self.running.retain(|id, _| book.alerts().get(*id).is_some());
+        self.running.retain(|id, _| self.book.alerts().get(*id).is_some());
         self.groups.look(&self.book);
     }
 
@@ -253,14 +253,20 @@ impl<'e> Stage<'e> {
             What::Acknowledge => {
                 let by = episode.acknowledged.as_deref().map(|known| known.by.clone()).unwrap_or_default();
                 // One that was over by then is no error here.
-                let _ = Arc::make_mut(&mut self.book).acknowledge(id, Acknowledged { by, comment: String::new(), at }, at);
+                let _ = self.book_mut().acknowledge(id, Acknowledged { by, comment: String::new(), at }, at);
             }
         }
         self.groups.look(&self.book);
     }
 
+    /// To be changed where it stands: nobody holds it meanwhile.
+    fn book_mut(&mut self) -> &mut Book {
+        self.groups.rest();
+        Arc::make_mut(&mut self.book)
+    }
+
     fn post(&mut self, alert: Alert, at: i64) {
-        let book = Arc::make_mut(&mut self.book);
+        let book = self.book_mut();
         // What does not fit did not fit then either.
         let _ = book.post(SEED, vec![alert], at);
         drop(book.take_closed());

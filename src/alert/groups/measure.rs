@@ -1,4 +1,4 @@
-//! What very many alerts cost once they are read: taking them into the book while others hold it as it was, keeping the groups up with it, saying what is due,
+//! What very many alerts cost once they are read: taking them into the book, keeping the groups up with it, saying what is due,
 //! saying how each stands, and hearing that all hold longer. What `sluice bench alerts` prints. The clock is the caller's.
 
 use std::collections::BTreeMap;
@@ -77,9 +77,11 @@ pub fn measure(alerts: usize, clock: &dyn Fn() -> u64) -> Option<Figures> {
         Arc::make_mut(&mut book).post(seed, new, NOW).ok()?;
         let middle = clock();
         groups.look(&book);
+        groups.rest();
         posting += middle.saturating_sub(begin);
         looking += clock().saturating_sub(middle);
     }
+    groups.look(&book);
     let begin = clock();
     let due = groups.due(NOW + 30_000, usize::MAX);
     let after_due = clock();
@@ -93,6 +95,7 @@ pub fn measure(alerts: usize, clock: &dyn Fn() -> u64) -> Option<Figures> {
         Arc::make_mut(&mut book).longer(&held, NOW + 60_000).ok()?;
         longer += clock().saturating_sub(begin);
         groups.look(&book);
+        groups.rest();
     }
     let unseen = u64::from(standing == 0 || due.is_empty());
     Some(Figures {

@@ -76,7 +76,7 @@ impl Groups {
 
     /// Holds the book no longer: it is changed where it stands until somebody looks again.
     pub fn rest(&mut self) {
-        self.book = Arc::default();
+        self.book = Arc::clone(&self.nothing);
     }
 
     fn look_at_log(&mut self, id: u64, changed: &mut BTreeSet<(u64, usize)>) {
