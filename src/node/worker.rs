@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
@@ -192,20 +191,6 @@ impl Worker {
                 return Ok(());
             }
         }
-    }
-
-    /// What the replica has to do next. While entries are applied to the control shard nobody reads the book of alerts, and it is not copied for them.
-    fn advance(&mut self, turn: &mut Turn) -> Result<(), String> {
-        if matches!(self.member.state, State::Data(_)) {
-            return self.member.turn(turn);
-        }
-        let mut shown = self.lane.book.write().unwrap_or_else(PoisonError::into_inner);
-        *shown = None;
-        let done = self.member.turn(turn);
-        if let State::Control(control) = &self.member.state {
-            *shown = Some(Arc::clone(&control.book));
-        }
-        done
     }
 
     fn pause(&self) -> Duration {
