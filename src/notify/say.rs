@@ -94,7 +94,7 @@ pub fn subject(data: &Data<'_>) -> String {
     let group: Vec<&str> = pairs_sorted(data.group_labels.iter());
     text.push_str(&format!("] {} ", group.join(" ")));
     if data.common_labels.len() > data.group_labels.len() {
-        let rest = data.common_labels.iter().filter(|(name, _)| !data.group_labels.contains_key(**name));
+        let rest = data.common_labels.iter().filter(|(name, _)| !data.group_labels.contains_key(name));
         text.push_str(&format!("({})", pairs_sorted(rest.map(|(name, value)| (*name, *value))).join(" ")));
     }
     short(text.trim_end(), VALUE).replace(['\n', '\r'], " ")
@@ -159,7 +159,7 @@ fn block(alert: &One<'_>, data: &Data<'_>, dialect: Dialect) -> String {
     let what = note("summary").or_else(|| note("message")).or_else(|| note("description")).unwrap_or(name);
     let what = one_line(what);
     let mut lines = vec![format!("{}: {}", dialect.bold(alert.word()), dialect.escape(&what))];
-    let own = alert.labels.iter().filter(|(name, _)| !data.group_labels.contains_key(*name) && *name != "alertname");
+    let own = alert.labels.iter().filter(|(name, _)| !data.group_labels.contains_key(name) && *name != "alertname");
     let own: Vec<String> = own.map(|(name, value)| dialect.escape(&format!("{name}={}", one_line(value)))).collect();
     if !own.is_empty() {
         lines.push(own.join(", "));

@@ -114,12 +114,15 @@ fn fingerprints(groups: &Groups, ids: &[u64]) -> Arc<[String]> {
     shared(shown)
 }
 
+/// Receivers, and what mutes all of them.
+type Ways = (Arc<[String]>, Arc<[String]>);
+
 /// Says how alerts stand, one after another, at one time.
 struct Looking<'g> {
     groups: &'g Groups,
     now: i64,
     /// What alerts of the same groups have in common: whom they go to, and what mutes them.
-    ways: BTreeMap<&'g [u64], (Arc<[String]>, Arc<[String]>)>,
+    ways: BTreeMap<&'g [u64], Ways>,
 }
 
 impl<'g> Looking<'g> {
@@ -127,7 +130,7 @@ impl<'g> Looking<'g> {
         Looking { groups, now, ways: BTreeMap::new() }
     }
 
-    fn ways(&mut self, id: u64) -> (Arc<[String]>, Arc<[String]>) {
+    fn ways(&mut self, id: u64) -> Ways {
         let (groups, now, of) = (self.groups, self.now, self.groups.of(id));
         let made = || {
             let ways = groups.ways(of, now);
@@ -137,8 +140,8 @@ impl<'g> Looking<'g> {
     }
 
     fn standing(&mut self, id: u64, kept: &Kept) -> Standing {
-        let (receivers, muted_by) = self.ways(id);
-        standing(self.groups, (id, kept), (receivers, muted_by), self.now)
+        let ways = self.ways(id);
+        standing(self.groups, (id, kept), ways, self.now)
     }
 }
 
@@ -147,7 +150,7 @@ fn shared(texts: Vec<String>) -> Arc<[String]> {
     if texts.is_empty() { Arc::default() } else { texts.into() }
 }
 
-fn standing(groups: &Groups, (id, kept): (u64, &Kept), (receivers, muted_by): (Arc<[String]>, Arc<[String]>), now: i64) -> Standing {
+fn standing(groups: &Groups, (id, kept): (u64, &Kept), (receivers, muted_by): Ways, now: i64) -> Standing {
     let how = groups.standing(id, kept, now);
     let policed = Policed { escalation: groups.escalations(id, kept, now), ..agreed::policed(groups.book(), kept, &how, now) };
     // As Alertmanager's clients show what keeps an alert back.
