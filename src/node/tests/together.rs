@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
 
 use super::*;
 use crate::dedup::detect::doctor::Oddity;
@@ -24,8 +23,8 @@ pub(super) const FOUNDING: Founding = Founding { cluster: 7, seed: 99, data_shar
 pub(super) struct Network {
     nodes: Mutex<BTreeMap<u64, Handle>>,
     cut: Mutex<BTreeSet<u64>>,
-    /// Pieces of snapshots that may still be fetched.
-    pub pieces: AtomicUsize,
+    /// So many pieces of this shard's snapshots may still be fetched; none: all.
+    pub pieces: Mutex<Option<(ShardId, usize)>>,
 }
 
 /// One node's end of it.
@@ -52,8 +51,14 @@ impl Peers for End {
     }
 
     fn fetch(&self, from: u64, shard: ShardId, request: Vec<u8>, answered: Box<dyn FnOnce(Option<Vec<u8>>) + Send>) {
-        let left = &self.network.pieces;
-        let may = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+        let may = match &mut *self.network.pieces.lock().unwrap() {
+            Some((of, left)) if *of == shard => {
+                let may = *left > 0;
+                *left = left.saturating_sub(1);
+                may
+            }
+            _ => true,
+        };
         let piece = self.to(from).filter(|_| may).and_then(|peer| peer.take_fetch(shard, self.id, &request).unwrap());
         answered(piece);
     }
@@ -116,7 +121,7 @@ impl Three {
     }
 
     fn begin(founders: u64, away_ticks: u32, levels: Levels) -> Three {
-        let network = Network { pieces: AtomicUsize::new(usize::MAX), ..Network::default() };
+        let network = Network::default();
         let founders: Vec<u64> = (1..=founders).collect();
         let (directories, nodes) = (0..4).map(|_| (tempfile::tempdir().unwrap(), None)).unzip();
         let mut three =
