@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// So many that a bucket of 100,000 things has some twenty-five.
 const BUCKETS: usize = 4096;
-/// So many of the last changes are known: some ten requests of 256 alerts, of which whoever looks each hundredth of a second misses none.
+/// So many of the last changes are known: those of some thirty requests of 256 alerts, more than come between two looks, which are some hundredths of a second apart.
 const NEWS: usize = 8192;
 
 /// Sorted by key.

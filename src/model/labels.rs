@@ -8,8 +8,6 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
-use std::hash::Hash;
-use std::hash::Hasher;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -316,12 +314,6 @@ impl PartialOrd for Labels {
 impl Ord for Labels {
     fn cmp(&self, other: &Labels) -> Ordering {
         self.iter().cmp(other.iter())
-    }
-}
-
-impl Hash for Labels {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.packed().hash(state);
     }
 }
 

@@ -307,29 +307,8 @@ impl<'de> DeserializeSeed<'de> for Plain<'_> {
 }
 
 /// A text, where it stands if nothing in it is escaped.
-struct Short<'de>(Cow<'de, str>);
-
-impl<'de> Deserialize<'de> for Short<'de> {
-    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Short<'de>, D::Error> {
-        struct OfShort;
-        impl<'de> Visitor<'de> for OfShort {
-            type Value = Short<'de>;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("a text")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Short<'de>, E> {
-                Ok(Short(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Short<'de>, E> {
-                Ok(Short(Cow::Owned(text.to_owned())))
-            }
-        }
-        reader.deserialize_str(OfShort)
-    }
-}
+#[derive(Deserialize)]
+struct Short<'t>(#[serde(borrow)] Cow<'t, str>);
 
 /// A time, or none: null, or the one by which Go says so.
 struct Time(Option<i64>);

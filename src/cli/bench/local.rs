@@ -141,8 +141,8 @@ pub fn alerts(arguments: &Alerts) -> Result<(), Failure> {
     let alerts = arguments.alerts.clamp(1, MOST_ALERTS);
     let state = state::measure(alerts, &ticks()).ok_or_else(|| Failure::Failed("the state does not take them".to_owned()))?;
     println!("{alerts} alerts in {} groups of 51 routes, 10 rules of inhibition:", state.groups);
-    println!("take into state {:7.0} ns an alert, while readers hold it as it was", state.post_ns);
-    println!("group           {:7.0} ns an alert, request by request", state.look_ns);
+    println!("take into state {:7.0} ns an alert, request by request", state.post_ns);
+    println!("group           {:7.0} ns an alert, the same", state.look_ns);
     println!("what is due     {:7.0} ns an alert", state.due_ns);
     println!("how it stands   {:7.0} ns an alert, as for a list of all", state.standing_ns);
     println!("holds longer    {:7.0} ns an alert", state.longer_ns);
