@@ -154,9 +154,12 @@ groups:
 }
 
 fn seen_by_operators(sluice: &Sluice) {
-    let groups: Json = serde_json::from_str(&sluice.ask(&["group", "list", "--json"])).expect("JSON");
-    let names: Vec<&str> = groups["groups"].as_array().expect("groups").iter().filter_map(|group| group["name"].as_str()).collect();
-    assert_eq!(names, ["k8s", "team-a::k8s", "team-b::k8s"]);
+    // A shard publishes its groups once a second; all of the above may take less.
+    eventually(LONG, "the groups to be listed", || {
+        let groups: Json = serde_json::from_str(&sluice.ask(&["group", "list", "--json"])).map_err(|error| error.to_string())?;
+        let names: Vec<&str> = groups["groups"].as_array().expect("groups").iter().filter_map(|group| group["name"].as_str()).collect();
+        if names == ["k8s", "team-a::k8s", "team-b::k8s"] { Ok(()) } else { Err(format!("{names:?}")) }
+    });
     let senders = sluice.ask(&["sender", "list"]);
     assert!(senders.contains("team-a::k8s") && senders.contains("leave one out"), "{senders}");
     let explained = sluice.ask(&["sink", "explain", "load{job=\"load\"}", "--tenant", "team-a"]);
