@@ -19,6 +19,7 @@ mod man;
 mod owner;
 mod probe;
 mod probes;
+mod processor;
 mod receivers;
 mod rehearsal;
 mod routes;
@@ -274,6 +275,10 @@ impl Failure {
 
 /// Reads the arguments and does what they say.
 pub fn main() -> ExitCode {
+    if let Err(text) = processor::suffices() {
+        eprintln!("sluice: {text}");
+        return ExitCode::from(2);
+    }
     let arguments = Arguments::parse();
     if let Err(text) = failpoint::arm() {
         eprintln!("sluice: {text}");
