@@ -168,18 +168,20 @@ pub fn log_id(seed: u64, whom: &Whom) -> u64 {
     hash.digest()
 }
 
+/// As they are kept.
 fn bytes(alert: &Alert) -> usize {
-    alert.labels.bytes() + alert.annotations.bytes() + alert.generator.len()
+    alert.labels.packed().len() + alert.annotations.packed().len() + alert.generator.len()
 }
 
 /// Whether an alert is of a size that is taken; else what is wrong.
 pub fn judge(alert: &Alert) -> Result<(), String> {
     let size = bytes(alert);
-    let most = alert.labels.len().max(alert.annotations.len());
     match () {
         () if alert.labels.is_empty() => Err("at least one label pair required".to_owned()),
         () if alert.ends < alert.starts => Err("start time must be before end time".to_owned()),
-        () if most > MOST_LABELS => Err(format!("{most} labels or annotations are more than one alert may have ({MOST_LABELS})")),
+        () if [&alert.labels, &alert.annotations].iter().any(|labels| labels.more_than(MOST_LABELS)) => {
+            Err(format!("more labels or annotations than one alert may have ({MOST_LABELS})"))
+        }
         () if size > MOST_OF_ONE => Err(format!("{size} bytes of labels and annotations are more than one alert may have ({MOST_OF_ONE})")),
         () => Ok(()),
     }

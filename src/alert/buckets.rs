@@ -4,14 +4,14 @@
 //! copied a bucket at a time. Who keeps something up with it asks what is new since he looked last, and need not hold anything meanwhile. Keys are hashes,
 //! so that their lowest bits spread. Left out on purpose: what is kept.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// So many that a bucket of 100,000 things has some twenty-five.
 const BUCKETS: usize = 4096;
-/// So many of the last changes are known: those of some thirty requests of 256 alerts, more than come between two looks, which are some hundredths of a second apart.
-const NEWS: usize = 8192;
+/// So many of the last changes are known: those of sixty requests of 256 alerts, more than come between two looks, which are some hundredths of a second apart.
+const NEWS: usize = 16_384;
 
 /// Sorted by key.
 type Bucket<V> = Vec<(u64, Arc<V>)>;
@@ -62,6 +62,12 @@ impl<V: PartialEq> PartialEq for Buckets<V> {
 }
 
 impl<V: Eq> Eq for Buckets<V> {}
+
+/// None twice, in the order in which they come first.
+pub fn each_once(keys: impl Iterator<Item = u64>) -> Vec<u64> {
+    let mut known = HashSet::with_capacity(keys.size_hint().0);
+    keys.filter(|key| known.insert(*key)).collect()
+}
 
 fn place(key: u64) -> usize {
     (key % BUCKETS as u64) as usize
@@ -155,11 +161,12 @@ impl<V> Buckets<V> {
         Seen { whose: Arc::clone(&self.news.whose), changes: self.news.forgotten + self.news.keys.len() as u64 }
     }
 
-    /// The keys of what was set or taken out since then, each once; none where that is not known: then anything may be different, if it is the same map at all.
-    pub fn since(&self, seen: &Seen) -> Option<BTreeSet<u64>> {
+    /// The keys of what was set or taken out since then, each once, in the order in which they came first: so what came together stands together in memory.
+    /// None where that is not known: then anything may be different, if it is the same map at all.
+    pub fn since(&self, seen: &Seen) -> Option<Vec<u64>> {
         let known = seen.changes.checked_sub(self.news.forgotten)?;
         let from = usize::try_from(known).ok().filter(|from| *from <= self.news.keys.len())?;
-        Arc::ptr_eq(&seen.whose, &self.news.whose).then(|| self.news.keys.range(from..).copied().collect())
+        Arc::ptr_eq(&seen.whose, &self.news.whose).then(|| each_once(self.news.keys.range(from..).copied()))
     }
 }
 
@@ -192,6 +199,7 @@ mod tests {
             };
             assert!(is(&now, &plain) && is(&held, &before));
             let news = now.since(&seen).unwrap();
+            assert!(news.iter().enumerate().all(|(at, key)| !news[..at].contains(key)));
             for key in 0..500 {
                 let (was, is) = (before.contains_key(&key), plain.contains_key(&key));
                 assert!(was == is || news.contains(&key), "{key}");
@@ -204,14 +212,14 @@ mod tests {
     fn what_is_too_long_ago_or_of_another_map_is_not_known() {
         let (mut now, nothing) = (Buckets::default(), Seen::default());
         let begun = now.seen();
-        assert_eq!((now.since(&nothing), now.since(&begun)), (None, Some(BTreeSet::new())));
-        (0..NEWS as u64).for_each(|key| drop(now.set(key, ())));
+        assert_eq!((now.since(&nothing), now.since(&begun)), (None, Some(Vec::new())));
+        (0..NEWS as u64).rev().for_each(|key| drop(now.set(key, ())));
         assert_eq!(now.since(&begun).map(|news| news.len()), Some(NEWS));
         now.set(1, ());
         assert_eq!(now.since(&begun), None);
         let other = Buckets::<()>::default();
         assert_eq!((now.since(&other.seen()), other.since(&now.seen())), (None, None));
         let copy = now.clone();
-        assert_eq!(copy.since(&now.seen()), Some(BTreeSet::new()));
+        assert_eq!(copy.since(&now.seen()), Some(Vec::new()));
     }
 }

@@ -19,6 +19,7 @@ pub mod words;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::alert::book::Book;
@@ -116,7 +117,8 @@ pub struct Groups {
     next: u64,
     /// Groups by route and [`Route::group_hash`].
     by_hash: BTreeMap<(usize, u64), Vec<u64>>,
-    of_alert: BTreeMap<u64, Known>,
+    /// Asked for each alert that comes; nothing depends on its order.
+    of_alert: HashMap<u64, Known>,
     of_log: BTreeMap<u64, (u64, usize)>,
     due: BTreeSet<(i64, u64, usize)>,
     open: BTreeSet<u64>,
@@ -235,7 +237,7 @@ impl Groups {
             groups: BTreeMap::new(),
             next: 0,
             by_hash: BTreeMap::new(),
-            of_alert: BTreeMap::new(),
+            of_alert: HashMap::new(),
             of_log: BTreeMap::new(),
             due: BTreeSet::new(),
             open: BTreeSet::new(),

@@ -43,7 +43,8 @@ impl<K: Clone + PartialEq> Sought<K> {
 
     /// Those that may fit.
     pub fn of<'a>(&'a self, labels: &'a Labels) -> impl Iterator<Item = &'a K> {
-        let pairs = labels.iter().filter_map(|(name, value)| self.by_pair.get(name)?.get(value));
+        let some = (!self.by_pair.is_empty()).then_some(labels);
+        let pairs = some.into_iter().flatten().filter_map(|(name, value)| self.by_pair.get(name)?.get(value));
         pairs.flatten().chain(&self.rest)
     }
 }

@@ -180,9 +180,9 @@ impl Labels {
         self.0.is_empty()
     }
 
-    /// Bytes of names and values.
-    pub fn bytes(&self) -> usize {
-        self.iter().map(|(name, value)| name.len() + value.len()).sum()
+    /// Whether there are more than so many; those that are short need not be counted, as each has two lengths.
+    pub fn more_than(&self, most: usize) -> bool {
+        self.0.len() > 2 * most && self.len() > most
     }
 
     /// The same with this one, in the place of another of its name.

@@ -27,7 +27,7 @@ use crate::model::labels::Piece;
 pub const MOST_ALERTS: usize = 20_000;
 /// Labels of an alert, and as many annotations.
 pub const MOST_LABELS: usize = 256;
-/// Bytes of names and values of an alert.
+/// Bytes of an alert's texts, as they are kept.
 pub const MOST_BYTES: usize = 64 << 10;
 /// Where Grafana says which of its organisations an alert is of. Rules of two may be alike in all labels, so every one but the first is made a label.
 pub const ORG_ANNOTATION: &str = "__orgId__";
@@ -65,8 +65,10 @@ pub fn read(body: &[u8], now: i64, resolve_timeout: i64) -> Result<Batch, Unread
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(Unreadable::Lacks(String::new()));
     }
+    // All at once: serde would look at each text by itself.
+    let text = std::str::from_utf8(body).map_err(|error| Unreadable::Malformed(format!("no UTF-8: {error}")))?;
     let mut batch = Batch::default();
-    let mut reader = serde_json::Deserializer::from_slice(body);
+    let mut reader = serde_json::Deserializer::from_str(text);
     let reading = Reading { batch: &mut batch, now, resolve_timeout };
     let lacking = reader.deserialize_option(reading).and_then(|lacking| reader.end().map(|()| lacking));
     match lacking {
@@ -170,14 +172,14 @@ fn fault(alert: &Alert) -> Option<String> {
         return Some("at least one label pair required".to_owned());
     }
     for (what, labels) in [("label set", &alert.labels), ("annotations", &alert.annotations)] {
-        if labels.contains_key("") {
+        if labels.keys().next().is_some_and(str::is_empty) {
             return Some(format!("invalid {what}: invalid name \"\""));
         }
-        if labels.len() > MOST_LABELS {
+        if labels.more_than(MOST_LABELS) {
             return Some(format!("invalid {what}: more than {MOST_LABELS} of them"));
         }
     }
-    let all = alert.labels.bytes() + alert.annotations.bytes() + alert.generator.len();
+    let all = alert.labels.packed().len() + alert.annotations.packed().len() + alert.generator.len();
     (all > MOST_BYTES).then(|| format!("an alert of {all} bytes, and {MOST_BYTES} may be"))
 }
 

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use super::Group;
 use super::Groups;
 use super::Lane;
+use super::Plan;
 use super::storm;
 use crate::alert::book::Book;
 use crate::alert::book::Kept;
 use crate::alert::buckets;
+use crate::alert::buckets::each_once;
 use crate::alert::route::Route;
 use crate::alert::silence::Silence;
 use crate::model::labels::Labels;
@@ -47,28 +49,30 @@ impl Groups {
         if !Arc::ptr_eq(&before.silences, book.silences()) {
             self.suppress.silences(book.silences(), self.of_alert.iter().map(|(id, known)| (*id, &known.labels)));
         }
-        let mut changed = BTreeSet::new();
+        let (plan, mut changed) = (Arc::clone(&self.plan), Vec::new());
         let every =
-            || self.of_log.keys().chain(&self.open).chain(&self.held).copied().chain(book.logs().iter().map(|(id, _)| id)).collect();
+            || each_once(self.of_log.keys().chain(&self.open).chain(&self.held).copied().chain(book.logs().iter().map(|(id, _)| id)));
         for id in book.logs().since(&before.logs).unwrap_or_else(every) {
             self.look_at_log(id, &mut changed);
         }
-        let every = || self.of_alert.keys().copied().chain(book.alerts().iter().map(|(id, _)| id)).collect();
+        let every = || each_once(self.of_alert.keys().copied().chain(book.alerts().iter().map(|(id, _)| id)));
         for id in book.alerts().since(&before.alerts).unwrap_or_else(every) {
             match (self.of_alert.contains_key(&id), book.alerts().get(id)) {
-                (false, Some(kept)) => self.add(id, kept, &mut changed),
+                (false, Some(kept)) => self.add((&plan, book), (id, kept), &mut changed),
                 (true, None) => self.remove(id),
-                (true, Some(kept)) => self.came((id, kept), &mut changed),
+                (true, Some(kept)) => self.came((&plan, book), (id, kept), &mut changed),
                 (false, None) => {}
             }
         }
         if self.plan.telling.escalates() {
             for id in begun.since(&before.begun).unwrap_or_else(|| begun.iter().map(|(id, _)| id).collect()) {
                 if let Some(kept) = book.alerts().get(id) {
-                    self.came((id, kept), &mut changed);
+                    self.came((&plan, book), (id, kept), &mut changed);
                 }
             }
         }
+        changed.sort_unstable();
+        changed.dedup();
         for (group, lane) in changed {
             self.schedule(group, lane);
         }
@@ -79,14 +83,14 @@ impl Groups {
         self.book = Arc::clone(&self.nothing);
     }
 
-    fn look_at_log(&mut self, id: u64, changed: &mut BTreeSet<(u64, usize)>) {
+    fn look_at_log(&mut self, id: u64, changed: &mut Vec<(u64, usize)>) {
         let told = self.book.logs().get(id);
         let (is_open, is_held) = told.map_or((false, false), |told| (told.claim.is_some(), !told.held.is_empty()));
         for (is, all) in [(is_open, &mut self.open), (is_held, &mut self.held)] {
             let _ = if is { all.insert(id) } else { all.remove(&id) };
         }
         if let Some((group, lane)) = self.of_log.get(&id).copied() {
-            changed.insert((group, lane));
+            changed.push((group, lane));
             if let Some(lane) = self.groups.get_mut(&group).and_then(|group| group.lanes.get_mut(lane)) {
                 lane.decided = None;
             }
@@ -94,10 +98,9 @@ impl Groups {
         }
     }
 
-    fn add(&mut self, id: u64, kept: &Kept, changed: &mut BTreeSet<(u64, usize)>) {
+    fn add(&mut self, (plan, book): (&Plan, &Book), (id, kept): (u64, &Kept), changed: &mut Vec<(u64, usize)>) {
         let labels = &kept.alert.labels;
         self.suppress.add(id, labels);
-        let plan = Arc::clone(&self.plan);
         let groups = plan.routing.root.matching(labels).into_iter().map(|route| self.group_of(route, labels)).collect::<Box<[u64]>>();
         for group in &groups {
             if let Some(group) = self.groups.get_mut(group) {
@@ -105,7 +108,7 @@ impl Groups {
             }
         }
         self.of_alert.insert(id, Known { labels: labels.clone(), groups });
-        self.came((id, kept), changed);
+        self.came((plan, book), (id, kept), changed);
     }
 
     fn group_of(&mut self, route: &Route, labels: &Labels) -> u64 {
@@ -158,8 +161,7 @@ impl Groups {
     }
 
     /// An alert of these groups holds since then, or is told from now on: lanes that were told before may look again.
-    fn came(&mut self, (id, kept): (u64, &Kept), changed: &mut BTreeSet<(u64, usize)>) {
-        let (plan, book) = (Arc::clone(&self.plan), Arc::clone(&self.book));
+    fn came(&mut self, (plan, book): (&Plan, &Book), (id, kept): (u64, &Kept), changed: &mut Vec<(u64, usize)>) {
         match plan.windows.released(&kept.alert.labels, kept.came, &mut self.spans) {
             0 => self.released.remove(&id),
             until => self.released.insert(id, until),
@@ -171,8 +173,8 @@ impl Groups {
             let Some(route) = plan.routing.route(group.route) else { continue };
             for (place, lane) in group.lanes.iter_mut().enumerate() {
                 // What comes to no step any more may still be owed its end.
-                changed.insert((*number, place));
-                let Some(came) = plan.comes(&book, (route, lane), (id, released), kept) else { continue };
+                changed.push((*number, place));
+                let Some(came) = plan.comes(book, (route, lane), (id, released), kept) else { continue };
                 if let Some(storm) = plan.telling.bounds(&lane.whom.receiver).and_then(|bounds| bounds.storm.as_ref()) {
                     storm::arrives(self.arrivals.entry(Arc::clone(&lane.whom.receiver)).or_default(), storm, (came, id), kept.came);
                 }

@@ -87,8 +87,10 @@ fn groups<'s>(groups: &'s mut [Group], filter: &Filter, status: &Status) -> Vec<
         if !filter.fits_receiver(&group.receiver, status) || !filter.muted && !group.muted_by.is_empty() {
             return None;
         }
-        let mut alerts: Vec<&'s Standing> = group.alerts.iter().filter(|one| one.policed.watched.is_none() && fits(one, filter)).collect();
-        alerts.sort_by(|a, b| by_place(&a.alert.labels, &b.alert.labels));
+        let fit = group.alerts.iter().filter(|one| one.policed.watched.is_none() && fits(one, filter));
+        // Found once, not at every comparison.
+        let mut alerts: Vec<(Place<'_>, &'s Standing)> = fit.map(|one| (Place::of(&one.alert.labels), one)).collect();
+        alerts.sort_by(|(place, _), (other, _)| place.cmp(other));
         let shown = |one: &'s Standing| {
             // Of other receivers nothing is said where they are not asked for.
             let names = one.receivers.iter().map(String::as_str).filter(|name| filter.fits_receiver(name, status));
@@ -96,22 +98,34 @@ fn groups<'s>(groups: &'s mut [Group], filter: &Filter, status: &Status) -> Vec<
             receivers.sort_unstable();
             Shown { one, muted_by: &group.muted_by, receivers }
         };
-        let alerts: Vec<Shown<'_>> = alerts.into_iter().map(shown).collect();
+        let alerts: Vec<Shown<'_>> = alerts.into_iter().map(|(_, one)| shown(one)).collect();
         let receiver = Named { name: &group.receiver };
         (!alerts.is_empty()).then_some(ShownGroup { alerts, labels: &group.labels, receiver, route_labels: &group.route_labels })
     });
     shown.collect()
 }
 
-/// Alerts of a group: by job, then by instance, those without last; then as labels are compared.
-fn by_place(a: &Labels, b: &Labels) -> Ordering {
-    let by = |name: &str| match (a.get(name), b.get(name)) {
-        (Some(a), Some(b)) => a.cmp(b),
-        (Some(_), None) => Ordering::Less,
-        (None, Some(_)) => Ordering::Greater,
-        (None, None) => Ordering::Equal,
-    };
-    by("job").then_with(|| by("instance")).then_with(|| before(a, b))
+/// Where an alert of a group stands: by job, then by instance, those without last; then as labels are compared.
+struct Place<'a> {
+    job: Option<&'a str>,
+    instance: Option<&'a str>,
+    labels: &'a Labels,
+}
+
+impl Place<'_> {
+    fn of(labels: &Labels) -> Place<'_> {
+        Place { job: labels.get("job"), instance: labels.get("instance"), labels }
+    }
+
+    fn cmp(&self, other: &Place<'_>) -> Ordering {
+        let by = |a: Option<&str>, b: Option<&str>| match (a, b) {
+            (Some(a), Some(b)) => a.cmp(b),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => Ordering::Equal,
+        };
+        by(self.job, other.job).then_with(|| by(self.instance, other.instance)).then_with(|| before(self.labels, other.labels))
+    }
 }
 
 /// Fewer labels come first; then whoever lacks the first name that only one has, or has the lesser value.
@@ -249,7 +263,7 @@ mod tests {
         for (first, second) in
             [("job=a x=1 y=1", "job=b"), ("job=a instance=2", "job=a"), ("job=a instance=1", "job=a instance=2"), ("job=a a=1 b=2", "c=1")]
         {
-            assert_eq!(by_place(&labels(first), &labels(second)), Ordering::Less, "{first} | {second}");
+            assert_eq!(Place::of(&labels(first)).cmp(&Place::of(&labels(second))), Ordering::Less, "{first} | {second}");
         }
     }
 }

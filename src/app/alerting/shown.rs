@@ -208,7 +208,11 @@ impl Asked for View {
                 let mut alerts = Vec::new();
                 for id in ids {
                     let Some(kept) = groups.book().alerts().get(*id).filter(|kept| !kept.alert.is_over(now)) else { continue };
-                    alerts.push(known.entry(*id).or_insert_with(|| looking.standing(*id, kept)).clone());
+                    alerts.push(match groups.of(*id).len() {
+                        // Most are of one group: nothing is kept for another.
+                        0 | 1 => looking.standing(*id, kept),
+                        _ => known.entry(*id).or_insert_with(|| looking.standing(*id, kept)).clone(),
+                    });
                 }
                 if !alerts.is_empty() {
                     let muted: Vec<String> = groups.plan().routing().muted_by(route, now).map(str::to_owned).into_iter().collect();
