@@ -61,6 +61,7 @@ use crate::forward::shaped::Shaped;
 use crate::forward::source::Source;
 use crate::forward::tap::Listener;
 use crate::forward::tap::Tap;
+use crate::forward::trouble::Trouble;
 use crate::forward::view::Report;
 use crate::forward::view::SinkView;
 use crate::forward::worker::Control;
@@ -129,23 +130,29 @@ impl Target {
 }
 
 /// One running sink: a worker for each shard.
-#[derive(Debug)]
 pub struct Sink {
     name: String,
     identity: Identity,
+    node: u64,
     target: Target,
     tap: Tap,
+    taken: Arc<Taken>,
     runtime: tokio::runtime::Handle,
     workers: Vec<Running>,
 }
 
-#[derive(Debug)]
 struct Running {
     shard: u16,
+    source: Arc<dyn Source>,
     control: Arc<Control>,
     report: Arc<Report>,
     thread: JoinHandle<()>,
+    /// In whose place others came, as they stood still. They end when their call returns.
+    left: Vec<JoinHandle<()>>,
 }
+
+/// So many threads of one shard may be left behind.
+const MOST_LEFT: usize = 8;
 
 /// Who a sink is: the names that Kafka sees, and what no other cluster has.
 #[derive(Clone, Debug)]
@@ -178,31 +185,68 @@ impl Sink {
         shards: Vec<(u16, Arc<dyn Source>)>,
         runtime: &tokio::runtime::Handle,
     ) -> std::io::Result<Sink> {
-        let (tap, taken) = (Tap::default(), Arc::new(Taken::default()));
-        let mut workers = Vec::new();
         let SinkIdentity { cluster, seal, sink, node } = identity.clone();
         let identity = Identity { cluster, sink: sink.clone(), shard: 0, seal };
+        let (tap, taken, runtime) = (Tap::default(), Arc::default(), runtime.clone());
+        let mut started = Sink { name: sink, identity, node, target, tap, taken, runtime, workers: Vec::new() };
         for (shard, source) in shards {
             let source = Shaped::over(source, &shaping.shape, shaping.seed);
-            let control = Arc::new(Control::default());
-            let report = Arc::new(Report::new(&identity.sink, shard));
-            let (held, reported) = (Arc::clone(&control), Arc::clone(&report));
-            let duty = Duty::new(Parts { source, control: held, report: reported, tap: tap.clone(), runtime: runtime.clone() });
-            let (target, identity) = (target.clone(), Identity { shard, ..identity.clone() });
-            let taken = Arc::clone(&taken);
-            let work = move || match target {
-                Target::Kafka(settings) => worker::work(&mut kafka::Worker::new(settings, identity, taken, duty)),
-                Target::Store(settings) => worker::work(&mut remote_write::Worker::new(settings, &identity.sink, duty)),
-                Target::Files(settings) => {
-                    let author = Author { cluster: identity.seal, node, sink: identity.sink, shard };
-                    worker::work(&mut file::Worker::new(settings, author, duty));
-                }
-            };
-            let name = format!("sink-{sink}-{shard}");
-            let thread = std::thread::Builder::new().name(name).spawn(work)?;
-            workers.push(Running { shard, control, report, thread });
+            let report = Arc::new(Report::new(&started.name, shard));
+            let (control, thread) = started.launch(shard, &source, &report)?;
+            started.workers.push(Running { shard, source, control, report, thread, left: Vec::new() });
         }
-        Ok(Sink { name: sink, identity, target, tap, runtime: runtime.clone(), workers })
+        Ok(started)
+    }
+
+    fn launch(&self, shard: u16, source: &Arc<dyn Source>, report: &Arc<Report>) -> std::io::Result<(Arc<Control>, JoinHandle<()>)> {
+        let control = Arc::new(Control::default());
+        let (source, held, reported) = (Arc::clone(source), Arc::clone(&control), Arc::clone(report));
+        let duty = Duty::new(Parts { source, control: held, report: reported, tap: self.tap.clone(), runtime: self.runtime.clone() });
+        let (target, identity) = (self.target.clone(), Identity { shard, ..self.identity.clone() });
+        let (taken, node) = (Arc::clone(&self.taken), self.node);
+        let work = move || match target {
+            Target::Kafka(settings) => worker::work(&mut kafka::Worker::new(settings, identity, taken, duty)),
+            Target::Store(settings) => worker::work(&mut remote_write::Worker::new(settings, &identity.sink, duty)),
+            Target::Files(settings) => {
+                let author = Author { cluster: identity.seal, node, sink: identity.sink, shard };
+                worker::work(&mut file::Worker::new(settings, author, duty));
+            }
+        };
+        let thread = std::thread::Builder::new().name(format!("sink-{}-{shard}", self.name)).spawn(work)?;
+        Ok((control, thread))
+    }
+
+    /// Puts another thread in the place of one that has not moved for so long, so that a call of a client library that does not return keeps back nothing for longer than
+    /// that (librdkafka's `send_offsets_to_transaction` waits for a coordinator without an end). The former one is told to stop, for when its call does
+    /// return: its producer is fenced by then, or what it commits is found by its heir; the log's cursor only goes forward. Of files there is no second writer: it is
+    /// told that they stand still. To be called from time to time.
+    pub fn relieve(&mut self, within: Duration) {
+        let now = clock::wall_ms();
+        for place in 0..self.workers.len() {
+            let Some(worker) = self.workers.get_mut(place) else { return };
+            worker.left.retain(|thread| !thread.is_finished());
+            let still = worker.control.still();
+            if still < within || worker.thread.is_finished() {
+                continue;
+            }
+            let seconds = still.as_secs();
+            if matches!(self.target, Target::Files(_)) || worker.left.len() >= MOST_LEFT {
+                worker.report.trouble(&Trouble::Still { seconds }, now);
+                continue;
+            }
+            let (shard, source, report) = (worker.shard, Arc::clone(&worker.source), Arc::new(worker.report.heir()));
+            match self.launch(shard, &source, &report) {
+                Ok((control, thread)) => {
+                    if let Some(worker) = self.workers.get_mut(place) {
+                        report.note(&Trouble::Relieved { seconds }, now);
+                        std::mem::replace(&mut worker.control, control).stop(clock::now());
+                        worker.left.push(std::mem::replace(&mut worker.thread, thread));
+                        worker.report = report;
+                    }
+                }
+                Err(error) => tracing::error!(sink = %self.name, shard, %error, "a thread that stands still cannot be relieved"),
+            }
+        }
     }
 
     /// Its name.

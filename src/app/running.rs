@@ -47,6 +47,7 @@ use crate::app::seen;
 use crate::app::senders::Senders;
 use crate::app::service::Service;
 use crate::app::settings;
+use crate::app::sinks;
 use crate::app::sinks::SinkSet;
 use crate::app::translate;
 use crate::clock;
@@ -217,6 +218,7 @@ impl Running {
         if let Some(membership) = &membership {
             tasks.spawn(seats::keep(node.handle.clone(), Arc::clone(&membership.seen), stop.clone()));
         }
+        tasks.spawn(sinks::keep(Arc::clone(&sinks), stop.clone()));
         tasks.spawn(settings::keep(Arc::clone(&reload), node.handle.clone(), stop.clone()));
         tasks.spawn(pushed::keep(node.handle.clone(), takes_own, reload.push(), stop.clone()));
         tasks.spawn(pins::keep(node.handle.clone(), reload.groups(), stop.clone()));

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use crate::api::deps;
 use crate::api::deps::Later;
@@ -42,6 +43,11 @@ use crate::store::identity::Identity;
 
 /// How long a sink may take to commit what is open when it is stopped.
 pub const GRACE: Duration = Duration::from_secs(5);
+/// How often it is looked whether threads move.
+const LOOK: Duration = Duration::from_secs(5);
+/// One that has not moved for so long stands still. Longer than any wait of its own: a commit is tried for 20 s, and so long is waited for an emission that Kafka's
+/// position is ahead of.
+const STILL: Duration = Duration::from_secs(60);
 /// How long a replay may take; those who ask wait half a minute, and reaching Kafka may take 5 s beyond.
 const REPLAY: Duration = Duration::from_secs(20);
 
@@ -107,6 +113,11 @@ impl SinkSet {
             .map_err(|error| format!("sink {}: a thread cannot be started: {error}", wanted.name))
     }
 
+    /// Puts other threads in the place of those that stand still. Waits while settings change.
+    fn relieve(&self) {
+        self.running().values_mut().for_each(|(_, sink)| sink.relieve(STILL));
+    }
+
     /// Stops all, at the same time; says what had to be left undone. Blocking.
     pub fn stop(&self) -> Vec<String> {
         self.stopping.store(true, Ordering::Relaxed);
@@ -129,6 +140,20 @@ impl SinkSet {
     /// What is to be seen of them, by name.
     pub fn views(&self) -> Vec<SinkView> {
         self.running().values().map(|(_, sink)| sink.view()).collect()
+    }
+}
+
+/// Looks until `stop` whether their threads move.
+pub async fn keep(sinks: Arc<SinkSet>, mut stop: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let looked = Arc::clone(&sinks);
+        if tokio::task::spawn_blocking(move || looked.relieve()).await.is_err() {
+            tracing::error!("looking after the sinks' threads failed");
+        }
     }
 }
 

@@ -56,6 +56,10 @@ pub enum Trouble {
     CommitUnclear { detail: String },
     /// Kafka takes longer than it should.
     Slow { seconds: u64 },
+    /// The worker's thread stands still: a call does not return.
+    Still { seconds: u64 },
+    /// Another thread took the place of one that stood still.
+    Relieved { seconds: u64 },
     /// The shard's log does not give what it should.
     Log { detail: String },
     /// librdkafka refuses the settings.
@@ -98,6 +102,8 @@ impl Trouble {
             Trouble::PositionForeign { .. } => "position_foreign",
             Trouble::CommitUnclear { .. } => "commit_unclear",
             Trouble::Slow { .. } => "slow",
+            Trouble::Still { .. } => "still",
+            Trouble::Relieved { .. } => "relieved",
             Trouble::Log { .. } => "log",
             Trouble::Settings { .. } => "settings",
             Trouble::Broken { .. } => "broken",
@@ -132,6 +138,8 @@ impl Trouble {
             Trouble::PositionForeign { .. } => "give this cluster a name of its own (`name:` in its file, and a restart): what waits stays, and goes on under that name. No two clusters may share their name and a sink's".into(),
             Trouble::CommitUnclear { .. } => "nothing has to be done; if it recurs, look at the brokers' load and at the state of __transaction_state".into(),
             Trouble::Slow { .. } => "look at the brokers' load, disks and network; sluice keeps waiting and goes on by itself".into(),
+            Trouble::Still { .. } => "restart this node (`systemctl restart sluice`): it goes on at its position, in a cluster another node does meanwhile; please report it, with `sluice debug bundle`".into(),
+            Trouble::Relieved { .. } => "nothing has to be done: it goes on at its position; if it comes again while the brokers run, please report it, with `sluice debug bundle`".into(),
             Trouble::Log { .. } => "look at the node's own log and disk; the sink tries again".into(),
             Trouble::Settings { .. } => "mend the sink's `properties`; `sluice check FILE` says more".into(),
             Trouble::Broken { .. } => "nothing has to be done: a new producer takes over; if it recurs, report it with this text".into(),
@@ -160,6 +168,7 @@ impl Trouble {
                 | Trouble::NewFiles { .. }
                 | Trouble::PositionMissing { .. }
                 | Trouble::PositionTooOld { .. }
+                | Trouble::Relieved { .. }
         )
     }
 }
@@ -197,6 +206,10 @@ impl fmt::Display for Trouble {
             }
             Trouble::CommitUnclear { detail } => write!(out, "it is not known whether the last transaction was committed: {detail}"),
             Trouble::Slow { seconds } => write!(out, "Kafka has not taken anything for {seconds} s"),
+            Trouble::Still { seconds } => write!(out, "its thread has stood still for {seconds} s: a call does not return"),
+            Trouble::Relieved { seconds } => {
+                write!(out, "its thread stood still for {seconds} s (a call did not return), and another one took its place")
+            }
             Trouble::Log { detail } => write!(out, "the shard's log: {detail}"),
             Trouble::Settings { detail } => write!(out, "librdkafka refuses the settings: {detail}"),
             Trouble::Broken { code, detail } => write!(out, "the producer broke: {code}: {detail}"),

@@ -181,6 +181,11 @@ impl Report {
         Report { sink: sink.to_owned(), view: Mutex::new(ShardView { shard, ..ShardView::default() }) }
     }
 
+    /// For whoever goes on in the place of the one that wrote this: what was counted and noted, and who writes to the former one is not heard any more.
+    pub fn heir(&self) -> Report {
+        Report { sink: self.sink.clone(), view: Mutex::new(self.view()) }
+    }
+
     /// A copy.
     pub fn view(&self) -> ShardView {
         self.lock().clone()

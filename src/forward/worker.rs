@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
@@ -49,9 +50,12 @@ pub(crate) enum End {
     Trouble(Trouble),
 }
 
-/// How a worker is told to stop or pause.
-#[derive(Debug, Default)]
+/// How a worker is told to stop or pause. Every wait of a worker asks here whether it goes on, so that one that has not asked for long stands still.
+#[derive(Debug)]
 pub struct Control {
+    since: Instant,
+    /// When the worker asked last, ms after `since`.
+    asked: AtomicU64,
     stop: AtomicBool,
     /// As the shard's log has it (`Duty::heed`).
     paused: AtomicBool,
@@ -59,7 +63,23 @@ pub struct Control {
     until: Mutex<Option<Instant>>,
 }
 
+impl Default for Control {
+    fn default() -> Control {
+        let (asked, stop, paused, until) = Default::default();
+        Control { since: clock::now(), asked, stop, paused, until }
+    }
+}
+
 impl Control {
+    /// How long the worker has not asked.
+    pub fn still(&self) -> Duration {
+        since(self.since).saturating_sub(Duration::from_millis(self.asked.load(Ordering::Relaxed)))
+    }
+
+    fn asks(&self) {
+        self.asked.store(u64::try_from(since(self.since).as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
     /// Stop by then.
     pub fn stop(&self, until: Instant) {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
@@ -71,6 +91,7 @@ impl Control {
     }
 
     pub(crate) fn stopping(&self) -> bool {
+        self.asks();
         self.stop.load(Ordering::Acquire)
     }
 
@@ -145,6 +166,8 @@ pub(crate) fn work(worker: &mut dyn Deliver) {
             End::Elsewhere => worker.duty().absences += 1,
             End::NewEpoch | End::Paused => {}
             End::Again => worker.duty().rest_for(Duration::from_millis(50)),
+            // Nobody waits for what it says any more.
+            End::Trouble(_) if worker.duty().control.stopping() => {}
             End::Trouble(trouble) => worker.rest_after(&trouble),
         }
     }

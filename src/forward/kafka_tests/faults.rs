@@ -74,6 +74,33 @@ fn every_refusal_of_a_produce_request_is_survived() {
     }
 }
 
+/// librdkafka (2.12) waits for a coordinator without an end: where the broker goes away between a refused `TxnOffsetCommit` and the next try, half a second later,
+/// `send_offsets_to_transaction` returns when a broker is back, whatever time it was given.
+#[test]
+fn a_worker_whose_call_does_not_return_is_relieved_by_another() {
+    let bench = bench();
+    let mut sink = bench.start();
+    bench.shard.emit(7, 70);
+    delivered(&bench, &sink);
+    let cluster = bench.kafka.cluster();
+    cluster.request_errors(Api::TxnOffsetCommit, &[Wrong::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE]);
+    bench.shard.emit(7, 70);
+    std::thread::sleep(Duration::from_millis(250));
+    cluster.broker_down(1).unwrap();
+    // Each call is given two seconds.
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!((view(&sink).trouble, view(&sink).phase), (None, Phase::Running), "it cannot say that it stands still");
+    sink.relieve(Duration::from_secs(5));
+    trouble(&sink, "unreachable");
+    assert_eq!(view(&sink).notes.iter().map(|note| note.code).collect::<Vec<_>>(), ["relieved"]);
+    cluster.broker_up(1).unwrap();
+    delivered(&bench, &sink);
+    bench.shard.emit(7, 70);
+    delivered(&bench, &sink);
+    stop(sink);
+    none_missing(&bench.read(210), 7, 210);
+}
+
 #[test]
 fn every_refusal_of_a_transactions_calls_is_survived() {
     use Wrong::*;

@@ -83,7 +83,7 @@ fn bounds_are_told() {
     let wide = format!(r#"[{{"labels":{{{}}}}},{{"labels":{{"a":"b"}}}}]"#, many.join(","));
     assert_eq!(batch(&wide).wrong, ["invalid label set: more than 256 of them"]);
     let long = format!(r#"[{{"labels":{{"a":"{}"}}}},{{"labels":{{"a":"b"}}}}]"#, "x".repeat(MOST_BYTES));
-    assert_eq!(batch(&long).wrong, ["an alert of 65537 bytes, and 65536 may be"]);
+    assert_eq!(batch(&long).wrong, ["an alert of 65541 bytes, and 65536 may be"]);
     assert_eq!((batch(&wide).good.len(), batch(&long).good.len()), (1, 1));
     let crowd = format!("[{}]", vec![r#"{"labels":{"a":"b"}}"#; MOST_ALERTS + 1].join(","));
     assert!(matches!(read(crowd.as_bytes(), NOW, TIMEOUT), Err(Unreadable::Malformed(why)) if why.contains("more than 20000 alerts")));
