@@ -1,10 +1,11 @@
-//! Who brings alerts and asks for them in earnest: amtool with each of its commands, two real Prometheus at three nodes, Grafana's payloads, our own verbs.
+//! Who brings alerts and asks for them in earnest: amtool with each of its commands, two real Prometheus at three nodes, vmalert, Grafana's payloads, our own verbs.
 
 use crate::support::http::{Client, Http, Server};
 use crate::support::peers::{Peer, need};
-use crate::support::process::{Scratch, eventually, let_pass, now_ms};
+use crate::support::process::{Process, Scratch, eventually, free_port, let_pass, now_ms};
 use crate::support::prometheus::Prometheus;
 use crate::support::sluice::Sluice;
+use crate::support::stores::{Kind, Store};
 use crate::support::trio::{NOWHERE, Trio};
 use serde_json::Value;
 use std::path::Path;
@@ -277,4 +278,40 @@ fn one_alert_of_two_senders_through_several_nodes_is_told_once() {
         let alerts = node.sluice.get("/api/v2/alerts").json();
         assert_eq!(alerts.as_array().unwrap().len(), 1, "{alerts:#}");
     }
+}
+
+#[test]
+fn what_vmalert_finds_is_told_and_its_end_too() {
+    // vmalert is in its package.
+    if !need(&[Peer::VictoriaMetrics]) {
+        return;
+    }
+    let (scratch, heard) = (Scratch::new("alert-vmalert"), Heard::default());
+    let hook = heard.server();
+    let sinks = NOWHERE.strip_prefix("sinks:\n").unwrap();
+    let section = section(&format!("http://{}/", hook.address), "1s");
+    let mut sluice = Sluice::prepare_with(&scratch, "vmalert", &format!("{sinks}{section}"), None);
+    sluice.up();
+    let store = Store::start(&scratch, Kind::VictoriaMetrics);
+    // VictoriaMetrics answers as of half a minute ago.
+    let expression = format!("vector(time()) < {}", now_ms() / 1000 - 10);
+    let rules = format!(
+        "groups: [{{ name: g, interval: 1s, rules: [{{ alert: Storm, expr: '{expression}', labels: {{ severity: page, instance: x }} }}] }}]\n"
+    );
+    std::fs::write(scratch.join("rules.yml"), rules).unwrap();
+    let arguments = [
+        format!("-rule={}", scratch.join("rules.yml").display()),
+        format!("-datasource.url=http://{}", store.address()),
+        format!("-notifier.url=http://{}", sluice.address()),
+        "-evaluationInterval=1s".to_owned(),
+        format!("-httpListenAddr=127.0.0.1:{}", free_port()),
+    ];
+    let _vmalert = Process::start("vmalert", "vmalert", &arguments, scratch.path(), &scratch.join("vmalert.log"));
+    heard.wait(SOON, "firing Stormx");
+    let held = sluice.get("/api/v2/alerts").json();
+    assert_eq!((&held[0]["labels"]["severity"], &held[0]["labels"]["alertgroup"]), (&Value::from("page"), &Value::from("g")), "{held}");
+    heard.wait(SOON, "resolved Stormx");
+    let_pass(Duration::from_secs(3));
+    assert_eq!(*heard.0.lock().unwrap(), ["firing Stormx", "resolved Stormx"]);
+    sluice.stop();
 }
