@@ -147,6 +147,8 @@ struct Running {
     control: Arc<Control>,
     report: Arc<Report>,
     thread: JoinHandle<()>,
+    /// It stood still when it was looked at last.
+    suspected: bool,
     /// In whose place others came, as they stood still. They end when their call returns.
     left: Vec<JoinHandle<()>>,
 }
@@ -193,7 +195,7 @@ impl Sink {
             let source = Shaped::over(source, &shaping.shape, shaping.seed);
             let report = Arc::new(Report::new(&started.name, shard));
             let (control, thread) = started.launch(shard, &source, &report)?;
-            started.workers.push(Running { shard, source, control, report, thread, left: Vec::new() });
+            started.workers.push(Running { shard, source, control, report, thread, suspected: false, left: Vec::new() });
         }
         Ok(started)
     }
@@ -219,14 +221,16 @@ impl Sink {
     /// Puts another thread in the place of one that has not moved for so long, so that a call of a client library that does not return keeps back nothing for longer than
     /// that (librdkafka's `send_offsets_to_transaction` waits for a coordinator without an end). The former one is told to stop, for when its call does
     /// return: its producer is fenced by then, or what it commits is found by its heir; the log's cursor only goes forward. Of files there is no second writer: it is
-    /// told that they stand still. To be called from time to time.
+    /// told that they stand still. To be called from time to time; the second time that it is found so counts.
     pub fn relieve(&mut self, within: Duration) {
         let now = clock::wall_ms();
         for place in 0..self.workers.len() {
             let Some(worker) = self.workers.get_mut(place) else { return };
             worker.left.retain(|thread| !thread.is_finished());
             let still = worker.control.still();
-            if still < within || worker.thread.is_finished() {
+            // Where all of the process was stopped for a while, nobody is behind at the next look.
+            let before = std::mem::replace(&mut worker.suspected, still >= within);
+            if !(before && worker.suspected) || worker.thread.is_finished() {
                 continue;
             }
             let seconds = still.as_secs();
@@ -239,6 +243,7 @@ impl Sink {
                 Ok((control, thread)) => {
                     if let Some(worker) = self.workers.get_mut(place) {
                         report.note(&Trouble::Relieved { seconds }, now);
+                        worker.suspected = false;
                         std::mem::replace(&mut worker.control, control).stop(clock::now());
                         worker.left.push(std::mem::replace(&mut worker.thread, thread));
                         worker.report = report;

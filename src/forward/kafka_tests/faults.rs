@@ -91,6 +91,8 @@ fn a_worker_whose_call_does_not_return_is_relieved_by_another() {
     std::thread::sleep(Duration::from_secs(6));
     assert_eq!((view(&sink).trouble, view(&sink).phase), (None, Phase::Running), "it cannot say that it stands still");
     sink.relieve(Duration::from_secs(5));
+    assert_eq!(view(&sink).notes, [], "the process may have been stopped");
+    sink.relieve(Duration::from_secs(5));
     trouble(&sink, "unreachable");
     assert_eq!(view(&sink).notes.iter().map(|note| note.code).collect::<Vec<_>>(), ["relieved"]);
     cluster.broker_up(1).unwrap();
