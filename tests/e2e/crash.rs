@@ -62,6 +62,27 @@ fn a_hundred_kills_lose_nothing_acknowledged_and_double_nothing() {
     eprintln!("kills: {}", accounts.told(&received));
 }
 
+#[test]
+fn a_sinks_thread_that_stands_still_in_a_transaction_is_relieved_and_nothing_is_lost_or_doubled() {
+    if !need(&[Peer::Kafka]) {
+        return;
+    }
+    let (scratch, kafka, topic) = (Scratch::new("relief"), Kafka::shared(), format!("relief-{}", std::process::id()));
+    kafka.create_topic(&topic, 4);
+    let mut sluice = Sluice::prepare(&scratch, &kafka.address(), &topic, "", None);
+    // As in a call of librdkafka's that does not return: within a transaction, to which its position belongs already.
+    sluice.launch_armed("sink.positioned:5:hang");
+    sluice.wait_ready(Duration::from_secs(60));
+    let alone = vec![sender("alone-0", "a", 0).start(sluice.address())];
+    eventually(Duration::from_secs(150), "another thread to go on", || {
+        let listed = sluice.ask(&["sink", "list", "--json"]);
+        if listed.contains("\"relieved\"") { Ok(()) } else { Err(listed) }
+    });
+    let accounts = Accounts::of(alone, Vec::new());
+    let received = accounts.read_back(&kafka.reader(&topic), || sluice.stop());
+    eprintln!("relief: {}", accounts.told(&received));
+}
+
 /// What was sent by replicas of their own, each of whose samples must come through, and by pairs, of which one copy must.
 pub struct Accounts {
     alone: Vec<Account>,
