@@ -271,9 +271,11 @@ impl Book {
     /// sources, or to several nodes, are new once.
     pub fn news(&self, seed: u64, words: Vec<Alert>, now: i64) -> (Vec<Alert>, Vec<Longer>) {
         let (mut new, mut longer) = (Vec::new(), BTreeMap::<(i64, i64), Vec<u64>>::new());
-        for word in words {
-            let id = id(seed, &word.labels);
-            let Some(kept) = self.alerts.get(id).filter(|kept| kept.alert.labels == word.labels) else {
+        // Found before anything is done, so that what another processor has written comes for several at the same time.
+        let found: Vec<(u64, Option<&Arc<Kept>>)> =
+            words.iter().map(|word| id(seed, &word.labels)).map(|id| (id, self.alerts.get(id))).collect();
+        for (word, (id, kept)) in words.into_iter().zip(found) {
+            let Some(kept) = kept.filter(|kept| kept.alert.labels == word.labels) else {
                 // Nobody was told of what was over before it came.
                 if !word.is_over(now) {
                     new.push(word);

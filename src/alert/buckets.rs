@@ -4,8 +4,11 @@
 //! copied a bucket at a time. Who keeps something up with it asks what is new since he looked last, and need not hold anything meanwhile. Keys are hashes,
 //! so that their lowest bits spread. Left out on purpose: what is kept.
 
+use std::collections::HashMap;
 use std::collections::HashSet;
 use std::collections::VecDeque;
+use std::hash::BuildHasherDefault;
+use std::hash::Hasher;
 use std::sync::Arc;
 
 /// So many that a bucket of 100,000 things has some twenty-five.
@@ -63,9 +66,30 @@ impl<V: PartialEq> PartialEq for Buckets<V> {
 
 impl<V: Eq> Eq for Buckets<V> {}
 
+/// Takes a key as it is: it is a hash, and with a seed that nobody outside knows (`book::id`).
+#[derive(Clone, Debug, Default)]
+pub struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Things by such a key, in no order.
+pub type ByHash<V> = HashMap<u64, V, BuildHasherDefault<AsItIs>>;
+
 /// None twice, in the order in which they come first.
 pub fn each_once(keys: impl Iterator<Item = u64>) -> Vec<u64> {
-    let mut known = HashSet::with_capacity(keys.size_hint().0);
+    let mut known = HashSet::<u64, BuildHasherDefault<AsItIs>>::with_capacity_and_hasher(keys.size_hint().0, BuildHasherDefault::default());
     keys.filter(|key| known.insert(*key)).collect()
 }
 

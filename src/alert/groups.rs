@@ -19,13 +19,13 @@ pub mod words;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::alert::book::Book;
 use crate::alert::book::Kept;
 use crate::alert::book::Wanted;
 use crate::alert::book::log_id;
+use crate::alert::buckets::ByHash;
 use crate::alert::groups::gate::Waitings;
 use crate::alert::groups::policed::begins;
 use crate::alert::groups::storm::Arrivals;
@@ -118,7 +118,7 @@ pub struct Groups {
     /// Groups by route and [`Route::group_hash`].
     by_hash: BTreeMap<(usize, u64), Vec<u64>>,
     /// Asked for each alert that comes; nothing depends on its order.
-    of_alert: HashMap<u64, Known>,
+    of_alert: ByHash<Known>,
     of_log: BTreeMap<u64, (u64, usize)>,
     due: BTreeSet<(i64, u64, usize)>,
     open: BTreeSet<u64>,
@@ -237,7 +237,7 @@ impl Groups {
             groups: BTreeMap::new(),
             next: 0,
             by_hash: BTreeMap::new(),
-            of_alert: HashMap::new(),
+            of_alert: ByHash::default(),
             of_log: BTreeMap::new(),
             due: BTreeSet::new(),
             open: BTreeSet::new(),

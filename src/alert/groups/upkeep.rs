@@ -56,8 +56,12 @@ impl Groups {
             self.look_at_log(id, &mut changed);
         }
         let every = || each_once(self.of_alert.keys().copied().chain(book.alerts().iter().map(|(id, _)| id)));
-        for id in book.alerts().since(&before.alerts).unwrap_or_else(every) {
-            match (self.of_alert.contains_key(&id), book.alerts().get(id)) {
+        let news = book.alerts().since(&before.alerts).unwrap_or_else(every);
+        // Found before anything is done, so that what another processor has just written comes for several at the same time.
+        let found: Vec<(u64, bool, Option<&Arc<Kept>>)> =
+            news.into_iter().map(|id| (id, self.of_alert.contains_key(&id), book.alerts().get(id))).collect();
+        for (id, is_known, kept) in found {
+            match (is_known, kept) {
                 (false, Some(kept)) => self.add((&plan, book), (id, kept), &mut changed),
                 (true, None) => self.remove(id),
                 (true, Some(kept)) => self.came((&plan, book), (id, kept), &mut changed),
