@@ -271,11 +271,10 @@ impl Book {
     /// sources, or to several nodes, are new once.
     pub fn news(&self, seed: u64, words: Vec<Alert>, now: i64) -> (Vec<Alert>, Vec<Longer>) {
         let (mut new, mut longer) = (Vec::new(), BTreeMap::<(i64, i64), Vec<u64>>::new());
-        // Found before anything is done, so that what another processor has written comes for several at the same time.
-        let found: Vec<(u64, Option<&Arc<Kept>>)> =
-            words.iter().map(|word| id(seed, &word.labels)).map(|id| (id, self.alerts.get(id))).collect();
-        for (word, (id, kept)) in words.into_iter().zip(found) {
-            let Some(kept) = kept.filter(|kept| kept.alert.labels == word.labels) else {
+        let ids: Vec<u64> = words.iter().map(|word| id(seed, &word.labels)).collect();
+        self.alerts.fetch(&ids);
+        for (word, id) in words.into_iter().zip(ids) {
+            let Some(kept) = self.alerts.get(id).filter(|kept| kept.alert.labels == word.labels) else {
                 // Nobody was told of what was over before it came.
                 if !word.is_over(now) {
                     new.push(word);
@@ -297,11 +296,12 @@ impl Book {
     /// Takes words about alerts; what does not fit is left out, and said.
     pub fn post(&mut self, seed: u64, words: Vec<Alert>, at: i64) -> Result<(), String> {
         let mut left_out = 0;
-        for mut word in words {
+        let ids: Vec<u64> = words.iter().map(|word| id(seed, &word.labels)).collect();
+        self.alerts.fetch(&ids);
+        for (mut word, id) in words.into_iter().zip(ids) {
             // By then it was said: an end that had come when it was said has come, whatever the entry's own time says.
             let said = word.updated.clamp(at, at.saturating_add(BEHIND_MS));
             word.updated = word.updated.min(at);
-            let id = id(seed, &word.labels);
             let known = self.alerts.get(id);
             if judge(&word).is_err() || known.is_some_and(|kept| kept.alert.labels != word.labels) {
                 left_out += 1;

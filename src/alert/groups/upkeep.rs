@@ -57,7 +57,7 @@ impl Groups {
         }
         let every = || each_once(self.of_alert.keys().copied().chain(book.alerts().iter().map(|(id, _)| id)));
         let news = book.alerts().since(&before.alerts).unwrap_or_else(every);
-        // Found before anything is done, so that what another processor has just written comes for several at the same time.
+        // Found before anything is done, as `fetch` does: another processor has just written it.
         let found: Vec<(u64, bool, Option<&Arc<Kept>>)> =
             news.into_iter().map(|id| (id, self.of_alert.contains_key(&id), book.alerts().get(id))).collect();
         for (id, is_known, kept) in found {

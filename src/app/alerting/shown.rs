@@ -206,6 +206,7 @@ impl Asked for View {
             let mut all = Vec::new();
             for (route, key, labels, ids) in groups.all() {
                 let mut alerts = Vec::new();
+                groups.book().alerts().fetch(&ids.iter().copied().collect::<Vec<u64>>());
                 for id in ids {
                     let Some(kept) = groups.book().alerts().get(*id).filter(|kept| !kept.alert.is_over(now)) else { continue };
                     alerts.push(match groups.of(*id).len() {
