@@ -36,6 +36,7 @@ druid         command:mvn                      maven                      maven
 prometheus    command:prometheus               prometheus                 golang-github-prometheus
 node-exporter command:prometheus-node-exporter|command:node_exporter prometheus-node-exporter node-exporter
 vmagent       command:vmagent                  victoria-metrics         victoria-metrics
+vmalert       command:vmalert                  victoria-metrics         victoria-metrics
 victoria-metrics command:victoria-metrics      victoria-metrics         victoria-metrics
 prometheus-blackbox-exporter command:prometheus-blackbox-exporter|command:blackbox_exporter prometheus-blackbox-exporter golang-github-prometheus-blackbox-exporter
 prometheus-pushgateway command:prometheus-pushgateway prometheus-pushgateway golang-github-prometheus-pushgateway

@@ -1,7 +1,7 @@
 //! Places where a test lets the process die: before and after every step that puts something on the disk, tells it to others, or takes it back.
 //!
 //! `SLUICE_FAILPOINT=NAME` lets it die (SIGKILL, by its own hand) when it first comes to that place, `NAME:3` when it comes there the third time;
-//! `NAME:3:hang` lets the thread that comes there stand still for ever instead, which only a watchdog ends (`tests/e2e/service.rs`).
+//! `NAME:3:hang` lets the thread that comes there stand still for ever instead, which a watchdog ends (`tests/e2e/service.rs`), or of which a sink is relieved (`crash.rs` beside it).
 //! Compiled in always, so that what is tested is what is shipped: where nothing is armed a place costs one read of memory, and none of them
 //! is on the way of a single sample. A test goes through all names there are (`tests/e2e/edges.rs`), so a new place is tested or fails it.
 //!

@@ -2,7 +2,7 @@
 //!
 //! For the state of alerts: of 100,000 of them an entry changes some hundred. As long as nobody holds it, it is changed where it stands; what somebody holds is
 //! copied a bucket at a time. Who keeps something up with it asks what is new since he looked last, and need not hold anything meanwhile. Keys are hashes,
-//! so that their lowest bits spread. Left out on purpose: what is kept.
+//! so that their lowest bits spread, and so that a plain map of them need not hash them again ([`ByHash`]). Left out on purpose: what is kept.
 
 use std::collections::HashMap;
 use std::collections::HashSet;

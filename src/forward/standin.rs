@@ -143,6 +143,11 @@ impl Shard {
         self.state.lock().unwrap().next_step = Some(outcome);
     }
 
+    /// Nothing that is asked of the shard returns until this is dropped.
+    pub fn hold(&self) -> impl Sized + '_ {
+        self.state.lock().unwrap()
+    }
+
     pub fn lead(&self, leads: bool) {
         self.state.lock().unwrap().standing.leads = leads;
         self.news.notify_all();

@@ -282,8 +282,7 @@ fn one_alert_of_two_senders_through_several_nodes_is_told_once() {
 
 #[test]
 fn what_vmalert_finds_is_told_and_its_end_too() {
-    // vmalert is in its package.
-    if !need(&[Peer::VictoriaMetrics]) {
+    if !need(&[Peer::VictoriaMetrics, Peer::Vmalert]) {
         return;
     }
     let (scratch, heard) = (Scratch::new("alert-vmalert"), Heard::default());

@@ -24,6 +24,8 @@ pub enum Peer {
     Chromium,
     /// VictoriaMetrics' agent.
     Vmagent,
+    /// Rules that are asked of a store, and alerts of what they find.
+    Vmalert,
     /// The store, as one process.
     VictoriaMetrics,
     Haproxy,
@@ -57,6 +59,7 @@ impl Peer {
             Peer::Curl => "curl",
             Peer::Chromium => "chromium",
             Peer::Vmagent => "vmagent",
+            Peer::Vmalert => "vmalert",
             Peer::VictoriaMetrics => "victoria-metrics",
             Peer::Haproxy => "haproxy",
             Peer::Blackbox => "prometheus-blackbox-exporter",
@@ -109,6 +112,7 @@ impl Peer {
             }
             Peer::Prometheus
             | Peer::Vmagent
+            | Peer::Vmalert
             | Peer::VictoriaMetrics
             | Peer::Kcat
             | Peer::Jq

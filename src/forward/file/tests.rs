@@ -265,3 +265,22 @@ fn a_pause_and_another_leader_finish_the_file() {
     bench.finish(sink);
     bench.each_once_in_order(5, 1010);
 }
+
+#[test]
+fn a_writer_that_stands_still_is_told_and_has_no_second_one() {
+    let bench = bench();
+    let mut sink = bench.start();
+    bench.shard.emit(5, 500);
+    eventually("rows", || (view(&sink).position == 1).then_some(()));
+    let held = bench.shard.hold();
+    std::thread::sleep(Duration::from_millis(600));
+    for _ in 0..2 {
+        assert_eq!(view(&sink).trouble, None);
+        sink.relieve(Duration::from_millis(200));
+    }
+    assert_eq!((view(&sink).trouble.map(|told| told.code), view(&sink).notes), (Some("still"), Vec::new()));
+    drop(held);
+    bench.shard.emit(5, 500);
+    bench.finish(sink);
+    bench.each_once_in_order(5, 1000);
+}
